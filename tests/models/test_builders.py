@@ -1,0 +1,193 @@
+"""Classifiers by name: their weights, what belongs to them, and what goes wrong."""
+
+import urllib.error
+
+import pytest
+import torch
+from torchvision import models
+
+from wsol.datasets.imagenet import imagenet_wnids
+from wsol.errors import UserError
+from wsol.models import (
+    alexnet_gap,
+    find_layer,
+    shapes_classifier,
+    tiny_resnet18,
+    torchvision_classifier,
+    vgg16_gap,
+)
+from wsol.models import shapes as shapes_module
+from wsol.models.build import build_classifier
+
+
+def small_resnet(*, weights=None, num_classes=1000, **options):
+    return models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=num_classes, **options)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub folder of torch's, and no network."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def no_network(*_args, **_kwargs):
+        raise urllib.error.URLError("no network here")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_random_weights_come_from_their_seed_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    one = torchvision_classifier("squeezenet1_1", num_classes=3)
+    assert torch.rand(1) == expected
+    again, other = (torchvision_classifier("squeezenet1_1", num_classes=3, seed=seed) for seed in (0, 1))
+    weights = [found.module.features[0].weight for found in (one, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert (one.weights, other.weights) == ("random (seed 0)", "random (seed 1)")
+    assert (one.classes, one.class_ids, dict(one.knobs)) == (None, None, {})
+    assert not one.module.training
+
+
+def test_ready_weights_bring_their_input_and_classes(hub):
+    state = torchvision_classifier("mobilenet_v3_small", seed=5).module.state_dict()
+    torch.save(state, hub / models.MobileNet_V3_Small_Weights.DEFAULT.url.rsplit("/", 1)[-1])
+    found = torchvision_classifier("mobilenet_v3_small", weights="DEFAULT")
+    assert found.weights == "IMAGENET1K_V1"
+    assert torch.equal(found.module.classifier[3].weight, state["classifier.3.weight"])
+    assert (found.input_size, found.interpolation) == ((224, 224), "bilinear")
+    assert found.classes[207] == "golden retriever" and found.class_ids == imagenet_wnids()
+    tuned = torchvision_classifier("mobilenet_v3_small", weights="DEFAULT", num_classes=5, input_size=128)
+    assert tuned.weights == "IMAGENET1K_V1, head random (seed 0)"
+    assert tuned.module(torch.zeros(1, 3, 128, 128)).shape == (1, 5)
+    assert (tuned.classes, tuned.class_ids, tuned.input_size) == (None, None, (128, 128))
+    assert torch.equal(tuned.module.features[0][0].weight, state["features.0.0.weight"])
+
+
+def test_download_that_fails_says_which_file_goes_where(hub):
+    with pytest.raises(
+        UserError, match=r"resnet18-f37072fd.pth could not be downloaded .*no network here.*checkpoint="
+    ):
+        torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
+    with pytest.raises(UserError) as error:
+        torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
+    assert str(hub / "resnet18-f37072fd.pth") in str(error.value)
+    (hub / "resnet18-f37072fd.pth").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth can't be read .*delete the file"):
+        torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet81"}, r"no classifier 'resnet81': did you mean resnet\d"),
+        ({"name": "fcn_resnet50"}, "no classifier 'fcn_resnet50'"),
+        (
+            {"name": "resnet18", "weights": "IMAGENET1K_V2"},
+            "no weights 'IMAGENET1K_V2': pass one of IMAGENET1K_V1",
+        ),
+        ({"name": "resnet18", "weights": "DEFAULT", "checkpoint": "a"}, "exclude each other"),
+        ({"name": "vgg16", "weights": "IMAGENET1K_FEATURES"}, "have no classifier"),
+        ({"name": "vit_b_16", "weights": "DEFAULT", "input_size": 384}, "takes images of 224 pixels only"),
+        ({"name": "squeezenet1_1", "layer": "layer4"}, "layer 'layer4' does not exist"),
+        ({"name": "squeezenet1_1", "classes": "imagnet"}, "classes='imagnet': pass imagenet"),
+        ({"name": "squeezenet1_1", "classes": ["a", "b"]}, "1000 logits, but 2 classes"),
+        ({"name": "squeezenet1_1", "mean": [0.5]}, "pass three numbers"),
+        ({"name": "squeezenet1_1", "std": [0.5, 0, 1]}, "three positive numbers"),
+        ({"name": "squeezenet1_1", "input_size": [1, 2, 3]}, "height and width"),
+        ({"name": "squeezenet1_1", "interpolation": "cubic"}, "neither bilinear nor bicubic"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(UserError, match=message):
+        torchvision_classifier(**options)
+
+
+def test_settings_without_weights_are_the_familys():
+    found = torchvision_classifier("inception_v3", num_classes=3)
+    assert found.input_size == (299, 299)
+    assert found.module(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
+    assert torchvision_classifier("efficientnet_b0", num_classes=3).interpolation == "bicubic"
+    named = torchvision_classifier(
+        "squeezenet1_1", classes="imagenet", layer="features.3", input_size=[96, 128]
+    )
+    assert (named.layer, named.input_size) == ("features.3", (96, 128))
+    assert named.classes[1] == "goldfish" and named.class_ids[1] == "n01443537"
+
+
+def test_transformers_are_made_for_the_size_asked_for():
+    found = torchvision_classifier("vit_b_32", num_classes=3, input_size=64)
+    assert found.module.encoder.pos_embedding.shape == (1, 5, 768)
+    assert found.module(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "side", "shape"),
+    [
+        (vgg16_gap, {"groups": 2}, 64, (1024, 4, 4)),
+        (alexnet_gap, {}, 224, (1024, 13, 13)),
+        (alexnet_gap, {"extended": True, "groups": 2}, 224, (512, 11, 11)),
+    ],
+)
+def test_gap_networks(make, options, side, shape):
+    found = make(num_classes=3, input_size=side, **options)
+    maps = []
+    find_layer(found.module, found.layer).register_forward_hook(
+        lambda _m, _i, output: maps.append(output.detach())
+    )
+    with torch.no_grad():
+        logits = found.module(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    assert maps[0].shape[1:] == shape
+    head = found.module.classifier
+    torch.testing.assert_close(maps[0].mean((2, 3)) @ head.weight.T + head.bias, logits)
+
+
+def test_gap_backbone(hub):
+    state = models.alexnet().state_dict()
+    torch.save(state, hub / models.AlexNet_Weights.DEFAULT.url.rsplit("/", 1)[-1])
+    found = alexnet_gap(num_classes=4, backbone="DEFAULT")
+    assert found.weights == "alexnet IMAGENET1K_V1, the rest random (seed 0)"
+    assert torch.equal(found.module.features[10].weight, state["features.10.weight"])
+    with pytest.raises(UserError, match="exclude each other"):
+        alexnet_gap(backbone="DEFAULT", checkpoint="a.pt")
+    with pytest.raises(UserError, match="vgg16 has no weights 'V9'"):
+        vgg16_gap(backbone="V9")
+    with pytest.raises(UserError, match="groups=3 does not divide"):
+        alexnet_gap(groups=3)
+
+
+def test_vgg16_gap_takes_the_numbering_of_vgg16():
+    with torch.device("meta"):
+        reference = models.vgg16().features.state_dict()
+        ours = vgg16_gap().module.features.state_dict()
+    assert set(ours) - set(reference) == {"30.weight", "30.bias"}
+    assert all(ours[name].shape == tensor.shape for name, tensor in reference.items())
+
+
+def test_tiny_resnet():
+    found = tiny_resnet18(num_classes=20)
+    maps = []
+    find_layer(found.module, found.layer).register_forward_hook(
+        lambda _m, _i, output: maps.append(output.shape)
+    )
+    assert found.module(torch.zeros(1, 3, *found.input_size)).shape == (1, 20)
+    assert maps == [(1, 512, 8, 8)]
+    with pytest.raises(UserError, match="tiny_resnet18 needs num_classes=NUMBER, or checkpoint=FILE"):
+        tiny_resnet18()
+
+
+def test_shapes_network(tmp_path, monkeypatch):
+    found = shapes_classifier(weights=None, num_classes=6)
+    assert found.module(torch.zeros(1, 3, 96, 96)).shape == (1, 6)
+    assert (found.layer, found.input_size, found.weights) == ("features", (96, 96), "random (seed 0)")
+    monkeypatch.setattr(shapes_module, "SHIPPED", tmp_path / "weights" / "shapes.safetensors")
+    with pytest.raises(UserError, match=r"shapes.safetensors: .*wsol train experiment=shapes"):
+        shapes_classifier()
+
+
+def test_layer_of_a_network_of_ones_own():
+    found = build_classifier("own", lambda n: small_resnet(num_classes=n), num_classes=2)
+    assert found.layer == "layer4"
+    torch.testing.assert_close(found.mean, (0.485, 0.456, 0.406))

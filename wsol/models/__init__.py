@@ -1,0 +1,27 @@
+"""Image classifiers: torchvision's, small ones of our own, and files of weights."""
+
+from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
+from wsol.models.classifier import Classifier
+from wsol.models.gap import GlobalAveragePoolingNet, alexnet_gap, vgg16_gap
+from wsol.models.gapnet import GapNet, gapnet
+from wsol.models.layers import default_layer, find_layer
+from wsol.models.shapes import shapes_classifier
+from wsol.models.tiny_resnet import tiny_resnet18
+from wsol.models.torchvision_models import torchvision_classifier
+
+__all__ = [
+    "Classifier",
+    "GapNet",
+    "GlobalAveragePoolingNet",
+    "alexnet_gap",
+    "default_layer",
+    "find_layer",
+    "gapnet",
+    "load_state",
+    "read_checkpoint",
+    "save_checkpoint",
+    "shapes_classifier",
+    "tiny_resnet18",
+    "torchvision_classifier",
+    "vgg16_gap",
+]

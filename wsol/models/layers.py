@@ -1,0 +1,215 @@
+"""Where heatmaps are taken: each family's default target layer, and any layer by its dotted name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+
+__all__ = ["default_layer", "find_layer", "last_spatial_layer", "unwrap"]
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Take the network out of `torch.compile` and `DataParallel` wrappers; any other module as it is.
+
+    Examples
+    --------
+    >>> inner = nn.Linear(2, 2)
+    >>> unwrap(nn.DataParallel(inner)) is inner
+    True
+    """
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        else:
+            return module
+
+
+def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
+    """Dotted name of the layer whose output heatmaps are made from when no other is asked for.
+
+    For torchvision's families it is the last spatial map that the literature uses: the last stage of ResNet,
+    ResNeXt, RegNet, ConvNeXt and MaxViT; the last ReLU before the last pool of VGG and AlexNet; DenseNet's
+    last normalization (the ReLU behind it works in place, and so on the very tensor that is recorded); the
+    last features of MobileNet, EfficientNet, SqueezeNet, GoogLeNet, Inception, MNASNet and ShuffleNet; `ln_1`
+    of ViT's last block (behind it the patch tokens have no influence on the class token any more); Swin after
+    its final norm, channels first. Every other network is run once, see `last_spatial_layer`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Images (B, 3, H, W) → logits (B, C); it may be compiled or data parallel.
+    input_size : (height, width)
+        Used only where the network has to be run.
+
+    Raises
+    ------
+    UserError
+        If an unknown network has no layer with a spatial output, or doesn't run at this input size.
+
+    Examples
+    --------
+    >>> default_layer(models.resnet18())
+    'layer4'
+    >>> default_layer(models.squeezenet1_1())
+    'features'
+    """
+    module = unwrap(module)
+    for family, name_of in _FAMILIES.items():
+        if isinstance(module, family):
+            name = name_of(module)
+            # A subclass may have renamed its parts: only a name that exists is handed out.
+            if name in dict(module.named_modules()):
+                return name
+    return last_spatial_layer(module, input_size)
+
+
+def find_layer(module: nn.Module, name: str) -> nn.Module:
+    """Find the layer with this dotted name, as `module.named_modules()` spells it ("layer4.1.conv2").
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; wrappers of `torch.compile` and `DataParallel` are looked through.
+    name : str
+        Dotted name.
+
+    Raises
+    ------
+    UserError
+        If there is no such layer (the nearest names are given), or if it is a mere container without a
+        forward.
+
+    Examples
+    --------
+    >>> find_layer(models.squeezenet1_1(), "classifier.3")
+    AdaptiveAvgPool2d(output_size=(1, 1))
+    """
+    layers = dict(unwrap(module).named_modules())
+    layers.pop("", None)
+    if name not in layers:
+        near = difflib.get_close_matches(str(name), layers, n=5, cutoff=0.3)
+        tops = [layer for layer in layers if "." not in layer]
+        raise UserError(
+            f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}: "
+            f"{'did you mean ' + ', '.join(near) + '? ' if near else ''}"
+            f"Its outermost layers are {', '.join(tops)}"
+        )
+    layer = layers[name]
+    if isinstance(layer, nn.ModuleList | nn.ModuleDict):
+        inside = [f"{name}.{child}" for child, _ in layer.named_children()]
+        raise UserError(
+            f"layer {name!r} is a list of layers that never runs itself: name one of {', '.join(inside)}"
+        )
+    return layer
+
+
+def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
+    """Run the network once on noise and name the last layer that yields a map (B, C, h, w) with h·w > 1.
+
+    The mode of every part, the parameters and the state of the random numbers are as before when it ends.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Images (B, 3, H, W) → logits (B, C).
+    input_size : (height, width)
+        Size of the noise image.
+
+    Raises
+    ------
+    UserError
+        If no layer yields such a map, or if the network can't be run on an image of this size.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> last_spatial_layer(net, (16, 16))
+    '1'
+    """
+    module = unwrap(module)
+    spatial: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+            if (
+                isinstance(output, torch.Tensor)
+                and output.ndim == 4
+                and output.shape[2] * output.shape[3] > 1
+            ):
+                spatial.append(name)
+
+        return hook
+
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in module.named_modules() if name]
+    modes = {layer: layer.training for layer in module.modules()}
+    like = next(module.parameters(), torch.empty(0))
+    noise = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))  # (2, 3, H, W)
+    try:
+        module.eval()
+        with torch.no_grad():
+            module(noise.to(like.device, like.dtype))
+    except Exception as error:
+        raise UserError(
+            f"{type(module).__name__} does not run on images of {input_size[0]} x {input_size[1]} pixels "
+            f"({error}): pass its input_size, or name the target layer with layer="
+        ) from error
+    finally:
+        for handle in hooks:
+            handle.remove()
+        for layer, training in modes.items():
+            layer.training = training
+    if not spatial:
+        raise UserError(
+            f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
+            "name the layer that holds the tokens with layer="
+        )
+    return spatial[-1]
+
+
+def _last_child(parent: str) -> Callable[[nn.Module], str]:
+    def name(module: nn.Module) -> str:
+        children = [child for child, _ in module.get_submodule(parent).named_children()]
+        return f"{parent}.{children[-1]}"
+
+    return name
+
+
+def _relu_before_last_pool(module: nn.Module) -> str:
+    features = list(module.get_submodule("features").named_children())
+    pools = [i for i, (_, layer) in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
+    before = features[: pools[-1]] if pools else features
+    relus = [name for name, layer in before if isinstance(layer, nn.ReLU)]
+    return f"features.{relus[-1]}" if relus else ""
+
+
+def _last_block_ln_1(module: nn.Module) -> str:
+    return f"{_last_child('encoder.layers')(module)}.ln_1"
+
+
+_FAMILIES: dict[type[nn.Module], Callable[[nn.Module], str]] = {
+    models.ResNet: lambda _: "layer4",
+    models.RegNet: _last_child("trunk_output"),
+    models.ConvNeXt: _last_child("features"),
+    models.VGG: _relu_before_last_pool,
+    models.AlexNet: _relu_before_last_pool,
+    models.DenseNet: lambda _: "features.norm5",
+    models.MobileNetV2: _last_child("features"),
+    models.MobileNetV3: _last_child("features"),
+    models.EfficientNet: _last_child("features"),
+    models.SqueezeNet: lambda _: "features",
+    models.GoogLeNet: lambda _: "inception5b",
+    models.Inception3: lambda _: "Mixed_7c",
+    models.MNASNet: lambda _: "layers",
+    models.ShuffleNetV2: lambda _: "conv5",
+    models.MaxVit: _last_child("blocks"),
+    models.VisionTransformer: _last_block_ln_1,
+    models.SwinTransformer: lambda _: "permute",
+}
