@@ -110,9 +110,7 @@ def test_settings_without_weights_are_the_familys():
     assert found.input_size == (299, 299)
     assert found.module(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
     assert torchvision_classifier("efficientnet_b0", num_classes=3).interpolation == "bicubic"
-    named = torchvision_classifier(
-        "squeezenet1_1", classes="imagenet", layer="features.3", input_size=[96, 128]
-    )
+    named = torchvision_classifier("squeezenet1_1", classes="imagenet", layer="features.3", input_size=[96, 128])
     assert (named.layer, named.input_size) == ("features.3", (96, 128))
     assert named.classes[1] == "goldfish" and named.class_ids[1] == "n01443537"
 
@@ -134,9 +132,7 @@ def test_transformers_are_made_for_the_size_asked_for():
 def test_gap_networks(make, options, side, shape):
     found = make(num_classes=3, input_size=side, **options)
     maps = []
-    find_layer(found.module, found.layer).register_forward_hook(
-        lambda _m, _i, output: maps.append(output.detach())
-    )
+    find_layer(found.module, found.layer).register_forward_hook(lambda _m, _i, output: maps.append(output.detach()))
     with torch.no_grad():
         logits = found.module(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
     assert maps[0].shape[1:] == shape
@@ -169,9 +165,7 @@ def test_vgg16_gap_takes_the_numbering_of_vgg16():
 def test_tiny_resnet():
     found = tiny_resnet18(num_classes=20)
     maps = []
-    find_layer(found.module, found.layer).register_forward_hook(
-        lambda _m, _i, output: maps.append(output.shape)
-    )
+    find_layer(found.module, found.layer).register_forward_hook(lambda _m, _i, output: maps.append(output.shape))
     assert found.module(torch.zeros(1, 3, *found.input_size)).shape == (1, 20)
     assert maps == [(1, 512, 8, 8)]
     with pytest.raises(UserError, match="tiny_resnet18 needs num_classes=NUMBER, or checkpoint=FILE"):

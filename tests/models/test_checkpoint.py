@@ -47,9 +47,7 @@ def test_all_that_a_classifier_knows_comes_back(tmp_path):
     for name in ("input_size", "mean", "std", "interpolation", "classes", "class_ids", "knobs"):
         assert getattr(back, name) == getattr(made, name), name
     assert back.weights == "small.safetensors"
-    asked = build_classifier(
-        "small", small, checkpoint=file, asked={"input_size": 32, "mean": None}, classes=["x"] * 3
-    )
+    asked = build_classifier("small", small, checkpoint=file, asked={"input_size": 32, "mean": None}, classes=["x"] * 3)
     assert (asked.input_size, asked.mean, asked.classes, asked.class_ids) == (
         (32, 32),
         made.mean,
@@ -76,9 +74,7 @@ def test_saved_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_compiled_networks_are_saved_under_plain_names(tmp_path):
     network = small()
-    save_checkpoint(
-        Classifier(name="s", module=torch.compile(network), layer="0"), tmp_path / "a.safetensors"
-    )
+    save_checkpoint(Classifier(name="s", module=torch.compile(network), layer="0"), tmp_path / "a.safetensors")
     assert same(load_file(tmp_path / "a.safetensors"), network.state_dict())
 
 
@@ -104,18 +100,14 @@ def test_safetensors_by_content_and_half_precision(tmp_path):
 def test_number_of_classes_comes_from_the_head(tmp_path):
     torch.save(tiny_resnet18(num_classes=7).module.state_dict(), tmp_path / "a.pt")
     assert tiny_resnet18(checkpoint=tmp_path / "a.pt").module.fc.out_features == 7
-    with pytest.raises(
-        UserError, match=r"a.pt does not fit .*fc.weight: file \(7, 512\), network \(5, 512\)"
-    ):
+    with pytest.raises(UserError, match=r"a.pt does not fit .*fc.weight: file \(7, 512\), network \(5, 512\)"):
         tiny_resnet18(checkpoint=tmp_path / "a.pt", num_classes=5)
 
 
 def test_of_another_network(tmp_path):
     file = tmp_path / "a.safetensors"
     save_checkpoint(tiny_resnet18(num_classes=4), file)
-    with pytest.raises(
-        UserError, match=r"saved from tiny_resnet18\): conv1.weight: file \(64, 3, 3, 3\), network"
-    ):
+    with pytest.raises(UserError, match=r"saved from tiny_resnet18\): conv1.weight: file \(64, 3, 3, 3\), network"):
         torchvision_classifier("resnet18", checkpoint=file)
     with pytest.raises(UserError, match=r"a.safetensors has no classifier.1.weight, so it is no SqueezeNet"):
         torchvision_classifier("squeezenet1_1", checkpoint=file)
@@ -137,9 +129,9 @@ def test_names_of_older_releases(tmp_path):
     state = {}
     for name, tensor in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            state[
-                re.sub(r"(norm|conv)([12])\.(?=\w+$)", r"\1.\2.", name) if "denselayer" in name else name
-            ] = torch.rand(tensor.shape)
+            state[re.sub(r"(norm|conv)([12])\.(?=\w+$)", r"\1.\2.", name) if "denselayer" in name else name] = (
+                torch.rand(tensor.shape)
+            )
     assert "features.denseblock1.denselayer1.norm.1.weight" in state
     torch.save(state, tmp_path / "a.pth")
     network.to_empty(device="cpu")
@@ -172,9 +164,7 @@ class Boom:
 def test_pickles_are_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Boom()}, "evil.pt")
-    with pytest.raises(
-        UserError, match=r"evil.pt holds a pickled object \(\w+.mkdir\).*refused.*state_dict\(\)"
-    ):
+    with pytest.raises(UserError, match=r"evil.pt holds a pickled object \(\w+.mkdir\).*refused.*state_dict\(\)"):
         read_checkpoint("evil.pt")
     assert not (tmp_path / "boom").exists()
     torch.save(small(), "whole.pt")

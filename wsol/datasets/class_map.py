@@ -94,9 +94,7 @@ def map_classes(
     model = _Names(tuple(map(str, model_classes or ())), tuple(map(str, model_ids or ())))
     for what, names in (("classes", model.classes), ("class ids", model.ids)):
         if names and len(names) != num_logits:
-            raise UserError(
-                f"the classifier has {num_logits} logits, but {len(names)} {what}: mend the checkpoint's"
-            )
+            raise UserError(f"the classifier has {num_logits} logits, but {len(names)} {what}: mend the checkpoint's")
     if how == "position":
         return _by_position(data, num_logits)
     if how not in (None, "id", "name"):
@@ -145,9 +143,7 @@ def _by_id(data: _Names, model: _Names, demanded: bool) -> list[int | str]:
     # A classifier trained on folders knows their names, which are ids, as its classes.
     keys = model.ids or model.classes
     if demanded and not model.ids and not set(keys) & set(data.ids):
-        raise UserError(
-            "dataset.class_map=id: the classifier's class ids are not known: pass name, or a file"
-        )
+        raise UserError("dataset.class_map=id: the classifier's class ids are not known: pass name, or a file")
     if not data.ids or (data.ids == data.classes and not model.ids):
         return ["has no id"] * len(data.classes)
     index: dict[str, int] = {}
@@ -247,9 +243,7 @@ def _by_file(path: Path, data: _Names, model: _Names, num_logits: int) -> ClassM
     missing = [name for name, logit in zip(data.classes, found, strict=True) if logit is None]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UserError(
-            f"{path} gives no logit for {', '.join(map(repr, missing[:3]))}{more}: add a row for each"
-        )
+        raise UserError(f"{path} gives no logit for {', '.join(map(repr, missing[:3]))}{more}: add a row for each")
     indices = np.array(found, np.int64)
     shared = _shared(indices, data)
     notes = _unused(indices, num_logits) + ((f"classes that share a logit: {shared}",) if shared else ())
@@ -274,9 +268,7 @@ def _logit(value: str, model: _Names, num_logits: int, where: str) -> int:
 def _read_rows(path: Path) -> list[tuple[str, str, str]]:
     """Where each row stands, its class and its logit, as text."""
     if not path.is_file():
-        raise UserError(
-            f"dataset.class_map={path}: no such file: pass id, name, position, or a CSV or JSON file"
-        )
+        raise UserError(f"dataset.class_map={path}: no such file: pass id, name, position, or a CSV or JSON file")
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -286,9 +278,7 @@ def _read_rows(path: Path) -> list[tuple[str, str, str]]:
     rows = []
     for number, row in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), start=1):
         cells = [cell.strip() for cell in row]
-        if not any(cells) or (
-            number == 1 and cells[0].casefold() in ("dataset class", "dataset_class", "class")
-        ):
+        if not any(cells) or (number == 1 and cells[0].casefold() in ("dataset class", "dataset_class", "class")):
             continue
         if len(cells) != 2 or not all(cells):
             raise UserError(
@@ -304,15 +294,11 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
         # As pairs, so that a class that comes twice is seen.
         content = json.loads(text, object_pairs_hook=lambda pairs: pairs)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"dataset.class_map={path} is no JSON ({error}): write an object {{class: logit}}"
-        ) from error
+        raise UserError(f"dataset.class_map={path} is no JSON ({error}): write an object {{class: logit}}") from error
     rows = []
     for pair in content if isinstance(content, list) else [content]:
         entry = tuple(pair) if isinstance(pair, list | tuple) else ()
         if len(entry) != 2 or not isinstance(entry[0], str) or type(entry[1]) not in (int, str):
-            raise UserError(
-                f"{path}: {pair!r} is no pair of class and logit: write an object {{class: logit}}"
-            )
+            raise UserError(f"{path}: {pair!r} is no pair of class and logit: write an object {{class: logit}}")
         rows.append((f"{path}, class {entry[0]!r}", entry[0], str(entry[1])))
     return rows

@@ -79,9 +79,7 @@ def rank_of_true(logits: ArrayLike, targets: ArrayLike, allowed: ArrayLike | Non
     return ahead.sum(axis=1, dtype=np.int64)
 
 
-def top_classes(
-    logits: ArrayLike, k: int = 5, allowed: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def top_classes(logits: ArrayLike, k: int = 5, allowed: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Find the k best classes of each row, best first, and their probabilities among the allowed classes.
 
     Equal logits stand in the order of their index, as in `rank_of_true`.
@@ -122,9 +120,7 @@ def _checked(logits: ArrayLike) -> np.ndarray:
         raise UserError(f"logits of shape {values.shape}: pass (images, classes)")
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
-        raise UserError(
-            f"the logits of row {bad[0]} are not finite: check the weights and the image's normalization"
-        )
+        raise UserError(f"the logits of row {bad[0]} are not finite: check the weights and the image's normalization")
     return values
 
 

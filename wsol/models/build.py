@@ -138,9 +138,7 @@ def build_classifier(
     loaded = None if checkpoint is None else read_checkpoint(checkpoint)
     count = num_classes or default_classes
     if loaded is None and count is None:
-        raise UserError(
-            f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has"
-        )
+        raise UserError(f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has")
     with seeded(seed):
         module = make(count or 2)
     if loaded is not None:
@@ -155,11 +153,7 @@ def build_classifier(
         "std": IMAGENET_STD,
         "interpolation": "bilinear",
         **(shown or {}),
-        **{
-            key: about[key]
-            for key in ("input_size", "mean", "std", "interpolation")
-            if about.get(key) is not None
-        },
+        **{key: about[key] for key in ("input_size", "mean", "std", "interpolation") if about.get(key) is not None},
         **{key: value for key, value in (asked or {}).items() if value is not None},
     }
     return finish(
@@ -206,9 +200,7 @@ def finish(
         if values is not None and len(values) != logits:
             raise UserError(f"{name} ({weights}) has {logits} logits, but {len(values)} {what} are given")
     if settings["interpolation"] not in ("bilinear", "bicubic"):
-        raise UserError(
-            f"{name}: interpolation={settings['interpolation']!r} is neither bilinear nor bicubic"
-        )
+        raise UserError(f"{name}: interpolation={settings['interpolation']!r} is neither bilinear nor bicubic")
     return Classifier(
         name=name,
         module=module,
@@ -270,9 +262,7 @@ def _size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 def _three(name: str, what: str, values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3:
-        raise UserError(
-            f"{name}: {what}={list(values)!r}: pass three numbers on the 0…1 scale (red, green, blue)"
-        )
+        raise UserError(f"{name}: {what}={list(values)!r}: pass three numbers on the 0…1 scale (red, green, blue)")
     red, green, blue = map(float, values)
     if what == "std" and min(red, green, blue) <= 0:
         raise UserError(f"{name}: std={list(values)!r}: pass three positive numbers")

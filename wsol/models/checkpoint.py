@@ -75,9 +75,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(
-            f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}: pass a file"
-        )
+        raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}: pass a file")
     if _is_safetensors(path):
         state, metadata = _read_safetensors(path)
         return Checkpoint(path, _plain_names(state), metadata)
@@ -201,18 +199,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
             raw = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"checkpoint {path} is no readable safetensors file ({error}): copy it again"
-        ) from error
+        raise UserError(f"checkpoint {path} is no readable safetensors file ({error}): copy it again") from error
     metadata: dict[str, Any] = {}
     for key, text in raw.items():
         try:
             metadata[key] = json.loads(text)
         except json.JSONDecodeError as error:
             if key in _KEYS:
-                raise UserError(
-                    f"checkpoint {path}: its metadata entry {key} = {text!r} is not JSON"
-                ) from error
+                raise UserError(f"checkpoint {path}: its metadata entry {key} = {text!r} is not JSON") from error
             metadata[key] = text
     return state, metadata
 
@@ -239,9 +233,7 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise UserError(
-            f"checkpoint {path} holds a {type(content).__name__} without weights: save model.state_dict()"
-        )
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__} without weights: save model.state_dict()")
     strange = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise UserError(

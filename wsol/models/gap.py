@@ -38,9 +38,7 @@ class GlobalAveragePoolingNet(nn.Module):
     torch.Size([2, 5])
     """
 
-    def __init__(
-        self, features: nn.Sequential, channels: int, num_classes: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, features: nn.Sequential, channels: int, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.features = features
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -210,9 +208,7 @@ def _gap_classifier(
     asked: dict[str, Any],
 ) -> Classifier:
     if backbone is not None and checkpoint is not None:
-        raise UserError(
-            f"{name}: backbone={backbone} and checkpoint={checkpoint} exclude each other: pass one"
-        )
+        raise UserError(f"{name}: backbone={backbone} and checkpoint={checkpoint} exclude each other: pass one")
     classifier = build_classifier(
         name,
         make,
@@ -243,9 +239,7 @@ def _trunk(family: str, backbone: str | None) -> nn.Sequential:
 
 def _convolution(inputs: int, units: int, groups: int) -> list[nn.Module]:
     if groups < 1 or inputs % groups or units % groups:
-        raise UserError(
-            f"groups={groups} does not divide the convolution's {inputs} inputs and {units} outputs"
-        )
+        raise UserError(f"groups={groups} does not divide the convolution's {inputs} inputs and {units} outputs")
     convolution = nn.Conv2d(inputs, units, kernel_size=3, padding=1, groups=groups)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(convolution.get_parameter("bias"))

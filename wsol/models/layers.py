@@ -105,9 +105,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     layer = layers[name]
     if isinstance(layer, nn.ModuleList | nn.ModuleDict):
         inside = [f"{name}.{child}" for child, _ in layer.named_children()]
-        raise UserError(
-            f"layer {name!r} is a list of layers that never runs itself: name one of {', '.join(inside)}"
-        )
+        raise UserError(f"layer {name!r} is a list of layers that never runs itself: name one of {', '.join(inside)}")
     return layer
 
 
@@ -139,11 +137,7 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
 
     def note(name: str) -> Callable[..., None]:
         def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
-            if (
-                isinstance(output, torch.Tensor)
-                and output.ndim == 4
-                and output.shape[2] * output.shape[3] > 1
-            ):
+            if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
                 spatial.append(name)
 
         return hook

@@ -89,9 +89,7 @@ def torchvision_classifier(
     asked = {"input_size": input_size, "mean": mean, "std": std, "interpolation": interpolation}
     if weights is not None:
         if checkpoint is not None:
-            raise UserError(
-                f"{name}: weights={weights} and checkpoint={checkpoint} exclude each other: pass one"
-            )
+            raise UserError(f"{name}: weights={weights} and checkpoint={checkpoint} exclude each other: pass one")
         return _with_weights(name, weights, num_classes, layer, seed, asked)
     shown = preprocessing(getattr(models.get_model_weights(name), "IMAGENET1K_V1", None))
 
@@ -131,9 +129,7 @@ def weights_named(name: str, weights: str) -> models.WeightsEnum:
     """
     known = models.get_model_weights(name)
     if weights not in known.__members__:
-        raise UserError(
-            f"{name} has no weights {weights!r}: pass one of {', '.join(known.__members__)}, or null"
-        )
+        raise UserError(f"{name} has no weights {weights!r}: pass one of {', '.join(known.__members__)}, or null")
     return known[weights]
 
 
@@ -170,9 +166,7 @@ def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
         return models.get_model(name, weights=weights, **_options(name))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if lay_there:
-            raise UserError(
-                f"the weights in {file} can't be read ({error}): delete the file and try again"
-            ) from error
+            raise UserError(f"the weights in {file} can't be read ({error}): delete the file and try again") from error
         raise UserError(
             f"{weights.url} could not be downloaded ({error}): fetch it elsewhere and put it at {file} "
             "(TORCH_HOME moves that folder), or pass weights=null checkpoint=FILE"
@@ -185,9 +179,7 @@ def _with_weights(
     found = weights_named(name, weights)
     categories = found.meta["categories"]
     if categories is None:
-        raise UserError(
-            f"{name}'s weights {found.name} have no classifier: pass others, or use them as a backbone"
-        )
+        raise UserError(f"{name}'s weights {found.name} have no classifier: pass others, or use them as a backbone")
     shown = preprocessing(found)
     if name.split("_")[0] in _SIZE_ARGUMENT and asked["input_size"] not in (None, shown["input_size"]):
         raise UserError(
