@@ -1,0 +1,60 @@
+"""The outer border of a component, followed once around: the area that its polygon encloses, holes included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wsol.localization.compiled import compiled
+from wsol.localization.records import FIRST, find
+
+__all__ = ["trace_area"]
+
+
+@compiled
+def trace_area(
+    bins: np.ndarray, labels: np.ndarray, records: np.ndarray, root: int, cut: int, stride: int, eight: bool
+) -> int:
+    """Twice the area of the polygon through the centers of a component's outer border pixels.
+
+    Parameters
+    ----------
+    bins, labels : flat arrays within a frame
+        Pixels with `bin > cut` are there; with 4-connectivity their labels tell a component from its diagonal neighbors.
+    records : flat array
+        Of all components.
+    root, cut, stride : int
+        Which component; at which cut; width with the frame.
+    eight : bool
+        8-connectivity.
+    """
+    dx = (-1, -1, 0, 1, 1, 1, 0, -1)
+    dy = (0, -1, -1, -1, 0, 1, 1, 1)
+    steps = np.array([-1, -stride - 1, -stride, -stride + 1, 1, stride + 1, stride, stride - 1])
+    start = np.int64(records[root + FIRST])
+    # What lies before the first pixel in raster order is outside, so the search begins in the west, counterclockwise: this
+    # finds the pixel from which the walk will come back.
+    back, d = -1, 0
+    for k in range(8):
+        d = (8 - k) & 7
+        q = start + steps[d]
+        if bins[q] > cut and (eight or find(records, np.int64(labels[q])) == root):
+            back = q
+            break
+    if back < 0:
+        return 0
+    p = start
+    x = y = total = 0
+    while True:
+        # Clockwise, beginning behind the pixel that the walk came from.
+        d = (d + 1) & 7
+        q = p + steps[d]
+        while not (bins[q] > cut and (eight or find(records, np.int64(labels[q])) == root)):
+            d = (d + 1) & 7
+            q = p + steps[d]
+        total += x * dy[d] - y * dx[d]
+        x += dx[d]
+        y += dy[d]
+        if q == start and p == back:
+            return abs(total)
+        p = q
+        d = (d + 4) & 7

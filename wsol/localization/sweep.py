@@ -1,0 +1,367 @@
+"""The sweep: what one score map yields under one protocol at every threshold, alone or for a stream of maps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from wsol.errors import UserError
+from wsol.localization.boxes import checked_boxes, from_inclusive, iou_rules, to_inclusive, truth_boxes
+from wsol.localization.component_tree import sweep_bins
+from wsol.localization.cuts import bin_pixels
+from wsol.localization.protocol import Protocol, load_protocol
+from wsol.localization.records import COLUMNS
+
+__all__ = ["Runs", "Sweep", "sweep_many", "sweep_thresholds"]
+
+LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Runs:
+    """A box over the thresholds, run-length coded: neighboring runs differ in box or IoU.
+
+    Parameters
+    ----------
+    first : array of int64 (R,)
+        Index of the first threshold of each run, increasing from 0.
+    boxes : array of float64 (R, 4)
+        `x0 y0 x1 y1` in score-map pixels and the sweep's convention.
+    iou : array of float64 (R,)
+        In [0, 1].
+    """
+
+    first: np.ndarray
+    boxes: np.ndarray
+    iou: np.ndarray
+
+
+class Coded(NamedTuple):
+    """Runs with packed inclusive boxes, -1 where there is no component."""
+
+    first: np.ndarray
+    packed: np.ndarray
+    iou: np.ndarray
+
+
+class Sweep:
+    """Boxes and IoUs of one score map at every threshold; kept run-length coded, spread out when asked for.
+
+    Attributes
+    ----------
+    thresholds : array of float64 (T,)
+        Tau, increasing.
+    size : (width, height)
+        Of the score map.
+    protocol : Protocol
+        The rules.
+    convention : str
+        Box convention of what this sweep returns: the protocol's, or "inclusive".
+    """
+
+    def __init__(
+        self,
+        thresholds: np.ndarray,
+        size: tuple[int, int],
+        protocol: Protocol,
+        coded: dict[str, Coded],
+        convention: str | None = None,
+    ) -> None:
+        self.thresholds = thresholds
+        self.size = size
+        self.protocol = protocol
+        self.convention = convention or protocol.box_convention
+        self._coded = coded
+
+    def __repr__(self) -> str:
+        """Size, thresholds, and how many runs there are."""
+        runs = ", ".join(f"{len(coded.first)} {which}" for which, coded in self._coded.items())
+        width, height = self.size
+        return f"Sweep({len(self.thresholds)} thresholds of {width} x {height} pixels; runs: {runs})"
+
+    def runs(self, which: str) -> Runs:
+        """Boxes and IoUs, run-length coded.
+
+        Parameters
+        ----------
+        which : "largest" or "any"
+            The largest component's box; or the best box of any, chosen with the truth.
+
+        Raises
+        ------
+        UserError
+            If it is neither.
+
+        Examples
+        --------
+        >>> sweep_thresholds(np.eye(4), [0, 0, 3, 3]).runs("largest").first.tolist()
+        [0]
+        """
+        if which not in self._coded:
+            raise UserError(f"no runs of {which!r} components: choose largest or any")
+        coded = self._coded[which]
+        return Runs(first=coded.first, boxes=self._boxes(coded.packed), iou=coded.iou)
+
+    @property
+    def boxes_largest(self) -> np.ndarray:
+        """Box of the largest component at each threshold: float64 (T, 4)."""
+        return self._spread(self.runs("largest").boxes, "largest")
+
+    @property
+    def iou_largest(self) -> np.ndarray:
+        """Its largest IoU with a true box: float64 (T,)."""
+        return self._spread(self._coded["largest"].iou, "largest")
+
+    @property
+    def boxes_any(self) -> np.ndarray:
+        """The box, of any component (or hole), with the largest IoU with a true box: float64 (T, 4).
+
+        Among equals the largest component's, if it is one of them, else the least `x0 y0 x1 y1`.
+        """
+        return self._spread(self.runs("any").boxes, "any")
+
+    @property
+    def iou_any(self) -> np.ndarray:
+        """That IoU: float64 (T,)."""
+        return self._spread(self._coded["any"].iou, "any")
+
+    def to_inclusive(self) -> Sweep:
+        """Return the same sweep with boxes whose corners are inclusive; IoUs stay as the protocol counts them.
+
+        Where there is no component: the empty box, converted, or `0 0 -1 -1` if the protocol has none.
+
+        Examples
+        --------
+        >>> sweep = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")
+        >>> sweep.boxes_largest[0].tolist(), sweep.to_inclusive().boxes_largest[0].tolist()
+        ([0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 3.0, 3.0])
+        """
+        return Sweep(self.thresholds, self.size, self.protocol, self._coded, "inclusive")
+
+    def _boxes(self, packed: np.ndarray) -> np.ndarray:
+        corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
+        boxes = from_inclusive(corners, self.convention, self.size)  # (R, 4)
+        if (packed < 0).any():
+            boxes[packed < 0] = self._empty_box()
+        return boxes
+
+    def _empty_box(self) -> np.ndarray:
+        if self.protocol.empty_box is None:
+            return np.array([0.0, 0, -1, -1]) if self.convention == "inclusive" else np.zeros(4)
+        empty = np.array([self.protocol.empty_box])
+        if self.convention != self.protocol.box_convention:
+            empty = to_inclusive(empty, self.protocol.box_convention)
+        return empty[0]
+
+    def _spread(self, values: np.ndarray, which: str) -> np.ndarray:
+        lengths = np.diff(self._coded[which].first, append=len(self.thresholds))
+        return np.repeat(values, lengths, axis=0)  # (T, …)
+
+
+def sweep_thresholds(
+    score_map: object,
+    gt_boxes: object,
+    protocol: Protocol | str = "choe2020",
+    image_size: tuple[int, int] | None = None,
+) -> Sweep:
+    """Boxes of the largest and of the best component at every threshold, and their IoUs with the truth.
+
+    Parameters
+    ----------
+    score_map : array or tensor (H, W)
+        In [0, 1]; taken as it is, never normalized again.
+    gt_boxes : array-like (G, 4)
+        True boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if `image_size`
+        is given.
+    protocol : Protocol or str
+        The rules, or a preset's name; it says nothing about the map's size here.
+    image_size : (width, height), optional
+        Of the original image.
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    UserError
+        If a value is NaN or outside [0, 1], the rank is not 2, or a box is inverted or outside.
+
+    References
+    ----------
+    Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020, section 4.
+
+    Examples
+    --------
+    >>> score_map = np.zeros((8, 8))
+    >>> score_map[2:6, 1:7] = 1
+    >>> sweep = sweep_thresholds(score_map, [1, 2, 6, 5], "exact")
+    >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
+    ([1.0, 2.0, 7.0, 6.0], 1.0)
+    """
+    return _sweep(score_map, gt_boxes, _rules(protocol), image_size)
+
+
+def sweep_many(
+    score_maps: Iterable[object],
+    gt_boxes: Iterable[object],
+    protocol: Protocol | str = "choe2020",
+    image_sizes: Iterable[tuple[int, int] | None] | None = None,
+    threads: int | None = None,
+) -> Iterator[Sweep]:
+    """Sweep a stream of score maps with several threads, which do not wait for each other.
+
+    Inputs are taken as they are needed, so any number of maps passes through the memory of a few per thread.
+
+    Parameters
+    ----------
+    score_maps, gt_boxes, image_sizes : iterables of equal length
+        For each map what `sweep_thresholds` takes; an array (N, H, W) will do.
+    protocol : Protocol or str
+        The rules, or a preset's name.
+    threads : int, optional
+        By default one for each processor that this process may use.
+
+    Yields
+    ------
+    Sweep
+        In the order of the maps.
+
+    Raises
+    ------
+    UserError
+        As `sweep_thresholds`; the text names the map's index.
+
+    Examples
+    --------
+    >>> maps = np.stack([np.eye(4), np.ones((4, 4))])
+    >>> [float(sweep.iou_largest[0]) for sweep in sweep_many(maps, [[0, 0, 3, 3]] * 2, threads=2)]
+    [1.0, 1.0]
+    """
+    rules = _rules(protocol)
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise UserError(f"threads = {threads}: use at least 1")
+    return _stream(_matched(score_maps, gt_boxes, image_sizes), rules, threads)
+
+
+def _matched(
+    score_maps: Iterable[object],
+    gt_boxes: Iterable[object],
+    image_sizes: Iterable[tuple[int, int] | None] | None,
+) -> Iterator[tuple[object, object, tuple[int, int] | None]]:
+    streams = [iter(score_maps), iter(gt_boxes), repeat(None) if image_sizes is None else iter(image_sizes)]
+    end = object()
+    for index in range(1 << 62):
+        score_map, boxes, image_size = (next(stream, end) for stream in streams)
+        if score_map is end and boxes is end and (image_sizes is None or image_size is end):
+            return
+        for name, value in (("score_maps", score_map), ("gt_boxes", boxes), ("image_sizes", image_size)):
+            if value is end:
+                raise UserError(f"{name} ends after {index}, the others go on: pass one for each map")
+        yield score_map, boxes, image_size  # type: ignore[misc]
+
+
+def _stream(
+    inputs: Iterator[tuple[object, object, tuple[int, int] | None]], rules: Protocol, threads: int
+) -> Iterator[Sweep]:
+    def one(index: int, score_map: object, boxes: object, image_size: tuple[int, int] | None) -> Sweep:
+        try:
+            return _sweep(score_map, boxes, rules, image_size)
+        except UserError as error:
+            raise UserError(f"map {index}: {error}") from None
+
+    if threads == 1:
+        for index, given in enumerate(inputs):
+            yield one(index, *given)
+        return
+    waiting: deque[Future[Sweep]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for index, given in enumerate(inputs):
+                waiting.append(pool.submit(one, index, *given))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _rules(protocol: Protocol | str) -> Protocol:
+    return load_protocol(protocol) if isinstance(protocol, str) else protocol
+
+
+def _checked_map(score_map: object) -> np.ndarray:
+    if hasattr(score_map, "detach"):
+        score_map = score_map.detach().cpu().numpy()
+    found = np.asarray(score_map)
+    if found.dtype.kind not in "fiub":
+        raise UserError(f"score map has values of type {found.dtype}: pass real numbers in [0, 1]")
+    if found.ndim != 2 or 0 in found.shape:
+        raise UserError(f"score map has shape {found.shape}: pass one map of shape (H, W)")
+    if max(found.shape) > LONGEST_SIDE:
+        raise UserError(f"score map has shape {found.shape}: sides up to {LONGEST_SIDE} pixels are possible")
+    return np.ascontiguousarray(found, np.float64)  # (H, W)
+
+
+class Workspace(threading.local):
+    """Scratch memory of one thread, reused from map to map: about three times the map."""
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self.reserve(1, 1)
+
+    def reserve(self, height: int, width: int) -> None:
+        """Make sure that a map of that size fits."""
+        padded = (height + 2) * (width + 2)
+        if padded <= self.pixels:
+            return
+        self.pixels = padded
+        self.bins = np.empty(4 * padded, np.uint8)
+        # No two first pixels are neighbors, so at most every second pixel begins a component.
+        components = padded // 2 + 2
+        self.scratch = (
+            np.empty(padded, np.uint8),  # masks
+            np.empty(padded, np.uint32),  # order
+            np.empty(padded, np.uint32),  # labels
+            np.empty(components * COLUMNS, np.uint32),  # records
+            np.empty(components, np.uint32),  # touched
+            np.empty(components, np.int64),  # log of boxes
+            np.empty(components, np.uint32),  # and when they began
+        )
+
+
+WORKSPACE = Workspace()
+
+
+def _sweep(score_map: object, gt_boxes: object, rules: Protocol, image_size: tuple[int, int] | None) -> Sweep:
+    values = _checked_map(score_map)
+    height, width = values.shape
+    size = (width, height)
+    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
+        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
+    image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
+    truth = truth_boxes(checked_boxes(gt_boxes, image_size), rules, image_size, size)
+    WORKSPACE.reserve(height, width)
+    cuts, bins = bin_pixels(values, rules, WORKSPACE.bins)
+    numbers, settings = _kernel_rules(rules, size)
+    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch, True)
+    return Sweep(cuts.thresholds, size, rules, {"largest": Coded(*largest), "any": Coded(*best)})
+
+
+@lru_cache(maxsize=256)
+def _kernel_rules(rules: Protocol, size: tuple[int, int]) -> tuple[np.ndarray, tuple[bool, bool, bool, bool]]:
+    settings = (rules.connectivity == 8, rules.area == "contour", rules.tie == "last", rules.holes)
+    return iou_rules(rules, size), settings
