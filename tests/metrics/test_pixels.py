@@ -1,0 +1,103 @@
+"""PxAP to the reference's last digit, histograms to numpy's, and the pointing game by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from wsol.errors import UserError
+from wsol.metrics import Pointing, PxAP, point_and_energy
+from wsol.metrics.histogram import pixel_histograms
+from wsol.metrics.pixels import resize_mask
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openimages_val_5.npz"
+OPENIMAGES = Path(__file__).parents[3] / "shared" / "data" / "wsolevaluation"
+
+
+@pytest.mark.skipif(not OPENIMAGES.is_dir(), reason="the five OpenImages masks are not beside this checkout")
+@pytest.mark.parametrize("width", [0.01, 0.001])
+def test_pxap_equals_the_reference(width: float) -> None:
+    golden = np.load(GOLDEN)
+    lines = (OPENIMAGES / "metadata/OpenImages/val/localization.txt").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    metric = PxAP(width)
+    for image_id, scores in zip(golden["image_ids"], golden["heatmaps_uint8"], strict=True):
+        own = [row for row in rows if row[0] == image_id]
+        instances = [_read(row[1]) for row in own]
+        ignore = next(_read(row[2]) for row in own if row[2])
+        metric.update(*pixel_histograms(scores / 255.0, np.any(instances, axis=0), ignore, metric.edges))
+    assert 100 * float(metric.compute()) == pytest.approx(float(golden[f"pxap_interval_{width}"]), abs=1e-9)
+
+
+def _read(name: str) -> np.ndarray:
+    return resize_mask(np.asarray(Image.open(OPENIMAGES / "dataset/OpenImages" / name).convert("L")) > 0, (224, 224))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 0.001, 0.5, 0.3]))
+def test_histograms_equal_numpy(seed: int, width: float) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.random((13, 9))
+    edges = PxAP(width).edges
+    flat = scores.ravel()
+    flat[:30] = edges[generator.integers(0, len(edges) - 2, 30)]  # right on the edges, and 1.0
+    mask, ignore = generator.random((2, 13, 9)) < 0.4
+    of_object, of_background = pixel_histograms(scores, mask, ignore, edges)
+    assert np.array_equal(of_object, np.histogram(scores[mask], edges)[0])
+    assert np.array_equal(of_background, np.histogram(scores[~mask & ~ignore], edges)[0])
+
+
+def test_pxap_and_peak_iou_by_hand() -> None:
+    metric = PxAP(0.25)
+    scores = np.array([[0.9, 0.6, 0.3, 0.1]])
+    mask = np.array([[True, False, True, False]])
+    metric.update(*pixel_histograms(scores, mask, None, metric.edges))
+    # From the brightest: found 1 of 2 at precision 1; then 1 at 1/2; then 2 at 2/3.
+    assert float(metric.compute()) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert metric.peak_iou() == (pytest.approx(2 / 3), 0.25)
+
+
+def test_pxap_without_object_pixels_is_nan() -> None:
+    metric = PxAP(0.1)
+    assert metric.empty
+    assert np.isnan(float(metric.compute()))
+    assert np.isnan(metric.peak_iou()[0])
+
+
+def test_masks_of_another_size_are_named() -> None:
+    with pytest.raises(UserError, match=r"mask has shape \(2, 2\), the score map \(3, 3\)"):
+        pixel_histograms(np.zeros((3, 3)), np.zeros((2, 2), bool), None, PxAP(0.1).edges)
+    with pytest.raises(UserError, match="ignore mask has shape"):
+        pixel_histograms(np.zeros((3, 3)), np.zeros((3, 3), bool), np.zeros((2, 2), bool), PxAP(0.1).edges)
+
+
+def test_resize_mask_equals_opencv_at_every_size() -> None:
+    cv2 = pytest.importorskip("cv2")
+    for width in range(1, 1200, 7):
+        mask = np.random.default_rng(width).random((3, width)) < 0.5
+        reference = cv2.resize(mask.astype(np.float32), (224, 5), interpolation=cv2.INTER_NEAREST) > 0.5
+        assert np.array_equal(resize_mask(mask, (224, 5)), reference), width
+
+
+def test_pointing_tolerance_and_energy() -> None:
+    heatmap = np.zeros((40, 40))
+    heatmap[30, 30] = 3.0
+    heatmap[5, 5] = 1.0
+    heatmap[0, 39] = -9.0  # negative evidence is clipped
+    assert point_and_energy(heatmap, np.array([[0, 0, 19, 30]])) == (True, 0.25)  # 11 pixels beside the box
+    assert point_and_energy(heatmap, np.array([[0, 0, 10, 10]])) == (False, 0.25)
+    assert point_and_energy(heatmap, np.array([[0, 0, 14, 30], [29, 29, 31, 31]])) == (True, 1.0)
+    assert point_and_energy(-heatmap * 0, np.array([[0, 0, 10, 10]])) == (False, 0.0)
+
+
+def test_pointing_adds_up() -> None:
+    metric = Pointing()
+    metric.update(True, 0.25)
+    metric.update(False, 0.5)
+    assert {name: float(value) for name, value in metric.compute().items()} == {
+        "pointing_game": 0.5,
+        "energy_in_box": 0.375,
+    }

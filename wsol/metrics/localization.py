@@ -1,0 +1,137 @@
+"""Localization accuracy over threshold, as integer counts that add up over shards, workers and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+
+from wsol.errors import UserError
+
+__all__ = ["FIXED_POINT", "OUTCOMES", "LocalizationAccuracy", "compare"]
+
+OUTCOMES = ("gt_known_loc", "top1_loc", "top5_loc")
+FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
+
+
+class LocalizationAccuracy(Metric):
+    """GT-known, Top-1 and Top-5 localization accuracy at every threshold and IoU threshold.
+
+    A sample is right at top-k when its true class is among the k best *and* the box from the true class's heatmap
+    overlaps a true box enough; GT-known asks for the box only. From the GT-known curve come MaxBoxAcc (its maximum
+    over τ) and MaxBoxAccV2 (the mean over IoU thresholds of their maxima, each at its own τ).
+
+    Parameters
+    ----------
+    thresholds : sequence of float, (T,)
+        Grid of τ.
+    iou_thresholds : sequence of float, (D,)
+        δ in [0, 1].
+    iou_comparison, topk_iou_comparison : ">=" or ">"
+        How IoU is compared with δ for GT-known, and for Top-1 and Top-5 (by default the same).
+
+    References
+    ----------
+    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, section 4.2;
+    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, eq. 2 and 3.
+
+    Examples
+    --------
+    >>> metric = LocalizationAccuracy([0.0, 0.5], iou_thresholds=[0.5])
+    >>> metric.update(ious=[[0.2, 0.6], [0.5, 0.5]], ranks=[0, 3])
+    >>> metric.curve("gt_known_loc", 0.5).tolist(), metric.curve("top1_loc", 0.5).tolist()
+    ([0.5, 1.0], [0.0, 0.5])
+    >>> metric.best_threshold(), metric.max_box_acc(0.5)
+    (0.5, 1.0)
+    """
+
+    full_state_update = False
+    hits: torch.Tensor
+    iou_sum: torch.Tensor
+    count: torch.Tensor
+    ranked: torch.Tensor
+
+    def __init__(
+        self,
+        thresholds: Sequence[float] | np.ndarray,
+        iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+        iou_comparison: str = ">=",
+        topk_iou_comparison: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.thresholds = np.asarray(thresholds, np.float64)
+        self.iou_thresholds = tuple(float(delta) for delta in iou_thresholds)
+        self.comparisons = (iou_comparison, topk_iou_comparison or iou_comparison)
+        shape = (len(OUTCOMES), len(self.iou_thresholds), len(self.thresholds))
+        self.add_state("hits", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("iou_sum", torch.zeros(len(self.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("ranked", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, ious: np.ndarray, ranks: np.ndarray) -> None:
+        """Count samples.
+
+        Parameters
+        ----------
+        ious : array (B, T)
+            IoU of the protocol's box with the best true box, at every threshold; 0 where there is no box.
+        ranks : int array (B,)
+            Rank of the true class among the logits, 0 is the best; -1 where there is no prediction.
+        """
+        overlap = np.asarray(ious, np.float64)
+        rank = np.asarray(ranks)
+        if overlap.ndim != 2 or overlap.shape != (len(rank), len(self.thresholds)):
+            raise UserError(
+                f"ious has shape {overlap.shape}; wanted ({len(rank)} samples, {len(self.thresholds)} thresholds)"
+            )
+        for number, delta in enumerate(self.iou_thresholds):
+            right = compare(overlap, delta, self.comparisons[0])  # (B, T)
+            right_topk = compare(overlap, delta, self.comparisons[1])
+            rows = (right, right_topk[rank == 0], right_topk[(rank >= 0) & (rank < 5)])
+            for outcome, row in enumerate(rows):
+                self.hits[outcome, number] += torch.from_numpy(row.sum(0))
+        fixed = np.rint(overlap * FIXED_POINT).astype(np.int64).sum(0)
+        self.iou_sum += torch.from_numpy(fixed).to(self.iou_sum.device)
+        self.count += len(rank)
+        self.ranked += int((rank >= 0).sum())
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Return all curves as fractions: outcomes (D, T), `mean_iou` (T,)."""
+        total = max(int(self.count), 1)
+        curves = {name: self.hits[number].double() / total for number, name in enumerate(OUTCOMES)}
+        return curves | {"mean_iou": self.iou_sum.double() / FIXED_POINT / total}
+
+    def curve(self, outcome: str, delta: float) -> np.ndarray:
+        """Return one accuracy (T,) over the thresholds, a fraction.
+
+        Raises
+        ------
+        UserError
+            If δ is not among the IoU thresholds.
+        """
+        return self.compute()[outcome][self._index(delta)].cpu().numpy()
+
+    def best_threshold(self, delta: float = 0.5) -> float:
+        """Return the smallest τ at which GT-known localization is highest."""
+        return float(self.thresholds[int(np.argmax(self.curve("gt_known_loc", delta)))])
+
+    def max_box_acc(self, delta: float) -> float:
+        """Return MaxBoxAcc at δ: GT-known localization at its best τ, a fraction."""
+        return float(self.curve("gt_known_loc", delta).max())
+
+    def max_box_acc_v2(self) -> float:
+        """Return the mean of MaxBoxAcc over the IoU thresholds, a fraction."""
+        return float(np.mean([self.max_box_acc(delta) for delta in self.iou_thresholds]))
+
+    def _index(self, delta: float) -> int:
+        for number, known in enumerate(self.iou_thresholds):
+            if abs(known - delta) < 1e-9:
+                return number
+        raise UserError(f"IoU threshold {delta} was not counted; there are {self.iou_thresholds}")
+
+
+def compare(iou: np.ndarray | float, limit: float, comparison: str) -> np.ndarray:
+    """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
+    return np.asarray(iou) >= limit if comparison == ">=" else np.asarray(iou) > limit

@@ -1,0 +1,260 @@
+"""Score the stored heatmaps of one method under several protocols: the sweep of every sample, and what adds up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from wsol.datasets.loader import load_ahead
+from wsol.datasets.sample import Dataset, Sample
+from wsol.errors import UserError
+from wsol.heatmaps.baselines import center, full
+from wsol.heatmaps.store import HeatmapStore
+from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
+from wsol.metrics.histogram import pixel_histograms
+from wsol.metrics.localization import LocalizationAccuracy
+from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, resize_mask
+from wsol.terminal import progress
+
+__all__ = ["MethodScores", "ProtocolScores", "score_method"]
+
+CHUNK = 64
+
+
+@dataclass(eq=False)
+class ProtocolScores:
+    """What one method's heatmaps are worth under one protocol.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    accuracy : LocalizationAccuracy
+        Without samples where the dataset has no boxes.
+    pxap : PxAP
+        Without pixels where the dataset has no masks.
+    sweeps : list of Sweep or None
+        Per sample; None where the heatmap is missing, and without boxes.
+    """
+
+    protocol: Protocol
+    accuracy: LocalizationAccuracy
+    pxap: PxAP
+    sweeps: list[Sweep | None] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class MethodScores:
+    """What one method's heatmaps are worth.
+
+    Parameters
+    ----------
+    method : str
+    protocols : dict of str to ProtocolScores
+    pointing : Pointing
+    empty : list of str
+        Ids of samples whose heatmap's values are all equal.
+    """
+
+    method: str
+    protocols: dict[str, ProtocolScores]
+    pointing: Pointing
+    empty: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """One sample's part; `sweeps` and `pixels` by the rules they depend on, so that protocols share them."""
+
+    sample_id: str
+    sweeps: dict[Protocol, Sweep]
+    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]]
+    point: tuple[bool, float] | None
+    empty: bool
+    missing: bool
+
+
+def score_method(
+    dataset: Dataset,
+    store: HeatmapStore,
+    positions: Mapping[str, int],
+    method: str,
+    protocols: Mapping[str, Protocol],
+    ranks: np.ndarray,
+    *,
+    threads: int | None = None,
+    show_progress: bool = True,
+) -> MethodScores:
+    """Score one method.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Whose boxes and masks are the truth.
+    store : HeatmapStore
+    positions : mapping of sample id to index in the store
+    method : str
+    protocols : dict of str to Protocol
+    ranks : int array (N,)
+        Rank of the true class per sample of the dataset, -1 without a prediction.
+    threads : int, optional
+        By default as many as there are cores.
+    show_progress : bool
+
+    Raises
+    ------
+    UserError
+        If a box or mask doesn't fit its image, naming the sample.
+    """
+    scores = MethodScores(
+        method,
+        {
+            name: ProtocolScores(
+                rules,
+                LocalizationAccuracy(
+                    rules.grid(), rules.iou_thresholds, rules.iou_comparison, rules.topk_iou_comparison
+                ),
+                PxAP(rules.pxap_bin),
+            )
+            for name, rules in protocols.items()
+        },
+        Pointing(),
+    )
+
+    def load(index: int) -> _Scored:
+        sample = dataset[index]
+        try:
+            return _score_sample(sample, store, positions[sample.sample_id], method, protocols.values())
+        except UserError as error:
+            raise UserError(f"sample {sample.sample_id}, method {method}: {error}") from error
+
+    workers = (os.cpu_count() or 1) if threads is None else threads
+    with progress(f"scoring {method}", len(dataset), show_progress) as advance:
+        start = 0
+        for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
+            _add(scores, chunk, ranks[start : start + len(chunk)])
+            start += len(chunk)
+            advance(len(chunk))
+    return scores
+
+
+def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
+    for scored in chunk:
+        if scored.empty:
+            scores.empty.append(scored.sample_id)
+        if scored.point is not None:
+            scores.pointing.update(*scored.point)
+    for part in scores.protocols.values():
+        rules, pixel_rules = _sweep_rules(part.protocol), _pixel_rules(part.protocol)
+        sweeps = [scored.sweeps.get(rules) for scored in chunk]
+        part.sweeps += sweeps
+        with_box = [i for i, scored in enumerate(chunk) if sweeps[i] is not None or scored.missing]
+        nothing = np.zeros(len(part.accuracy.thresholds))
+        found = (sweeps[i] for i in with_box)
+        ious = [nothing if sweep is None else _ious(sweep, part.protocol.component) for sweep in found]
+        if ious:
+            part.accuracy.update(np.stack(ious), ranks[with_box])
+        for scored in chunk:
+            if pixel_rules in scored.pixels:
+                part.pxap.update(*scored.pixels[pixel_rules])
+
+
+def _ious(sweep: Sweep, component: str) -> np.ndarray:
+    return sweep.iou_largest if component == "largest" else sweep.iou_any
+
+
+def _score_sample(
+    sample: Sample, store: HeatmapStore, position: int, method: str, protocols: Iterable[Protocol]
+) -> _Scored:
+    mask = sample.read_mask()
+    if store.missing[position]:
+        return _Scored(sample.sample_id, {}, {}, None, False, True)
+    image_size = store.image_size(position)
+    heatmap = None if store.baseline(method) else store.heatmap(method, position)
+    boxes = sample.boxes
+    sweeps: dict[Protocol, Sweep] = {}
+    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
+    for protocol in protocols:
+        rules, pixel_rules = _sweep_rules(protocol), _pixel_rules(protocol)
+        if boxes is not None and rules not in sweeps:
+            scored = _score_map(store, method, position, heatmap, rules)
+            sweeps[rules] = sweep_thresholds(scored, boxes, rules, image_size)
+        if mask is not None and pixel_rules not in pixels:
+            scored = _score_map(store, method, position, heatmap, pixel_rules)
+            pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
+    point = None
+    if boxes is not None:
+        point = point_and_energy(_at_image_size(heatmap, store, method, position), boxes)
+    empty = heatmap is not None and bool((heatmap == heatmap.flat[0]).all())
+    return _Scored(sample.sample_id, sweeps, pixels, point, empty, False)
+
+
+def _score_map(
+    store: HeatmapStore, method: str, position: int, heatmap: np.ndarray | None, rules: Protocol
+) -> np.ndarray:
+    """Return a sample's score map; the center and full baselines are made at evaluation size."""
+    image_size = store.image_size(position)
+    if heatmap is not None:
+        return score_map(heatmap, rules, image_size, store.rectangle(position))
+    size = rules.size or image_size
+    return full(size) if store.baseline(method) == "full" else score_map(center(size), rules, image_size)
+
+
+def _at_image_size(heatmap: np.ndarray | None, store: HeatmapStore, method: str, position: int) -> np.ndarray:
+    """Return the raw heatmap enlarged to the image, bilinear; 0 outside the part that it covers."""
+    width, height = store.image_size(position)
+    if heatmap is None:
+        return full((width, height)) if store.baseline(method) == "full" else center((width, height))
+    x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    batch = torch.from_numpy(heatmap)[None, None]  # (1, 1, h, w)
+    image = np.zeros((height, width))
+    image[y0:y1, x0:x1] = interpolate(batch, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=False)[0, 0]
+    return image
+
+
+def _pixels(
+    scored: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, image_size: tuple[int, int], rules: Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    for name, other in (("mask", mask), ("ignore mask", ignore)):
+        if other is not None and other.shape != image_size[::-1]:
+            raise UserError(
+                f"the {name} has {other.shape[1]} x {other.shape[0]} pixels, the image {image_size[0]} x "
+                f"{image_size[1]}; they must be the same"
+            )
+    small_ignore = None if ignore is None else resize_mask(ignore, rules.mask_size)
+    edges = PxAP(rules.pxap_bin).edges
+    return pixel_histograms(scored, resize_mask(mask, rules.mask_size), small_ignore, edges)
+
+
+def _sweep_rules(protocol: Protocol) -> Protocol:
+    """Return the rules that a sweep depends on, all others set to one value: protocols that share them share it."""
+    plain = Protocol(size=protocol.size)
+    return replace(
+        protocol,
+        name="sweep",
+        component=plain.component,
+        iou_comparison=plain.iou_comparison,
+        topk_iou_comparison=plain.topk_iou_comparison,
+        iou_thresholds=plain.iou_thresholds,
+        mask_size=plain.mask_size,
+        mask_interpolation=plain.mask_interpolation,
+        pxap_bin=plain.pxap_bin,
+    )
+
+
+def _pixel_rules(protocol: Protocol) -> Protocol:
+    """Return the rules that PxAP depends on; its score maps have the masks' size."""
+    return Protocol(
+        name="pixels",
+        size=protocol.mask_size,
+        interpolation=protocol.interpolation,
+        normalization=protocol.normalization,
+        mask_size=protocol.mask_size,
+        mask_interpolation=protocol.mask_interpolation,
+        pxap_bin=protocol.pxap_bin,
+    )
