@@ -1,0 +1,250 @@
+"""The main job from Python: the same tables every time, without the network too, and what bad input gets."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import wsol
+from wsol.datasets import Shapes
+from wsol.datasets.sample import Dataset, Sample
+from wsol.errors import UserError
+from wsol.models import Classifier, gapnet
+from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
+
+METHODS = ("cam", "gradcam", "center", "random", "full")
+TABLES = ("summary.csv", "summary.md", "summary.tex", "metrics.csv", "sensitivity.csv", "per_image.parquet")
+TABLES += ("curves.parquet", "sweeps.parquet")
+
+
+def make_classifier(seed: int = 0) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = gapnet(10)
+    data = Shapes(length=1)
+    return Classifier(
+        name="gap", module=module, layer="features", input_size=(96, 96), classes=data.classes, class_ids=data.ids
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> wsol.Results:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return wsol.evaluate(
+        Shapes(length=24), make_classifier(), METHODS, ("choe2020", "choe2020_v2", "zhou2016", "exact"),
+        run_dir=folder, pictures=3, batch_size=7, progress=False,
+    )  # fmt: skip
+
+
+def test_columns_and_what_fills_them(run: wsol.Results) -> None:
+    summary = run.summary
+    assert tuple(summary.columns) == SUMMARY_COLUMNS
+    assert tuple(run.metrics.columns) == METRIC_COLUMNS
+    assert len(summary) == len(METHODS) * 4
+    fixed, any_box = summary["protocol"] == "zhou2016", summary["protocol"] == "choe2020_v2"
+    assert (summary["threshold_source"] == np.where(fixed, "fixed", "oracle")).all()
+    assert summary.loc[fixed, ["max_box_acc", "max_box_acc_v2"]].isna().all(axis=None)
+    assert summary.loc[any_box, "max_box_acc"].isna().all()
+    assert summary.loc[~fixed & ~any_box, "max_box_acc_v2"].isna().all()
+    plain = summary[~fixed & ~any_box]
+    assert (plain["max_box_acc"] == plain["max_box_acc_50"]).all()
+    v2 = summary[any_box]
+    columns = ["max_box_acc_30", "max_box_acc_50", "max_box_acc_70"]
+    assert np.allclose(v2["max_box_acc_v2"], v2[columns].mean(axis=1))
+    # The oracle's τ maximizes GT-known at IoU 0.5, so at that τ it is MaxBoxAcc.
+    assert np.allclose(summary.loc[~fixed, "gt_known_loc"], summary.loc[~fixed, "max_box_acc_50"])
+    assert summary.loc[fixed, "threshold"].eq(0.2).all()
+    assert (summary["layer"] == np.where(summary["method"].isin(["center", "full"]), "", "features")).all()
+
+
+def test_tables_agree_with_each_other(run: wsol.Results) -> None:
+    keys = ["method", "protocol"]
+    means = run.per_image.groupby(keys, sort=False)[["gt_known_loc", "top1_loc", "top5_loc", "iou"]].mean() * 100
+    summary = run.summary.set_index(keys)
+    for column, own in (("gt_known_loc",) * 2, ("top1_loc",) * 2, ("top5_loc",) * 2, ("iou", "mean_iou")):
+        assert np.allclose(means[column], summary[own], atol=1e-8), column
+    at_tau = run.curves[run.curves["iou_threshold"] == 0.5].set_index([*keys, "threshold"])
+    for key, row in summary.iterrows():
+        curve = at_tau.loc[(*key, row["threshold"])]
+        assert curve["gt_known_loc"] == pytest.approx(row["gt_known_loc"])
+        assert curve["top1_loc"] == pytest.approx(row["top1_loc"])
+        assert curve["mean_iou"] == pytest.approx(row["mean_iou"])
+    kinds = run.metrics[run.metrics["metric"].str.startswith("error_") & (run.metrics["class"] == "")]
+    assert np.allclose(kinds.groupby(keys)["value"].sum(), 100)
+    right = kinds[kinds["metric"] == "error_right"].set_index(keys)["value"]
+    assert np.allclose(right, summary.loc[right.index, "top1_loc"])
+
+
+def test_curves_can_be_rebuilt_from_the_coded_sweeps(run: wsol.Results) -> None:
+    taus = wsol.load_protocol("choe2020").grid()
+    own = run.sweeps[(run.sweeps["method"] == "gradcam") & (run.sweeps["protocol"] == "choe2020")]
+    ious = []
+    for _, rows in own.groupby("sample_id"):
+        ious.append(rows["iou"].to_numpy()[np.searchsorted(rows["threshold"], taus, side="right") - 1])
+    assert len(ious) == 24
+    for delta in (0.3, 0.5, 0.7):
+        curve = run.curves.query("method == 'gradcam' and protocol == 'choe2020' and iou_threshold == @delta")
+        assert np.allclose(100 * (np.array(ious) >= delta).mean(0), curve["gt_known_loc"])
+
+
+def test_the_same_twice_and_without_the_network(run: wsol.Results, tmp_path: Path) -> None:
+    assert run.run_dir is not None
+    wsol.evaluate(
+        Shapes(length=24), make_classifier(), METHODS, ("choe2020", "choe2020_v2", "zhou2016", "exact"),
+        run_dir=tmp_path / "again", pictures=3, batch_size=7, workers=1, progress=False,
+    )  # fmt: skip
+    wsol.score(
+        Shapes(length=24), run.run_dir / "heatmaps", ("choe2020", "choe2020_v2", "zhou2016", "exact"),
+        run_dir=tmp_path / "scored", progress=False,
+    )  # fmt: skip
+    for name in (*TABLES, "samples.parquet", "figures/example_00.png", "heatmaps/cam.npy"):
+        assert (run.run_dir / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    for name in TABLES:
+        assert (run.run_dir / name).read_bytes() == (tmp_path / "scored" / name).read_bytes(), name
+
+
+def test_pictures_are_drawn(run: wsol.Results) -> None:
+    assert run.run_dir is not None
+    pictures = sorted(path.name for path in (run.run_dir / "figures").iterdir())
+    assert pictures == ["example_00.png", "example_01.png", "example_02.png"]
+
+
+def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = wsol.evaluate(
+        Shapes(split="val", length=12), make_classifier(), ("cam", "full"), ("choe2020", "zhou2016"),
+        threshold_from=run.run_dir, progress=False,
+    )  # fmt: skip
+    swept = found.summary[found.summary["protocol"] == "choe2020"]
+    theirs = run.summary.query("protocol == 'choe2020' and method in ['cam', 'full']")
+    assert swept["threshold"].tolist() == theirs["threshold"].tolist()
+    assert (swept["threshold_source"] == str(run.run_dir)).all()
+    assert found.summary.query("protocol == 'zhou2016'")["threshold_source"].eq("fixed").all()
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "wsol"):
+        wsol.evaluate(
+            Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir, progress=False
+        )
+    assert "the same split" in caplog.text
+    with pytest.raises(UserError, match="no threshold for method cam under protocol mine"):
+        wsol.evaluate(
+            Shapes(length=4), make_classifier(), ["cam"], {"mine": wsol.Protocol(name="mine")},
+            threshold_from=run.run_dir, progress=False,
+        )  # fmt: skip
+    with pytest.raises(UserError, match="no summary.csv there"):
+        wsol.evaluate(Shapes(length=4), make_classifier(), ["cam"], threshold_from=tmp_path, progress=False)
+
+
+class Broken(Shapes):
+    """Shapes whose third picture can't be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        if index != 2:
+            return sample
+        return Sample(
+            sample_id=sample.sample_id, label=sample.label, image=Path("/nowhere/2.jpg"), boxes=sample.boxes,
+            image_size=(96, 96),
+        )  # fmt: skip
+
+
+def test_an_unreadable_image_stops_or_counts_as_a_miss(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/nowhere/2.jpg.*on_error=skip"):
+        wsol.evaluate(Broken(length=6), make_classifier(), ["full"], run_dir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "heatmaps").exists()
+    found = wsol.evaluate(
+        Broken(length=6), make_classifier(), ["cam", "full"], ["choe2020"], on_error="skip",
+        run_dir=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    assert found.summary["n_samples"].tolist() == [6, 6]
+    lost = found.per_image[found.per_image["sample_id"] == "test/00002"]
+    assert lost["iou"].tolist() == [0, 0]
+    assert lost["x0"].isna().all()
+    assert found.metrics.query("metric == 'missing_heatmaps'")["value"].tolist() == [1, 1]
+    again = wsol.score(Broken(length=6), tmp_path / "run" / "heatmaps", ["choe2020"], progress=False)
+    pd.testing.assert_frame_equal(again.summary, found.summary)
+
+
+def test_other_knobs_than_trained_for_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = make_classifier()
+    classifier.knobs = Shapes(length=1).knobs
+    with caplog.at_level(logging.WARNING, "wsol"):
+        wsol.evaluate(Shapes(length=2, distractors=9), classifier, ["full"], progress=False)
+    assert "distractors=9 (trained for 4)" in caplog.text
+
+
+class Flat(Dataset):
+    """Two gray images, with masks only, boxes only, or neither."""
+
+    name, split, classes = "flat", "test", ("a", "b")
+
+    def __init__(self, boxes: object = None, masks: bool = False) -> None:
+        self.boxes, self.masks = boxes, masks
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        mask = np.zeros((96, 96), bool)
+        mask[10:50, 20:60] = True
+        return Sample(
+            sample_id=f"{index}", label=index, image=np.full((96, 96, 3), 128, np.uint8),
+            boxes=None if self.boxes is None else np.asarray(self.boxes), mask=mask if self.masks else None,
+        )  # fmt: skip
+
+
+def _flat(**options: object) -> wsol.Results:
+    classifier = Classifier(name="gap", module=gapnet(2), layer="features", input_size=(96, 96), classes=("a", "b"))
+    return wsol.evaluate(Flat(**options), classifier, ["cam", "center"], ["choe2020"], progress=False)  # type: ignore[arg-type]
+
+
+def test_masks_alone_fill_pxap_alone() -> None:
+    summary = _flat(masks=True).summary
+    assert summary["pxap"].notna().all()
+    assert summary["top1_cls"].notna().all()
+    boxed = ["threshold", "top1_loc", "gt_known_loc", "mean_iou", "max_box_acc_50", "max_box_acc"]
+    assert summary[boxed].isna().all(axis=None)
+    assert summary["threshold_source"].eq("").all()
+
+
+def test_few_classes_leave_top5_empty() -> None:
+    summary = _flat(boxes=[[20, 10, 59, 49]]).summary
+    assert summary[["top5_cls", "top5_loc", "pxap"]].isna().all(axis=None)
+    assert summary["top1_loc"].notna().all()
+
+
+def test_nothing_to_localize_is_said() -> None:
+    with pytest.raises(UserError, match="neither boxes nor masks"):
+        _flat()
+
+
+def test_a_box_outside_names_its_sample() -> None:
+    with pytest.raises(UserError, match=r"sample 0, method cam.*reaches outside 96 x 96"):
+        _flat(boxes=[[0, 0, 200, 40]])
+
+
+def test_unknown_classes_are_never_matched_by_position() -> None:
+    module = gapnet(10)
+    with pytest.raises(UserError, match="class_map=position"):
+        wsol.evaluate(Shapes(length=2, size=224), module, ["full"], progress=False)
+    found = wsol.evaluate(
+        Shapes(length=2, size=224), module, ["full"], ["choe2020"], class_map="position", progress=False
+    )
+    assert found.environment["source"]["class_map"] == "position"
+
+
+def test_scoring_the_wrong_dataset_is_refused(run: wsol.Results, tmp_path: Path) -> None:
+    assert run.run_dir is not None
+    with pytest.raises(UserError, match=r"no heatmap for val/00000"):
+        wsol.score(Shapes(split="val", length=24), run.run_dir / "heatmaps", progress=False)
+    with pytest.raises(UserError, match=r"heatmaps of unknown samples: test/00020"):
+        wsol.score(Shapes(length=20), run.run_dir / "heatmaps", progress=False)
+    with pytest.raises(UserError, match="no index.parquet"):
+        wsol.score(Shapes(length=20), tmp_path, progress=False)
+
+
+def test_limit_takes_the_first(run: wsol.Results) -> None:
+    found = wsol.evaluate(Shapes(length=24), make_classifier(), ["cam"], ["choe2020"], limit=5, progress=False)
+    pd.testing.assert_frame_equal(found.samples, run.samples.iloc[:5])

@@ -1,0 +1,197 @@
+"""From stored heatmaps to tables: score every method under every protocol, choose thresholds, write it all down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wsol.datasets.sample import Dataset
+from wsol.environment import write_config, write_environment
+from wsol.errors import UserError
+from wsol.heatmaps.store import HeatmapStore
+from wsol.localization import Protocol
+from wsol.metrics import OutcomeCounts
+from wsol.metrics.outcomes import outcomes_at
+from wsol.metrics.scoring import score_method
+from wsol.report.pictures import draw_pictures
+from wsol.tables import (
+    METRIC_COLUMNS,
+    SUMMARY_COLUMNS,
+    Results,
+    combine,
+    curve_table,
+    method_rows,
+    metric_rows,
+    per_image_table,
+    summary_row,
+    sweep_table,
+    write_tables,
+)
+from wsol.thresholds import choose_threshold, thresholds_of
+
+__all__ = ["assemble", "finish", "read_samples"]
+
+logger = logging.getLogger("wsol")
+
+
+def assemble(
+    dataset: Dataset,
+    store: HeatmapStore,
+    samples: pd.DataFrame,
+    protocols: Mapping[str, Protocol],
+    threshold_from: Path | str | None,
+    workers: int,
+    progress: bool,
+) -> Results:
+    """Score every method of a store under every protocol.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The truth.
+    store : HeatmapStore
+    samples : DataFrame
+        Predictions, in the order of the dataset.
+    protocols : dict of str to Protocol
+    threshold_from : path, optional
+        A run whose thresholds are used.
+    workers : int
+        Threads.
+    progress : bool
+
+    Returns
+    -------
+    Results
+        Its tables; `finish` adds the rest.
+
+    Raises
+    ------
+    UserError
+        If the dataset has neither boxes nor masks, or a box doesn't fit its image.
+    """
+    positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
+    boxes = _truth(dataset)
+    sizes = [store.image_size(positions[sample_id]) for sample_id in samples["sample_id"]]
+    ranks = samples["rank"].to_numpy()
+    ranked = bool((ranks >= 0).any())
+    top5 = int(store.source.get("competing", len(dataset.classes))) > 5
+    given = None if threshold_from is None else thresholds_of(Path(threshold_from), store.source)
+    about = {key: store.source.get(key, "") for key in ("dataset", "split", "model", "view")}
+    about |= {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
+    summary, metrics, per_image, curves, sweeps = [], [], [], [], []
+    for method, described in store.methods.items():
+        scores = score_method(
+            dataset, store, positions, method, protocols, ranks, threads=workers, show_progress=progress
+        )
+        if scores.empty:
+            shown = ", ".join(scores.empty[:5])
+            logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(scores.empty), shown)
+        metrics += method_rows(scores, int(store.missing.sum()))
+        for part in scores.protocols.values():
+            threshold, origin = choose_threshold(method, part, given)
+            counts = OutcomeCounts(len(dataset.classes))
+            outcomes = outcomes_at(part, threshold, boxes, sizes, ranks)
+            counts.update(
+                samples["label"].to_numpy(),
+                ranks,
+                *(outcomes[name].to_numpy() for name in ("gt_known_loc", "right", "iou", "error_kind")),
+            )
+            if boxes is not None:
+                per_image.append(per_image_table(samples, outcomes, method, part.protocol.name, threshold))
+                curves.append(curve_table(method, part, ranked))
+                sweeps.append(sweep_table(method, part, list(samples["sample_id"])))
+            row = about | {"method": method, "layer": described["layer"]}
+            summary.append(summary_row(row, part, counts, threshold, origin, ranked, top5))
+            metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked)
+    texts = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
+    return Results(
+        summary=combine(summary, SUMMARY_COLUMNS, texts),
+        metrics=combine(metrics, METRIC_COLUMNS, texts),
+        per_image=_joined(per_image),
+        curves=_joined(curves),
+        sweeps=_joined(sweeps),
+        samples=samples,
+    )
+
+
+def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path) -> pd.DataFrame:
+    """Read the predictions of a run and make sure that its heatmaps are of this dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    store : HeatmapStore
+    folder : Path
+        The run's; without its `samples.parquet` there are no predictions and Top-k stays empty.
+
+    Raises
+    ------
+    UserError
+        If samples are missing or extra, by name.
+    """
+    ids = [sample.sample_id for sample in dataset]
+    known, wanted = set(store.sample_ids), set(ids)
+    for what, names in (("no heatmap for", wanted - known), ("heatmaps of unknown samples:", known - wanted)):
+        if names:
+            raise UserError(
+                f"{store.folder}: {what} {', '.join(sorted(names)[:5])} ({len(names)} of {len(ids)} samples); "
+                f"is this the dataset, split and limit that the heatmaps were made on "
+                f"({store.source.get('dataset')}, {store.source.get('split')})?"
+            )
+    path = folder / "samples.parquet"
+    if path.is_file():
+        return pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
+    logger.warning("no %s: without predictions the Top-k columns stay empty", path)
+    labels = dataset.labels
+    classes = [dataset.classes[label] for label in labels]
+    return pd.DataFrame({"sample_id": ids, "image_id": ids, "label": labels, "class": classes, "rank": -1})
+
+
+def finish(
+    results: Results,
+    dataset: Dataset,
+    store: HeatmapStore,
+    pictures: int,
+    folder: Path | None,
+    environment: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+) -> Results:
+    """Add what was run, and write everything into the run's folder, if there is one."""
+    results.environment, results.config, results.run_dir = dict(environment), dict(config or {}), folder
+    if folder is not None:
+        write_tables(results, folder)
+        write_config(results.config, folder)
+        write_environment(results.environment, folder)
+        if pictures and len(results.per_image):
+            draw_pictures(results, dataset, store, pictures, folder / "figures")
+    return results
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _truth(dataset: Dataset) -> list[np.ndarray] | None:
+    """Return the true boxes of every sample; None where the dataset has masks only."""
+    boxes, masks = [], False
+    for sample in dataset:
+        masks = masks or sample.mask is not None
+        if sample.boxes is not None and len(sample.boxes) == 0:
+            raise UserError(f"sample {sample.sample_id} has no box: leave it out, or mend the annotation")
+        if sample.boxes is not None:
+            boxes.append(sample.boxes)
+        elif boxes:
+            raise UserError(f"sample {sample.sample_id} has no boxes, but others have: annotate all or none")
+    if not boxes and not masks:
+        raise UserError(
+            f"dataset {dataset.name} ({dataset.split}) has neither boxes nor masks, so nothing can be localized on it; "
+            f"it can be trained on"
+        )
+    if boxes and len(boxes) != len(dataset):
+        raise UserError(f"only {len(boxes)} of {len(dataset)} samples have boxes: annotate all or none")
+    return boxes or None

@@ -1,0 +1,96 @@
+"""Which τ a summary's numbers are taken at: fixed, the best on this split, or chosen by a run on another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wsol.errors import UserError
+from wsol.metrics.scoring import ProtocolScores
+
+__all__ = ["Given", "choose_threshold", "thresholds_of"]
+
+logger = logging.getLogger("wsol")
+
+Given = tuple[str, dict[tuple[str, str], float]]
+
+
+def choose_threshold(method: str, part: ProtocolScores, given: Given | None = None) -> tuple[float, str]:
+    """Choose τ for one method under one protocol.
+
+    Parameters
+    ----------
+    method : str
+    part : ProtocolScores
+    given : (source, thresholds by method and protocol), optional
+        From another run; it wins over the oracle, a protocol's fixed τ wins over it.
+
+    Returns
+    -------
+    threshold : float
+        The smallest τ that maximizes GT-known localization at IoU 0.5 on its source.
+    source : str
+        "fixed", "oracle", or the run it came from.
+
+    Raises
+    ------
+    UserError
+        If the other run lacks this method and protocol.
+    """
+    protocol = part.protocol
+    if protocol.threshold is not None:
+        return protocol.threshold, "fixed"
+    if int(part.accuracy.count) == 0:  # masks only: no box is right at any threshold
+        return float(protocol.grid()[0]), ""
+    if given is None:
+        return part.accuracy.best_threshold(0.5), "oracle"
+    source, thresholds = given
+    if (method, protocol.name) not in thresholds:
+        raise UserError(
+            f"threshold_from={source}: that run has no threshold for method {method} under protocol {protocol.name}; "
+            f"it has {', '.join(f'{m} under {p}' for m, p in thresholds)}"
+        )
+    return thresholds[method, protocol.name], source
+
+
+def thresholds_of(run: Path, source: Mapping[str, Any]) -> Given:
+    """Read the thresholds that another run chose.
+
+    Parameters
+    ----------
+    run : Path
+        Its folder.
+    source : mapping
+        What is scored now: dataset, split, model.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or it has no thresholds.
+    """
+    path = run / "summary.csv"
+    if not path.is_file():
+        raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
+    try:
+        table = pd.read_csv(path, dtype={"split": str}).dropna(subset=["threshold"])
+        thresholds = {
+            (str(row["method"]), str(row["protocol"])): float(row["threshold"]) for _, row in table.iterrows()
+        }
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"threshold_from={run}: {path} is no summary of a run: {error}") from error
+    if not thresholds:
+        raise UserError(f"threshold_from={run}: that run chose no thresholds")
+    first = table.iloc[0]
+    if first["split"] == str(source.get("split")) and first["dataset"] == source.get("dataset"):
+        logger.warning(
+            "threshold_from=%s: its thresholds were chosen on the same split (%s) that is scored now",
+            run,
+            first["split"],
+        )
+    if first["model"] != source.get("model"):
+        logger.warning("threshold_from=%s: its model is %s, not %s", run, first["model"], source.get("model"))
+    return str(run), thresholds
