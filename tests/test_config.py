@@ -1,0 +1,178 @@
+"""Every configuration file composes and fits what it names; configurations become objects or a message."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from wsol import config
+from wsol.cli import APPLICATIONS
+from wsol.command_line.explain import compose_application
+from wsol.command_line.options import application_groups, group_options
+from wsol.errors import UserError
+from wsol.paths import conf_dir
+
+FILES = sorted(conf_dir().rglob("*.yaml"))
+CHOICES = [
+    (command, group, name)
+    for command in APPLICATIONS
+    for group in application_groups(command)
+    for name in group_options(group)
+]
+SECTIONS = {"dataset": "dataset", "model": "model", "method": "methods", "protocol": "protocols"}
+
+
+class Ten:
+    """A data set of ten classes, as far as a model looks at it."""
+
+    classes = tuple("abcdefghij")
+    ids = tuple(f"n{number}" for number in range(10))
+
+
+@pytest.mark.parametrize(("command", "group", "name"), CHOICES, ids=["-".join(choice) for choice in CHOICES])
+def test_every_option_composes_and_fits_its_target(command, group, name):
+    composed = compose_application(command, [f"{group}={name}"])
+    kind = group.split("/")[0]
+    section = composed.get(SECTIONS.get(kind, ""), {})
+    section = section.get(name, section) if kind in ("method", "protocol") else section
+    if kind == "protocol":
+        assert config.build_protocols(composed.protocols)[name].name == name
+    elif kind == "method":
+        assert list(composed.methods) == [name]
+        assert list(config.build_methods(composed.methods)) == [name]
+    elif kind in ("dataset", "model"):
+        target = inspect.signature(get_object(section._target_)).parameters
+        extra = {"_target_", *config.NOT_THE_DATASETS_OWN}
+        assert set(section) - extra <= set(target), f"{section._target_} does not take all of {list(section)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(conf_dir()).as_posix())
+def test_headers_and_comments_of_every_file(path):
+    text = path.read_text(encoding="utf-8")
+    lines, group = text.splitlines(), path.parent.relative_to(conf_dir()).as_posix()
+    first = lines[0]
+    if group in ("method", "protocol"):
+        assert first == f"# @package {group}s.{path.stem}"
+    elif group == "launcher" or group.startswith("experiment/"):
+        assert first == "# @package _global_"
+    else:
+        assert "@package" not in text
+    comments = [line for line in lines[:3] if line.startswith("# ") and "@package" not in line]
+    assert comments, "the first comment says what it is"
+    if group != ".":
+        kind = group.split("/")[0]
+        assert f"{kind}={path.stem}" in comments[0] or f"{kind}=[{path.stem}]" in comments[0]
+
+
+def test_defaults_of_shapes_are_those_of_its_class():
+    parameters = inspect.signature(get_object("wsol.datasets.Shapes")).parameters
+    section = OmegaConf.to_container(compose_application("evaluate").dataset)
+    for name, value in section.items():
+        if name in parameters:
+            default = parameters[name].default
+            assert value == (list(default) if isinstance(default, tuple) else default), name
+
+
+def test_training_keys_are_those_of_a_recipe():
+    from wsol.training import Recipe
+
+    assert set(compose_application("train").training) == {*Recipe.names(), "stages"}
+
+
+def test_torchvision_models_by_name_and_weights():
+    words = ["model=torchvision", "model.name=resnet50", "model.weights=IMAGENET1K_V2"]
+    model = compose_application("evaluate", words).model
+    assert (model.name, model.weights) == ("resnet50", "IMAGENET1K_V2")
+    assert compose_application("evaluate", ["model=resnet50"]).model.name == "resnet50"
+
+
+def test_an_untrained_model_gets_the_datasets_classes_and_a_loaded_one_keeps_its_own(tmp_path):
+    from wsol.models import save_checkpoint
+
+    section = {"_target_": "wsol.models.tiny_resnet18", "checkpoint": None, "num_classes": None}
+    fresh = config.build_model(section, Ten)
+    assert fresh.classes == Ten.classes and fresh.class_ids == Ten.ids
+    given = config.build_model({**section, "num_classes": 4}, Ten)
+    assert given.classes is None
+    given.classes = tuple("wxyz")
+    save_checkpoint(given, tmp_path / "four.safetensors")
+    loaded = config.build_model({**section, "checkpoint": str(tmp_path / "four.safetensors")}, Ten)
+    assert loaded.classes == tuple("wxyz")
+
+
+def test_stages_override_the_recipe_and_the_data():
+    from wsol.command_line.jobs import build_stages
+
+    settings = {
+        "dataset": {"_target_": "wsol.datasets.Shapes", "split": "train", "length": 40, "class_map": None},
+        "validation": {"split": "val"},
+        "training": {"lr": 0.1, "epochs": 4, "stages": [{"epochs": 1, "dataset": {"size": 48}}, {"lr": 0.2}]},
+    }
+    first, second = build_stages(settings)
+    assert (first.recipe.epochs, first.recipe.lr, second.recipe.epochs, second.recipe.lr) == (1, 0.1, 4, 0.2)
+    assert first.dataset[0].size() == (48, 48) == first.validation[0].size() and second.dataset[0].size() == (
+        96,
+        96,
+    )
+    assert (first.dataset.split, first.validation.split, len(second.dataset)) == ("train", "val", 40)
+    assert build_stages({**settings, "validation": None})[0].validation is None
+    with pytest.raises(UserError, match=r"training.stages\[0\].epoch: .* epochs"):
+        build_stages({**settings, "training": {"stages": [{"epoch": 1}]}})
+
+
+def refuse(*_, **__):
+    raise ValueError("the reason itself")
+
+
+def break_down(*_, **__):
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("build", "section", "message"),
+    [
+        (
+            config.build_dataset,
+            {"_target_": "wsol.datasets.Shapes", "sise": 9},
+            r"dataset.sise: .* takes split, length",
+        ),
+        (
+            config.build_dataset,
+            {"_target_": "wsol.datasets.Shapez"},
+            r"dataset._target_=wsol.datasets.Shapez can't",
+        ),
+        (config.build_dataset, {"root": "x"}, r"dataset has no _target_"),
+        (config.build_dataset, {"_target_": "collections.OrderedDict"}, r"has no classes, split; wanted"),
+        (config.build_dataset, {"_target_": "wsol.datasets.TinyImageNet"}, r"dataset.root is needed"),
+        (config.build_methods, {}, r"no method to evaluate"),
+        (config.build_methods, {"cam": 3}, r"methods.cam=3"),
+        (config.build_protocols, {"mine": {"treshold": 0.1}}, r"protocol mine: no field 'treshold'"),
+        (config.check_root_keys, {"protocol": {}}, r"# @package protocols.NAME"),
+    ],
+)
+def test_what_can_not_be_built_is_said(build, section, message):
+    with pytest.raises(UserError, match=message):
+        build(section)
+
+
+def test_reasons_of_a_constructor_come_out_of_hydras_wrapping(monkeypatch, tmp_path):
+    (tmp_path / "constructors_of_a_test.py").write_text(Path(__file__).read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="dataset: the reason itself"):
+        config.build_dataset({"_target_": "constructors_of_a_test.refuse"})
+    with pytest.raises(RuntimeError, match="a bug"):
+        config.build_dataset({"_target_": "constructors_of_a_test.break_down"})
+
+
+def test_plain_resolves_and_names_what_is_missing():
+    assert config.plain(OmegaConf.create({"a": {"b": "${c}"}, "c": [1]})) == {"a": {"b": [1]}, "c": [1]}
+    with pytest.raises(UserError, match=r"dataset.root is needed: pass dataset.root="):
+        config.plain(OmegaConf.create({"dataset": {"root": "???"}}))
+
+
+def test_class_map_is_the_evaluations():
+    section = compose_application("evaluate", ["dataset.class_map=position", "dataset.length=3"]).dataset
+    assert config.class_map_of(section) == "position"
+    assert len(config.build_dataset(section)) == 3

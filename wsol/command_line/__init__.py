@@ -1,0 +1,1 @@
+"""What the command line is made of: arguments, options, jobs, explanations, and the one table of a sweep."""
