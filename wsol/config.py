@@ -24,7 +24,7 @@ __all__ = [
     "plain",
 ]
 
-NOT_THE_DATASETS_OWN = ("class_map",)
+NOT_THE_DATASETS_OWN = ("class_map", "boxes")
 Config = DictConfig | Mapping[str, Any]
 
 
@@ -91,7 +91,8 @@ def build_dataset(config: Config) -> Any:
     Parameters
     ----------
     config : mapping
-        `_target_` and its arguments. `class_map` is the evaluation's, not the dataset's.
+        `_target_` and its arguments. `class_map` is the evaluation's, not the dataset's; `boxes=from_masks` puts
+        boxes around the masks of any dataset.
 
     Returns
     -------
@@ -110,10 +111,17 @@ def build_dataset(config: Config) -> Any:
     wsol.errors.UserError: dataset.root=/none: no such folder; ...
     """
     arguments = plain(config, "dataset")
+    boxes = arguments.get("boxes")
+    if boxes not in (None, "from_masks"):
+        raise UserError(f"dataset.boxes={boxes}: pass from_masks, or null for the boxes that were annotated")
     for name in NOT_THE_DATASETS_OWN:
         arguments.pop(name, None)
     dataset = _build(arguments, "dataset")
     _has(dataset, ("classes", "split", "__len__", "__getitem__"), "dataset", "a wsol.datasets.Dataset")
+    if boxes == "from_masks":
+        from wsol.datasets.from_masks import BoxesFromMasks  # not above: scikit-image is not loaded for --help
+
+        return BoxesFromMasks(dataset)
     return dataset
 
 
