@@ -253,9 +253,7 @@ def test_clutter_and_bias_leave_the_objects() -> None:
         ({"background_bias": 1.0}, 0.5),
     ):
         other = Shapes(**{"distractors": 0, "false_marks": 0, **knobs})[1]
-        assert np.array_equal(other.boxes, plain.boxes) and np.array_equal(
-            other.read_mask(), plain.read_mask()
-        )
+        assert np.array_equal(other.boxes, plain.boxes) and np.array_equal(other.read_mask(), plain.read_mask())
         assert (plain.read_image() != other.read_image()).any(2)[~plain.read_mask()].mean() > changed
 
 

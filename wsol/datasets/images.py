@@ -12,7 +12,7 @@ from wsol.errors import UserError
 
 __all__ = ["read_image", "read_mask"]
 
-SKIP_HINT = "replace the file, or pass on_error=skip to count it as a miss and go on"
+SKIP_HINT = "replace the file; an evaluation also takes on_error=skip, which counts it as a miss and goes on"
 
 
 def read_image(source: np.ndarray | Path | str | Callable[[], np.ndarray], name: str) -> np.ndarray:

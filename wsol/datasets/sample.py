@@ -35,7 +35,7 @@ class Sample:
     image_size : (width, height), optional
         Where it is known without decoding the image.
     image_id : str, optional
-        By default the sample id. Samples with the same image id share one forward pass.
+        By default the sample id; the samples of one image have the same.
 
     Examples
     --------

@@ -87,9 +87,7 @@ class Shapes(Dataset):
         count = _whole("classes", classes, 2, len(GLYPH_NAMES))
         pair = isinstance(object_size, Sequence) and not isinstance(object_size, str)
         if not pair or len(object_size) != 2:
-            raise UserError(
-                f"dataset.object_size = {object_size!r}: give two shares of the side, [0.28, 0.7]"
-            )
+            raise UserError(f"dataset.object_size = {object_size!r}: give two shares of the side, [0.28, 0.7]")
         smallest, largest = (_share("object_size", share, 1, 950) for share in object_size)
         if smallest > largest:
             raise UserError(f"dataset.object_size = {object_size!r}: the smaller share comes first")

@@ -42,9 +42,9 @@ def look(
 
     Examples
     --------
-    >>> pixels, rectangle = look(np.zeros((50, 100, 3), np.uint8), "crop", (64, 64))
-    >>> pixels.shape, [round(side, 1) for side in rectangle]
-    (torch.Size([64, 64, 3]), [28.1, 3.1, 71.9, 46.9])
+    >>> pixels, rectangle = look(np.zeros((60, 120, 3), np.uint8), "crop", (56, 56))
+    >>> pixels.shape, rectangle
+    (torch.Size([56, 56, 3]), (33.75, 3.75, 86.25, 56.25))
     """
     if view not in VIEWS:
         raise UserError(f"unknown view {view!r}: there are {', '.join(VIEWS)}")

@@ -52,7 +52,7 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     >>> find_head(nn.Sequential(linear), "features", A, linear(A.mean((2, 3)))).name
     '0'
     """
-    wanted = logits.double()
+    wanted = logits.detach().double()
     pooled = activations.double().mean((2, 3))  # (B, K)
     scale = float(wanted.abs().max()) + 1e-12
     half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pandas as pd
@@ -99,10 +98,9 @@ class Standing:
         path = None if folder is None else folder / "resume.pt"
         if path is None or not path.is_file():
             raise UserError(f"nothing to resume: no file {path}; pass run_dir=<the interrupted run's folder>")
-        damaged = (RuntimeError, TypeError, KeyError, AttributeError, EOFError, OSError, ValueError)
         try:
             saved = torch.load(path, map_location=device, weights_only=True)
             module.load_state_dict(saved.pop("module"))
             return cls(**saved)
-        except (*damaged, UnpicklingError) as error:
+        except Exception as error:  # of a damaged file torch.load makes whatever it happens to be
             raise UserError(f"{path} doesn't belong to this training: {error}") from error

@@ -109,7 +109,7 @@ def train(
             name = f"stage {standing.stage + 1}/{len(stages)}, epoch {standing.epoch + 1}/{stage.recipe.epochs}"
             began, lr = time.monotonic(), tools.schedule.get_last_lr()[0]
             key = (seed, standing.stage, standing.epoch)
-            loss, top1 = _train_epoch(classifier, stage, tools, key, workers, name if show_progress else "")
+            loss, top1 = _train_epoch(classifier, stage, tools, key, workers, name, show_progress)
             val_top1 = float("nan")
             if stage.validation is not None:
                 val_top1 = classification_accuracy(
@@ -150,7 +150,13 @@ def _check(stages: Sequence[Stage]) -> None:
 
 
 def _train_epoch(
-    classifier: Classifier, stage: Stage, tools: Tools, key: tuple[int, int, int], workers: int, name: str
+    classifier: Classifier,
+    stage: Stage,
+    tools: Tools,
+    key: tuple[int, int, int],
+    workers: int,
+    name: str,
+    show_progress: bool,
 ) -> tuple[float, float]:
     """Train one epoch; return the mean loss and the accuracy on the augmented images."""
     recipe, data, module = stage.recipe, stage.dataset, classifier.module
@@ -166,7 +172,7 @@ def _train_epoch(
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     module.train()
     seen, right, total = 0, 0, 0.0
-    with progress(name, len(data), show=bool(name)) as advance:
+    with progress(name, len(data), show_progress) as advance:
         order = generator.permutation(len(data)).tolist()
         for batch in load_ahead(order, load, recipe.batch_size, workers):
             if len(batch) == 1 < min(len(data), recipe.batch_size):
@@ -182,7 +188,7 @@ def _train_epoch(
                     )
                 loss = criterion(logits, labels)
             if not torch.isfinite(loss):
-                raise UserError(f"{name}: the loss is {float(loss)}; lower training.lr or use training.precision=fp32")
+                raise UserError(f"{name}: the loss is {loss.item()}; lower training.lr or use training.precision=fp32")
             tools.step(loss)
             seen, total = seen + len(batch), total + float(loss.detach()) * len(batch)
             right += int((logits.argmax(1) == labels).sum())

@@ -1,0 +1,171 @@
+"""Pictures of every usual kind become uint8 (H, W, 3); whatever can't is named with its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsol.datasets.images import read_image, read_mask
+from wsol.errors import UserError
+
+GRAY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+COLOR = np.stack([GRAY, 255 - GRAY, np.full_like(GRAY, 77)], -1)
+
+
+def save(path: Path, image: Image.Image) -> Path:
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm"])
+def test_color_comes_back_as_it_was_saved(tmp_path: Path, name: str) -> None:
+    found = read_image(save(tmp_path / name, Image.fromarray(COLOR)), "a")
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, COLOR)
+
+
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
+    found = read_image(str(save(tmp_path / "a.png", Image.fromarray(GRAY))), "a")
+    assert np.array_equal(found, np.stack([GRAY] * 3, -1))
+
+
+def test_black_and_white(tmp_path: Path) -> None:
+    found = read_image(save(tmp_path / "a.png", Image.fromarray(GRAY > 100)), "a")
+    assert np.array_equal(found, 255 * np.stack([GRAY > 100] * 3, -1).astype(np.uint8))
+
+
+def test_palette_becomes_its_colors(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8)).convert("P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    found = read_image(save(tmp_path / "a.png", image), "a")
+    assert found.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 255, 0], [0, 0, 255]]]
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    found = read_image(save(tmp_path / "a.png", Image.fromarray(np.dstack([COLOR, GRAY]))), "a")
+    assert np.array_equal(found, COLOR)
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    inks = np.zeros((8, 8, 4), np.uint8)
+    inks[..., 1:3] = 255  # magenta and yellow: red
+    found = read_image(save(tmp_path / "a.tif", Image.fromarray(inks, "CMYK")), "a")
+    assert np.array_equal(found, np.broadcast_to(np.array([255, 0, 0], np.uint8), (8, 8, 3)))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path, name: str) -> None:
+    deep = GRAY.astype(np.uint16) * 256 + 200
+    found = read_image(save(tmp_path / name, Image.fromarray(deep)), "a")
+    assert np.array_equal(found, np.stack([GRAY] * 3, -1))
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.2, 0.9]]), np.int32([[-1, 5]]), np.int32([[0, 70000]])])
+def test_pixels_without_a_known_white_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(values))
+    with pytest.raises(UserError, match=r"a\.tif.*no known white"):
+        read_image(path, "a")
+
+
+def test_missing_file_names_sample_file_and_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        read_image(tmp_path / "gone.jpg", "val/7")
+    for part in ("'val/7'", "gone.jpg", "on_error=skip"):
+        assert part in str(error.value)
+
+
+def test_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing"):
+        read_image(tmp_path, "a")
+
+
+def jpeg(path: Path) -> bytes:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path, "JPEG")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header only", "empty", "text", "zeros"])
+def test_damaged_file_names_sample_file_and_remedy(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "broken.jpg"
+    whole = jpeg(path)
+    content = {
+        "truncated": whole[: len(whole) // 2],
+        "header only": whole[:20],
+        "empty": b"",
+        "text": b"<html>404 not found</html>",
+        "zeros": bytes(1000),
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(UserError) as error:
+        read_image(path, "val/7")
+    for part in ("'val/7'", str(path), "on_error=skip"):
+        assert part in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "bomb.png", Image.new("L", (100, 100)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"bomb\.png.*decompression bomb"):
+        read_image(path, "a")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["png", "gif", "tif", "webp", "bmp"])
+def test_random_damage_never_gets_past_as_another_error(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    random, path = np.random.default_rng(1), tmp_path / f"a.{kind}"
+    whole = save(path, Image.fromarray(np.tile(COLOR, (8, 8, 1)))).read_bytes()
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 8):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged[: random.integers(1, len(whole) + 1)])
+        try:
+            assert read_image(path, "a").shape[2] == 3
+        except UserError as error:
+            refused += 1
+            assert f"a.{kind}" in str(error)
+    assert refused > 10
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=["gray", "four channels", "channels first", "float", "no rows"],
+)
+def test_arrays_of_another_kind_are_named(image: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"'val/7' has shape .* wanted uint8 of shape \(height, width, 3\)"):
+        read_image(image, "val/7")
+    with pytest.raises(UserError, match="'val/7'"):
+        read_image(lambda: image, "val/7")
+
+
+def test_mask_counts_every_pixel_that_is_not_zero(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 128], [255, 0, 2]], np.uint8)
+    path = save(tmp_path / "m.png", Image.fromarray(values))
+    for source in (values, path, str(path), lambda: values, values.astype(np.float32)):
+        assert np.array_equal(read_mask(source, "a"), values > 0)
+
+
+def test_mask_of_sixteen_bits_keeps_small_values(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 3000]], np.uint16)
+    assert read_mask(save(tmp_path / "m.png", Image.fromarray(values)), "a").tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 2, 1)), np.zeros(4), np.zeros((0, 3))])
+def test_mask_of_another_shape_is_named(mask: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"mask of sample 'a' has shape"):
+        read_mask(mask, "a")

@@ -1,0 +1,93 @@
+"""Samples know where their pixels are; datasets are sequences of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsol.datasets import Dataset, Sample
+from wsol.errors import UserError
+
+PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+
+
+class Pair(Dataset):
+    name, split, classes = "pair", "test", ("cat", "dog")
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(sample_id=f"s{index}", label=1 - index, image=PICTURE)
+
+
+@pytest.mark.parametrize(
+    "boxes", [[0, 0, 2, 1], [[0, 0, 2, 1]], np.array([[0, 0, 2, 1]], np.int32)], ids=["flat", "list", "int"]
+)
+def test_boxes_become_float64_rows(boxes: object) -> None:
+    found = Sample(sample_id="a", label=0, image=PICTURE, boxes=boxes).boxes
+    assert found.dtype == np.float64
+    assert found.tolist() == [[0, 0, 2, 1]]
+
+
+def test_no_boxes_and_no_annotation_differ() -> None:
+    assert Sample(sample_id="a", label=0, image=PICTURE).boxes is None
+    assert Sample(sample_id="a", label=0, image=PICTURE, boxes=[]).boxes.shape == (0, 4)
+
+
+def test_image_id_is_the_sample_id_unless_said() -> None:
+    assert Sample(sample_id="a", label=0, image=PICTURE).image_id == "a"
+    assert Sample(sample_id="a#cat", label=0, image=PICTURE, image_id="a").image_id == "a"
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
+    calls = []
+
+    def paint() -> np.ndarray:
+        calls.append("image")
+        return PICTURE
+
+    sample = Sample(sample_id="a", label=0, image=paint, mask=tmp_path / "none.png", image_size=(3, 2))
+    assert sample.size() == (3, 2)
+    assert not calls
+    assert np.array_equal(sample.read_image(), PICTURE)
+    assert calls == ["image"]
+    with pytest.raises(UserError, match=r"none\.png"):
+        sample.read_mask()
+
+
+def test_size_is_width_then_height_from_wherever_it_is_known(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    assert Sample(sample_id="a", label=0, image=PICTURE).size() == (3, 2)
+    assert Sample(sample_id="a", label=0, image=tmp_path / "a.png").size() == (3, 2)
+    assert Sample(sample_id="a", label=0, image=lambda: PICTURE).size() == (3, 2)
+
+
+def test_masks_from_array_file_and_function(tmp_path: Path) -> None:
+    truth = np.array([[0, 1, 0], [255, 0, 0]], np.uint8)
+    Image.fromarray(truth).save(tmp_path / "m.png")
+    sample = Sample(sample_id="a", label=0, image=PICTURE, mask=tmp_path / "m.png", ignore=lambda: truth == 1)
+    assert sample.read_mask().dtype == bool
+    assert np.array_equal(sample.read_mask(), truth > 0)
+    assert np.array_equal(sample.read_ignore(), truth == 1)
+    bare = Sample(sample_id="a", label=0, image=PICTURE)
+    assert bare.read_mask() is None
+    assert bare.read_ignore() is None
+
+
+def test_dataset_finds_labels_and_ids_by_itself() -> None:
+    data = Pair()
+    assert data.labels.dtype == np.int64
+    assert data.labels.tolist() == [1, 0]
+    assert [sample.sample_id for sample in data] == ["s0", "s1"]
+    assert data.ids == ("cat", "dog")
+    assert dict(data.knobs) == {}
+
+
+def test_class_ids_go_before_names() -> None:
+    data = Pair()
+    data.class_ids = ("n1", "n2")
+    assert data.ids == ("n1", "n2")

@@ -1,0 +1,255 @@
+"""One pass over a dataset: maps, ranks and rectangles by sample; unreadable images; what a failure leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsol.datasets import Dataset, Sample, Shapes, TinyImageNet
+from wsol.datasets.class_map import ClassMap
+from wsol.datasets.view import look
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, Method, make_method
+from wsol.heatmaps.baselines import random
+from wsol.heatmaps.collect import collect_heatmaps, count_logits
+from wsol.heatmaps.store import HeatmapStore
+from wsol.models import Classifier, gapnet
+
+ALL = ClassMap(np.arange(3), "name")
+
+
+def methods(*names: str) -> dict[str, Method]:
+    return {name: make_method(name) for name in names}
+
+
+def collect(dataset: Dataset, classifier: Classifier, names: Sequence[str] = ("cam", "gradcam"), **options: object):
+    options = {"class_map": ALL, "show_progress": False, "batch_size": 4, **options}
+    return collect_heatmaps(dataset, classifier, methods(*names), **options)
+
+
+class Pictures(Dataset):
+    """Noise of several sizes; some of it can't be read."""
+
+    name, split, classes = "pictures", "test", ("a", "b", "c")
+
+    def __init__(self, count: int = 7, broken: Sequence[int] = (), twice: int = -1) -> None:
+        self.count, self.broken, self.twice = count, broken, twice
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        size = (20 + 3 * index, 50 - 2 * index, 3)
+        image = np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)
+        name = f"p{0 if index == self.twice else index}"
+        if index in self.broken:
+            return Sample(sample_id=name, label=index % 3, image=Path(f"/nowhere/{name}.jpg"))
+        return Sample(sample_id=name, label=index % 3, image=image)
+
+
+@pytest.mark.parametrize("view", ["squash", "crop"])
+def test_every_sample_gets_its_own(classifier: Classifier, view: str) -> None:
+    data = Pictures()
+    store, table = collect(data, classifier, ("cam", "gradcam", "random"), view=view, seed=3)
+    assert store.sample_ids == table["sample_id"].tolist() == [f"p{i}" for i in range(7)]
+    for i, sample in enumerate(data):
+        pixels, rectangle = look(sample.read_image(), view, (32, 32))
+        with HeatmapExtractor(classifier, ("cam", "gradcam")) as extractor:
+            found = extractor(classifier.prepare(pixels[None]), torch.tensor([sample.label]))
+        for name, maps in found.maps.items():
+            wanted = maps[0].numpy()
+            np.testing.assert_allclose(store.heatmap(name, i), wanted, atol=1e-3 * np.abs(wanted).max())
+        np.testing.assert_allclose(store.heatmap("random", i), random((8, 8), f"p{i}", 3), atol=1e-3)
+        assert store.rectangle(i) == rectangle
+        assert store.image_size(i) == sample.size()
+        row = table.iloc[i]
+        logits = found.logits[0].double()
+        assert row["rank"] == int((logits > logits[sample.label]).sum())
+        assert row["top5"].tolist() == logits.argsort(descending=True).tolist()
+        np.testing.assert_allclose(row["top5_probability"], logits.softmax(0).sort(descending=True)[0], rtol=1e-4)
+        assert (row["label"], row["class"], row["image_id"]) == (i % 3, "abc"[i % 3], f"p{i}")
+        assert (row["width"], row["height"]) == sample.size()
+        assert tuple(row[["x0", "y0", "x1", "y1"]]) == rectangle
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 1), (99, 4)])
+def test_batches_and_threads_do_not_matter(classifier: Classifier, batch_size: int, workers: int) -> None:
+    names = ("cam", "random")
+    wanted, table = collect(Pictures(), classifier, names)
+    found, same = collect(Pictures(), classifier, names, batch_size=batch_size, workers=workers)
+    for i in range(7):
+        np.testing.assert_allclose(found.heatmap("cam", i), wanted.heatmap("cam", i), rtol=2e-3, atol=1e-6)
+        assert np.array_equal(found.heatmap("random", i), wanted.heatmap("random", i))
+    for column in set(table.columns) - {"top5", "top5_probability"}:
+        assert same[column].tolist() == table[column].tolist()
+    assert [top.tolist() for top in same["top5"]] == [top.tolist() for top in table["top5"]]
+
+
+def test_folder_can_be_opened_again(classifier: Classifier, shapes: Shapes, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "heatmaps"
+    kept, _ = collect(shapes, classifier, ("cam", "center"), folder=folder, source={"model": "small"})
+    found = HeatmapStore.open(folder)
+    assert found.sample_ids == kept.sample_ids
+    assert found.source == {"model": "small"}
+    assert found.methods == {
+        "cam": {"function": "cam", "layer": "features"},
+        "center": {"function": "center", "layer": ""},
+    }
+    assert all(np.array_equal(found.heatmap("cam", i), kept.heatmap("cam", i)) for i in range(len(shapes)))
+    assert not (folder / "center.npy").exists()
+
+
+def test_unreadable_image_stops_and_leaves_no_folder(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'p5' is missing: no file /nowhere/p5\.jpg.*on_error=skip"):
+        collect(Pictures(broken=[5]), classifier, folder=tmp_path / "heatmaps", batch_size=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("broken", [[5], [0, 1, 4, 6], range(7)])
+def test_skipped_images_count_as_misses(
+    classifier: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: Sequence[int]
+) -> None:
+    folder = tmp_path / "heatmaps"
+    with caplog.at_level(logging.WARNING, "wsol"):
+        store, table = collect(Pictures(broken=broken), classifier, on_error="skip", folder=folder, batch_size=2)
+    whole, _ = collect(Pictures(), classifier, batch_size=2)
+    wanted = [i in broken for i in range(7)]
+    assert store.missing.tolist() == HeatmapStore.open(folder).missing.tolist() == wanted
+    assert (table["rank"] == -1).tolist() == wanted
+    assert [len(top) for top in table["top5"]] == [0 if gone else 3 for gone in wanted]
+    assert f"{len(broken)} of 7 images could not be read" in caplog.text
+    assert f"p{broken[0]}" in caplog.text
+    for i in set(range(7)) - set(broken):
+        np.testing.assert_allclose(store.heatmap("cam", i), whole.heatmap("cam", i), rtol=2e-3, atol=1e-6)
+
+
+def test_nothing_skipped_says_nothing(classifier: Classifier, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "wsol"):
+        collect(Pictures(), classifier, on_error="skip")
+    assert not caplog.messages
+
+
+def test_a_damaged_file_among_good_ones(classifier: Classifier, tiny_imagenet: Path) -> None:
+    (tiny_imagenet / "val/images/val_3.JPEG").write_bytes(b"<html>")
+    data = TinyImageNet(tiny_imagenet)
+    with pytest.raises(UserError, match=r"can't decode .*val_3\.JPEG"):
+        collect(data, classifier)
+    _, table = collect(data, classifier, on_error="skip")
+    assert table.index[table["rank"] == -1].tolist() == [3]
+
+
+def test_a_sample_id_that_comes_twice_is_named_at_once(classifier: Classifier, tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class Counting(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            read.append(index)
+            return super().__getitem__(index)
+
+    with pytest.raises(UserError, match="'p0' comes more than once"):
+        collect(Counting(500, twice=2), classifier, folder=tmp_path / "h", batch_size=2)
+    assert len(read) < 50
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_error": "ignore"}, "on_error='ignore': pass stop or skip"),
+        ({"predict_over": "some"}, "predict_over='some'"),
+        ({"view": "stretch"}, "unknown view 'stretch'"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_wrong_options_leave_no_folder(
+    classifier: Classifier, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        collect(Pictures(), classifier, folder=tmp_path / "h", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_method_that_does_not_fit_leaves_no_folder(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.layer = "features.0"
+    with pytest.raises(UserError, match="cam needs global average pooling"):
+        collect(Pictures(), classifier, folder=tmp_path / "h")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interruption_leaves_no_folder(classifier: Classifier, tmp_path: Path) -> None:
+    class Interrupted(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            if index == 5:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(Interrupted(), classifier, folder=tmp_path / "h", workers=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def wide(shapes: Shapes) -> Classifier:
+    """A classifier with more classes than the dataset, in another order."""
+    module = gapnet(9, widths=(6, 8), strides=(2, 2), seed=1)
+    return Classifier(name="wide", module=module, layer="features", input_size=(32, 32))
+
+
+@pytest.mark.parametrize(("predict_over", "competing"), [("all", list(range(9))), ("present", [1, 4, 7])])
+def test_more_classes_than_the_dataset_has(wide: Classifier, predict_over: str, competing: list[int]) -> None:
+    to_model = [7, 1, 4]
+    data = Pictures()
+    store, table = collect(
+        data, wide, ("cam",), class_map=ClassMap(np.array(to_model), "file x"), predict_over=predict_over
+    )
+    for i, sample in enumerate(data):
+        target = to_model[sample.label]
+        pixels, _ = look(sample.read_image(), "squash", (32, 32))
+        with HeatmapExtractor(wide, ("cam",)) as extractor:
+            found = extractor(wide.prepare(pixels[None]), torch.tensor([target]))
+        wanted = found.maps["cam"][0].numpy()
+        np.testing.assert_allclose(store.heatmap("cam", i), wanted, atol=1e-3 * np.abs(wanted).max())
+        logits = found.logits[0].double().numpy()
+        best = sorted(competing, key=lambda c: -logits[c])
+        row = table.iloc[i]
+        assert row["rank"] == best.index(target)
+        assert row["top5"].tolist() == best[:5]
+        shares = np.exp(logits[best]) / np.exp(logits[competing]).sum()
+        np.testing.assert_allclose(row["top5_probability"], shares[:5], rtol=1e-4)
+
+
+def test_logits_are_counted_and_modes_kept(classifier: Classifier) -> None:
+    module = classifier.module.train()
+    module.features[1].eval()
+    modes = [part.training for part in module.modules()]
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    assert count_logits(classifier) == 3
+    assert [part.training for part in module.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+class Answer(nn.Module):
+    def __init__(self, answer: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.answer, self.weight = answer, nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> object:
+        return self.answer(images)
+
+
+def test_logits_come_first_among_several_outputs() -> None:
+    module = Answer(lambda images: (torch.zeros(len(images), 4), torch.zeros(len(images), 9)))
+    assert count_logits(Classifier(name="two", module=module, layer="", input_size=(8, 8))) == 4
+
+
+def test_answers_that_are_no_logits_are_refused() -> None:
+    module = Answer(lambda images: torch.zeros(len(images), 4, 7, 7))
+    with pytest.raises(UserError, match=r"model maps answers with shape \(1, 4, 7, 7\), not logits"):
+        count_logits(Classifier(name="maps", module=module, layer="", input_size=(8, 8)))

@@ -1,0 +1,306 @@
+"""The extractor: what it takes and hands back, that it leaves no trace, and how it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, Recording, make_method
+from wsol.heatmaps.recording import as_map
+from wsol.models import Classifier, gapnet
+
+
+def images(count: int = 3, side: int = 32) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    net = gapnet(7, widths=(6, 8), strides=(2, 2), seed=0)
+    return net.eval()
+
+
+def traces(model: nn.Module) -> list[object]:
+    """All that an extractor might leave behind."""
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    values = [float(value.double().sum()) for value in model.state_dict().values()]
+    return [hooks, modes, flags, values, torch.is_grad_enabled()]
+
+
+def half_frozen() -> nn.Module:
+    model = gapnet(7, widths=(6, 8), strides=(2, 2), seed=0).train()
+    model.features[1].eval()
+    model.features[0].weight.requires_grad_(False)
+    model.features[4].register_forward_hook(lambda module, inputs, output: None)
+    return model
+
+
+def test_model_is_as_before() -> None:
+    model = half_frozen()
+    before = traces(model)
+    with HeatmapExtractor(model, ("cam", "gradcam")) as extractor:
+        assert not any(module.training for module in model.modules())
+        extractor(images())
+        assert traces(model)[0] == before[0]
+        extractor(images(), torch.tensor([[1, 2]] * 3))
+    assert traces(model) == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def broken(recording: Recording) -> torch.Tensor:
+    raise RuntimeError("broken method")
+
+
+@pytest.mark.parametrize("where", ["method", "forward", "target", "block"])
+def test_model_is_as_before_also_after_an_exception(where: str) -> None:
+    model = half_frozen()
+    before = traces(model)
+    method = broken if where == "method" else "gradcam"
+    with pytest.raises((RuntimeError, UserError)), HeatmapExtractor(model, {"m": make_method(method)}) as extractor:
+        if where == "block":
+            raise RuntimeError
+        pictures = images()[:, :2] if where == "forward" else images()
+        extractor(pictures, torch.tensor([0, 7, 0]) if where == "target" else None)
+    assert traces(model) == before
+
+
+def test_extractor_can_be_used_again(model: nn.Module) -> None:
+    extractor = HeatmapExtractor(model)
+    with extractor:
+        first = extractor(images()).maps["gradcam"]
+    with extractor:
+        assert torch.equal(extractor(images()).maps["gradcam"], first)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_outside_its_block_it_refuses(model: nn.Module, where: str) -> None:
+    extractor = HeatmapExtractor(model)
+    if where == "after":
+        with extractor:
+            extractor(images())
+    with pytest.raises(UserError, match="in a `with` block"):
+        extractor(images())
+
+
+def test_nothing_below_the_layer_builds_a_graph() -> None:
+    model, seen = models.resnet18(num_classes=5), {}
+
+    def keep(name: str, module: nn.Module) -> None:
+        module.register_forward_hook(lambda _m, inputs, _o: seen.update({name: inputs[0]}))
+
+    for name in ("conv1", "layer2", "layer3", "layer4", "fc"):
+        keep(name, model.get_submodule(name))
+    pictures = images(2, 64).requires_grad_()
+    with HeatmapExtractor(model, layer="layer3") as extractor:
+        extractor(pictures)
+    for name in ("conv1", "layer2", "layer3"):
+        assert not seen[name].requires_grad or seen[name] is pictures
+        assert seen[name].grad_fn is None
+    for name in ("layer4", "fc"):
+        assert seen[name].grad_fn is not None
+    assert pictures.grad is None
+
+
+def test_without_gradient_methods_there_is_no_graph_at_all(model: nn.Module) -> None:
+    seen = []
+    model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    with HeatmapExtractor(model, ("cam", "random", "center")) as extractor:
+        found = extractor(images())
+    assert not seen[0].requires_grad
+    assert not found.logits.requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_callers_gradient_mode_does_not_matter_and_stays(model: nn.Module, mode: type) -> None:
+    with HeatmapExtractor(model) as extractor:
+        wanted = extractor(images())
+        with mode():
+            before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+            found = extractor(images())
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+    assert torch.equal(found.maps["gradcam"], wanted.maps["gradcam"])
+    assert not found.maps["gradcam"].requires_grad
+
+
+def test_logits_are_the_models_and_the_forward_pass_is_one(model: nn.Module) -> None:
+    calls, methods = [], ("cam", "gradcam", "random", "center", "full")
+    model.register_forward_hook(lambda *_: calls.append(1))
+    with HeatmapExtractor(model, methods, "features") as extractor:
+        found = extractor(images())
+    assert len(calls) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits, model(images()))
+
+
+METHODS = ("cam", "gradcam", "random", "center", "full")
+
+
+def one_by_one(model: nn.Module, targets: list[int]) -> dict[str, list[torch.Tensor]]:
+    maps: dict[str, list[torch.Tensor]] = {name: [] for name in METHODS}
+    with HeatmapExtractor(model, METHODS) as extractor:
+        for i, target in enumerate(targets):
+            found = extractor(images()[i : i + 1], torch.tensor([target]), [str(i)])
+            for name in METHODS:
+                maps[name].append(found.maps[name][0])
+    return maps
+
+
+def test_each_image_has_its_own_target(model: nn.Module) -> None:
+    targets = [5, 0, 2]
+    with HeatmapExtractor(model, METHODS) as extractor:
+        found = extractor(images(), torch.tensor(targets))
+    assert found.targets.tolist() == targets
+    for name, maps in one_by_one(model, targets).items():
+        torch.testing.assert_close(found.maps[name], torch.stack(maps), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_several_targets_per_image(model: nn.Module, columns: int) -> None:
+    targets = torch.tensor([[5, 0, 2], [1, 1, 6], [0, 3, 4]])[:, :columns]
+    with HeatmapExtractor(model, METHODS) as extractor:
+        found = extractor(images(), targets)
+    assert torch.equal(found.targets, targets)
+    for k in range(columns):
+        for name, maps in one_by_one(model, targets[:, k].tolist()).items():
+            assert found.maps[name].shape == (3, columns, *maps[0].shape)
+            torch.testing.assert_close(found.maps[name][:, k], torch.stack(maps), rtol=1e-4, atol=1e-6)
+
+
+def test_no_target_is_the_highest_logit(model: nn.Module) -> None:
+    with HeatmapExtractor(model) as extractor:
+        found = extractor(images())
+        same = extractor(images(), found.logits.argmax(1))
+    assert torch.equal(found.targets, found.logits.argmax(1))
+    assert torch.equal(found.maps["gradcam"], same.maps["gradcam"])
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(7, 5), (3, 3)])
+def test_top5_are_the_highest_logits_in_order(classes: int, columns: int) -> None:
+    with HeatmapExtractor(gapnet(classes, widths=(6, 8), strides=(2, 2), seed=0), ("cam",)) as extractor:
+        found = extractor(images(), targets="top5")
+    assert torch.equal(found.targets, found.logits.argsort(1, descending=True)[:, :columns])
+    assert found.maps["cam"].shape == (3, columns, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([0, 7, 0]), r"target 7 of image 1 in the batch is outside the model's 7 classes \(0 … 6\)"),
+        (torch.tensor([[0, 1], [2, 3], [4, -1]]), "target -1 of image 2"),
+        (torch.tensor([0, 1]), r"shape \(2,\) for 3 images"),
+        (torch.tensor(1), r"shape \(\) for 3 images"),
+        (torch.zeros(3, 2, 2, dtype=torch.long), r"shape \(3, 2, 2\)"),
+        (torch.zeros(3, 0, dtype=torch.long), r"shape \(3, 0\)"),
+        (torch.zeros(3), "torch.float32"),
+        (torch.tensor([True, False, True]), "torch.bool"),
+        ("top3", 'top3.*None or "top5"'),
+    ],
+)
+def test_targets_that_are_none(model: nn.Module, targets: object, message: str) -> None:
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model) as extractor:
+        extractor(images(), targets)
+
+
+def test_classifier_brings_its_layer(classifier: Classifier) -> None:
+    classifier.layer = "features.2"
+    with HeatmapExtractor(classifier, ("gradcam", "center")) as extractor:
+        assert extractor.layers == {"gradcam": "features.2", "center": ""}
+        assert extractor(images()).maps["gradcam"].shape == (3, 16, 16)
+    assert HeatmapExtractor(classifier, "gradcam", "features.3").layers == {"gradcam": "features.3"}
+
+
+def test_methods_own_layer_goes_first(classifier: Classifier) -> None:
+    methods = {"a": make_method("gradcam", "features.0"), "b": make_method("gradcam")}
+    assert HeatmapExtractor(classifier, methods, "features.3").layers == {"a": "features.0", "b": "features.3"}
+
+
+def test_unknown_layer_names_the_nearest(model: nn.Module) -> None:
+    with pytest.raises(UserError, match="features.5"), HeatmapExtractor(model, layer="feature.5") as extractor:
+        extractor(images())
+
+
+def test_unknown_method_names_the_nearest(model: nn.Module) -> None:
+    with pytest.raises(UserError, match="gradcam"):
+        HeatmapExtractor(model, ("gradcan",))
+
+
+class Odd(nn.Module):
+    """Layers that can't be looked at, each for another reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool, self.head = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(4, 5)
+        self.relu, self.idle, self.split = nn.ReLU(), nn.Conv2d(3, 4, 3), Split()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        maps = self.split(self.relu(self.relu(self.conv(pictures))))[0]
+        return self.head(self.pool(maps).flatten(1))
+
+
+class Split(nn.Module):
+    def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return maps, maps
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("relu", "relu runs more than once"),
+        ("idle", "idle is not reached"),
+        ("split", r"split \(Split\) yields tuple, not a tensor"),
+        ("head", r"head yields shape \(3, 5\), which has no spatial layout"),
+    ],
+)
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_layers_that_can_not_be_looked_at(layer: str, message: str, method: str) -> None:
+    model = Odd()
+    before = traces(model)
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,), layer) as extractor:
+        extractor(images())
+    assert traces(model) == before
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (2, 12, 4), (2, 2, 4), (2, 1, 1, 1, 1)])
+def test_no_spatial_layout(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="no spatial layout"):
+        as_map(torch.zeros(shape), "layer")
+
+
+def test_tokens_row_by_row_without_the_class_token() -> None:
+    tokens = torch.arange(1 + 9).float().reshape(1, 10, 1)
+    assert as_map(tokens, "layer")[0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ["cam", "gradcam"])
+def test_activations_that_are_not_finite_name_image_and_layer(model: nn.Module, value: float, method: str) -> None:
+    pictures = images()
+    pictures[1, 0, 4, 4] = value
+    with pytest.raises(UserError) as error, HeatmapExtractor(model, (method,)) as extractor:
+        extractor(pictures, None, ["a", "b", "c"])
+    assert "layer features are not finite for image b (number 1 in the batch)" in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 8, 8), (2, 8, 8)])
+def test_own_method_of_another_shape_is_named(model: nn.Module, shape: tuple[int, ...]) -> None:
+    methods = {"mine": make_method(lambda recording: torch.zeros(shape))}
+    message = r"method mine returned shape .*wanted \(3, h, w\)"
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, methods) as extractor:
+        extractor(images())
+
+
+def test_one_sample_id_per_image(model: nn.Module) -> None:
+    with pytest.raises(UserError, match="2 sample_ids for 3 images"), HeatmapExtractor(model, ("random",)) as e:
+        e(images(), None, ["a", "b"])
+
+
+def test_no_methods_give_the_logits_alone(model: nn.Module) -> None:
+    with HeatmapExtractor(model, ()) as extractor:
+        found = extractor(images())
+    assert found.maps == {}
+    assert found.logits.shape == (3, 7)

@@ -1,0 +1,81 @@
+"""Methods by name, by dotted path, as functions; and what is said about names that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsol.errors import UserError
+from wsol.heatmaps import Recording, make_method
+from wsol.heatmaps.activation import cam
+from wsol.heatmaps.gradient import gradcam
+from wsol.heatmaps.store import describe
+
+
+@pytest.mark.parametrize(("name", "function", "gradients"), [("cam", cam, False), ("gradcam", gradcam, True)])
+def test_ours_by_name(name: str, function: object, gradients: bool) -> None:
+    method = make_method(name, layer="layer3")
+    assert method.function.func is function
+    assert (method.layer, method.gradients, method.baseline, method.needs_layer) == ("layer3", gradients, None, True)
+
+
+@pytest.mark.parametrize(("name", "needs_layer"), [("center", False), ("full", False), ("random", True)])
+def test_baselines_see_no_gradients(name: str, needs_layer: bool) -> None:
+    method = make_method(name)
+    assert (method.baseline, method.gradients, method.needs_layer) == (name, False, needs_layer)
+
+
+@pytest.mark.parametrize(("name", "near"), [("grad-cam", "gradcam"), ("CAM", "cam"), ("centre", "center")])
+def test_unknown_name_names_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UserError, match=rf"unknown method '{name}'; the nearest: .*\b{near}\b"):
+        make_method(name)
+
+
+def test_name_like_none_lists_all() -> None:
+    with pytest.raises(UserError, match="cam, gradcam, center, random, full"):
+        make_method("zzzz")
+
+
+def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_methods.py").write_text("number = 3\ndef energy(recording, power=1):\n    return power\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    method = make_method("my_methods.energy", power=5)
+    assert method.function(None) == 5
+    assert method.gradients
+    with pytest.raises(UserError, match=r"my_methods\.number is a int, not a function"):
+        make_method("my_methods.number")
+    with pytest.raises(UserError, match=r"my_methods\.nothing.*--config-dir"):
+        make_method("my_methods.nothing")
+    with pytest.raises(UserError, match=r"no_such_module.*--config-dir"):
+        make_method("no_such_module.energy")
+
+
+def test_options_that_do_not_fit_are_named() -> None:
+    with pytest.raises(UserError, match=r"gradcam.*'power': 2"):
+        make_method("gradcam", power=2)
+
+
+@pytest.mark.parametrize(("layer", "options"), [("layer4", {}), (None, {"sigma": 3})])
+@pytest.mark.parametrize("name", ["center", "full"])
+def test_baselines_take_no_options(name: str, layer: str | None, options: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="sees no network"):
+        make_method(name, layer, **options)
+
+
+def test_description_for_the_store() -> None:
+    def energy(recording: Recording) -> torch.Tensor:
+        return recording.activations.sum(1)
+
+    class Callable:
+        def __call__(self, recording: Recording) -> torch.Tensor:
+            return recording.activations.sum(1)
+
+    methods = {"a": make_method("cam"), "b": make_method(energy), "c": make_method("center")}
+    methods["d"] = make_method(Callable())
+    found = describe(methods, {"a": "layer4", "b": "layer3", "c": "", "d": "layer4"})
+    assert found["a"] == {"function": "cam", "layer": "layer4"}
+    assert found["b"] == {"function": "energy", "layer": "layer3"}
+    assert found["c"] == {"function": "center", "layer": ""}
+    assert "Callable" in found["d"]["function"]

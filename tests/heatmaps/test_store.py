@@ -1,0 +1,256 @@
+"""The store: maps are rounded as documented, come back as they were kept, and damaged folders are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from wsol.errors import UserError
+from wsol.heatmaps.store import HeatmapStore
+
+METHODS = {
+    "cam": {"function": "cam", "layer": "layer4"},
+    "middle": {"function": "center", "layer": ""},
+    "noise": {"function": "random", "layer": "layer4"},
+}
+SOURCE = {"dataset": "shapes", "split": "test", "classes": "Käfer"}
+
+
+def maps(count: int = 3, side: int = 4) -> torch.Tensor:
+    return torch.randn(count, side, side, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [[[1e-3]], [[1.0]], [[7e4]]]
+    )
+
+
+def filled(folder: Path | None) -> HeatmapStore:
+    store = HeatmapStore(["", "", ""], METHODS, SOURCE, folder)
+    for i, name in enumerate(("a", "b#1", "ç/d")):
+        store.place(i, name, (40 + i, 30), (0.5, 0.0, 40.25, 30.0))
+    store.add("cam", [2, 0], maps()[[2, 0]])
+    store.add("noise", [0, 1, 2], torch.rand(3, 5, 2))
+    store.missing[1] = True
+    return store
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_rounding(tmp_path: Path, on_disk: bool) -> None:
+    """Divided by the largest absolute value, which is kept in float32; the quotient rounded to half precision."""
+    store = filled(tmp_path / "h" if on_disk else None)
+    for i in (0, 2):
+        raw = maps()[i].numpy()
+        largest = np.abs(raw).max()
+        wanted = (raw / largest).astype(np.float16).astype(np.float64) * np.float64(largest)
+        found = store.heatmap("cam", i)
+        assert found.dtype == np.float64
+        assert np.array_equal(found, wanted)
+        assert np.abs(found - raw).max() <= largest * 2.0**-11
+        assert np.abs(found).max() == np.float64(largest)
+
+
+def test_zero_and_constant_maps() -> None:
+    store = HeatmapStore(["a", "b", "c"], METHODS)
+    store.add("cam", [0, 1, 2], torch.stack([torch.zeros(2, 2), torch.full((2, 2), -3.7), torch.full((2, 2), 1e-40)]))
+    assert not store.heatmap("cam", 0).any()
+    assert np.array_equal(store.heatmap("cam", 1), np.full((2, 2), -np.float64(np.float32(3.7))))
+    assert (store.heatmap("cam", 2) > 0).all()
+
+
+def test_half_and_double_maps_are_taken() -> None:
+    store = HeatmapStore(["a"], METHODS)
+    store.add("cam", [0], torch.tensor([[[1.0, 0.5]]], dtype=torch.float64, requires_grad=True))
+    store.add("noise", [0], torch.tensor([[[1.0, 0.25]]], dtype=torch.bfloat16))
+    assert store.heatmap("cam", 0).tolist() == [[1, 0.5]]
+    assert store.heatmap("noise", 0).tolist() == [[1, 0.25]]
+
+
+def test_round_trip_through_a_folder(tmp_path: Path) -> None:
+    kept = filled(tmp_path / "run" / "heatmaps")
+    kept.save()
+    found = HeatmapStore.open(str(tmp_path / "run" / "heatmaps"))
+    assert found.sample_ids == ["a", "b#1", "ç/d"]
+    assert found.methods == METHODS
+    assert list(found.methods) == list(METHODS)
+    assert found.source == SOURCE
+    assert found.missing.tolist() == [False, True, False]
+    for i in range(3):
+        assert found.image_size(i) == (40 + i, 30)
+        assert found.rectangle(i) == (0.5, 0.0, 40.25, 30.0)
+        assert np.array_equal(found.heatmap("noise", i), kept.heatmap("noise", i))
+    assert np.array_equal(found.heatmap("cam", 2), kept.heatmap("cam", 2))
+    assert [found.baseline(name) for name in METHODS] == [None, "center", None]
+
+
+def test_arrays_are_mapped_not_read(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    found = HeatmapStore.open(tmp_path)
+    assert isinstance(found._maps["cam"], np.memmap)
+    assert not found._maps["cam"].flags.writeable
+
+
+def test_folder_holds_what_is_documented(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cam.npy", "cam.scale.npy", "heatmaps.json", "index.parquet", "noise.npy", "noise.scale.npy",
+    ]  # fmt: skip
+    array, scale = np.load(tmp_path / "cam.npy"), np.load(tmp_path / "cam.scale.npy")
+    assert (array.shape, array.dtype) == ((3, 4, 4), np.float16)
+    assert (scale.shape, scale.dtype) == ((3,), np.float32)
+    assert np.abs(array[[0, 2]]).max((1, 2)).tolist() == [1, 1]
+    index = pd.read_parquet(tmp_path / "index.parquet")
+    assert list(index.columns) == ["sample_id", "width", "height", "x0", "y0", "x1", "y1", "missing"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_name_method_and_sample(value: float) -> None:
+    store = HeatmapStore(["a", "b", "c"], METHODS)
+    broken = maps()
+    broken[1, 2, 3] = value
+    with pytest.raises(UserError, match="method cam .* not finite for sample a"):
+        store.add("cam", [2, 0, 1], broken)
+
+
+def test_maps_of_another_shape_are_refused() -> None:
+    store = HeatmapStore(["a", "b"], METHODS)
+    store.add("cam", [0], torch.rand(1, 4, 4))
+    with pytest.raises(UserError, match=r"method cam .*\(5, 4\) after \(4, 4\)"):
+        store.add("cam", [1], torch.rand(1, 5, 4))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_discard_leaves_nothing(tmp_path: Path) -> None:
+    store = filled(tmp_path / "run" / "heatmaps")
+    assert any((tmp_path / "run").rglob("cam.npy"))
+    store.discard()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_saving_leaves_nothing_but_the_folder(tmp_path: Path) -> None:
+    store = filled(tmp_path / "run" / "heatmaps")
+    store.save()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["heatmaps"]
+    assert store.heatmap("cam", 0).any()
+
+
+def test_run_that_stops_spares_an_older_ones_heatmaps(tmp_path: Path) -> None:
+    filled(tmp_path / "heatmaps").save()
+    before = content(tmp_path)
+    store = HeatmapStore(["x"], METHODS, SOURCE, tmp_path / "heatmaps")
+    store.add("cam", [0], torch.rand(1, 2, 2))
+    store.discard()
+    assert content(tmp_path) == before
+
+
+def test_second_run_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    filled(tmp_path / "heatmaps").save()
+    (tmp_path / "heatmaps" / "notes.txt").write_text("mine")
+    store = HeatmapStore(["x"], {"cam": METHODS["cam"]}, SOURCE, tmp_path / "heatmaps")
+    store.add("cam", [0], torch.ones(1, 2, 2))
+    store.save()
+    found = HeatmapStore.open(tmp_path / "heatmaps")
+    assert found.sample_ids == ["x"]
+    assert found.heatmap("cam", 0).tolist() == [[1, 1], [1, 1]]
+    assert (tmp_path / "heatmaps" / "notes.txt").read_text() == "mine"
+
+
+def test_discard_in_memory_is_nothing() -> None:
+    store = filled(None)
+    store.discard()
+    store.save()
+    assert store.heatmap("cam", 0).any()
+
+
+def test_folder_of_a_run_that_has_not_ended_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cam.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no index\.parquet .*pass the heatmaps/ folder"):
+        HeatmapStore.open(tmp_path)
+
+
+def test_run_where_nothing_could_be_read(tmp_path: Path) -> None:
+    store = HeatmapStore(["a"], METHODS, {}, tmp_path)
+    store.missing[:] = True
+    store.save()
+    assert HeatmapStore.open(tmp_path).missing.tolist() == [True]
+
+
+def write(path: Path, damage: str | bytes | np.ndarray | np.generic | None) -> None:
+    if damage is None:
+        path.unlink()
+    elif isinstance(damage, str | bytes):
+        path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    else:
+        np.save(path, damage)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("heatmaps.json", "{", "damaged"),
+        ("heatmaps.json", "[]", "damaged"),
+        ("heatmaps.json", '{"format": 1}', "damaged"),
+        ("heatmaps.json", b"\xff\xfe\x00", "damaged"),
+        ("heatmaps.json", '{"format": 99, "methods": {}, "source": {}}', "format 99, this version reads 1"),
+        ("heatmaps.json", '{"format": 1, "methods": {"cam": {"layer": "x"}}, "source": {}}', "damaged"),
+        ("index.parquet", "not parquet", "damaged"),
+        ("index.parquet", b"", "damaged"),
+        ("cam.npy", None, r"cam\.npy can't be read"),
+        ("cam.npy", b"", r"cam\.npy can't be read"),
+        ("cam.npy", "text", r"cam\.npy can't be read"),
+        ("cam.npy", np.zeros((2, 4, 4), np.float16), r"cam\.npy holds 2 maps, the index 3 samples"),
+        ("cam.npy", np.zeros((3, 4), np.float16), r"cam\.npy is no array of numbers with 3 dimensions"),
+        ("cam.npy", np.zeros((3, 4, 4), "U3"), r"cam\.npy is no array of numbers"),
+        ("cam.scale.npy", None, r"cam\.scale\.npy can't be read"),
+        ("cam.scale.npy", b"\x93NUMPY", r"cam\.scale\.npy can't be read"),
+        ("cam.scale.npy", np.zeros(5, np.float32), r"cam\.scale\.npy holds 5"),
+        ("cam.scale.npy", np.float32(1), r"cam\.scale\.npy is no array"),
+    ],
+)
+def test_damaged_folders_are_named(tmp_path: Path, name: str, damage: object, message: str) -> None:
+    filled(tmp_path).save()
+    write(tmp_path / name, damage)
+    with pytest.raises(UserError, match=message) as error:
+        HeatmapStore.open(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_index_without_a_column_is_named(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    pd.read_parquet(tmp_path / "index.parquet").drop(columns="width").to_parquet(tmp_path / "index.parquet")
+    with pytest.raises(UserError, match="damaged.*width"):
+        HeatmapStore.open(tmp_path)
+
+
+def test_truncated_maps_are_named(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    path = tmp_path / "noise.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"noise\.npy can't be read"):
+        HeatmapStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_foreign_folders_are_named(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "index.html").write_text("")
+    with pytest.raises(UserError, match="no index.parquet and heatmaps.json there"):
+        HeatmapStore.open(tmp_path / folder)
+
+
+def test_pickles_are_never_run(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    np.save(tmp_path / "cam.npy", np.array([{"a": 1}] * 3), allow_pickle=True)
+    with pytest.raises(UserError, match=r"cam\.npy can't be read"):
+        HeatmapStore.open(tmp_path)
+
+
+def test_source_is_readable_json(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    text = (tmp_path / "heatmaps.json").read_text(encoding="utf-8")
+    assert "Käfer" in text
+    assert json.loads(text)["methods"] == METHODS

@@ -1,0 +1,256 @@
+"""Training: it learns, keeps the best and the last, and says what doesn't fit."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.training.toy import Small, Tints, file_weights, recipe, run, same, small, stages_of, weights
+from wsol.datasets import Sample
+from wsol.errors import UserError
+from wsol.models import Classifier, gapnet, read_checkpoint
+from wsol.training import Stage, classification_accuracy
+
+story = importlib.import_module("wsol.training.train")
+Log = pytest.LogCaptureFixture
+Patch = pytest.MonkeyPatch
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4},
+        {"schedule": "constant", "lr": 0.02},
+        {"precision": "bf16"},
+        {"augment": ["crop", "shift", "flip", "turn"], "label_smoothing": 0.1},
+    ],
+    ids=["adamw", "sgd", "constant", "bf16", "augmented"],
+)
+def test_it_learns(keys: dict[str, object]) -> None:
+    classifier, validation = small(), Tints(16, "val")
+    before = classification_accuracy(classifier, validation, workers=0)
+    done = run(classifier, [Stage(dataset=Tints(), recipe=recipe(epochs=8, **keys), validation=validation)])
+    assert done.history["train_loss"].iloc[-1] < 0.75 * done.history["train_loss"].iloc[0]
+    assert done.history["val_top1"].max() >= 0.9
+    after = classification_accuracy(classifier, validation, workers=0)
+    assert after == done.history["val_top1"].max() > before
+    assert not classifier.module.training
+
+
+def test_history_and_what_the_classifier_knows() -> None:
+    stages = [
+        Stage(dataset=Tints(), recipe=recipe(epochs=1, input_size=(8, 8)), validation=Tints(8, "val")),
+        Stage(dataset=Tints(), recipe=recipe(epochs=2), validation=Tints(8, "val")),
+    ]
+    done = run(small(), stages)
+    columns = ["stage", "epoch", "lr", "train_loss", "train_top1", "val_top1", "seconds"]
+    assert list(done.history.columns) == columns
+    assert done.history[["stage", "epoch"]].to_numpy().tolist() == [[1, 1], [2, 1], [2, 2]]
+    assert done.history[["train_top1", "val_top1"]].to_numpy().min() >= 0
+    assert done.history[["train_top1", "val_top1"]].to_numpy().max() <= 1
+    assert done.run_dir is None
+    assert done.classifier.classes == done.classifier.class_ids == ("red", "green")
+    assert done.classifier.knobs == {"strength": 60}
+
+
+def test_stage_has_its_own_input_size() -> None:
+    seen = set()
+    classifier = small()
+    classifier.module.register_forward_pre_hook(lambda module, inputs: seen.add(tuple(inputs[0].shape[2:])))
+    stage = Stage(dataset=Tints(), recipe=recipe(epochs=1, input_size=(12, 8)), validation=Tints(4, "val"))
+    run(classifier, [stage])
+    assert seen == {(12, 8)}
+
+
+def test_boxes_and_masks_are_never_looked_at() -> None:
+    class Guarded(Tints):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            boxes = np.full((1, 4), np.nan)
+            return Sample(sample_id="x", label=sample.label, image=sample.image, boxes=boxes, mask=Path("/nowhere"))
+
+    wanted = run(small(), [Stage(dataset=Tints(), recipe=recipe(epochs=1))])
+    found = run(small(), [Stage(dataset=Guarded(), recipe=recipe(epochs=1))])
+    assert same(weights(found.classifier), weights(wanted.classifier))
+
+
+def test_same_seed_same_weights_whatever_the_threads() -> None:
+    stages = [Stage(dataset=Tints(), recipe=recipe(augment=("crop", "flip", "color")))]
+    one = weights(run(small(), stages, seed=3, workers=0).classifier)
+    two = weights(run(small(), stages, seed=3, workers=3).classifier)
+    other = weights(run(small(), stages, seed=4).classifier)
+    assert same(one, two)
+    assert not same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [([0.2, 0.9, 0.5], 1), ([0.9, 0.2, 0.9], 2), ([0.9, 0.8, 0.7], 0), ([0.0, 0.0, 0.0], 2)]
+)
+def test_best_and_last(tmp_path: Path, monkeypatch: Patch, accuracies: list[float], best: int) -> None:
+    after: list[dict[str, torch.Tensor]] = []
+
+    def measure(classifier: Classifier, *_: object) -> float:
+        after.append(weights(classifier))
+        return accuracies[len(after) - 1]
+
+    monkeypatch.setattr(story, "classification_accuracy", measure)
+    done = run(small(), stages_of([{}], Tints()), run_dir=tmp_path)
+    assert done.history["val_top1"].tolist() == accuracies
+    assert not same(after[0], after[1])
+    assert same(file_weights(tmp_path / "best.safetensors"), after[best])
+    assert same(file_weights(tmp_path / "last.safetensors"), after[2])
+    assert same(weights(done.classifier), after[best])
+    assert read_checkpoint(tmp_path / "best.safetensors").metadata["val_top1"] == accuracies[best]
+
+
+def test_best_is_of_the_last_stage(tmp_path: Path, monkeypatch: Patch) -> None:
+    after: list[dict[str, torch.Tensor]] = []
+
+    def measure(classifier: Classifier, *_: object) -> float:
+        after.append(weights(classifier))
+        return [1.0, 0.3, 0.2][len(after) - 1]
+
+    monkeypatch.setattr(story, "classification_accuracy", measure)
+    run(small(), stages_of([{"epochs": 1}, {"epochs": 2}], Tints()), run_dir=tmp_path)
+    assert same(file_weights(tmp_path / "best.safetensors"), after[1])
+
+
+def test_without_validation_the_last_are_the_best(tmp_path: Path) -> None:
+    done = run(small(), [Stage(dataset=Tints(), recipe=recipe())], run_dir=tmp_path)
+    assert done.history["val_top1"].isna().all()
+    assert same(file_weights(tmp_path / "best.safetensors"), file_weights(tmp_path / "last.safetensors"))
+
+
+def test_checkpoint_says_how_to_use_it(tmp_path: Path) -> None:
+    run(small(), stages_of([{"epochs": 1}], Tints()), run_dir=tmp_path)
+    metadata = read_checkpoint(tmp_path / "best.safetensors").metadata
+    assert metadata["classes"] == ["red", "green"]
+    assert metadata["knobs"] == {"strength": 60}
+    assert metadata["input_size"] == [16, 16]
+
+
+def test_an_epoch_that_counts_has_its_weights_written(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Broken off while `resume.pt` is written, the epoch is trained again; its weights are there in any case."""
+    written: list[float] = []
+
+    def save(self: object, folder: Path, module: nn.Module) -> None:
+        assert (folder / "last.safetensors").is_file()
+        assert same(file_weights(folder / "last.safetensors"), module.state_dict())
+        written.append(1)
+
+    monkeypatch.setattr(story.Standing, "save", save)
+    run(small(), stages_of([{"epochs": 2}], Tints()), run_dir=tmp_path)
+    assert len(written) == 2
+
+
+@pytest.mark.parametrize(("count", "batch_size", "steps"), [(24, 8, 3), (25, 8, 3), (26, 8, 4), (3, 8, 1), (3, 1, 3)])
+def test_steps_of_an_epoch(count: int, batch_size: int, steps: int) -> None:
+    """A last batch of a single image is left out: batch normalization can't train on it."""
+    sizes = []
+    classifier = small()
+    classifier.module.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    stage = Stage(dataset=Tints(count), recipe=recipe(epochs=2, batch_size=batch_size))
+    done = run(classifier, [stage])
+    assert len(sizes) == 2 * steps
+    assert min(sizes) > 1 or batch_size == 1
+    assert (done.history["train_loss"] > 0).all()
+
+
+def test_one_image_is_enough_for_a_network_without_normalization() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(images.mean((2, 3)))
+
+    done = run(small(module=Plain), [Stage(dataset=Tints(1), recipe=recipe(schedule="constant"))])
+    assert done.history["train_loss"].iloc[-1] < done.history["train_loss"].iloc[0]
+
+
+def test_auxiliary_outputs_are_dropped() -> None:
+    class Two(Small):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = super().forward(images)
+            return logits, -logits
+
+    stages = [Stage(dataset=Tints(), recipe=recipe(epochs=2), validation=Tints(8, "val"))]
+    wanted = run(small(), stages)
+    assert same(weights(run(small(module=Two), stages).classifier), weights(wanted.classifier))
+
+
+@pytest.mark.parametrize("logits", [1, 3])
+def test_model_with_another_number_of_classes_is_refused(logits: int) -> None:
+    classifier = small(module=lambda: gapnet(logits, widths=(4,), strides=(2,)))
+    with pytest.raises(UserError, match=f"small has {logits} logits, tints 2 classes"):
+        run(classifier, [Stage(dataset=Tints(), recipe=recipe())])
+
+
+@pytest.mark.parametrize("which", ["stage", "validation"])
+@pytest.mark.parametrize("classes", [("green", "red"), ("red", "blue"), ("red", "green", "blue")])
+def test_datasets_with_other_classes_are_refused(which: str, classes: tuple[str, ...]) -> None:
+    other = Tints(8, "val", classes)
+    if which == "stage":
+        stages = [Stage(dataset=Tints(), recipe=recipe()), Stage(dataset=other, recipe=recipe())]
+    else:
+        stages = [Stage(dataset=Tints(), recipe=recipe(), validation=other)]
+    with pytest.raises(UserError, match=rf"stage {len(stages)}: tints \(val\) has the classes .*must be the same"):
+        run(small(), stages)
+
+
+def test_no_stage_is_refused() -> None:
+    with pytest.raises(UserError, match=r"training\.stages is empty"):
+        run(small(), [])
+
+
+def test_loss_that_is_not_finite_names_the_epoch(tmp_path: Path) -> None:
+    classifier = small()
+    with torch.no_grad():
+        classifier.module.head.bias[0] = float("nan")
+    with pytest.raises(UserError, match=r"^stage 1/1, epoch 1/3: the loss is nan; lower training\.lr"):
+        run(classifier, stages_of([{}], Tints()), run_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match=r"training\.precision=fp16 needs a GPU; use bf16 or fp32"):
+        run(small(), stages_of([{"precision": "fp16"}], Tints()))
+
+
+def test_unreadable_image_is_named() -> None:
+    class Broken(Tints):
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(sample_id=f"b{index}", label=0, image=Path("/nowhere.jpg"))
+
+    with pytest.raises(UserError, match=r"/nowhere\.jpg"):
+        run(small(), [Stage(dataset=Broken(), recipe=recipe())], workers=2)
+
+
+def test_every_epoch_says_how_it_went(caplog: Log) -> None:
+    with caplog.at_level(logging.INFO, "wsol"):
+        run(small(), stages_of([{"epochs": 2}], Tints()))
+    assert [message.split(":")[0] for message in caplog.messages] == ["stage 1/1, epoch 1/2", "stage 1/1, epoch 2/2"]
+
+
+def test_classification_accuracy_counts_the_highest_logits() -> None:
+    class Answers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            red = (images.mean((2, 3))[:, 0] > images.mean((2, 3))[:, 1]).float()
+            return torch.stack([red, torch.full_like(red, 0.5)], 1)
+
+    classifier = small(module=Answers)
+    assert classification_accuracy(classifier, Tints(10), batch_size=4, workers=2) == 1
+    wrong = Tints(10, classes=("red", "green", "blue"))  # blue is 3 of 10 and never answered
+    assert classification_accuracy(classifier, wrong, batch_size=3, workers=0) == 0.7
