@@ -1,6 +1,7 @@
 """The main job from Python: the same tables every time, without the network too, and what bad input gets."""
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,9 @@ def test_scoring_the_wrong_dataset_is_refused(run: wsol.Results, tmp_path: Path)
 def test_limit_takes_the_first(run: wsol.Results) -> None:
     found = wsol.evaluate(Shapes(length=24), make_classifier(), ["cam"], ["choe2020"], limit=5, progress=False)
     pd.testing.assert_frame_equal(found.samples, run.samples.iloc[:5])
+
+
+def test_labels_alone_are_refused_before_the_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["wsol.evaluate"], "collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
+    with pytest.raises(UserError, match="neither boxes nor masks"):
+        _flat()

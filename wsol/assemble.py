@@ -34,7 +34,7 @@ from wsol.tables import (
 )
 from wsol.thresholds import choose_threshold, thresholds_of
 
-__all__ = ["assemble", "finish", "read_samples"]
+__all__ = ["assemble", "finish", "read_samples", "true_boxes"]
 
 logger = logging.getLogger("wsol")
 
@@ -43,6 +43,7 @@ def assemble(
     dataset: Dataset,
     store: HeatmapStore,
     samples: pd.DataFrame,
+    boxes: Sequence[np.ndarray] | None,
     protocols: Mapping[str, Protocol],
     threshold_from: Path | str | None,
     workers: int,
@@ -57,6 +58,8 @@ def assemble(
     store : HeatmapStore
     samples : DataFrame
         Predictions, in the order of the dataset.
+    boxes : sequence of arrays (G, 4), optional
+        From `true_boxes`.
     protocols : dict of str to Protocol
     threshold_from : path, optional
         A run whose thresholds are used.
@@ -72,10 +75,9 @@ def assemble(
     Raises
     ------
     UserError
-        If the dataset has neither boxes nor masks, or a box doesn't fit its image.
+        If a box or mask doesn't fit its image, or another run lacks a threshold.
     """
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
-    boxes = _truth(dataset)
     sizes = [store.image_size(positions[sample_id]) for sample_id in samples["sample_id"]]
     ranks = samples["rank"].to_numpy()
     ranked = bool((ranks >= 0).any())
@@ -176,8 +178,14 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _truth(dataset: Dataset) -> list[np.ndarray] | None:
-    """Return the true boxes of every sample; None where the dataset has masks only."""
+def true_boxes(dataset: Dataset) -> list[np.ndarray] | None:
+    """Return the true boxes (G, 4) of every sample; None where the dataset has masks only.
+
+    Raises
+    ------
+    UserError
+        If it has neither, or not for all samples: nothing can be localized on it.
+    """
     boxes, masks = [], False
     for sample in dataset:
         masks = masks or sample.mask is not None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsol.assemble import assemble, finish, read_samples
+from wsol.assemble import assemble, finish, read_samples, true_boxes
 from wsol.datasets.class_map import map_classes
 from wsol.datasets.sample import Dataset
 from wsol.datasets.subset import First
@@ -109,7 +109,7 @@ def evaluate(
     dataset = dataset if limit is None else First(dataset, limit)
     classifier = model if isinstance(model, Classifier) else _wrap(model)
     classifier.module.to(target).to(memory_format=torch.channels_last)
-    logits = count_logits(classifier, target)
+    boxes, logits = true_boxes(dataset), count_logits(classifier, target)
     mapping = map_classes(dataset.classes, dataset.ids, classifier.classes, classifier.class_ids, logits, class_map)
     notes = [*mapping.notes, *_knob_notes(dataset, classifier)]
     for note in notes:
@@ -134,7 +134,7 @@ def evaluate(
         source=source,
         show_progress=progress,
     )
-    results = assemble(dataset, store, samples, _protocols(protocols), threshold_from, workers, progress)
+    results = assemble(dataset, store, samples, boxes, _protocols(protocols), threshold_from, workers, progress)
     environment = describe_environment(began, target, source, notes)
     return finish(results, dataset, store, pictures, folder, environment, config)
 
@@ -172,7 +172,8 @@ def score(
     dataset = dataset if limit is None else First(dataset, limit)
     store = HeatmapStore.open(heatmaps)
     samples = read_samples(dataset, store, Path(heatmaps).parent)
-    results = assemble(dataset, store, samples, _protocols(protocols), threshold_from, workers, progress)
+    boxes = true_boxes(dataset)
+    results = assemble(dataset, store, samples, boxes, _protocols(protocols), threshold_from, workers, progress)
     environment = describe_environment(began, torch.device("cpu"), store.source, [])
     return finish(results, dataset, store, pictures, None if run_dir is None else Path(run_dir), environment, config)
 

@@ -178,13 +178,20 @@ def _score_sample(
     boxes = sample.boxes
     sweeps: dict[Protocol, Sweep] = {}
     pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
+    maps: dict[tuple[object, ...], np.ndarray] = {}
+
+    def score_map_under(rules: Protocol) -> np.ndarray:
+        key = (rules.size, rules.interpolation, rules.normalization)
+        if key not in maps:
+            maps[key] = _score_map(store, method, position, heatmap, rules)
+        return maps[key]
+
     for protocol in protocols:
         rules, pixel_rules = _sweep_rules(protocol), _pixel_rules(protocol)
         if boxes is not None and rules not in sweeps:
-            scored = _score_map(store, method, position, heatmap, rules)
-            sweeps[rules] = sweep_thresholds(scored, boxes, rules, image_size)
+            sweeps[rules] = sweep_thresholds(score_map_under(rules), boxes, rules, image_size)
         if mask is not None and pixel_rules not in pixels:
-            scored = _score_map(store, method, position, heatmap, pixel_rules)
+            scored = score_map_under(pixel_rules)
             pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
     point = None
     if boxes is not None:
