@@ -65,7 +65,7 @@ def shapes_classifier(
         checkpoint=checkpoint,
         seed=seed,
         layer=layer or "features",
-        shown={"input_size": (96, 96)},
+        shown={"input_size": (96, 96), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)},
     )
     if weights == "shipped":
         classifier.weights = "shipped"
