@@ -9,7 +9,8 @@ is called with literal numbers states its types, or numba would compile it anew 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from wsol.compiled import compiled
 
 __all__ = ["CLASSES", "label_of", "render", "stream"]
 
@@ -20,7 +21,7 @@ Trio = tuple[int, int, int]
 Ints = np.ndarray
 
 
-@njit("i8(i8)", nogil=True, cache=True)
+@compiled("i8(i8)")
 def _mix(x: int) -> int:
     """Hash 32 bits to 32 bits; both multipliers are below 2^31, so that a product fits a signed word."""
     x = ((x ^ (x >> 15)) * 0x2C1B3C6D) & _BITS
@@ -28,7 +29,7 @@ def _mix(x: int) -> int:
     return x ^ (x >> 15)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def stream(seed: int, split: int, index: int) -> Ints:
     """State of the random numbers of one image: two hashed keys and the count drawn."""
     state = np.zeros(3, np.int64)
@@ -40,19 +41,19 @@ def stream(seed: int, split: int, index: int) -> Ints:
     return state
 
 
-@njit("i8(i8[::1], i8)", nogil=True, cache=True)
+@compiled("i8(i8[::1], i8)")
 def _draw(state: Ints, count: int) -> int:
     """Next random number in 0 … count - 1."""
     state[2] += 1
     return (_mix(state[0] ^ _mix((state[1] + state[2]) & _BITS)) * count) >> 32
 
 
-@njit("i8(i8, i8, i8)", nogil=True, cache=True)
+@compiled("i8(i8, i8, i8)")
 def _clamp(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def label_of(seed: int, split: int, index: int, classes: int) -> int:
     """Label of one image: each run of `classes` images is a permutation of all classes."""
     state = stream(seed, split + 16, index // classes)
@@ -63,7 +64,7 @@ def label_of(seed: int, split: int, index: int, classes: int) -> int:
     return order[index % classes]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _rgb(hue: int, saturation: int, value: int) -> Trio:
     """Color of a hue in 0 … 1535, saturation and value in 0 … 255."""
     red, green, blue = (hue + 1280) % 1536, (hue + 768) % 1536, (hue + 256) % 1536
@@ -73,7 +74,7 @@ def _rgb(hue: int, saturation: int, value: int) -> Trio:
     return red, green, blue
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _clouds(state: Ints, size: int) -> Ints:
     """Three octaves of lattice noise, 0 … 255: (size, size)."""
     field = np.zeros((size, size), np.int64)
@@ -99,7 +100,7 @@ def _clouds(state: Ints, size: int) -> Ints:
     return field
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _stones(u: int, w: int, key: int) -> int:
     """Cells around scattered points, dark at the joints."""
     near, second, tone = 1 << 40, 1 << 40, 0
@@ -115,7 +116,7 @@ def _stones(u: int, w: int, key: int) -> int:
     return _clamp((second - near) >> 9, 0, 256) * tone >> 8
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pattern(family: int, u: int, w: int, cloud: int, key: int, sine: Ints) -> int:
     """Tone 0 … 255 of one of eight textures at (u, w), where 1024 is one period."""
     if family == 0:
@@ -140,7 +141,7 @@ def _pattern(family: int, u: int, w: int, cloud: int, key: int, sine: Ints) -> i
     return _stones(u, w, key)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _paint_background(canvas: Ints, texture: int, state: Ints, sine: Ints) -> None:
     """Fill the picture with one texture in muted colors; a texture keeps its family and, roughly, its hue."""
     size = canvas.shape[0]
@@ -162,7 +163,7 @@ def _paint_background(canvas: Ints, texture: int, state: Ints, sine: Ints) -> No
                 canvas[y, x, c] = _clamp(first[c] + ((second[c] - first[c]) * tone >> 8) + grain, 0, 255)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fill(cover: Ints, xs: Ints, ys: Ints) -> Area:
     """Share of each pixel inside a polygon, 0 … 1024, in `cover`; returns the pixels touched: x0 y0 x1 y1."""
     size = cover.shape[0]
@@ -192,7 +193,7 @@ def _fill(cover: Ints, xs: Ints, ys: Ints) -> Area:
     return x0, y0, x1, y1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int, sine: Ints) -> Area:
     """Share of each pixel inside a mark of 11 cells, smoothed over one pixel; returns the pixels touched."""
     size, reach = cover.shape[0], (side * 218) >> 8
@@ -214,7 +215,7 @@ def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int, sine: 
     return x0, y0, x1, y1
 
 
-@njit("void(i8[:,:,::1], i8[:,::1], UniTuple(i8,4), UniTuple(i8,3), i8)", nogil=True, cache=True)
+@compiled("void(i8[:,:,::1], i8[:,::1], UniTuple(i8,4), UniTuple(i8,3), i8)")
 def _paint(canvas: Ints, cover: Ints, area: Area, color: Trio, opacity: int) -> None:
     """Lay one color over the covered pixels; opacity in 0 … 1024."""
     for y in range(area[1], area[3] + 1):
@@ -224,7 +225,7 @@ def _paint(canvas: Ints, cover: Ints, area: Area, color: Trio, opacity: int) -> 
                 canvas[y, x, c] += (color[c] - canvas[y, x, c]) * share >> 10
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, state: Ints, sine: Ints) -> None:
     """Lay a shaded, faintly striped or dotted color over the covered pixels; `light` is x, y, radius."""
     style, turn = _draw(state, 3), _draw(state, 1024)
@@ -245,7 +246,7 @@ def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, stat
                 canvas[y, x, c] += (goal - canvas[y, x, c]) * cover[y, x] >> 10
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
     """Add the pixels that are covered by half or more to the mask and to the box."""
     for y in range(area[1], area[3] + 1):
@@ -256,7 +257,7 @@ def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
                 box[2], box[3] = max(box[2], x), max(box[3], y)
 
 
-@njit("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8, i8[::1])", nogil=True, cache=True)
+@compiled("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8, i8[::1])")
 def _outline(state: Ints, corners: int, lobes: int, squeeze: int, sine: Ints) -> tuple[Ints, Ints]:
     """Corners of a lobed, squeezed and turned disc around the origin, about 1024 in radius."""
     xs, ys = np.empty(corners, np.int64), np.empty(corners, np.int64)
@@ -272,7 +273,7 @@ def _outline(state: Ints, corners: int, lobes: int, squeeze: int, sine: Ints) ->
     return xs, ys
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _paint_clutter(canvas: Ints, knobs: Ints, state: Ints, glyphs: Ints, sine: Ints) -> None:
     """Small plain polygons, then marks that belong to no class."""
     span, cover = knobs[0] * 256, np.zeros(canvas.shape[:2], np.int64)
@@ -292,7 +293,7 @@ def _paint_clutter(canvas: Ints, knobs: Ints, state: Ints, glyphs: Ints, sine: I
         _paint(canvas, cover, area, (250, 248, 240) if _draw(state, 2) else (30, 28, 40), 1024)
 
 
-@njit("i8[::1](i8[::1], i8, i8)", nogil=True, cache=True)
+@compiled("i8[::1](i8[::1], i8, i8)")
 def _place(points: Ints, scale: int, shift: int) -> Ints:
     """Points scaled by 1/1024ths and moved."""
     moved = np.empty_like(points)
@@ -301,7 +302,7 @@ def _place(points: Ints, scale: int, shift: int) -> Ints:
     return moved
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _extent(points: Ints) -> tuple[int, int]:
     low, high = points[0], points[0]
     for k in range(1, points.size):
@@ -309,7 +310,7 @@ def _extent(points: Ints) -> tuple[int, int]:
     return low, high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
     """Where on the body the glyph goes: the first of 30 tries at which it fits, else the roomiest."""
     best, best_room, goal = (0, 0), -1, reach * reach
@@ -326,7 +327,7 @@ def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
     return best
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _paint_object(
     canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, knobs: Ints, state: Ints, sine: Ints
 ) -> None:
@@ -359,7 +360,7 @@ def _paint_object(
     _claim(mask, box, cover, area)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _cells(size: int, count: int, state: Ints) -> Ints:
     """Split the picture into rectangles, the largest first and near its middle: (count, 4)."""
     cells = np.zeros((count, 4), np.int64)
@@ -378,7 +379,7 @@ def _cells(size: int, count: int, state: Ints) -> Ints:
     return cells
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def render(
     state: Ints, label: int, knobs: Ints, glyphs: Ints, sine: Ints, canvas: Ints, mask: Ints, boxes: Ints
 ) -> None:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.localization.compiled import compiled
-from wsol.localization.records import FIRST, find
+from wsol.compiled import compiled
+from wsol.localization.records import FIRST, NO_LABEL, find
 
 __all__ = ["trace_area"]
 
 
 @compiled
-def trace_area(
-    bins: np.ndarray, labels: np.ndarray, records: np.ndarray, root: int, cut: int, stride: int, eight: bool
-) -> int:
+def trace_area(labels: np.ndarray, records: np.ndarray, root: int, stride: int, eight: bool) -> int:
     """Twice the area of the polygon through the centers of a component's outer border pixels.
 
     Parameters
     ----------
-    bins, labels : flat arrays within a frame
-        Pixels with `bin > cut` are there; with 4-connectivity their labels tell a component from its diagonal neighbors.
+    labels : flat array of uint32, within a frame of NO_LABEL
+        Pixels that are there have another label; with 4-connectivity it tells a component from its diagonal neighbors.
     records : flat array
         Of all components.
-    root, cut, stride : int
-        Which component; at which cut; width with the frame.
+    root, stride : int
+        Which component; width with the frame.
     eight : bool
         8-connectivity.
     """
@@ -31,14 +29,13 @@ def trace_area(
     dy = (0, -1, -1, -1, 0, 1, 1, 1)
     steps = np.array([-1, -stride - 1, -stride, -stride + 1, 1, stride + 1, stride, stride - 1])
     start = np.int64(records[root + FIRST])
-    # What lies before the first pixel in raster order is outside, so the search begins in the west, counterclockwise: this
-    # finds the pixel from which the walk will come back.
-    back, d = -1, 0
+    # What lies before the first pixel in raster order is outside, so the search begins in the west, counterclockwise:
+    # this finds the pixel from which the walk will come back.
+    back, d = np.int64(-1), 0
     for k in range(8):
         d = (8 - k) & 7
-        q = start + steps[d]
-        if bins[q] > cut and (eight or find(records, np.int64(labels[q])) == root):
-            back = q
+        if belongs(labels, records, start + steps[d], root, eight):
+            back = start + steps[d]
             break
     if back < 0:
         return 0
@@ -48,7 +45,7 @@ def trace_area(
         # Clockwise, beginning behind the pixel that the walk came from.
         d = (d + 1) & 7
         q = p + steps[d]
-        while not (bins[q] > cut and (eight or find(records, np.int64(labels[q])) == root)):
+        while not belongs(labels, records, q, root, eight):
             d = (d + 1) & 7
             q = p + steps[d]
         total += x * dy[d] - y * dx[d]
@@ -58,3 +55,10 @@ def trace_area(
             return abs(total)
         p = q
         d = (d + 4) & 7
+
+
+@compiled
+def belongs(labels: np.ndarray, records: np.ndarray, p: int, root: int, eight: bool) -> bool:
+    """Whether a pixel next to one of the component belongs to it."""
+    label = np.int64(labels[p])
+    return label != NO_LABEL and (eight or find(records, label) == root)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from wsol.compiled import compiled
 from wsol.errors import UserError
-from wsol.localization.compiled import compiled
 from wsol.localization.protocol import Protocol
 
-__all__ = ["best_iou", "box_iou", "checked_boxes", "from_inclusive", "iou_rules", "to_image", "to_inclusive", "truth_boxes"]
+__all__ = [
+    "best_iou",
+    "box_iou",
+    "checked_boxes",
+    "from_inclusive",
+    "iou_rules",
+    "to_image",
+    "to_inclusive",
+    "truth_boxes",
+]
 
 
 def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes") -> np.ndarray:
@@ -17,8 +28,8 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     Parameters
     ----------
     boxes : array-like (G, 4), or (4,) for one
-        `x0 y0 x1 y1`, inclusive corners. Annotations that end at the width or height itself, one pixel late, are common and
-        pass.
+        `x0 y0 x1 y1`, inclusive corners. Annotations that end at the width or height itself, one pixel late, are
+        common and pass.
     size : (width, height)
         Of what the boxes lie in.
     where : str
@@ -47,7 +58,7 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     if found.ndim != 2 or found.shape[1] != 4 or len(found) == 0:
         raise UserError(f"{where} has shape {found.shape}: pass at least one box x0 y0 x1 y1, shape (G, 4)")
     width, height = size
-    if all_inside(found, width, height):
+    if all(0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0 for x0, y0, x1, y1 in found.tolist()):
         return found
     x0, y0, x1, y1 = found.T
     inside = (x0 >= 0) & (y0 >= 0) & (x1 <= width) & (y1 <= height) & (x0 < width) & (y0 < height)
@@ -61,7 +72,9 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     return found
 
 
-def truth_boxes(boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def truth_boxes(
+    boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
     """True boxes as a protocol compares them with predicted ones.
 
     Parameters
@@ -85,52 +98,19 @@ def truth_boxes(boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, in
     >>> truth_boxes(np.array([[10.0, 10, 99, 49]]), Protocol(iou_convention="continuous"), (100, 50), (200, 50))
     array([[ 20.,  10., 200.,  50.]])
     """
-    return place_truth(
-        np.asarray(boxes, np.float64),
-        image_size,
-        size,
-        protocol.iou_convention == "continuous",
-        protocol.truth_rounding == "truncate",
-        protocol.truth_clipped,
-    )
-
-
-@compiled
-def place_truth(
-    boxes: np.ndarray,
-    image_size: tuple[int, int],
-    size: tuple[int, int],
-    continuous: bool,
-    truncated: bool,
-    clipped: bool,
-) -> np.ndarray:
-    """Do what `truth_boxes` says."""
-    found = np.empty((len(boxes), 4))
-    for g in range(len(boxes)):
-        for k in range(4):
-            value = boxes[g, k]
-            if continuous and k >= 2:
+    found = []
+    for box in np.asarray(boxes, np.float64).tolist():
+        for k, value in enumerate(box):
+            old, new = image_size[k & 1], size[k & 1]
+            if protocol.iou_convention == "continuous" and k >= 2:
                 # What ends at the width itself, one pixel late, still ends with the image.
-                value = min(value + 1, float(image_size[k & 1]))
+                value = min(value + 1, old)
             # Multiplied first, then divided: so that truncation meets the same numbers as in the field's evaluator.
-            value = value * size[k & 1] / image_size[k & 1]
-            if truncated:
-                value = np.trunc(value)
-            if clipped:
-                value = min(value, size[k & 1] - 1.0)
-            found[g, k] = value
-    return found  # (G, 4)
-
-
-@compiled
-def all_inside(boxes: np.ndarray, width: int, height: int) -> bool:
-    """Whether every box is ordered and lies within the image (or ends at the width or height itself)."""
-    good = True
-    for g in range(len(boxes)):
-        x0, y0, x1, y1 = boxes[g, 0], boxes[g, 1], boxes[g, 2], boxes[g, 3]
-        good = good and x0 >= 0 and y0 >= 0 and x0 <= x1 and y0 <= y1
-        good = good and x1 <= width and y1 <= height and x0 < width and y0 < height
-    return good
+            value = value * new / old
+            if protocol.truth_rounding == "truncate":
+                value = math.trunc(value)
+            found.append(min(value, new - 1) if protocol.truth_clipped else value)
+    return np.array(found, np.float64).reshape(-1, 4)  # (G, 4)
 
 
 def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) -> np.ndarray:
@@ -272,7 +252,9 @@ def best_iou(x0: int, y0: int, x1: int, y1: int, truth: np.ndarray, rules: np.nd
     >>> best_iou(0, 0, 1, 3, np.array([[0.0, 0, 3, 3]]), iou_rules(Protocol(box_convention="inclusive"), (9, 9)))
     0.5
     """
-    return most_overlap(float(x0), float(y0), min(x1 + rules[0], rules[1]), min(y1 + rules[0], rules[2]), truth, rules[3])
+    return most_overlap(
+        float(x0), float(y0), min(x1 + rules[0], rules[1]), min(y1 + rules[0], rules[2]), truth, rules[3]
+    )
 
 
 @compiled

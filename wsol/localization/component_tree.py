@@ -1,13 +1,14 @@
 """One pass over the pixels gives the boxes of all components at all cuts: union-find from the brightest pixel down.
 
-A *cut* is a distinct value that pixels are compared with; `J` cuts are numbered upwards. Every pixel has a *bin*: the number of
-cuts that it passes, so that it is foreground at cut `j` where `bin > j`. Pixels are sorted by bin (counting sort) and added from the
-highest bin down; each joins the components around it. What a component needs (box, pixel count, polygon area, Euler
-number) changes by an amount that only the eight neighbors decide, so it is looked up in a table of 256 entries.
+A *cut* is a distinct value that pixels are compared with; `J` cuts are numbered upwards. Every pixel has a *bin*: the
+number of cuts that it passes, so that it is foreground at cut `j` where `bin > j`. Pixels are sorted by bin (counting
+sort) and added from the highest bin down; each joins the components around it. What a component needs (box, pixel
+count, polygon area, Euler number) changes by an amount that only the eight neighbors decide, so it is looked up in a
+table of 256 entries.
 
-The polygon through the centers of a component's outer border has twice the area `2 * n4 + n3`, where `n4` and `n3` count the
-2 x 2 windows with four and three pixels of the component, if it has no hole; the Euler number, from windows as well, tells. Where
-there is a hole and it may matter, the border is followed.
+The polygon through the centers of a component's outer border has twice the area `2 * n4 + n3`, where `n4` and `n3`
+count the 2 x 2 windows with four and three pixels of the component, if it has no hole; the Euler number, from windows
+as well, tells. Where there is a hole and it may matter, the border is followed.
 
 Holes are components of the background: the same union-find from the darkest pixel up, with the other connectivity; what
 reaches the frame is outside.
@@ -17,9 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.localization.border import trace_area
+from wsol.compiled import compiled
 from wsol.localization.boxes import best_iou, most_overlap
-from wsol.localization.compiled import compiled
+from wsol.localization.largest import EIGHT, HOLES, largest_component, polygon_bounds
 from wsol.localization.neighbors import TABLES, neighbor_masks, offsets, sort_pixels
 from wsol.localization.records import (
     AREA2,
@@ -27,10 +28,13 @@ from wsol.localization.records import (
     COUNT,
     EULER4,
     EXACT,
+    FILLED,
     FIRST,
-    LOWER,
+    NO_LABEL,
     PARENT,
+    START,
     TOUCHED,
+    UNKNOWN,
     X0,
     X1,
     Y0,
@@ -46,12 +50,9 @@ from wsol.localization.records import (
 
 __all__ = ["sweep_bins"]
 
-# Of the rules that the kernel knows.
-EIGHT, CONTOUR, LAST_WINS, HOLES = range(4)
 ENCODED_EULER = 16
 
 
-@compiled
 def sweep_bins(
     bins: np.ndarray,
     size: tuple[int, int],
@@ -60,7 +61,6 @@ def sweep_bins(
     rules: np.ndarray,
     settings: tuple[bool, bool, bool, bool],
     scratch: tuple[np.ndarray, ...],
-    offering: bool,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Boxes and IoUs of the largest and of the best component at every cut, run-length coded.
 
@@ -75,134 +75,33 @@ def sweep_bins(
     truth, rules
         See `wsol.localization.boxes.best_iou`.
     settings : four bools
-        8-connectivity (else 4); area of the contour (else pixels); the last of equals wins (else the first); outlines of
-        holes compete for the best box.
+        8-connectivity (else 4); area of the contour (else pixels); the last of equals wins (else the first); outlines
+        of holes compete for the best box.
     scratch : (masks uint8, order uint32, labels uint32, records uint32, touched uint32, log int64, log uint32)
         Overwritten. The first three as long as `bins`; for each of half as many components (and two more) COLUMNS of
         records, and one in each of the others.
-    offering : bool
-        Whether the best component is asked for; else the largest is returned in its place.
 
     Returns
     -------
     (first threshold (R,), packed boxes (R,), IoUs (R,)) of the largest component, and of the best one
         Packed boxes have inclusive corners; -1 where there is no component.
     """
+    # The kernels are called one by one: compiled into one function they get slower, and take longer to compile.
     masks, order, scratch = scratch[0][: len(bins)], scratch[1], scratch[2:]
     (width, height), cuts = size, len(first)
     starts = np.empty(cuts + 2, np.uint32)
-    boxes, ious = np.empty(cuts, np.int64), np.empty(cuts, np.float64)
-    contest = (truth, rules, np.zeros(2 * cuts, np.float64), np.zeros(2 * cuts, np.int64))
-    pixels = (bins, masks, order, starts)
+    boxes, ious = np.empty(cuts, np.int64), np.empty(cuts)
+    contest = (truth, rules, np.zeros(2 * cuts), np.zeros(2 * cuts, np.int64))
+    pixels = (masks, order, starts)
     sort_pixels(bins, height, width, starts, order)
-    neighbor_masks(bins, height, width, np.int64(-1), masks)
-    holes = grow_components(pixels, scratch, width, settings, contest, offering, boxes, ious)
-    for cut in range(cuts):
-        if boxes[cut] < 0:
-            ious[cut] = 0.0 if np.isnan(rules[4]) else most_overlap(rules[4], rules[5], rules[6], rules[7], truth, rules[3])
+    neighbor_masks(bins, height, width, -1, masks)
+    holes = grow_components(pixels, scratch, width, settings, contest, boxes, ious)
     largest = encode_runs(first, boxes, ious)
-    if not offering:
-        return largest, largest
     if holes and settings[HOLES]:
-        neighbor_masks(bins, height, width, np.int64(1), masks)
+        neighbor_masks(bins, height, width, 1, masks)
         grow_holes(pixels, scratch, width, not settings[EIGHT], contest)
     take_best(contest[2], contest[3], boxes, ious)
     return largest, encode_runs(first, boxes, ious)
-
-
-@compiled
-def polygon_bounds(records: np.ndarray, root: int, settings: tuple[bool, bool, bool, bool]) -> tuple[int, int]:
-    """Least and greatest possible area of a component; equal where it is known."""
-    if not settings[CONTOUR]:
-        return np.int64(records[root + COUNT]), np.int64(records[root + COUNT])
-    area2, lower = np.int64(records[root + AREA2]), np.int64(records[root + LOWER])
-    if records[root + EXACT] != 0:
-        return lower, lower
-    euler4 = np.int64(np.int32(records[root + EULER4]))
-    # Without a hole (Euler number 1) the windows say it all. A 4-connected component may also surround background that
-    # reaches out diagonally, which the polygon fills but the Euler number does not count.
-    if settings[EIGHT] and euler4 == 4:
-        return area2, area2
-    width = np.int64(records[root + X1]) - np.int64(records[root + X0])
-    height = np.int64(records[root + Y1]) - np.int64(records[root + Y0])
-    # The polygon around a hole of one pixel has twice the area 4; around a larger one it has more.
-    least = area2 + 4 - euler4 if settings[EIGHT] else area2
-    return max(lower, least), 2 * width * height
-
-
-@compiled
-def largest_of(
-    count: int,
-    bins: np.ndarray,
-    scratch: tuple[np.ndarray, ...],
-    cut: int,
-    stride: int,
-    settings: tuple[bool, bool, bool, bool],
-) -> int:
-    """Root of the largest among the components in `touched`; a border is followed only where bounds do not decide."""
-    labels, records, touched = scratch
-    floor = np.int64(-1)
-    for i in range(count):
-        floor = max(floor, polygon_bounds(records, np.int64(touched[i]), settings)[0])
-    kept = 0
-    for i in range(count):
-        if polygon_bounds(records, np.int64(touched[i]), settings)[1] >= floor:
-            touched[kept] = touched[i]
-            kept += 1
-    winner, winner_area = np.int64(touched[0]), np.int64(-1)
-    if kept == 1:
-        return winner
-    for i in range(kept):
-        root = np.int64(touched[i])
-        area, high = polygon_bounds(records, root, settings)
-        if area < high:
-            area = np.int64(trace_area(bins, labels, records, root, cut, stride, settings[EIGHT]))
-            records[root + LOWER] = area
-            records[root + EXACT] = 1
-        later = (records[root + FIRST] > records[winner + FIRST]) == settings[LAST_WINS]
-        if area > winner_area or (area == winner_area and later):
-            winner, winner_area = root, area
-    return winner
-
-
-@compiled
-def largest_component(
-    before: tuple[int, int, int],
-    counts: tuple[int, int],
-    bins: np.ndarray,
-    scratch: tuple[np.ndarray, ...],
-    cut: int,
-    stride: int,
-    settings: tuple[bool, bool, bool, bool],
-) -> int:
-    """Root of the largest component, given (root, first pixel, greatest possible area) of that of the cut above.
-
-    Areas only grow, so only a component that changed can overtake it; unless it now begins earlier while its area may be
-    what it was: then it may lose a tie against any.
-    """
-    _, records, touched = scratch
-    n_touched, end = counts
-    count = np.int64(0)
-    for i in range(n_touched):
-        if records[touched[i] + PARENT] == touched[i]:
-            touched[count] = touched[i]
-            count += 1
-    if before[0] < 0:
-        return largest_of(count, bins, scratch, cut, stride, settings)
-    best = find(records, before[0])
-    if records[best + TOUCHED] != cut:
-        touched[count] = best
-        count += 1
-    root = largest_of(count, bins, scratch, cut, stride, settings)
-    moved = settings[LAST_WINS] and records[best + FIRST] != before[1]
-    if moved and polygon_bounds(records, root, settings)[0] <= before[2]:
-        count = np.int64(0)
-        for other in range(0, end, COLUMNS):
-            if records[other + PARENT] == other:
-                touched[count] = other
-                count += 1
-        root = largest_of(count, bins, scratch, cut, stride, settings)
-    return root
 
 
 @compiled
@@ -212,7 +111,6 @@ def grow_components(
     width: int,
     settings: tuple[bool, bool, bool, bool],
     contest: tuple[np.ndarray, ...],
-    offering: bool,
     boxes: np.ndarray,
     ious: np.ndarray,
 ) -> bool:
@@ -220,11 +118,13 @@ def grow_components(
 
     Returns whether a component had a hole at any cut, or might have had one.
     """
-    bins, masks, order, starts = pixels
+    masks, order, starts = pixels
+    truth, rules, _, _ = contest
     labels, records, touched, log = scratch[0], scratch[1], scratch[2], (scratch[3], scratch[4])
     table = TABLES[1 if settings[EIGHT] else 0]
     stride = np.int64(np.uint32(width + 2))
     around = offsets(stride)
+    labels[: len(masks)] = NO_LABEL
     # Numbers of one type from the start: a literal would have every function below compiled once more.
     end = zero = np.int64(0)
     none = np.int64(-1)
@@ -250,10 +150,20 @@ def grow_components(
                 other = find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
                 if other != root:
                     root, logged = merge(records, root, other, cut, log, logged)
+                else:
+                    # A ring was closed: there is a new hole, of whatever size.
+                    records[root + FILLED] = UNKNOWN
             # Known not to be negative, an index needs no test.
             root = np.int64(np.uint32(root))
             labels[p] = root
-            logged = extend(records, root, (x, y, x, y), cut, log, logged)
+            if x < records[root + X0] or x > records[root + X1] or y < records[root + Y0] or y > records[root + Y1]:
+                if records[root + START] != cut:
+                    logged = retire(records, root, cut, log, logged)
+                    records[root + START] = cut
+                records[root + X0] = min(x, np.int64(records[root + X0]))
+                records[root + Y0] = min(y, np.int64(records[root + Y0]))
+                records[root + X1] = max(x, np.int64(records[root + X1]))
+                records[root + Y1] = max(y, np.int64(records[root + Y1]))
             if p < records[root + FIRST]:
                 records[root + FIRST] = p
             records[root + COUNT] += 1
@@ -266,20 +176,19 @@ def grow_components(
                 n_touched += 1
         if n_touched > 0:
             holes = holes or any_hole(records, touched, n_touched)
-            best = largest_component(
-                (best, first, area), (n_touched, end), bins, scratch[:3], cut, stride, settings
-            )
+            best = largest_component((best, first, area), (n_touched, end), scratch[:3], cut, stride, settings)
             first, area = np.int64(records[best + FIRST]), polygon_bounds(records, best, settings)[1]
             x0, y0, x1, y1 = records[best + X0], records[best + Y0], records[best + X1], records[best + Y1]
             found = pack(x0, y0, x1, y1)
             if found != box:
                 box = found
-                iou = best_iou(np.int64(x0), np.int64(y0), np.int64(x1), np.int64(y1), contest[0], contest[1])
-            if offering:
-                offer_all(log, logged, cut, zero, contest)
+                iou = best_iou(np.int64(x0), np.int64(y0), np.int64(x1), np.int64(y1), truth, rules)
+            offer_all(log, logged, cut, zero, contest)
         boxes[cut], ious[cut] = box, iou
-    if offering:
-        offer_all(log, retire_all(records, zero, end, len(boxes), log), none, zero, contest)
+    if boxes[-1] < 0:
+        empty = 0.0 if np.isnan(rules[4]) else most_overlap(rules[4], rules[5], rules[6], rules[7], truth, rules[3])
+        ious[boxes < 0] = empty
+    offer_all(log, retire_all(records, zero, end, len(boxes), log), none, zero, contest)
     return holes
 
 
@@ -293,9 +202,7 @@ def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
 
 
 @compiled
-def retire_all(
-    records: np.ndarray, begin: int, end: int, cut: int, log: tuple[np.ndarray, np.ndarray]
-) -> int:
+def retire_all(records: np.ndarray, begin: int, end: int, cut: int, log: tuple[np.ndarray, np.ndarray]) -> int:
     """Log the boxes of all components that are left when there are no more cuts."""
     logged = np.int64(0)
     for root in range(begin, end, COLUMNS):
@@ -316,12 +223,12 @@ def grow_holes(
 
     Record 0 stands for the outside, and a label of 0, in the frame too, for a pixel that belongs to it.
     """
-    bins, masks, order, starts = pixels
+    masks, order, starts = pixels
     labels, records, log = scratch[0], scratch[1], (scratch[3], scratch[4])
     table = TABLES[1 if eight else 0]
     stride = np.int64(np.uint32(width + 2))
     around = offsets(stride)
-    labels[: len(bins)] = 0
+    labels[: len(masks)] = 0
     zero, one, cuts = np.int64(0), np.int64(1), len(starts) - 2
     begin(records, zero, zero, zero, zero, zero, zero)
     first = end = np.int64(COLUMNS)
@@ -352,7 +259,8 @@ def grow_holes(
             if root != 0:
                 root = np.int64(np.uint32(root))
                 labels[corner + stride + 1] = root
-                logged = extend(records, root, (x, y, x, y), cut, log, logged)
+                if x < records[root + X0] or x > records[root + X1] or y < records[root + Y0] or y > records[root + Y1]:
+                    logged = extend(records, root, (x, y, x, y), cut, log, logged)
                 records[root + COUNT] += 1
         offer_all(log, logged, cut, one, contest)
     offer_all(log, retire_all(records, first, end, cuts, log), cuts, one, contest)
@@ -373,14 +281,8 @@ def take_best(tree_ious: np.ndarray, tree_boxes: np.ndarray, boxes: np.ndarray, 
             ious[cut], boxes[cut] = tree_ious[cut + cuts], tree_boxes[cut + cuts]
 
 
-@compiled
 def encode_runs(first: np.ndarray, boxes: np.ndarray, ious: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Keep the first of each run of equal boxes and IoUs."""
-    count = 0
-    kept = np.empty(len(boxes), np.int64)
-    for cut in range(len(boxes)):
-        if cut == 0 or boxes[cut] != boxes[cut - 1] or ious[cut] != ious[cut - 1]:
-            kept[count] = cut
-            count += 1
-    kept = kept[:count]
+    changes = (boxes[1:] != boxes[:-1]) | (ious[1:] != ious[:-1])
+    kept = np.concatenate([[0], np.flatnonzero(changes) + 1])
     return first[kept], boxes[kept], ious[kept]

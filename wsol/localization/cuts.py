@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from wsol.compiled import compiled
 from wsol.errors import UserError
-from wsol.localization.compiled import compiled
 from wsol.localization.protocol import Protocol
 
 __all__ = ["Cuts", "bin_pixels"]
@@ -65,7 +65,7 @@ def look_up(table: np.ndarray, stride: int, out: np.ndarray) -> None:
 
 @compiled
 def place(score_map: np.ndarray, cuts: np.ndarray, strict: bool, out: np.ndarray) -> None:
-    """For each value the number of cuts that it passes, into the inside of a flat padded array with a frame of zeros."""
+    """Write for each value the number of cuts that it passes into the inside of a flat array with a frame of zeros."""
     height, width = score_map.shape
     stride = width + 2
     n = len(cuts)
@@ -175,6 +175,7 @@ def _outside(score_map: np.ndarray) -> UserError:
     wrong = ~((score_map >= 0) & (score_map <= 1))
     y, x = np.unravel_index(int(wrong.argmax()), wrong.shape)
     return UserError(
-        f"score map has {score_map[y, x]} at row {y}, column {x} ({int(wrong.sum())} values are NaN or outside [0, 1]): "
+        f"score map has {score_map[y, x]} at row {y}, column {x} "
+        f"({int(wrong.sum())} values are NaN or outside [0, 1]): "
         "normalize it first, with wsol.score_map or by hand"
     )

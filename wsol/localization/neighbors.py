@@ -1,10 +1,10 @@
-"""What the eight neighbors of a pixel decide when it is added, looked up by which of them are there already; and the order."""
+"""What a pixel's eight neighbors decide when it is added, by which of them are there already; and in which order."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from wsol.localization.compiled import compiled
+from wsol.compiled import compiled
 
 __all__ = ["TABLES", "neighbor_masks", "offsets", "sort_pixels"]
 
@@ -30,7 +30,7 @@ def _groups(mask: int, connectivity: int) -> list[int]:
 
 
 def _window_gains(mask: int) -> tuple[int, int]:
-    """What the center adds to twice the polygon's area and to four times the Euler number of an 8-connected component."""
+    """What the center adds to twice the polygon's area and to four times the Euler number (8-connected)."""
     area2 = euler4 = 0
     for k in (0, 2, 4, 6):
         sides = (mask >> k & 1) + (mask >> (k + 2) % 8 & 1)
@@ -44,7 +44,7 @@ def _window_gains(mask: int) -> tuple[int, int]:
 
 
 def _table(connectivity: int) -> np.ndarray:
-    """For each mask, in one integer: bits 0-2 number of groups, 3-14 a neighbor of each, 15-17 area, 18- Euler number + 16."""
+    """Pack for each mask: bits 0-2 number of groups, 3-14 a neighbor of each, 15-17 area, from 18 Euler number + 16."""
     table = np.zeros(256, np.uint32)
     for mask in range(256):
         groups = _groups(mask, connectivity)

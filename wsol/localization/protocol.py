@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,11 @@ class Protocol:
             raise self._wrong("levels", "use an integer from 2 to 65536 (256 for 8 bits), or null")
         if self.empty_box is not None:
             self._set("empty_box", self._numbers("empty_box"))
-            if len(self.empty_box) != 4 or self.empty_box[2] < self.empty_box[0] or self.empty_box[3] < self.empty_box[1]:
+            if (
+                len(self.empty_box) != 4
+                or self.empty_box[2] < self.empty_box[0]
+                or self.empty_box[3] < self.empty_box[1]
+            ):
                 raise self._wrong("empty_box", "use four numbers x0 y0 x1 y1 with x0 <= x1 and y0 <= y1, or null")
         self._check_thresholds()
 
@@ -325,10 +330,16 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     0.15
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = conf_dir() / "protocol" / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise UserError(f"no protocol '{name_or_path}'; {_nearest(str(name_or_path), protocol_names())}")
+    if path.suffix in (".yaml", ".yml"):
+        return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
+    return _preset(str(name_or_path))
+
+
+@lru_cache(maxsize=64)
+def _preset(name: str) -> Protocol:
+    path = conf_dir() / "protocol" / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"no protocol '{name}'; {_nearest(name, protocol_names())}")
     return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from wsol.compiled import compiled
 from wsol.localization.boxes import best_iou
-from wsol.localization.compiled import compiled
 
 __all__ = ["COLUMNS", "begin", "extend", "find", "merge", "offer_all", "pack", "retire"]
 
-# A component is known by where its record begins. EULER4 is kept modulo 2 ** 32.
-PARENT, FIRST, COUNT, AREA2, EULER4, X0, Y0, X1, Y1, START, TOUCHED, LOWER, EXACT = range(13)
-COLUMNS = 13
+# A component is known by where its record begins. EULER4 is kept modulo 2 ** 32. FILLED is the most that the holes may
+# add to the area; LOWER the least that the area may be, and what it is if EXACT.
+PARENT, FIRST, COUNT, AREA2, EULER4, X0, Y0, X1, Y1, START, TOUCHED, LOWER, EXACT, FILLED = range(14)
+COLUMNS = 14
+UNKNOWN = 0xFFFFFFFF
+# The label of a pixel that was not added yet.
+NO_LABEL = 0xFFFFFFFF
 
 
 @compiled
@@ -37,7 +41,7 @@ def begin(records: np.ndarray, root: int, p: int, x: int, y: int, euler4: int, c
     records[root + X0] = records[root + X1] = x
     records[root + Y0] = records[root + Y1] = y
     records[root + START] = records[root + TOUCHED] = cut
-    records[root + LOWER] = records[root + EXACT] = 0
+    records[root + LOWER] = records[root + EXACT] = records[root + FILLED] = 0
 
 
 @compiled
@@ -101,7 +105,7 @@ def offer_all(
         if iou <= 0:
             continue
         box = pack(x0, y0, x1, y1)
-        left, right = min(start, cut + 1) + cuts, max(start + 1, cut) + cuts
+        left, right = cuts + min(start, cut + 1), cuts + max(start + 1, cut)  # type: ignore[operator]
         while left < right:
             if left & 1:
                 if iou > ious[left] or (iou == ious[left] and box < boxes[left]):
@@ -129,6 +133,8 @@ def merge(
     records[other + PARENT] = root
     records[root + FIRST] = min(records[root + FIRST], records[other + FIRST])
     records[root + LOWER] = max(records[root + LOWER], records[other + LOWER])
+    filled = np.int64(records[root + FILLED]) + np.int64(records[other + FILLED])
+    records[root + FILLED] = min(filled, UNKNOWN)
     records[root + COUNT] += records[other + COUNT]
     records[root + AREA2] += records[other + AREA2]
     records[root + EULER4] += records[other + EULER4]

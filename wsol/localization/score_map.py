@@ -1,4 +1,4 @@
-"""From a heatmap as the network gave it to a score map: resized, normalized to [0, 1], zero where the view did not look."""
+"""From a heatmap as the network gave it to a score map: resized, normalized, zero where the view did not look."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from wsol.errors import UserError
 from wsol.localization.protocol import Protocol, load_protocol
+from wsol.localization.resize import resize
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,7 @@ def score_maps(
     image_sizes: Sequence[tuple[int, int] | None] | None = None,
     rectangles: Sequence[Rectangle | None] | None = None,
 ) -> list[np.ndarray]:
-    """Bring many heatmaps of one shape to evaluation size and normalize each; those of equal target are resized at once.
+    """Bring many heatmaps of one shape to evaluation size and normalize each.
 
     Parameters
     ----------
@@ -101,10 +102,12 @@ def score_maps(
         raise UserError(f"heatmaps have shape {raw.shape}: pass a non-empty array of shape (N, h, w)")
     finite = np.isfinite(raw).all(axis=(1, 2))
     if not finite.all():
-        raise UserError(f"heatmap {int(finite.argmin())} contains NaN or infinity: mend what computes it, or leave it out")
-    for name, values in (("image_sizes", image_sizes), ("rectangles", rectangles)):
-        if values is not None and len(values) != len(raw):
-            raise UserError(f"{len(raw)} heatmaps but {len(values)} {name}: pass one for each")
+        raise UserError(
+            f"heatmap {int(finite.argmin())} contains NaN or infinity: mend what computes it, or leave it out"
+        )
+    for name, given in (("image_sizes", image_sizes), ("rectangles", rectangles)):
+        if given is not None and len(given) != len(raw):
+            raise UserError(f"{len(raw)} heatmaps but {len(given)} {name}: pass one for each")
     targets = [
         _target(rules, index, image_sizes[index] if image_sizes else None, rectangles[index] if rectangles else None)
         for index in range(len(raw))
@@ -140,7 +143,9 @@ def _target(
         raise UserError(f"heatmap {index}: image_size = {image_size}: pass (width, height) in pixels")
     size = rules.size or image_size
     if size is None:
-        raise UserError(f"heatmap {index}: protocol {rules.name} evaluates at the original image's size: pass image_size")
+        raise UserError(
+            f"heatmap {index}: protocol {rules.name} evaluates at the original image's size: pass image_size"
+        )
     width, height = int(size[0]), int(size[1])
     if rectangle is None:
         return (width, height), (0, 0, width, height)
@@ -149,7 +154,8 @@ def _target(
     x0, y0, x1, y1 = rectangle
     if not (0 <= x0 < x1 <= image_size[0] and 0 <= y0 < y1 <= image_size[1]):
         raise UserError(
-            f"heatmap {index}: rectangle {rectangle} is empty or not inside the image of {image_size[0]} x {image_size[1]}"
+            f"heatmap {index}: rectangle {rectangle} is empty or not inside the image of "
+            f"{image_size[0]} x {image_size[1]}"
         )
     left, right = _span(x0, x1, width / image_size[0], width)
     top, bottom = _span(y0, y1, height / image_size[1], height)
@@ -166,7 +172,8 @@ def _normalized(raw: np.ndarray, size: tuple[int, int], rules: Protocol) -> np.n
     # Resizing a constant leaves rounding errors that normalization would blow up, so equality is judged before it.
     flat = raw.reshape(len(raw), -1)
     constant = flat.min(axis=1) == flat.max(axis=1)
-    values = _resized(raw, size, rules.interpolation)  # (N, H, W)
+    same = raw.shape[1:] == size[::-1]
+    values = raw.copy() if same else resize(raw, size, rules.interpolation)  # (N, H, W)
     if rules.normalization == "minmax":
         values -= values.min(axis=(1, 2), keepdims=True)
     else:
@@ -176,16 +183,3 @@ def _normalized(raw: np.ndarray, size: tuple[int, int], rules: Protocol) -> np.n
     values /= np.where(empty, 1, top)[:, None, None]
     values[empty] = 0
     return values
-
-
-def _resized(raw: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    width, height = size
-    if raw.shape[1:] == (height, width):
-        return raw.copy()
-    # Imported here so that a sweep of ready score maps does not wait for torch.
-    import torch
-    from torch.nn.functional import interpolate
-
-    batch = torch.from_numpy(np.ascontiguousarray(raw))[:, None]  # (N, 1, h, w)
-    options = {} if interpolation == "nearest" else {"align_corners": False}
-    return interpolate(batch, size=(height, width), mode=interpolation, **options)[:, 0].numpy()  # (N, H, W)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
-from typing import NamedTuple
+from itertools import islice, repeat
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from wsol.localization.records import COLUMNS
 
 __all__ = ["Runs", "Sweep", "sweep_many", "sweep_thresholds"]
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+CHUNK = 4
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
@@ -180,8 +184,8 @@ def sweep_thresholds(
     score_map : array or tensor (H, W)
         In [0, 1]; taken as it is, never normalized again.
     gt_boxes : array-like (G, 4)
-        True boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if `image_size`
-        is given.
+        True boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if
+        `image_size` is given.
     protocol : Protocol or str
         The rules, or a preset's name; it says nothing about the map's size here.
     image_size : (width, height), optional
@@ -275,22 +279,34 @@ def _matched(
 def _stream(
     inputs: Iterator[tuple[object, object, tuple[int, int] | None]], rules: Protocol, threads: int
 ) -> Iterator[Sweep]:
-    def one(index: int, score_map: object, boxes: object, image_size: tuple[int, int] | None) -> Sweep:
-        try:
-            return _sweep(score_map, boxes, rules, image_size)
-        except UserError as error:
-            raise UserError(f"map {index}: {error}") from None
+    def some(tasks: list[tuple[int, tuple[object, object, tuple[int, int] | None]]]) -> list[Sweep | UserError]:
+        found: list[Sweep | UserError] = []
+        for index, given in tasks:
+            try:
+                found.append(_sweep(given[0], given[1], rules, given[2]))
+            except UserError as error:
+                return [*found, UserError(f"map {index}: {error}")]
+        return found
 
-    if threads == 1:
-        for index, given in enumerate(inputs):
-            yield one(index, *given)
-        return
-    waiting: deque[Future[Sweep]] = deque()
+    # A few maps at a time, so that handing them over costs little beside the work.
+    numbered = enumerate(inputs)
+    chunks = iter(lambda: list(islice(numbered, CHUNK if threads > 1 else 1)), [])
+    for found in map(some, chunks) if threads == 1 else _in_order(some, chunks, threads):
+        for sweep in found:
+            if isinstance(sweep, UserError):
+                raise sweep
+            yield sweep
+
+
+def _in_order(work: Callable[[T], R], tasks: Iterator[T], threads: int) -> Iterator[R]:
+    """Map with threads; takes a task only when one was finished."""
+    waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for index, given in enumerate(inputs):
-                waiting.append(pool.submit(one, index, *given))
-                if len(waiting) > 2 * threads:
+            for task in tasks:
+                waiting.append(pool.submit(work, task))
+                del task
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -357,7 +373,7 @@ def _sweep(score_map: object, gt_boxes: object, rules: Protocol, image_size: tup
     WORKSPACE.reserve(height, width)
     cuts, bins = bin_pixels(values, rules, WORKSPACE.bins)
     numbers, settings = _kernel_rules(rules, size)
-    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch, True)
+    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch)
     return Sweep(cuts.thresholds, size, rules, {"largest": Coded(*largest), "any": Coded(*best)})
 
 

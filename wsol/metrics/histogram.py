@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from wsol.compiled import compiled
 from wsol.errors import UserError
 
 __all__ = ["pixel_histograms"]
@@ -51,7 +51,7 @@ def pixel_histograms(
     return counts[1], counts[0]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count(score_map: np.ndarray, kinds: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> None:
     last = len(edges) - 2
     per_unit = 1.0 / (edges[1] - edges[0])
