@@ -247,20 +247,20 @@ def print_summary(results: Results) -> None:
             cells.append(Text(text, style="bold" if is_best else ""))
         table.add_row(*cells)
     screen.print(table)
-    source = results.environment.get("source", {})
-    if source:
-        layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
-        shown_layers = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
-        screen.print(
-            f"Weights: {source.get('weights')}. Layer: {shown_layers or 'none'}. Classes matched by "
-            f"{source.get('class_map')}, predicted over {source.get('predict_over')} ({source.get('competing')} logits).",
-            soft_wrap=True,
-            markup=False,
-        )
+    screen.print(_provenance(results), soft_wrap=True, markup=False)
     if "oracle" in set(summary["threshold_source"]):
         screen.print("τ*: the best on this very split (oracle); MBA (MaxBoxAcc) is an oracle by definition.")
     if summary["protocol"].nunique() > 1 and summary["gt_known_loc"].notna().any():
         screen.print(_sensitivity(results.sensitivity))
+
+
+def _provenance(results: Results) -> str:
+    """Say what was loaded, where heatmaps were taken, and how classes met logits."""
+    source, summary = results.environment.get("source", {}), results.summary
+    layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
+    taken = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
+    classes = f"classes matched by {source.get('class_map')}, predicted over {source.get('predict_over')}"
+    return f"Weights: {source.get('weights')}; layers: {taken or 'none'}; {classes} ({source.get('competing')} logits)."
 
 
 def _cell(name: str, row: pd.Series) -> str:

@@ -32,9 +32,9 @@ def test_names_when_ids_are_missing_or_say_nothing():
 
 
 def test_any_synonym_of_either_side_matches():
-    assert map_classes(
-        ["bear cat"], None, ["dog", "lesser panda, red panda, bear cat"], None, 2
-    ).to_model.tolist() == [1]
+    assert map_classes(["bear cat"], None, ["dog", "lesser panda, red panda, bear cat"], None, 2).to_model.tolist() == [
+        1
+    ]
 
 
 def test_folder_names_that_are_ids_match_ids():
@@ -47,10 +47,7 @@ def test_exact_case_decides_between_dog_and_garment():
     cardigans = [i for i, name in enumerate(NAMES) if name.casefold() == "cardigan"]
     assert [NAMES[i] for i in cardigans] == ["Cardigan", "cardigan"]
     assert map_classes(["cardigan", "Cardigan"], None, NAMES, None, 1000).to_model.tolist() == cardigans[::-1]
-    assert (
-        map_classes(["Cardigan, Cardigan Welsh corgi"], None, NAMES, None, 1000).to_model.tolist()
-        == cardigans[:1]
-    )
+    assert map_classes(["Cardigan, Cardigan Welsh corgi"], None, NAMES, None, 1000).to_model.tolist() == cardigans[:1]
     with pytest.raises(UserError, match=r"'CARDIGAN' fits several logits .*264: Cardigan, 474: cardigan"):
         map_classes(["CARDIGAN"], None, NAMES, None, 1000)
 
@@ -81,9 +78,7 @@ def test_position_only_when_said():
 
 
 def test_missing_classes_are_named_with_the_nearest():
-    with pytest.raises(
-        UserError, match=r"4 of the dataset's 5 .*'goldfisch' .*nearest are goldfish.*and 1 more"
-    ):
+    with pytest.raises(UserError, match=r"4 of the dataset's 5 .*'goldfisch' .*nearest are goldfish.*and 1 more"):
         map_classes(["lion", "goldfisch", "x1", "x2", "x3"], None, NAMES, IDS, 1000)
     with pytest.raises(UserError, match=r"'other' \(id n00000000\)"):
         map_classes(["lion", "other"], ["n02129165", "n00000000"], NAMES, IDS, 1000, how="id")
