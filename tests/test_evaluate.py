@@ -1,5 +1,6 @@
 """The main job from Python: the same tables every time, without the network too, and what bad input gets."""
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -255,3 +256,75 @@ def test_labels_alone_are_refused_before_the_network_runs(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys.modules["wsol.evaluate"], "collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
     with pytest.raises(UserError, match="neither boxes nor masks"):
         _flat()
+
+
+def test_an_iou_list_without_one_half_still_has_a_summary() -> None:
+    protocol = wsol.load_protocol("choe2020_v2")
+    rules = wsol.Protocol.from_mapping({**protocol.__dict__, "name": "two", "iou_thresholds": (0.3, 0.7)})
+    found = wsol.evaluate(Shapes(length=6), make_classifier(), ["cam"], {"two": rules}, progress=False)
+    row = found.summary.iloc[0]
+    assert np.isnan(row["max_box_acc_50"])
+    assert row["max_box_acc_v2"] == pytest.approx((row["max_box_acc_30"] + row["max_box_acc_70"]) / 2)
+    assert sorted(found.curves["iou_threshold"].unique()) == [0.3, 0.7]
+
+
+def test_top5_among_few_classes_stays_empty_everywhere() -> None:
+    found = _flat(boxes=[[20, 10, 59, 49]])
+    assert found.per_image["top5_loc"].isna().all()
+    assert found.curves["top5_loc"].isna().all()
+    assert not found.metrics["metric"].str.startswith("top5").any()
+    assert found.metrics.query("metric == 'top1_cls'")["class"].tolist() == ["a", "b"] * 2
+
+
+class Gone(Flat):
+    """The first image can't be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return dataclasses.replace(sample, image=Path("/nowhere.jpg")) if index == 0 else sample
+
+
+def test_a_skipped_image_is_a_miss_for_masks_too() -> None:
+    classifier = Classifier(name="gap", module=gapnet(2), layer="features", input_size=(96, 96), classes=("a", "b"))
+    options = {"methods": ["center"], "protocols": ["choe2020"], "progress": False}
+    found = wsol.evaluate(Gone(masks=True), classifier, on_error="skip", **options)
+    whole = wsol.evaluate(Flat(masks=True), classifier, **options)
+    assert found.summary["pxap"].iloc[0] < whole.summary["pxap"].iloc[0]
+    assert found.summary[["threshold", "gt_known_loc", "max_box_acc_50"]].isna().all(axis=None)
+
+
+def test_scoring_a_part_of_a_run_and_other_classes(run: wsol.Results) -> None:
+    assert run.run_dir is not None
+    found = wsol.score(Shapes(length=24), run.run_dir / "heatmaps", ["choe2020"], limit=5, progress=False)
+    assert found.summary["n_samples"].eq(5).all()
+    with pytest.raises(UserError, match="is of class .* there and"):
+        wsol.score(Shapes(length=24, classes=9), run.run_dir / "heatmaps", ["choe2020"], progress=False)
+
+
+def test_what_does_not_fit_is_refused_before_the_network_runs(
+    run: wsol.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["wsol.evaluate"], "collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
+    levels = {"x": wsol.Protocol(name="x", thresholds="levels")}
+    with pytest.raises(UserError, match="no common grid"):
+        wsol.evaluate(Shapes(length=2), make_classifier(), ["cam"], levels, progress=False)
+    with pytest.raises(UserError, match="no threshold for method cam under protocol gao"):
+        wsol.evaluate(
+            Shapes(length=2), make_classifier(), ["cam"], {"gao": wsol.Protocol(name="gao")},
+            threshold_from=run.run_dir, progress=False,
+        )  # fmt: skip
+
+
+def test_one_class_one_threshold_one_image() -> None:
+    class One(Flat):
+        classes = ("a",)
+
+        def __len__(self) -> int:
+            return 1
+
+    rules = wsol.Protocol(name="one", iou_thresholds=(0.5,), thresholds=(0.3,))
+    classifier = Classifier(name="gap", module=gapnet(1), layer="features", input_size=(96, 96), classes=("a",))
+    found = wsol.evaluate(One([[20, 10, 59, 49]], masks=True), classifier, ["center"], {"one": rules}, progress=False)
+    assert found.summary["threshold"].tolist() == [0.3]
+    assert len(found.curves) == 1
+    assert set(found.metrics.query("`class` == 'a'")["metric"]) >= {"max_box_acc", "pxap", "pointing_game", "top1_cls"}

@@ -32,7 +32,7 @@ from wsol.tables import (
     sweep_table,
     write_tables,
 )
-from wsol.thresholds import choose_threshold, thresholds_of
+from wsol.thresholds import Given, choose_threshold
 
 __all__ = ["assemble", "finish", "read_samples", "true_boxes"]
 
@@ -45,7 +45,7 @@ def assemble(
     samples: pd.DataFrame,
     boxes: Sequence[np.ndarray] | None,
     protocols: Mapping[str, Protocol],
-    threshold_from: Path | str | None,
+    given: Given | None,
     workers: int,
     progress: bool,
 ) -> Results:
@@ -61,8 +61,8 @@ def assemble(
     boxes : sequence of arrays (G, 4), optional
         From `true_boxes`.
     protocols : dict of str to Protocol
-    threshold_from : path, optional
-        A run whose thresholds are used.
+    given : optional
+        Another run's thresholds, from `thresholds_of`.
     workers : int
         Threads.
     progress : bool
@@ -82,7 +82,6 @@ def assemble(
     ranks = samples["rank"].to_numpy()
     ranked = bool((ranks >= 0).any())
     top5 = int(store.source.get("competing", len(dataset.classes))) > 5
-    given = None if threshold_from is None else thresholds_of(Path(threshold_from), store.source)
     about = {key: store.source.get(key, "") for key in ("dataset", "split", "model", "view")}
     about |= {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
     summary, metrics, per_image, curves, sweeps = [], [], [], [], []
@@ -93,7 +92,7 @@ def assemble(
         if scores.empty:
             shown = ", ".join(scores.empty[:5])
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(scores.empty), shown)
-        metrics += method_rows(scores, int(store.missing.sum()))
+        metrics += method_rows(scores, int(store.missing.sum()), dataset.classes)
         for part in scores.protocols.values():
             threshold, origin = choose_threshold(method, part, given)
             counts = OutcomeCounts(len(dataset.classes))
@@ -104,12 +103,14 @@ def assemble(
                 *(outcomes[name].to_numpy() for name in ("gt_known_loc", "right", "iou", "error_kind")),
             )
             if boxes is not None:
-                per_image.append(per_image_table(samples, outcomes, method, part.protocol.name, threshold))
-                curves.append(curve_table(method, part, ranked))
+                per_image.append(
+                    per_image_table(samples, outcomes, method, part.protocol.name, threshold, ranked, top5)
+                )
+                curves.append(curve_table(method, part, ranked, top5))
                 sweeps.append(sweep_table(method, part, list(samples["sample_id"])))
             row = about | {"method": method, "layer": described["layer"]}
             summary.append(summary_row(row, part, counts, threshold, origin, ranked, top5))
-            metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked)
+            metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked, top5)
     texts = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
     return Results(
         summary=combine(summary, SUMMARY_COLUMNS, texts),
@@ -121,7 +122,7 @@ def assemble(
     )
 
 
-def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path) -> pd.DataFrame:
+def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path, part: bool = False) -> pd.DataFrame:
     """Read the predictions of a run and make sure that its heatmaps are of this dataset.
 
     Parameters
@@ -130,15 +131,18 @@ def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path) -> pd.Data
     store : HeatmapStore
     folder : Path
         The run's; without its `samples.parquet` there are no predictions and Top-k stays empty.
+    part : bool
+        Whether the dataset may be a part of what the run had.
 
     Raises
     ------
     UserError
-        If samples are missing or extra, by name.
+        If samples are missing or extra, by name, or were of other classes.
     """
     ids = [sample.sample_id for sample in dataset]
     known, wanted = set(store.sample_ids), set(ids)
-    for what, names in (("no heatmap for", wanted - known), ("heatmaps of unknown samples:", known - wanted)):
+    extra = set() if part else known - wanted
+    for what, names in (("no heatmap for", wanted - known), ("heatmaps of unknown samples:", extra)):
         if names:
             raise UserError(
                 f"{store.folder}: {what} {', '.join(sorted(names)[:5])} ({len(names)} of {len(ids)} samples); "
@@ -147,7 +151,15 @@ def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path) -> pd.Data
             )
     path = folder / "samples.parquet"
     if path.is_file():
-        return pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
+        samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
+        own = [dataset.classes[label] for label in dataset.labels]
+        for sample_id, theirs, ours in zip(ids, samples["class"], own, strict=True):
+            if theirs != ours:
+                raise UserError(
+                    f"{path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
+                    f"pass the same dataset.classes that the run had"
+                )
+        return samples.assign(label=dataset.labels)
     logger.warning("no %s: without predictions the Top-k columns stay empty", path)
     labels = dataset.labels
     classes = [dataset.classes[label] for label in labels]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = Arguments(next(iter(APPLICATIONS)))
     try:
         arguments = parse_arguments(words, list(APPLICATIONS))
-        with _surroundings(arguments):
+        with _surroundings(arguments, words):
             return _dispatch(arguments)
     except KeyboardInterrupt:
         complain("interrupted")
@@ -191,10 +192,11 @@ def _check_config_dir(folder: Path | None) -> None:
 
 
 @contextmanager
-def _surroundings(arguments: Arguments) -> Iterator[None]:
+def _surroundings(arguments: Arguments, words: Sequence[str]) -> Iterator[None]:
     """Errors come out of Hydra whole, and the user's modules can be imported, here and in other processes."""
     path, environment = list(sys.path), dict(os.environ)
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["WSOL_COMMAND"] = shlex.join(["wsol", *words])  # for the records of a run, also in other processes
     if arguments.config_dir is not None:
         folder = str(arguments.config_dir)
         sys.path.append(folder)
@@ -204,7 +206,7 @@ def _surroundings(arguments: Arguments) -> Iterator[None]:
             yield
     finally:
         sys.path[:] = path
-        for name in ("HYDRA_FULL_ERROR", "PYTHONPATH", "COMP_LINE"):
+        for name in ("HYDRA_FULL_ERROR", "WSOL_COMMAND", "PYTHONPATH", "COMP_LINE"):
             os.environ.pop(name, None)
             os.environ.update({name: environment[name]} if name in environment else {})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -46,7 +48,7 @@ def describe_environment(
     return {
         "source": dict(source),
         "notes": list(notes),
-        "command": sys.argv,
+        "command": os.environ.get("WSOL_COMMAND", shlex.join(sys.argv)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(began)),
         "seconds": round(time.time() - began, 1),
         "device": f"{device} ({name})",

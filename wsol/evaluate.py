@@ -24,6 +24,7 @@ from wsol.localization import Protocol, load_protocol
 from wsol.models import Classifier, default_layer
 from wsol.models.device import choose_device
 from wsol.tables import Results
+from wsol.thresholds import thresholds_of
 
 __all__ = ["evaluate", "score"]
 
@@ -58,7 +59,8 @@ def evaluate(
     dataset : Dataset
         With boxes or masks.
     model : Classifier or nn.Module
-        A plain module is shown images of 224 × 224 with ImageNet's mean and standard deviation.
+        A plain module is shown images of 224 × 224 with ImageNet's mean and standard deviation. It stays on the
+        device, in channels-last memory, when this returns.
     methods : sequence of names, or dict of name to Method
     protocols : sequence of names, or dict of name to Protocol
     view : str
@@ -109,7 +111,7 @@ def evaluate(
     dataset = dataset if limit is None else First(dataset, limit)
     classifier = model if isinstance(model, Classifier) else _wrap(model)
     classifier.module.to(target).to(memory_format=torch.channels_last)
-    boxes, logits = true_boxes(dataset), count_logits(classifier, target)
+    rules, boxes, logits = _protocols(protocols), true_boxes(dataset), count_logits(classifier, target)
     mapping = map_classes(dataset.classes, dataset.ids, classifier.classes, classifier.class_ids, logits, class_map)
     notes = [*mapping.notes, *_knob_notes(dataset, classifier)]
     for note in notes:
@@ -117,11 +119,13 @@ def evaluate(
     source: dict[str, Any] = {"dataset": dataset.name, "split": dataset.split, "model": classifier.name}
     source |= {"weights": classifier.weights, "view": view, "class_map": mapping.how, "predict_over": predict_over}
     source["competing"] = logits if predict_over == "all" else len(mapping.present)
+    chosen = _methods(methods)
+    given = None if threshold_from is None else thresholds_of(threshold_from, source, chosen, rules)
     folder = None if run_dir is None else Path(run_dir)
     store, samples = collect_heatmaps(
         dataset,
         classifier,
-        _methods(methods),
+        chosen,
         mapping,
         view=view,
         predict_over=predict_over,
@@ -134,7 +138,7 @@ def evaluate(
         source=source,
         show_progress=progress,
     )
-    results = assemble(dataset, store, samples, boxes, _protocols(protocols), threshold_from, workers, progress)
+    results = assemble(dataset, store, samples, boxes, rules, given, workers, progress)
     environment = describe_environment(began, target, source, notes)
     return finish(results, dataset, store, pictures, folder, environment, config)
 
@@ -157,7 +161,7 @@ def score(
     Parameters
     ----------
     dataset : Dataset
-        The one that the heatmaps were made on; images are not read.
+        The one that the heatmaps were made on; images are read for pictures only.
     heatmaps : path
         `heatmaps/` of a run; its `samples.parquet`, one folder up, has the predictions.
     protocols, threshold_from, workers, limit, pictures, run_dir, config, progress
@@ -170,10 +174,10 @@ def score(
     """
     began = time.time()
     dataset = dataset if limit is None else First(dataset, limit)
-    store = HeatmapStore.open(heatmaps)
-    samples = read_samples(dataset, store, Path(heatmaps).parent)
-    boxes = true_boxes(dataset)
-    results = assemble(dataset, store, samples, boxes, _protocols(protocols), threshold_from, workers, progress)
+    rules, store = _protocols(protocols), HeatmapStore.open(Path(heatmaps).expanduser())
+    samples = read_samples(dataset, store, Path(heatmaps).expanduser().parent, part=limit is not None)
+    given = None if threshold_from is None else thresholds_of(threshold_from, store.source, store.methods, rules)
+    results = assemble(dataset, store, samples, true_boxes(dataset), rules, given, workers, progress)
     environment = describe_environment(began, torch.device("cpu"), store.source, [])
     return finish(results, dataset, store, pictures, None if run_dir is None else Path(run_dir), environment, config)
 
@@ -189,6 +193,8 @@ def _protocols(protocols: Sequence[str] | Mapping[str, Protocol]) -> dict[str, P
     named = protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in protocols}
     if not named:
         raise UserError("no protocols: choose at least one, such as choe2020")
+    for protocol in named.values():
+        protocol.grid()  # refuses what has no thresholds in common for all samples
     return dict(named)
 
 

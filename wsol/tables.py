@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wsol.files import whole_file, write_text
-from wsol.metrics import OUTCOMES, OutcomeCounts
+from wsol.metrics import ERROR_KINDS, OUTCOMES, OutcomeCounts
 from wsol.metrics.outcomes import COUNTED
 from wsol.metrics.scoring import MethodScores, ProtocolScores
 from wsol.terminal import console
@@ -48,6 +48,7 @@ SHOWN = {
     "top5_loc": "Top-5 loc", "gt_known_loc": "GT-known", "max_box_acc_30": "MBA 30", "max_box_acc_50": "MBA 50",
     "max_box_acc_70": "MBA 70", "max_box_acc_v2": "MBA V2", "pxap": "PxAP",
 }  # fmt: skip
+ORACLE = "τ*: the best on this very split (oracle); MBA (MaxBoxAcc) is an oracle by definition."
 
 
 @dataclass(eq=False)
@@ -110,7 +111,7 @@ def summary_row(
         Whether Top-5 says anything: more than five classes compete.
     """
     row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS) | dict(about) | {"protocol": part.protocol.name}
-    shares = {name: 100 * float(value) for name, value in counts.compute().items()}
+    shares = {name: 100 * float(value) for name, value in counts.compute().items() if value.ndim == 0}
     for name in ("top1_cls", "top5_cls"):
         row[name] = shares[name] if ranked and (top5 or "5" not in name) else None
     if int(part.accuracy.count):
@@ -118,70 +119,88 @@ def summary_row(
         row |= {"gt_known_loc": shares["gt_known_loc"], "mean_iou": shares["mean_iou"]}
         row["top1_loc"] = shares["top1_loc"] if ranked else None
         row["top5_loc"] = shares["top5_loc"] if ranked and top5 else None
-        for delta in part.accuracy.iou_thresholds:
+        deltas = part.protocol.iou_thresholds
+        for delta in deltas:
             if f"max_box_acc_{round(100 * delta)}" in row:
                 row[f"max_box_acc_{round(100 * delta)}"] = 100 * part.accuracy.max_box_acc(delta)
         if source != "fixed" and part.protocol.component == "any":
-            row["max_box_acc_v2"] = 100 * part.accuracy.max_box_acc_v2()
+            row["max_box_acc_v2"] = 100 * part.accuracy.max_box_acc_v2(deltas)
         elif source != "fixed":
             row["max_box_acc"] = row["max_box_acc_50"]
-    row["pxap"] = None if part.pxap.empty else 100 * float(part.pxap.compute())
+    row["pxap"] = None if part.pxap.empty else 100 * float(part.pxap.compute()["pxap"])
     return row
 
 
 def metric_rows(
-    method: str, part: ProtocolScores, counts: OutcomeCounts, threshold: float, classes: Sequence[str], ranked: bool
+    method: str,
+    part: ProtocolScores,
+    counts: OutcomeCounts,
+    threshold: float,
+    classes: Sequence[str],
+    ranked: bool,
+    top5: bool,
 ) -> list[dict[str, Any]]:
-    """Make the long table's rows of one method under one protocol: oracles, error kinds, masks, classes."""
+    """Make the long table's rows of one method under one protocol, overall and per class."""
     base = {"method": method, "protocol": part.protocol.name}
-    rows = []
+    rows: list[dict[str, Any]] = []
+
+    def per_class(values: Iterable[float], **about: Any) -> None:
+        for name, value in zip(classes, values, strict=True):
+            if not np.isnan(value):
+                rows.append(base | about | {"class": name, "value": 100 * float(value)})
+
+    shares = counts.compute()
+    for name in _applicable(COUNTED[:2], ranked, top5):
+        per_class(shares[f"class_{name}"].reshape(-1).tolist(), metric=name)
     if int(part.accuracy.count):
-        for delta in part.accuracy.iou_thresholds:
-            best = part.accuracy.best_threshold(delta)
-            value = 100 * part.accuracy.max_box_acc(delta)
+        for delta in part.protocol.iou_thresholds:
+            best, value = part.accuracy.best_threshold(delta), 100 * part.accuracy.max_box_acc(delta)
             rows.append(base | {"metric": "max_box_acc", "iou_threshold": delta, "threshold": best, "value": value})
-        names = [name for name in COUNTED if ranked or not name.startswith("top")]
-        overall, per_class = counts.compute(), counts.per_class()
-        for name in (name for name in names if name not in OUTCOMES and not name.endswith("cls")):
-            rows.append(base | {"metric": f"error_{name}", "threshold": threshold, "value": 100 * float(overall[name])})
-        for name in (*names, "mean_iou"):
-            shown = name if name in OUTCOMES or name in ("mean_iou", "top1_cls", "top5_cls") else f"error_{name}"
-            for label, value in enumerate(per_class[name].tolist()):
-                if not np.isnan(value):
-                    rows.append(
-                        base | {"metric": shown, "threshold": threshold, "class": classes[label], "value": 100 * value}
-                    )
-    peak, at = part.pxap.peak_iou()
-    if not np.isnan(peak):
-        rows.append(base | {"metric": "peak_mask_iou", "threshold": at, "value": 100 * peak})
+            per_class(part.accuracy.class_max_box_acc(delta), metric="max_box_acc", iou_threshold=delta)
+        for name in (*_applicable(OUTCOMES, ranked, top5), *ERROR_KINDS, "mean_iou"):
+            about = {"metric": f"error_{name}" if name in ERROR_KINDS else name, "threshold": threshold}
+            if name in ERROR_KINDS:
+                rows.append(base | about | {"value": 100 * float(shares[name])})
+            per_class(shares[f"class_{name}"].reshape(-1).tolist(), **about)
+    if not part.pxap.empty:
+        pixels = part.pxap.compute()
+        peak = {"metric": "peak_mask_iou", "threshold": float(pixels["peak_threshold"])}
+        rows.append(base | peak | {"value": 100 * float(pixels["peak_mask_iou"])})
+        per_class(pixels["class_peak_mask_iou"].reshape(-1).tolist(), metric="peak_mask_iou")
+        per_class(pixels["class_pxap"].reshape(-1).tolist(), metric="pxap")
     return rows
 
 
-def method_rows(scores: MethodScores, missing: int) -> list[dict[str, Any]]:
+def _applicable(names: Sequence[str], ranked: bool, top5: bool) -> list[str]:
+    """Leave out what says nothing: Top-k without predictions, Top-5 among five classes or fewer."""
+    return [name for name in names if not name.startswith("top") or (ranked and (top5 or "5" not in name))]
+
+
+def method_rows(scores: MethodScores, missing: int, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Make the long table's rows that no protocol changes: pointing, energy, empty and missing heatmaps."""
-    rows = []
-    if int(scores.pointing.count):
+    base: dict[str, Any] = {"method": scores.method}
+    rows: list[dict[str, Any]] = []
+    if int(scores.pointing.count.sum()):
         shares = scores.pointing.compute()
-        rows += [
-            {"method": scores.method, "metric": name, "value": 100 * float(value)} for name, value in shares.items()
-        ]
-    rows.append({"method": scores.method, "metric": "empty_heatmaps", "value": float(len(scores.empty))})
-    rows.append({"method": scores.method, "metric": "missing_heatmaps", "value": float(missing)})
+        for name in ("pointing_game", "energy_in_box"):
+            rows.append(base | {"metric": name, "value": 100 * float(shares[name])})
+            pairs = zip(classes, shares[f"class_{name}"].reshape(-1).tolist(), strict=True)
+            rows += [base | {"metric": name, "class": c, "value": 100 * v} for c, v in pairs if not np.isnan(v)]
+    rows.append(base | {"metric": "empty_heatmaps", "value": float(len(scores.empty))})
+    rows.append(base | {"metric": "missing_heatmaps", "value": float(missing)})
     return rows
 
 
-def curve_table(method: str, part: ProtocolScores, ranked: bool) -> pd.DataFrame:
+def curve_table(method: str, part: ProtocolScores, ranked: bool, top5: bool) -> pd.DataFrame:
     """Make the curves of one method under one protocol."""
-    curves, tables = part.accuracy.compute(), []
-    for number, delta in enumerate(part.accuracy.iou_thresholds):
-        table = pd.DataFrame({"method": method, "protocol": part.protocol.name, "iou_threshold": delta}, index=[0])
-        table = table.loc[[0] * len(part.accuracy.thresholds)].reset_index(drop=True)
-        table["threshold"] = part.accuracy.thresholds
+    mean_iou, tables = 100 * part.accuracy.compute()["mean_iou"].reshape(-1).numpy(), []
+    shown = _applicable(OUTCOMES, ranked, top5)
+    for delta in part.protocol.iou_thresholds:
+        columns: dict[str, Any] = {"method": method, "protocol": part.protocol.name, "iou_threshold": delta}
+        columns["threshold"] = part.accuracy.thresholds
         for name in OUTCOMES:
-            values = 100 * curves[name][number].numpy()
-            table[name] = values if ranked or name == "gt_known_loc" else np.nan
-        table["mean_iou"] = 100 * curves["mean_iou"].numpy()
-        tables.append(table)
+            columns[name] = 100 * part.accuracy.curve(name, delta) if name in shown else np.nan
+        tables.append(pd.DataFrame(columns | {"mean_iou": mean_iou}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -205,10 +224,18 @@ def sweep_table(method: str, part: ProtocolScores, sample_ids: Sequence[str]) ->
 
 
 def per_image_table(
-    samples: pd.DataFrame, outcomes: pd.DataFrame, method: str, protocol: str, threshold: float
+    samples: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    method: str,
+    protocol: str,
+    threshold: float,
+    ranked: bool,
+    top5: bool,
 ) -> pd.DataFrame:
     """Make the per-image rows of one method under one protocol."""
     table = pd.concat([samples[["sample_id", "label", "class", "rank"]], outcomes.drop(columns="right")], axis=1)
+    shown = _applicable(OUTCOMES, ranked, top5)
+    table[[name for name in OUTCOMES if name not in shown]] = pd.NA
     table.insert(0, "threshold", threshold)
     table.insert(0, "protocol", protocol)
     table.insert(0, "method", method)
@@ -249,7 +276,7 @@ def print_summary(results: Results) -> None:
     screen.print(table)
     screen.print(_provenance(results), soft_wrap=True, markup=False)
     if "oracle" in set(summary["threshold_source"]):
-        screen.print("τ*: the best on this very split (oracle); MBA (MaxBoxAcc) is an oracle by definition.")
+        screen.print(ORACLE)
     if summary["protocol"].nunique() > 1 and summary["gt_known_loc"].notna().any():
         screen.print(_sensitivity(results.sensitivity))
 
@@ -295,9 +322,12 @@ def write_tables(results: Results, folder: Path) -> None:
     for name in ("metrics", "sensitivity", "summary"):
         with whole_file(folder / f"{name}.csv") as path:
             getattr(results, name).to_csv(path, index=False)
-    short = results.summary[[name for name in SHOWN if results.summary[name].notna().any()]]
-    write_text(folder / "summary.md", _markdown(short))
-    write_text(folder / "summary.tex", _latex(short))
+    shown = [name for name in SHOWN if results.summary[name].notna().any()]
+    rows = [results.summary.iloc[number] for number in range(len(results.summary))]
+    short = pd.DataFrame([{name: _cell(name, row) for name in shown} for row in rows], columns=shown)
+    note = ORACLE if "oracle" in set(results.summary["threshold_source"]) else ""
+    write_text(folder / "summary.md", _markdown(short) + (f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""))
+    write_text(folder / "summary.tex", _latex(short) + (f"% {note}\n" if note else ""))
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -305,19 +335,11 @@ def _markdown(table: pd.DataFrame) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
     rules = ("---" if name in ("method", "protocol") else "---:" for name in table.columns)
-    body = (line(_plain(name, row[name]) for name in table.columns) for _, row in table.iterrows())
+    body = (line(row) for row in table.itertuples(index=False))
     return line(SHOWN[name] for name in table.columns) + line(rules) + "".join(body)
 
 
 def _latex(table: pd.DataFrame) -> str:
-    plain = pd.DataFrame(
-        {SHOWN[name].replace("τ", "tau"): [_plain(name, value) for value in table[name]] for name in map(str, table)}
-    )
+    plain = table.rename(columns={name: SHOWN[name].replace("τ", "tau") for name in table.columns})
     columns = "".join("l" if name in ("method", "protocol") else "r" for name in table.columns)
     return plain.to_latex(index=False, escape=True, column_format=columns).replace(" tau ", r" $\tau$ ")
-
-
-def _plain(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if pd.isna(value) else f"{value:.3f}" if name == "threshold" else f"{value:.1f}"

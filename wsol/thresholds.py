@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from wsol.errors import UserError
+from wsol.localization import Protocol
 from wsol.metrics.scoring import ProtocolScores
 
 __all__ = ["Given", "choose_threshold", "thresholds_of"]
@@ -36,10 +37,6 @@ def choose_threshold(method: str, part: ProtocolScores, given: Given | None = No
     source : str
         "fixed", "oracle", or the run it came from.
 
-    Raises
-    ------
-    UserError
-        If the other run lacks this method and protocol.
     """
     protocol = part.protocol
     if protocol.threshold is not None:
@@ -49,30 +46,30 @@ def choose_threshold(method: str, part: ProtocolScores, given: Given | None = No
     if given is None:
         return part.accuracy.best_threshold(0.5), "oracle"
     source, thresholds = given
-    if (method, protocol.name) not in thresholds:
-        raise UserError(
-            f"threshold_from={source}: that run has no threshold for method {method} under protocol {protocol.name}; "
-            f"it has {', '.join(f'{m} under {p}' for m, p in thresholds)}"
-        )
     return thresholds[method, protocol.name], source
 
 
-def thresholds_of(run: Path, source: Mapping[str, Any]) -> Given:
+def thresholds_of(
+    run: Path | str, source: Mapping[str, Any], methods: Iterable[str], protocols: Mapping[str, Protocol]
+) -> Given:
     """Read the thresholds that another run chose.
 
     Parameters
     ----------
-    run : Path
+    run : path
         Its folder.
     source : mapping
         What is scored now: dataset, split, model.
+    methods, protocols
+        What is asked for; protocols with a fixed τ need none.
 
     Raises
     ------
     UserError
-        If there is no such run, or it has no thresholds.
+        If there is no such run, it lacks the threshold of a method under a protocol, or a threshold that it chose is
+        not on the protocol's grid.
     """
-    path = run / "summary.csv"
+    path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
     try:
@@ -82,8 +79,16 @@ def thresholds_of(run: Path, source: Mapping[str, Any]) -> Given:
         }
     except (KeyError, ValueError, AttributeError) as error:
         raise UserError(f"threshold_from={run}: {path} is no summary of a run: {error}") from error
-    if not thresholds:
-        raise UserError(f"threshold_from={run}: that run chose no thresholds")
+    swept = [protocol for protocol in protocols.values() if protocol.threshold is None]
+    for method, protocol in ((method, protocol) for method in methods for protocol in swept):
+        if (method, protocol.name) not in thresholds:
+            raise UserError(
+                f"threshold_from={run}: that run has no threshold for method {method} under protocol {protocol.name}; "
+                f"it has {', '.join(f'{m} under {p}' for m, p in thresholds) or 'none'}"
+            )
+        protocol.threshold_index(thresholds[method, protocol.name])
+    if table.empty:
+        return str(run), thresholds
     first = table.iloc[0]
     if first["split"] == str(source.get("split")) and first["dataset"] == source.get("dataset"):
         logger.warning(

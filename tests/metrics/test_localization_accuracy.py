@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 
 from wsol.errors import UserError
-from wsol.metrics import LocalizationAccuracy, OutcomeCounts
+from wsol.metrics import LocalizationAccuracy, OutcomeCounts, Pointing, PxAP
+from wsol.metrics.histogram import pixel_histograms
 
 
 def _draw(seed: int, samples: int = 40, taus: int = 11) -> tuple[np.ndarray, np.ndarray]:
@@ -73,18 +74,26 @@ def test_wrong_shape_and_unknown_delta_are_named() -> None:
         metric.curve("gt_known_loc", 0.9)
 
 
+def _measure(part: slice) -> dict[str, bytes]:
+    """Feed a part of 51 samples to all metrics; in a process group, computing merges over the group."""
+    ious, ranks = _draw(7, samples=51)
+    metrics = LocalizationAccuracy(np.arange(11) / 20, num_classes=3), OutcomeCounts(3), PxAP(0.1), Pointing()
+    accuracy, counts, pxap, pointing = metrics
+    accuracy.update(ious[part], ranks[part], np.arange(51)[part] % 3)
+    kinds = np.array(["right", "part", "elsewhere"])[np.arange(51) % 3][part]
+    first = ious[part, 0]
+    counts.update(np.arange(51)[part] % 3, ranks[part], first > 0.5, first > 0.5, first, kinds)
+    for row in ious[part]:
+        pxap.update(*pixel_histograms(row[None], row[None] > 0.4, None, pxap.edges))
+        pointing.update(bool(row[0] > 0.5), float(row[1]))
+    values = {**accuracy.compute(), **counts.compute(), **pxap.compute(), **pointing.compute()}
+    return {name: value.numpy().tobytes() for name, value in values.items()}
+
+
 def _shard(rank: int, port: int, queue: multiprocessing.Queue) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    ious, ranks = _draw(7, samples=51)
-    accuracy, counts = LocalizationAccuracy(np.arange(11) / 20), OutcomeCounts(3)
-    part = slice(0, 20) if rank == 0 else slice(20, None)
-    accuracy.update(ious[part], ranks[part])
-    kinds = np.array(["right", "part", "elsewhere"])[np.arange(51) % 3][part]
-    counts.update(np.arange(51)[part] % 3, ranks[part], ious[part, 0] > 0.5, ious[part, 0] > 0.5, ious[part, 0], kinds)
-    merged = {name: value.numpy().tobytes() for name, value in accuracy.compute().items()}
-    merged |= {name: value.numpy().tobytes() for name, value in counts.compute().items()}
-    queue.put((rank, merged))
+    queue.put((rank, _measure(slice(0, 20) if rank == 0 else slice(20, None))))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -102,12 +111,7 @@ def test_two_processes_merge_to_the_bit() -> None:
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    ious, ranks = _draw(7, samples=51)
-    accuracy, counts = LocalizationAccuracy(np.arange(11) / 20), OutcomeCounts(3)
-    accuracy.update(ious, ranks)
-    kinds = np.array(["right", "part", "elsewhere"])[np.arange(51) % 3]
-    counts.update(np.arange(51) % 3, ranks, ious[:, 0] > 0.5, ious[:, 0] > 0.5, ious[:, 0], kinds)
-    alone = {name: value.numpy().tobytes() for name, value in {**accuracy.compute(), **counts.compute()}.items()}
+    alone = _measure(slice(None))
     assert merged[0] == alone
     assert merged[1] == alone
 
@@ -122,3 +126,11 @@ def test_counts_are_integers_in_any_order() -> None:
         sums.append(metric.iou_sum)
         assert metric.hits.dtype == metric.iou_sum.dtype == torch.int64
     assert torch.equal(*sums)
+
+
+def test_each_class_has_its_own_best_threshold() -> None:
+    metric = LocalizationAccuracy([0.0, 0.5], (0.5,), num_classes=3)
+    metric.update([[0.9, 0.1], [0.1, 0.9], [0.2, 0.9]], [0, 0, 0], [0, 1, 1])
+    assert metric.max_box_acc(0.5) == pytest.approx(2 / 3)
+    assert metric.class_max_box_acc(0.5)[:2].tolist() == [1, 1]
+    assert np.isnan(metric.class_max_box_acc(0.5)[2])

@@ -40,13 +40,13 @@ def test_counts_per_class_and_overall() -> None:
     metric = OutcomeCounts(3)
     metric.update([0, 0, 2], [0, 7, 4], [True, True, False], [True, True, False], [0.5, 1.0, 0.0],
                   ["right", "wrong_class", "wrong_class"])  # fmt: skip
-    overall, per_class = metric.compute(), metric.per_class()
+    overall = metric.compute()
     assert float(overall["top1_cls"]) == pytest.approx(1 / 3)
     assert float(overall["top5_cls"]) == pytest.approx(2 / 3)
     assert float(overall["gt_known_loc"]) == pytest.approx(2 / 3)
     assert float(overall["top1_loc"]) == float(overall["right"]) == pytest.approx(1 / 3)
     assert float(overall["mean_iou"]) == pytest.approx(0.5)
     assert sum(float(overall[kind]) for kind in ERROR_KINDS) == pytest.approx(1)
-    assert per_class["gt_known_loc"][0] == 1
-    assert torch.isnan(per_class["gt_known_loc"][1])
-    assert per_class["mean_iou"][2] == 0
+    assert overall["class_gt_known_loc"][0] == 1
+    assert torch.isnan(overall["class_gt_known_loc"][1])
+    assert overall["class_mean_iou"][2] == 0

@@ -29,7 +29,7 @@ def test_pxap_equals_the_reference(width: float) -> None:
         instances = [_read(row[1]) for row in own]
         ignore = next(_read(row[2]) for row in own if row[2])
         metric.update(*pixel_histograms(scores / 255.0, np.any(instances, axis=0), ignore, metric.edges))
-    assert 100 * float(metric.compute()) == pytest.approx(float(golden[f"pxap_interval_{width}"]), abs=1e-9)
+    assert 100 * float(metric.compute()["pxap"]) == pytest.approx(float(golden[f"pxap_interval_{width}"]), abs=1e-9)
 
 
 def _read(name: str) -> np.ndarray:
@@ -56,15 +56,15 @@ def test_pxap_and_peak_iou_by_hand() -> None:
     mask = np.array([[True, False, True, False]])
     metric.update(*pixel_histograms(scores, mask, None, metric.edges))
     # From the brightest: found 1 of 2 at precision 1; then 1 at 1/2; then 2 at 2/3.
-    assert float(metric.compute()) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert metric.peak_iou() == (pytest.approx(2 / 3), 0.25)
+    assert float(metric.compute()["pxap"]) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert float(metric.compute()["peak_mask_iou"]) == pytest.approx(2 / 3)
+    assert float(metric.compute()["peak_threshold"]) == 0.25
 
 
 def test_pxap_without_object_pixels_is_nan() -> None:
     metric = PxAP(0.1)
     assert metric.empty
-    assert np.isnan(float(metric.compute()))
-    assert np.isnan(metric.peak_iou()[0])
+    assert all(np.isnan(value.numpy()).all() for value in metric.compute().values())
 
 
 def test_masks_of_another_size_are_named() -> None:
@@ -97,7 +97,27 @@ def test_pointing_adds_up() -> None:
     metric = Pointing()
     metric.update(True, 0.25)
     metric.update(False, 0.5)
-    assert {name: float(value) for name, value in metric.compute().items()} == {
-        "pointing_game": 0.5,
-        "energy_in_box": 0.375,
-    }
+    found = metric.compute()
+    assert (float(found["pointing_game"]), float(found["energy_in_box"])) == (0.5, 0.375)
+
+
+def test_each_class_is_counted_by_itself_and_all_together() -> None:
+    pointing, pxap, generator = Pointing(3), PxAP(0.1, 3), np.random.default_rng(0)
+    alone = {label: (Pointing(), PxAP(0.1)) for label in (0, 2)}
+    both = PxAP(0.1)
+    for label in (0, 2, 2):
+        scores, mask = generator.random((5, 5)), generator.random((5, 5)) < 0.4
+        counts = pixel_histograms(scores, mask, None, pxap.edges)
+        point = bool(generator.random() < 0.5), float(generator.random())
+        pointing.update(*point, label)
+        pxap.update(*counts, label)
+        both.update(*counts)
+        alone[label][0].update(*point)
+        alone[label][1].update(*counts)
+    for label, (own_pointing, own_pxap) in alone.items():
+        assert pointing.compute()["class_pointing_game"][label] == own_pointing.compute()["pointing_game"]
+        assert pointing.compute()["class_energy_in_box"][label] == own_pointing.compute()["energy_in_box"]
+        assert pxap.compute()["class_pxap"][label] == own_pxap.compute()["pxap"]
+        assert pxap.compute()["class_peak_mask_iou"][label] == own_pxap.compute()["peak_mask_iou"]
+    assert pxap.compute()["class_pxap"][1].isnan()
+    assert pxap.compute()["pxap"] == both.compute()["pxap"]

@@ -98,7 +98,7 @@ def map_classes(
     if how == "position":
         return _by_position(data, num_logits)
     if how not in (None, "id", "name"):
-        return _by_file(Path(how), data, model, num_logits)
+        return _by_file(Path(how).expanduser(), data, model, num_logits)
     if not model.classes and not model.ids:
         raise UserError(
             f"what the classifier's {num_logits} logits mean is not known, so they can't be matched with the "

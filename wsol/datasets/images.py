@@ -76,7 +76,9 @@ def _decode(path: Path, name: str, mode: str) -> np.ndarray:
         raise UserError(f"image of sample {name!r} is missing: no file {path}; {SKIP_HINT}")
     try:
         with Image.open(path) as picture:
-            return np.asarray((_eight_bits(picture) if mode == "RGB" else picture).convert(mode))
+            if mode == "L":  # of a palette's mask the index counts, not the color that it is shown in
+                return np.asarray(picture if picture.mode == "P" else picture.convert(mode))
+            return np.asarray(_eight_bits(picture).convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"can't decode {path} (sample {name!r}): {error}; {SKIP_HINT}") from error
 

@@ -91,7 +91,7 @@ class HeatmapExtractor:
         self._stack: ExitStack | None = None
 
     def __enter__(self) -> HeatmapExtractor:
-        self._stack = ExitStack()
+        self._stack, self.seen = ExitStack(), 0
         self._stack.enter_context(frozen(self.model))
         return self
 

@@ -329,7 +329,7 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     >>> load_protocol("selvaraju2017").threshold
     0.15
     """
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if path.suffix in (".yaml", ".yml"):
         return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
     return _preset(str(name_or_path))

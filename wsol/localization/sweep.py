@@ -333,7 +333,7 @@ def _checked_map(score_map: object) -> np.ndarray:
 
 
 class Workspace(threading.local):
-    """Scratch memory of one thread, reused from map to map: about three times the map."""
+    """Scratch memory of one thread, reused from map to map: about six times a map of float64."""
 
     def __init__(self) -> None:
         self.pixels = 0

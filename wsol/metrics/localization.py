@@ -31,6 +31,8 @@ class LocalizationAccuracy(Metric):
         δ in [0, 1].
     iou_comparison, topk_iou_comparison : ">=" or ">"
         How IoU is compared with δ for GT-known, and for Top-1 and Top-5 (by default the same).
+    num_classes : int
+        Classes to count separately.
 
     References
     ----------
@@ -51,7 +53,8 @@ class LocalizationAccuracy(Metric):
     hits: torch.Tensor
     iou_sum: torch.Tensor
     count: torch.Tensor
-    ranked: torch.Tensor
+    class_hits: torch.Tensor
+    class_count: torch.Tensor
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class LocalizationAccuracy(Metric):
         iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
         iou_comparison: str = ">=",
         topk_iou_comparison: str | None = None,
+        num_classes: int = 1,
     ) -> None:
         super().__init__()
         self.thresholds = np.asarray(thresholds, np.float64)
@@ -68,9 +72,11 @@ class LocalizationAccuracy(Metric):
         self.add_state("hits", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("iou_sum", torch.zeros(len(self.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("ranked", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        per_class = (num_classes, *shape[1:])
+        self.add_state("class_hits", torch.zeros(per_class, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("class_count", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, ious: np.ndarray, ranks: np.ndarray) -> None:
+    def update(self, ious: np.ndarray, ranks: np.ndarray, labels: np.ndarray | None = None) -> None:
         """Count samples.
 
         Parameters
@@ -79,9 +85,13 @@ class LocalizationAccuracy(Metric):
             IoU of the protocol's box with the best true box, at every threshold; 0 where there is no box.
         ranks : int array (B,)
             Rank of the true class among the logits, 0 is the best; -1 where there is no prediction.
+        labels : int array (B,), optional
+            True class; by default all are of class 0.
         """
         overlap = np.asarray(ious, np.float64)
         rank = np.asarray(ranks)
+        label = torch.from_numpy(np.zeros(len(rank), np.int64) if labels is None else np.array(labels, np.int64))
+        label = label.to(self.class_count.device)
         if overlap.ndim != 2 or overlap.shape != (len(rank), len(self.thresholds)):
             raise UserError(
                 f"ious has shape {overlap.shape}; wanted ({len(rank)} samples, {len(self.thresholds)} thresholds)"
@@ -91,17 +101,26 @@ class LocalizationAccuracy(Metric):
             right_topk = compare(overlap, delta, self.comparisons[1])
             rows = (right, right_topk[rank == 0], right_topk[(rank >= 0) & (rank < 5)])
             for outcome, row in enumerate(rows):
-                self.hits[outcome, number] += torch.from_numpy(row.sum(0))
+                self.hits[outcome, number] += torch.from_numpy(row.sum(0)).to(self.hits.device)
+            counted = torch.from_numpy(right.astype(np.int64)).to(self.class_hits.device)  # (B, T)
+            self.class_hits[:, number].index_add_(0, label, counted)
         fixed = np.rint(overlap * FIXED_POINT).astype(np.int64).sum(0)
         self.iou_sum += torch.from_numpy(fixed).to(self.iou_sum.device)
         self.count += len(rank)
-        self.ranked += int((rank >= 0).sum())
+        self.class_count.index_add_(0, label, torch.ones_like(label))
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Return all curves as fractions: outcomes (D, T), `mean_iou` (T,)."""
+        """Return all curves as fractions, merged over processes.
+
+        Returns
+        -------
+        dict of str to tensor
+            Each outcome (D, T); `mean_iou` (T,); `class_max_box_acc` (C, D), NaN for a class without samples.
+        """
         total = max(int(self.count), 1)
         curves = {name: self.hits[number].double() / total for number, name in enumerate(OUTCOMES)}
-        return curves | {"mean_iou": self.iou_sum.double() / FIXED_POINT / total}
+        best = self.class_hits.amax(2).double() / self.class_count.double()[:, None]  # (C, D)
+        return curves | {"mean_iou": self.iou_sum.double() / FIXED_POINT / total, "class_max_box_acc": best}
 
     def curve(self, outcome: str, delta: float) -> np.ndarray:
         """Return one accuracy (T,) over the thresholds, a fraction.
@@ -111,7 +130,9 @@ class LocalizationAccuracy(Metric):
         UserError
             If δ is not among the IoU thresholds.
         """
-        return self.compute()[outcome][self._index(delta)].cpu().numpy()
+        # torchmetrics makes a scalar of whatever has one element only.
+        shape = (len(self.iou_thresholds), len(self.thresholds))
+        return self.compute()[outcome].reshape(shape)[self._index(delta)].cpu().numpy()
 
     def best_threshold(self, delta: float = 0.5) -> float:
         """Return the smallest τ at which GT-known localization is highest."""
@@ -121,9 +142,14 @@ class LocalizationAccuracy(Metric):
         """Return MaxBoxAcc at δ: GT-known localization at its best τ, a fraction."""
         return float(self.curve("gt_known_loc", delta).max())
 
-    def max_box_acc_v2(self) -> float:
-        """Return the mean of MaxBoxAcc over the IoU thresholds, a fraction."""
-        return float(np.mean([self.max_box_acc(delta) for delta in self.iou_thresholds]))
+    def max_box_acc_v2(self, deltas: Sequence[float] | None = None) -> float:
+        """Return the mean of MaxBoxAcc over IoU thresholds (by default all that are counted), a fraction."""
+        return float(np.mean([self.max_box_acc(delta) for delta in deltas or self.iou_thresholds]))
+
+    def class_max_box_acc(self, delta: float) -> np.ndarray:
+        """Return MaxBoxAcc at δ of each class (C,), each at its own best τ; NaN for a class without samples."""
+        best = self.compute()["class_max_box_acc"].reshape(-1, len(self.iou_thresholds))
+        return best[:, self._index(delta)].cpu().numpy()
 
     def _index(self, delta: float) -> int:
         for number, known in enumerate(self.iou_thresholds):

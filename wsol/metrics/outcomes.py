@@ -32,7 +32,7 @@ class OutcomeCounts(Metric):
     >>> metric = OutcomeCounts(2)
     >>> metric.update(labels=[0, 1], ranks=[0, 2], gt_known=[True, True], topk=[True, True], ious=[0.6, 0.7],
     ...               kinds=["right", "wrong_class"])
-    >>> float(metric.compute()["top1_loc"]), metric.per_class()["top1_loc"].tolist()
+    >>> float(metric.compute()["top1_loc"]), metric.compute()["class_top1_loc"].tolist()
     (0.5, [1.0, 0.0])
     """
 
@@ -68,28 +68,24 @@ class OutcomeCounts(Metric):
         kinds : str
             See `wsol.metrics.errors`.
         """
-        label, rank = torch.from_numpy(np.array(labels, np.int64)), np.asarray(ranks)
+        device = self.total.device
+        label, rank = torch.from_numpy(np.array(labels, np.int64)).to(device), np.asarray(ranks)
         top1, top5 = rank == 0, (rank >= 0) & (rank < 5)
         right = np.asarray(topk, bool)
         rows = [top1, top5, top1 & right, top5 & right, np.asarray(gt_known, bool)]
         rows += [np.asarray(kinds) == kind for kind in ERROR_KINDS]
         for number, row in enumerate(rows):
-            self.counts[number].index_add_(0, label, torch.from_numpy(row.astype(np.int64)))
+            self.counts[number].index_add_(0, label, torch.from_numpy(row.astype(np.int64)).to(device))
         fixed = np.rint(np.asarray(ious, np.float64) * FIXED_POINT).astype(np.int64)
-        self.iou_sum.index_add_(0, label, torch.from_numpy(fixed))
+        self.iou_sum.index_add_(0, label, torch.from_numpy(fixed).to(device))
         self.total.index_add_(0, label, torch.ones_like(label))
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Return fractions over all samples, and `mean_iou`."""
-        total = self.total.sum().clamp(min=1)
-        shares = {name: self.counts[number].sum().double() / total for number, name in enumerate(COUNTED)}
-        return shares | {"mean_iou": self.iou_sum.sum().double() / FIXED_POINT / total}
-
-    def per_class(self) -> dict[str, torch.Tensor]:
-        """Return the same per class (C,); NaN for a class without samples."""
-        total = self.total.double()
-        shares = {name: self.counts[number].double() / total for number, name in enumerate(COUNTED)}
-        return shares | {"mean_iou": self.iou_sum.double() / FIXED_POINT / total}
+        """Return fractions merged over processes: overall, and per class (C,) under `class_…`, NaN without samples."""
+        sums = {name: self.counts[number].double() for number, name in enumerate(COUNTED)}
+        sums["mean_iou"] = self.iou_sum.double() / FIXED_POINT
+        overall = {name: values.sum() / self.total.sum().clamp(min=1) for name, values in sums.items()}
+        return overall | {f"class_{name}": values / self.total for name, values in sums.items()}
 
 
 def outcomes_at(

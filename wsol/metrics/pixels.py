@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torchmetrics import Metric
@@ -12,12 +14,14 @@ __all__ = ["Pointing", "PxAP", "point_and_energy", "resize_mask"]
 
 
 class PxAP(Metric):
-    """Pixel average precision: the area under precision over recall of all pixels of a dataset, from histograms.
+    """Pixel average precision, the area under precision over recall of all pixels of a dataset; and peak mask IoU.
 
     Parameters
     ----------
     bin_width : float
         Width of a histogram's bin in units of the score map.
+    num_classes : int
+        Classes to count separately.
 
     References
     ----------
@@ -28,7 +32,7 @@ class PxAP(Metric):
     >>> from wsol.metrics.histogram import pixel_histograms
     >>> metric = PxAP(0.5)
     >>> metric.update(*pixel_histograms(np.array([[0.9, 0.1]]), np.array([[True, False]]), None, metric.edges))
-    >>> float(metric.compute())
+    >>> float(metric.compute()["pxap"])
     1.0
     """
 
@@ -36,53 +40,59 @@ class PxAP(Metric):
     true_histogram: torch.Tensor
     false_histogram: torch.Tensor
 
-    def __init__(self, bin_width: float = 0.001) -> None:
+    def __init__(self, bin_width: float = 0.001, num_classes: int = 1) -> None:
         super().__init__()
         self.edges = np.append(np.arange(0, 1, bin_width), [1.0, 2.0, 3.0])
+        shape = (num_classes, len(self.edges) - 1)
         for name in ("true_histogram", "false_histogram"):
-            self.add_state(name, torch.zeros(len(self.edges) - 1, dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, of_object: np.ndarray, of_background: np.ndarray) -> None:
+    def update(self, of_object: np.ndarray, of_background: np.ndarray, label: int = 0) -> None:
         """Add one score map's pixels per bin, as `pixel_histograms(score_map, mask, ignore, metric.edges)` counts them.
 
         Parameters
         ----------
         of_object, of_background : int64 arrays, one count per bin
+        label : int
+            The sample's class.
         """
-        self.true_histogram += torch.from_numpy(of_object).to(self.true_histogram.device)
-        self.false_histogram += torch.from_numpy(of_background).to(self.false_histogram.device)
+        self.true_histogram[label] += torch.from_numpy(of_object).to(self.true_histogram.device)
+        self.false_histogram[label] += torch.from_numpy(of_background).to(self.false_histogram.device)
 
     @property
     def empty(self) -> bool:
-        """Whether no pixel of an object was counted yet."""
+        """Whether no pixel of an object was counted here yet."""
         return int(self.true_histogram.sum()) == 0
 
-    def compute(self) -> torch.Tensor:
-        """Return the pixel average precision, a fraction; NaN without a pixel of an object."""
-        if self.empty:
-            return torch.tensor(float("nan"), dtype=torch.float64)
-        hits, alarms = self._cumulated()
-        found = hits + alarms
-        precision = hits / np.maximum(found, 1)
-        recall = hits / hits[-1]
-        kept = found[1:] != 0
-        return torch.tensor((precision[1:] * np.diff(recall))[kept].sum(), dtype=torch.float64)
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Return fractions, merged over processes; NaN without a pixel of an object.
 
-    def peak_iou(self) -> tuple[float, float]:
-        """Return the highest IoU of mask and thresholded map over the bins' edges, all pixels pooled, and its τ."""
-        if self.empty:
-            return float("nan"), float("nan")
-        hits, alarms = self._cumulated()
-        iou = hits / (hits[-1] + alarms)
-        best = int(np.flatnonzero(iou == iou.max())[-1])  # bins run from bright to dark: the last is the smallest τ
-        return float(iou[best]), float(self.edges[:-1][::-1][best])
+        Returns
+        -------
+        dict of str to float64 tensor
+            `pxap`; `peak_mask_iou`, the highest IoU of mask and thresholded map over the bins' edges, all pixels
+            pooled, and `peak_threshold`, its smallest τ; `class_pxap` and `class_peak_mask_iou` (C,).
+        """
+        hits, alarms = self.true_histogram.cpu().numpy(), self.false_histogram.cpu().numpy()
+        ap, peak, at = _summarize(hits.sum(0), alarms.sum(0), self.edges)
+        per_class = np.array([_summarize(*pair, self.edges) for pair in zip(hits, alarms, strict=True)])
+        values: dict[str, Any] = {"pxap": ap, "peak_mask_iou": peak, "peak_threshold": at}
+        values |= {"class_pxap": per_class[:, 0], "class_peak_mask_iou": per_class[:, 1]}
+        return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
 
-    def _cumulated(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixels above each edge, from the brightest bin down: of the object, and of the background."""
-        return (
-            self.true_histogram.cpu().numpy()[::-1].cumsum().astype(np.float64),
-            self.false_histogram.cpu().numpy()[::-1].cumsum().astype(np.float64),
-        )
+
+def _summarize(of_object: np.ndarray, of_background: np.ndarray, edges: np.ndarray) -> tuple[float, float, float]:
+    """Return average precision, peak IoU and its τ from one pair of histograms."""
+    if not of_object.sum():
+        return float("nan"), float("nan"), float("nan")
+    # Pixels above each edge, from the brightest bin down.
+    hits, alarms = of_object[::-1].cumsum().astype(np.float64), of_background[::-1].cumsum().astype(np.float64)
+    found = hits + alarms
+    precision, recall = hits / np.maximum(found, 1), hits / hits[-1]
+    ap = float((precision[1:] * np.diff(recall))[found[1:] != 0].sum())
+    iou = hits / (hits[-1] + alarms)
+    best = int(np.flatnonzero(iou == iou.max())[-1])  # from bright to dark: the last is the smallest τ
+    return ap, float(iou[best]), float(edges[:-1][::-1][best])
 
 
 class Pointing(Metric):
@@ -97,8 +107,8 @@ class Pointing(Metric):
     --------
     >>> metric = Pointing()
     >>> metric.update(hit=True, energy=0.75)
-    >>> {name: float(value) for name, value in metric.compute().items()}
-    {'pointing_game': 1.0, 'energy_in_box': 0.75}
+    >>> {name: value.tolist() for name, value in metric.compute().items()}
+    {'pointing_game': 1.0, 'energy_in_box': 0.75, 'class_pointing_game': 1.0, 'class_energy_in_box': 0.75}
     """
 
     full_state_update = False
@@ -106,24 +116,22 @@ class Pointing(Metric):
     energy: torch.Tensor
     count: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int = 1) -> None:
         super().__init__()
         for name in ("hits", "energy", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, hit: bool, energy: float) -> None:
-        """Count one sample; see `point_and_energy`."""
-        self.hits += int(hit)
-        self.energy += round(energy * FIXED_POINT)
-        self.count += 1
+    def update(self, hit: bool, energy: float, label: int = 0) -> None:
+        """Count one sample of a class; see `point_and_energy`."""
+        self.hits[label] += int(hit)
+        self.energy[label] += round(energy * FIXED_POINT)
+        self.count[label] += 1
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """Return both as fractions."""
-        total = max(int(self.count), 1)
-        return {
-            "pointing_game": self.hits.double() / total,
-            "energy_in_box": self.energy.double() / FIXED_POINT / total,
-        }
+        """Return both as fractions, overall and per class (C,); NaN without samples."""
+        sums = {"pointing_game": self.hits.double(), "energy_in_box": self.energy.double() / FIXED_POINT}
+        overall = {name: values.sum() / self.count.sum() for name, values in sums.items()}
+        return overall | {f"class_{name}": values / self.count for name, values in sums.items()}
 
 
 def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 15.0) -> tuple[bool, float]:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
@@ -16,6 +14,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
+from wsol.metrics.enlarge import at_image_size
 from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.localization import LocalizationAccuracy
 from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, resize_mask
@@ -74,8 +73,9 @@ class _Scored:
     sweeps: dict[Protocol, Sweep]
     pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]]
     point: tuple[bool, float] | None
-    empty: bool
-    missing: bool
+    label: int
+    boxed: bool
+    empty: bool = False
 
 
 def score_method(
@@ -116,13 +116,17 @@ def score_method(
             name: ProtocolScores(
                 rules,
                 LocalizationAccuracy(
-                    rules.grid(), rules.iou_thresholds, rules.iou_comparison, rules.topk_iou_comparison
+                    rules.grid(),
+                    sorted({*rules.iou_thresholds, 0.5}),  # the summary's accuracies are at IoU 0.5
+                    rules.iou_comparison,
+                    rules.topk_iou_comparison,
+                    len(dataset.classes),
                 ),
-                PxAP(rules.pxap_bin),
+                PxAP(rules.pxap_bin, len(dataset.classes)),
             )
             for name, rules in protocols.items()
         },
-        Pointing(),
+        Pointing(len(dataset.classes)),
     )
 
     def load(index: int) -> _Scored:
@@ -147,20 +151,20 @@ def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
         if scored.empty:
             scores.empty.append(scored.sample_id)
         if scored.point is not None:
-            scores.pointing.update(*scored.point)
+            scores.pointing.update(*scored.point, scored.label)
     for part in scores.protocols.values():
         rules, pixel_rules = _sweep_rules(part.protocol), _pixel_rules(part.protocol)
         sweeps = [scored.sweeps.get(rules) for scored in chunk]
         part.sweeps += sweeps
-        with_box = [i for i, scored in enumerate(chunk) if sweeps[i] is not None or scored.missing]
+        with_box = [i for i, scored in enumerate(chunk) if scored.boxed]
         nothing = np.zeros(len(part.accuracy.thresholds))
         found = (sweeps[i] for i in with_box)
         ious = [nothing if sweep is None else _ious(sweep, part.protocol.component) for sweep in found]
         if ious:
-            part.accuracy.update(np.stack(ious), ranks[with_box])
+            part.accuracy.update(np.stack(ious), ranks[with_box], np.array([chunk[i].label for i in with_box]))
         for scored in chunk:
             if pixel_rules in scored.pixels:
-                part.pxap.update(*scored.pixels[pixel_rules])
+                part.pxap.update(*scored.pixels[pixel_rules], scored.label)
 
 
 def _ious(sweep: Sweep, component: str) -> np.ndarray:
@@ -172,7 +176,7 @@ def _score_sample(
 ) -> _Scored:
     mask = sample.read_mask()
     if store.missing[position]:
-        return _Scored(sample.sample_id, {}, {}, None, False, True)
+        return _miss(sample, mask, protocols)
     image_size = store.image_size(position)
     heatmap = None if store.baseline(method) else store.heatmap(method, position)
     boxes = sample.boxes
@@ -195,9 +199,20 @@ def _score_sample(
             pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
     point = None
     if boxes is not None:
-        point = point_and_energy(_at_image_size(heatmap, store, method, position), boxes)
+        point = point_and_energy(at_image_size(store, method, position), boxes)
     empty = heatmap is not None and bool((heatmap == heatmap.flat[0]).all())
-    return _Scored(sample.sample_id, sweeps, pixels, point, empty, False)
+    return _Scored(sample.sample_id, sweeps, pixels, point, sample.label, boxes is not None, empty)
+
+
+def _miss(sample: Sample, mask: np.ndarray | None, protocols: Iterable[Protocol]) -> _Scored:
+    """Count a sample without a heatmap as wrong everywhere: no box, no score on any pixel, no point."""
+    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
+    if mask is not None:
+        size = mask.shape[1], mask.shape[0]
+        for rules in {_pixel_rules(protocol) for protocol in protocols}:
+            pixels[rules] = _pixels(np.zeros(rules.mask_size[::-1]), mask, sample.read_ignore(), size, rules)
+    boxed = sample.boxes is not None
+    return _Scored(sample.sample_id, {}, pixels, (False, 0.0) if boxed else None, sample.label, boxed)
 
 
 def _score_map(
@@ -209,19 +224,6 @@ def _score_map(
         return score_map(heatmap, rules, image_size, store.rectangle(position))
     size = rules.size or image_size
     return full(size) if store.baseline(method) == "full" else score_map(center(size), rules, image_size)
-
-
-def _at_image_size(heatmap: np.ndarray | None, store: HeatmapStore, method: str, position: int) -> np.ndarray:
-    """Return the raw heatmap enlarged to the image, bilinear; 0 outside the part that it covers."""
-    width, height = store.image_size(position)
-    if heatmap is None:
-        return full((width, height)) if store.baseline(method) == "full" else center((width, height))
-    x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    batch = torch.from_numpy(heatmap)[None, None]  # (1, 1, h, w)
-    image = np.zeros((height, width))
-    image[y0:y1, x0:x1] = interpolate(batch, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=False)[0, 0]
-    return image
 
 
 def _pixels(

@@ -97,7 +97,10 @@ def torchvision_classifier(
         options = _options(name)
         argument = _SIZE_ARGUMENT.get(name.split("_")[0])
         if argument and input_size is not None:
-            options[argument] = input_size if argument == "image_size" else (input_size, input_size)
+            sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+            if sides[0] != sides[-1]:
+                raise UserError(f"{name}: input_size={list(sides)}: this network takes square images only")
+            options[argument] = sides[0] if argument == "image_size" else sides
         return models.get_model(name, weights=None, num_classes=count, **options)
 
     return build_classifier(

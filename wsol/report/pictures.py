@@ -8,17 +8,15 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch.nn.functional import interpolate
 
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.files import whole_file
-from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore
+from wsol.metrics.enlarge import at_image_size
 from wsol.tables import Results
 
 __all__ = ["draw_pictures"]
@@ -66,7 +64,8 @@ def draw_pictures(results: Results, dataset: Dataset, store: HeatmapStore, count
         figure, axes = _panels(image.shape[1] / image.shape[0], len(found) + 1)
         _panel(axes[0], image, None, sample, _short(dataset.classes[sample.label]))
         for axis, (method, row) in zip(axes[1:], found.iterrows(), strict=True):
-            heat = _at_size(store, str(method), position, image.shape[:2])
+            lowest = 0.0 if store.baseline(str(method)) else float(store.heatmap(str(method), position).min())
+            heat = at_image_size(store, str(method), position, lowest)
             _panel(axis, image, heat, sample, f"{method}: IoU {row['iou']:.2f}")
             _box(axis, row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64), FOUND)
         path = folder / f"example_{number:02d}.png"
@@ -111,19 +110,6 @@ def _colored(heat: np.ndarray) -> np.ndarray:
     low, high = float(heat.min()), float(heat.max())
     scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
     return matplotlib.colormaps[COLOR_MAP](scaled)[..., :3]
-
-
-def _at_size(store: HeatmapStore, method: str, position: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the heatmap over the whole image (H, W); its least value outside the part that it covers."""
-    height, width = shape
-    if store.baseline(method):
-        return (full if store.baseline(method) == "full" else center)((width, height))
-    heatmap = store.heatmap(method, position)
-    x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
-    image = np.full((height, width), heatmap.min())
-    batch = torch.from_numpy(heatmap)[None, None]  # (1, 1, h, w)
-    image[y0:y1, x0:x1] = interpolate(batch, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=False)[0, 0]
-    return image
 
 
 def _short(name: str) -> str:

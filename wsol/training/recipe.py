@@ -32,7 +32,8 @@ class Recipe:
     lr : float
         The highest learning rate.
     momentum, weight_decay, label_smoothing : float
-        Weight decay spares biases and normalization.
+        Momentum is SGD's under the step and constant schedules; one cycle moves it, and AdamW's first β, between 0.95
+        and 0.85. Weight decay spares biases and normalization.
     schedule : "onecycle", "step" or "constant"
         One cycle rises for `warmup` of the steps and falls as a cosine; step multiplies by `gamma` every
         `step_epochs` epochs.

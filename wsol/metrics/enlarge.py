@@ -1,0 +1,37 @@
+"""A stored heatmap at the size of its image, not normalized: for the pointing game, and for pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wsol.heatmaps.baselines import center, full
+from wsol.heatmaps.store import HeatmapStore
+from wsol.localization.resize import resize
+
+__all__ = ["at_image_size"]
+
+
+def at_image_size(store: HeatmapStore, method: str, position: int, outside: float = 0.0) -> np.ndarray:
+    """Enlarge one heatmap, bilinear, to the part of the image that it covers.
+
+    Parameters
+    ----------
+    store : HeatmapStore
+    method : str
+    position : int
+        Index of the sample in the store.
+    outside : float
+        Value where the view didn't look.
+
+    Returns
+    -------
+    float64 array (height, width)
+    """
+    width, height = store.image_size(position)
+    if store.baseline(method):
+        return (full if store.baseline(method) == "full" else center)((width, height))
+    x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    image = np.full((height, width), outside)
+    image[y0:y1, x0:x1] = resize(store.heatmap(method, position)[None], (x1 - x0, y1 - y0), "bilinear")[0]
+    return image
