@@ -305,7 +305,7 @@ def test_what_does_not_fit_is_refused_before_the_network_runs(
     run: wsol.Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["wsol.evaluate"], "collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
-    levels = {"x": wsol.Protocol(name="x", thresholds="levels")}
+    levels = {"x": wsol.Protocol(name="x", thresholds="levels", levels=None)}
     with pytest.raises(UserError, match="no common grid"):
         wsol.evaluate(Shapes(length=2), make_classifier(), ["cam"], levels, progress=False)
     with pytest.raises(UserError, match="no threshold for method cam under protocol gao"):
@@ -328,3 +328,13 @@ def test_one_class_one_threshold_one_image() -> None:
     assert found.summary["threshold"].tolist() == [0.3]
     assert len(found.curves) == 1
     assert set(found.metrics.query("`class` == 'a'")["metric"]) >= {"max_box_acc", "pxap", "pointing_game", "top1_cls"}
+
+
+def test_every_level_is_at_least_as_good_as_any_grid(run: wsol.Results) -> None:
+    assert run.run_dir is not None
+    rules = {"levels": wsol.Protocol(name="levels", thresholds="levels")}
+    found = wsol.score(Shapes(length=24), run.run_dir / "heatmaps", rules, progress=False).summary
+    theirs = run.summary[run.summary["protocol"] == "choe2020"]
+    # A thousand steps visit all of 255 levels, so the oracles are the same.
+    for column in ("max_box_acc_30", "max_box_acc_50", "max_box_acc_70"):
+        assert np.array_equal(found[column], theirs[column]), column

@@ -193,9 +193,7 @@ def _protocols(protocols: Sequence[str] | Mapping[str, Protocol]) -> dict[str, P
     named = protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in protocols}
     if not named:
         raise UserError("no protocols: choose at least one, such as choe2020")
-    for protocol in named.values():
-        protocol.grid()  # refuses what has no thresholds in common for all samples
-    return dict(named)
+    return {name: protocol.for_many_maps() for name, protocol in named.items()}
 
 
 def _wrap(module: nn.Module) -> Classifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -212,6 +212,27 @@ class Protocol:
         if self.threshold is not None and not (taus == self.threshold).any():
             taus = np.sort(np.append(taus, self.threshold))
         return taus  # (T,)
+
+    def for_many_maps(self) -> Protocol:
+        """Return the same rules with a grid that all maps share: every level of quantized maps becomes a list.
+
+        A normalized map's maximum is the highest level, so a tau half way between two levels cuts every map there.
+
+        Raises
+        ------
+        UserError
+            If the grid is "levels" and there is no quantization: every map has its own values.
+
+        Examples
+        --------
+        >>> Protocol(thresholds="levels", levels=5).for_many_maps().thresholds
+        (0.125, 0.375, 0.625, 0.875)
+        """
+        if self.thresholds != "levels" or self.levels is None:
+            self.grid()
+            return self
+        top = self.levels - 1
+        return replace(self, thresholds=tuple((level + 0.5) / top for level in range(top)))
 
     def threshold_index(self, threshold: float) -> int:
         """Where a tau stands on the grid.
