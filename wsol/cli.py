@@ -37,7 +37,8 @@ class Application:
 
 
 # OpenMP's threads spin while they wait, and so keep the threads that load images from running: on two shared cores
-# that made training five times slower. It is read when torch is loaded, which happens later.
+# that made training five times slower. On an idle machine spinning is the faster way: OMP_WAIT_POLICY=ACTIVE brings
+# it back. It is read when torch is loaded, which happens later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
