@@ -9,7 +9,6 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Recording, make_method
-from wsol.heatmaps.recording import as_map
 from wsol.models import Classifier, gapnet
 
 
@@ -263,17 +262,6 @@ def test_layers_that_can_not_be_looked_at(layer: str, message: str, method: str)
     with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,), layer) as extractor:
         extractor(images())
     assert traces(model) == before
-
-
-@pytest.mark.parametrize("shape", [(2, 8), (2, 12, 4), (2, 2, 4), (2, 1, 1, 1, 1)])
-def test_no_spatial_layout(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="no spatial layout"):
-        as_map(torch.zeros(shape), "layer")
-
-
-def test_tokens_row_by_row_without_the_class_token() -> None:
-    tokens = torch.arange(1 + 9).float().reshape(1, 10, 1)
-    assert as_map(tokens, "layer")[0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,10 +1,15 @@
-"""One pass over a dataset: every image through the network once, its heatmaps and its prediction kept."""
+"""One pass over a dataset: every image through the network once, its heatmaps and its prediction kept.
+
+Of an image that shows several classes, each is a sample: they share the decoding and the forward pass, and each has a
+column of targets of its own.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +20,11 @@ import torch
 from wsol.datasets.class_map import ClassMap
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.ranking import allowed_logits, rank_of_true, top_classes
-from wsol.datasets.sample import Dataset
-from wsol.datasets.view import look
+from wsol.datasets.sample import Dataset, Sample
+from wsol.datasets.view import View
 from wsol.errors import UserError
 from wsol.heatmaps.extractor import HeatmapExtractor
+from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
 from wsol.heatmaps.recording import frozen
 from wsol.heatmaps.store import HeatmapStore, describe
@@ -32,15 +38,16 @@ logger = logging.getLogger("wsol")
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    """An image as the network wants it, and what scoring must know of it."""
+    """An image as the network wants it, the samples that ask for it, and what scoring must know of it."""
 
-    index: int
-    sample_id: str
-    image_id: str
-    label: int
+    samples: dict[int, Sample]  # by index in the dataset
     image_size: tuple[int, int]
     rectangle: tuple[float, float, float, float]
-    pixels: torch.Tensor | None  # (h, w, 3); None: the image can't be read and is skipped
+    pixels: torch.Tensor | None  # (V, h, w, 3), a picture for each of the view's crops; None: the image can't be read and is skipped
+
+    @property
+    def image_id(self) -> str:
+        return next(iter(self.samples.values())).image_id
 
 
 def collect_heatmaps(
@@ -50,11 +57,14 @@ def collect_heatmaps(
     class_map: ClassMap,
     *,
     view: str = "squash",
+    flip: bool = False,
     predict_over: str = "all",
     batch_size: int = 32,
     workers: int = 2,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    score: str | None = None,
+    chunk: int = 32,
     on_error: str = "stop",
     folder: Path | None = None,
     source: Mapping[str, Any] | None = None,
@@ -71,12 +81,18 @@ def collect_heatmaps(
         Which logit stands for which of the dataset's classes.
     view : str
         How images are shown, see `wsol.datasets.view`.
+    flip : bool
+        Show every image mirrored as well, and average.
     predict_over : "all" or "present"
         Whether the true class competes with all logits or with those of the dataset's classes only.
     batch_size, workers : int
     device : device or str
     seed : int
-        For the random baseline.
+        For the random baseline, which draws one map per image, and for masks and noise.
+    score : "logit", "log_prob" or "rest", optional
+        What gradient methods differentiate; by default the logit (ShapleyCAM: `rest`).
+    chunk : int
+        Images in each further pass of the methods that need several.
     on_error : "stop" or "skip"
         What an image that can't be read does: raise, or be counted as a miss.
     folder : Path, optional
@@ -101,48 +117,39 @@ def collect_heatmaps(
     if on_error not in ("stop", "skip"):
         raise UserError(f"on_error={on_error!r}: pass stop or skip")
     allowed = allowed_logits(class_map, predict_over)
-    extractor = HeatmapExtractor(classifier, methods, seed=seed)
-    store = HeatmapStore([""] * len(dataset), describe(methods, extractor.layers), dict(source or {}), folder)
+    shown = View(view, classifier.input_size, flip)
+    extractor = HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk)
+    store = HeatmapStore([""] * len(dataset), describe(extractor.methods, extractor.layers), dict(source or {}), folder)
     to_model = torch.as_tensor(class_map.to_model)
-    rows: list[dict[str, Any]] = []
+    rows: dict[int, dict[str, Any]] = {}
     known: set[str] = set()
 
-    def load(index: int) -> _Loaded:
-        return _load(dataset, index, view, classifier, on_error)
+    def load(indices: Sequence[int]) -> _Loaded:
+        return _load(dataset, indices, shown, classifier, on_error)
 
     try:
         with extractor, progress("heatmaps", len(dataset), show_progress) as advance:
-            for batch in load_ahead(range(len(dataset)), load, batch_size, workers):
+            extractor.say = lambda text: advance(0, text)
+            at_once = max(batch_size // len(shown.crops), min(batch_size, 1))  # what is too small stays so
+            for batch in load_ahead(_by_image(dataset), load, at_once, workers):
                 for item in batch:
-                    if item.sample_id in known:
-                        raise UserError(f"sample id {item.sample_id!r} comes more than once: sample ids must be unique")
-                    known.add(item.sample_id)
-                    store.place(item.index, item.sample_id, item.image_size, item.rectangle)
-                    store.missing[item.index] = item.pixels is None
+                    _place(item, store, known)
                 seen = [item for item in batch if item.pixels is not None]
-                predictions: dict[int, dict[str, Any]] = {}
-                if seen:
-                    images = classifier.prepare(
-                        torch.stack([item.pixels for item in seen if item.pixels is not None]), device
-                    )
-                    targets = to_model[[item.label for item in seen]]
-                    found = extractor(images, targets.to(device), [item.sample_id for item in seen])
-                    for name, heatmaps in found.maps.items():
-                        if store.baseline(name) is None:
-                            store.add(name, [item.index for item in seen], heatmaps)
-                    answers = _predictions(found.logits.double().cpu().numpy(), targets.numpy(), allowed)
-                    predictions = {item.index: row for item, row in zip(seen, answers, strict=True)}
-                rows += [_row(item, dataset, predictions.get(item.index)) for item in batch]
-                advance(len(batch))
-        samples = pd.DataFrame(rows)
+                predictions = _run(seen, extractor, classifier, shown, to_model, allowed, store, device) if seen else {}
+                for item in batch:
+                    for index, sample in item.samples.items():
+                        rows[index] = _row(item, sample, dataset, predictions.get(index))
+                    advance(len(item.samples))
+        samples = pd.DataFrame([rows[index] for index in sorted(rows)])
         store.save()
     except BaseException:
         store.discard()
         raise
     if store.missing.any():
-        names = [name for name, missing in zip(store.sample_ids, store.missing, strict=True) if missing]
+        names = list(dict.fromkeys(samples["image_id"][store.missing]))
         logger.warning(
-            "%d of %d images could not be read and count as misses: %s", len(names), len(samples), ", ".join(names[:5])
+            "%d of %d images could not be read and count as misses: %s",
+            *(len(names), samples["image_id"].nunique(), ", ".join(names[:5])),
         )
     return store, samples
 
@@ -164,17 +171,71 @@ def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> 
     return int(logits.shape[1])
 
 
-def _load(dataset: Dataset, index: int, view: str, classifier: Classifier, on_error: str) -> _Loaded:
-    sample = dataset[index]
-    about = (index, sample.sample_id, sample.image_id, sample.label)
+def _by_image(dataset: Dataset) -> list[tuple[int, ...]]:
+    """Group the samples of each image, which follow each other; images with the most classes come first.
+
+    A batch then has images with about the same number of classes, and hardly a column is padding.
+    """
+    if not dataset.multilabel:
+        return [(index,) for index in range(len(dataset))]
+    runs = groupby(range(len(dataset)), key=lambda index: dataset[index].image_id)
+    return sorted((tuple(run) for _, run in runs), key=len, reverse=True)
+
+
+def _load(dataset: Dataset, indices: Sequence[int], view: View, classifier: Classifier, on_error: str) -> _Loaded:
+    samples = {index: dataset[index] for index in indices}
+    sample = samples[indices[0]]
     try:
         image = sample.read_image()
     except UserError:
         if on_error != "skip":
             raise
-        return _Loaded(*about, sample.image_size or (0, 0), (0.0, 0.0, 0.0, 0.0), None)
-    pixels, rectangle = look(image, view, classifier.input_size, classifier.interpolation)
-    return _Loaded(*about, (image.shape[1], image.shape[0]), rectangle, pixels)
+        return _Loaded(samples, sample.image_size or (0, 0), (0.0, 0.0, 0.0, 0.0), None)
+    pixels, rectangle = view.show(image, classifier.interpolation)
+    return _Loaded(samples, (image.shape[1], image.shape[0]), rectangle, pixels)
+
+
+def _place(item: _Loaded, store: HeatmapStore, known: set[str]) -> None:
+    for index, sample in item.samples.items():
+        if sample.sample_id in known:
+            raise UserError(f"sample id {sample.sample_id!r} comes more than once: sample ids must be unique")
+        known.add(sample.sample_id)
+        store.place(index, sample.sample_id, item.image_size, item.rectangle)
+        store.missing[index] = item.pixels is None
+
+
+def _run(
+    seen: Sequence[_Loaded],
+    extractor: HeatmapExtractor,
+    classifier: Classifier,
+    view: View,
+    to_model: torch.Tensor,
+    allowed: np.ndarray | None,
+    store: HeatmapStore,
+    device: torch.device | str,
+) -> dict[int, dict[str, Any]]:
+    """Show a batch to the network, keep the heatmaps, and return the predictions by index in the dataset."""
+    images = classifier.prepare(torch.cat([item.pixels for item in seen if item.pixels is not None]), device)
+    pictures = len(view.crops)
+    columns = max(len(item.samples) for item in seen)
+    labels = torch.zeros(len(seen), columns, dtype=torch.int64)  # (B, K)
+    asked = torch.zeros(len(seen), columns, dtype=torch.bool)  # (B, K): the rest is padding
+    for row, item in enumerate(seen):
+        own = [sample.label for sample in item.samples.values()]
+        labels[row] = torch.tensor(own + own[:1] * (columns - len(own)))
+        asked[row, : len(own)] = True
+    targets = to_model[labels]
+    names = [item.image_id for item in seen for _ in range(pictures)]
+    found = extractor(images, targets.repeat_interleave(pictures, 0).to(device), names)
+    indices = [index for item in seen for index in item.samples]  # in the order of `asked`
+    for name, heatmaps in found.maps.items():
+        if store.baseline(name) is None:
+            merged = merge(heatmaps.unflatten(0, (len(seen), pictures)), view)
+            store.add(name, indices, merged[asked.to(heatmaps.device)])
+    averaged = found.logits.unflatten(0, (len(seen), pictures)).double().mean(1)
+    logits = averaged.cpu().numpy()[asked.nonzero()[:, 0].numpy()]  # a row for each sample
+    answers = _predictions(logits, targets[asked].numpy(), allowed)
+    return dict(zip(indices, answers, strict=True))
 
 
 def _predictions(logits: np.ndarray, targets: np.ndarray, allowed: np.ndarray | None) -> list[dict[str, Any]]:
@@ -191,9 +252,9 @@ def _predictions(logits: np.ndarray, targets: np.ndarray, allowed: np.ndarray | 
     ]
 
 
-def _row(item: _Loaded, dataset: Dataset, prediction: dict[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"sample_id": item.sample_id, "image_id": item.image_id, "label": item.label}
-    row["class"] = dataset.classes[item.label]
+def _row(item: _Loaded, sample: Sample, dataset: Dataset, prediction: dict[str, Any] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"sample_id": sample.sample_id, "image_id": sample.image_id, "label": sample.label}
+    row["class"] = dataset.classes[sample.label]
     row |= prediction or {
         "rank": -1,
         "top5": np.zeros(0, np.int32),

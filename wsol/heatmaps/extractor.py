@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -12,9 +12,12 @@ from torch import nn
 
 from wsol.errors import UserError
 from wsol.heatmaps import baselines
-from wsol.heatmaps.method import Method, make_method
+from wsol.heatmaps.fusion import fuse
+from wsol.heatmaps.method import Method, apart, make_method
 from wsol.heatmaps.recording import Pass, frozen, record
-from wsol.models import Classifier, default_layer
+from wsol.heatmaps.scores import check_score
+from wsol.heatmaps.tokens import attention_blocks
+from wsol.models import Classifier, default_layer, unwrap
 
 __all__ = ["Found", "HeatmapExtractor"]
 
@@ -40,19 +43,28 @@ class Found:
 class HeatmapExtractor:
     """Heatmaps of several methods from one forward and one backward pass.
 
-    Use it in a `with` block; the model's mode, hooks and `requires_grad` flags are as before when the block ends,
-    also after an exception.
+    Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
+    block ends, also after an exception. A compiled or data-parallel model is run as the network inside it.
 
     Parameters
     ----------
     model : nn.Module or Classifier
     methods : sequence of str, or mapping of str to Method
         Names of ours, or your own methods by name.
-    layer : str, optional
+    layer : str or sequence of str, optional
         Dotted name of the target layer for methods that don't name their own; by default the classifier's, or the
-        one found for the model's family.
+        one found for the model's family. Of several layers each is looked at by itself: `method@layer`.
+    score : "logit", "log_prob" or "rest", optional
+        What is differentiated by methods that don't say it themselves, see `wsol.heatmaps.scores`; by default the
+        logit (ShapleyCAM: `rest`).
     seed : int
-        For the random baseline.
+        For the random baseline, and for methods that draw masks or noise.
+    chunk : int
+        Images in one batch of the methods that need further passes: their memory bound.
+    say : callable, optional
+        Called with a text such as "64/512" while such methods go on.
+    channels_last : bool
+        Run the network and its images in channels-last memory, which convolutions like best.
 
     Raises
     ------
@@ -72,27 +84,40 @@ class HeatmapExtractor:
         self,
         model: nn.Module | Classifier,
         methods: Sequence[str] | Mapping[str, Method] = ("gradcam",),
-        layer: str | None = None,
+        layer: str | Sequence[str] | None = None,
         *,
+        score: str | None = None,
         seed: int = 0,
+        chunk: int = 32,
+        say: Callable[[str], None] | None = None,
+        channels_last: bool = True,
     ) -> None:
-        self.model = model.module if isinstance(model, Classifier) else model
+        self.model = unwrap(model.module if isinstance(model, Classifier) else model)
         if isinstance(methods, str):
             methods = (methods,)
-        self.methods = dict(methods) if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
-        self.seed = seed
-        self.seen = 0
+        chosen = dict(methods) if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
         default = layer or (model.layer if isinstance(model, Classifier) else "")
-        if not default and any(m.layer is None and m.needs_layer for m in self.methods.values()):
+        if not default and any(m.layer is None and m.needs_layer for m in chosen.values()):
             default = default_layer(self.model)
-        self.layers = {
-            name: (method.layer or default) if method.needs_layer else "" for name, method in self.methods.items()
-        }
+        if chunk < 1:
+            raise UserError(f"chunk={chunk}: pass at least one image for each further pass")
+        self.methods = apart(chosen, default)
+        self.score = None if score is None else check_score(score)
+        self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
+        self.seen = 0
         self._stack: ExitStack | None = None
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """Target layer of each method, for the records of a run: "" for none, `a+b` for fused ones."""
+        of = {name: method.layer or "" for name, method in self.methods.items()}
+        return {name: layer if isinstance(layer, str) else "+".join(layer) for name, layer in of.items()}
 
     def __enter__(self) -> HeatmapExtractor:
         self._stack, self.seen = ExitStack(), 0
         self._stack.enter_context(frozen(self.model))
+        if self.channels_last:
+            self._stack.enter_context(_channels_last(self.model))
         return self
 
     def __exit__(
@@ -134,42 +159,57 @@ class HeatmapExtractor:
             with torch.inference_mode(False):  # gradients can't be recorded inside
                 return self(images, targets, sample_ids)
         self.seen += len(images)
-        recorded = dict.fromkeys(layer for layer in self.layers.values() if layer)
-        gradients = any(method.gradients for method in self.methods.values())
-        passed = record(self.model, list(recorded), images, targets, gradients)
+        if self.channels_last and images.ndim == 4:
+            images = images.detach().contiguous(memory_format=torch.channels_last)
+        passed = self._record(images, targets)
         _check_finite(passed, names)
         with torch.no_grad():
-            maps = {name: self._map(name, method, passed, images, names) for name, method in self.methods.items()}
+            maps = {name: self._map(name, method, passed, names) for name, method in self.methods.items()}
         several = passed.targets.shape[1] > 1 or (isinstance(targets, torch.Tensor) and targets.ndim == 2)
         if not several:
             maps = {name: heatmap[:, 0] for name, heatmap in maps.items()}
         return Found(passed.logits.detach(), passed.targets if several else passed.targets[:, 0], maps)
 
-    def _map(
-        self, name: str, method: Method, passed: Pass, images: torch.Tensor, sample_ids: Sequence[str]
-    ) -> torch.Tensor:
+    def _record(self, images: torch.Tensor, targets: torch.Tensor | str | None) -> Pass:
+        methods, kinds = self.methods.values(), [m.kind for m in self.methods.values() if m.kind is not None]
+        layers = dict.fromkeys(layer for method in methods for layer in _tuple(method.layer))
+        blocks = attention_blocks(self.model) if any(kind.blocks for kind in kinds) else ()
+        passed = record(
+            self.model,
+            list(layers),
+            images,
+            targets,
+            gradients=any(method.gradients for method in methods),
+            twice=any(kind.curvature for kind in kinds),
+            inputs=blocks,
+        )
+        passed.chunk, passed.seed = self.chunk, self.seed
+        return passed
+
+    def _map(self, name: str, method: Method, passed: Pass, sample_ids: Sequence[str]) -> torch.Tensor:
         """Compute one method's heatmaps (B, K, h, w)."""
-        columns = passed.targets.shape[1]
         if isinstance(method.function, str):
-            return self._baseline(method.function, name, passed, images, sample_ids)
+            return self._baseline(method.function, method, passed, sample_ids)
+        score = method.score or self.score or (method.kind.score if method.kind else "logit")
+        passed.say = lambda text: self.say(f"{name} {text}") if self.say else None
         found = []
-        for column in range(columns):
+        for column in range(passed.targets.shape[1]):
             with torch.enable_grad():
-                recording = passed.recording(self.layers[name], column)
-                heatmap = method.function(recording).detach()
-            if heatmap.ndim != 3 or len(heatmap) != len(images):
-                raise UserError(
-                    f"method {name} returned shape {tuple(heatmap.shape)} for {len(images)} images; "
-                    f"wanted ({len(images)}, h, w)"
-                )
-            found.append(heatmap.float())
+                recordings = [passed.recording(layer, column, score) for layer in _tuple(method.layer) or ("",)]
+                maps = [method.function(recording).detach() for recording in recordings]
+            for heatmap in maps:
+                if heatmap.ndim != 3 or len(heatmap) != len(passed.images):
+                    raise UserError(
+                        f"method {name} returned shape {tuple(heatmap.shape)} for {len(passed.images)} images; "
+                        f"wanted ({len(passed.images)}, h, w)"
+                    )
+            found.append((fuse(maps, method.fuse) if method.fuse else maps[0]).float())
         return torch.stack(found, 1)
 
-    def _baseline(
-        self, kind: str, name: str, passed: Pass, images: torch.Tensor, sample_ids: Sequence[str]
-    ) -> torch.Tensor:
+    def _baseline(self, kind: str, method: Method, passed: Pass, sample_ids: Sequence[str]) -> torch.Tensor:
+        images = passed.images
         if kind == "random":
-            height, width = passed.recording(self.layers[name], 0).activations.shape[2:]
+            height, width = passed.recording(_tuple(method.layer)[0], 0).activations.shape[2:]
             maps = [baselines.random((width, height), sample_id, self.seed) for sample_id in sample_ids]
         else:
             height, width = images.shape[2:]
@@ -177,6 +217,23 @@ class HeatmapExtractor:
             maps = [make((width, height))] * len(images)
         heatmaps = torch.stack([torch.from_numpy(heatmap) for heatmap in maps]).to(images)  # (B, h, w)
         return heatmaps[:, None].expand(-1, passed.targets.shape[1], -1, -1)
+
+
+def _tuple(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if not layer else (layer,) if isinstance(layer, str) else layer
+
+
+@contextmanager
+def _channels_last(model: nn.Module) -> Iterator[None]:
+    """Keep four-dimensional weights in channels-last memory; each lies as before when the block ends."""
+    changed = [w for w in model.parameters() if w.ndim == 4 and not w.is_contiguous(memory_format=torch.channels_last)]
+    try:
+        for weight in changed:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        yield
+    finally:
+        for weight in changed:
+            weight.data = weight.data.contiguous()
 
 
 def _check_finite(passed: Pass, sample_ids: Sequence[str]) -> None:

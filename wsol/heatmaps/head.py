@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,23 +15,44 @@ __all__ = ["Head", "find_head"]
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """logits = mean of A over space · weightᵀ + bias.
+    """logits = mean over space of (weight · A) + bias, or the mean of its ReLU.
 
     Parameters
     ----------
-    weight : tensor (C, K)
-    bias : tensor (C,)
+    weight : tensor (C, K), or (B, C, K) where a normalization behind the pooling was folded into it
+    bias : tensor (C,), or (B, C)
     name : str
-        Dotted name of the layer they were found in.
+        Dotted name of the layer they were found in; that of the target layer where its channels are the classes'.
+    relu : bool
+        Whether a ReLU stands before the pooling, as in SqueezeNet and Network in Network.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
     name: str
+    relu: bool = False
+
+    def of_class(self, targets: torch.Tensor) -> torch.Tensor:
+        """Weights (B, K) of one class per image, targets (B,)."""
+        if self.weight.ndim == 2:
+            return self.weight[targets]
+        return self.weight[torch.arange(len(targets), device=targets.device), targets]
+
+    def logits(self, activations: torch.Tensor) -> torch.Tensor:
+        """Logits (B, C) that follow from activations (B, K, h, w)."""
+        if self.relu:
+            maps = torch.einsum("ck,bkhw->bchw", self.weight, activations) + self.bias[:, None, None]
+            return maps.relu().mean((2, 3))
+        equation = "ck,bk->bc" if self.weight.ndim == 2 else "bck,bk->bc"
+        return torch.einsum(equation, self.weight, activations.mean((2, 3))) + self.bias
 
 
 def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: torch.Tensor) -> Head:
     """Find the linear layer whose answer to the mean activations is the logits.
+
+    Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean; behind the
+    mean and a layer normalization, which is folded into weights of each image's own (ConvNeXt); before a ReLU and
+    the mean (SqueezeNet); and the activations themselves, where they have a channel for each class.
 
     Parameters
     ----------
@@ -52,22 +74,55 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     >>> find_head(nn.Sequential(linear), "features", A, linear(A.mean((2, 3)))).name
     '0'
     """
-    wanted = logits.detach().double()
-    pooled = activations.double().mean((2, 3))  # (B, K)
-    scale = float(wanted.abs().max()) + 1e-12
+    wanted, activity = logits.detach().double(), activations.double()
     half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32
-    for name, module in reversed(list(model.named_modules())):
-        if not isinstance(module, nn.Linear):
-            continue
-        if module.weight.shape != (logits.shape[1], activations.shape[1]):
-            continue
-        weight = module.weight.detach()
-        bias = torch.zeros(len(weight)).to(weight) if module.bias is None else module.bias.detach()
-        answer = pooled @ weight.double().T + bias.double()
-        if float((answer - wanted).abs().max()) <= (3e-2 if half else 1e-3) * scale:
-            return Head(weight, bias, name)
+    tolerance = (3e-2 if half else 1e-3) * (float(wanted.abs().max()) + 1e-12)
+    for head in _candidates(model, layer, activity, logits.shape[1]):
+        if float((head.logits(activity) - wanted).abs().max()) <= tolerance:
+            dtype = torch.float32 if half else activations.dtype
+            return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
     raise UserError(
         f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no "
         f"such head there (the mean activations don't give the logits); use gradcam, which works for any network, "
         f"or model=vgg16_gap, alexnet_gap or a ResNet"
     )
+
+
+def _candidates(model: nn.Module, layer: str, activations: torch.Tensor, classes: int) -> Iterator[Head]:
+    """Heads of the right shape in float64, the likeliest first."""
+    shape = (classes, activations.shape[1])
+    modules = list(model.named_modules())
+    norms = [m for _, m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
+    for name, module in reversed(modules):
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
+            weight = module.weight.detach().double().flatten(1)
+        elif isinstance(module, nn.Linear):
+            weight = module.weight.detach().double()
+        else:
+            continue
+        if tuple(weight.shape) != shape:
+            continue
+        bias = weight.new_zeros(classes) if module.bias is None else module.bias.detach().double()
+        yield Head(weight, bias, name)
+        for norm in reversed(norms):
+            yield _folded(weight, bias, name, norm, activations)
+        if isinstance(module, nn.Conv2d):
+            yield Head(weight, bias, name, relu=True)
+    if classes == activations.shape[1]:
+        own = torch.eye(classes, dtype=activations.dtype, device=activations.device)
+        yield Head(own, own.new_zeros(classes), layer)
+
+
+def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:
+    """Fold a layer normalization of the mean activations into weights and a bias for each image.
+
+    With m the mean activations, LN(m)_k = γ_k (m_k − mean m) / σ(m) + β_k is linear in m once σ(m) is known, so
+    w'_ck = (w_ck γ_k − mean_j w_cj γ_j) / σ(m) and b'_c = b_c + Σ_k w_ck β_k.
+    """
+    pooled = activations.mean((2, 3))  # (B, K)
+    sigma = (pooled.var(1, unbiased=False) + norm.eps).sqrt()  # (B,)
+    gamma = torch.ones_like(pooled[0]) if norm.weight is None else norm.weight.detach().double()
+    scaled = weight * gamma
+    own = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
+    beta = 0 if norm.bias is None else weight @ norm.bias.detach().double()
+    return Head(own, (bias + beta).expand(len(pooled), -1), name)

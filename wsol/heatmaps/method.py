@@ -1,26 +1,91 @@
-"""What a method is: a function of a recording, or a baseline, with the layer it looks at."""
+"""What a method is: a function of a recording, or a baseline, with the layers it looks at."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from wsol.errors import UserError
-from wsol.heatmaps.activation import cam
-from wsol.heatmaps.gradient import gradcam
+from wsol.heatmaps import activation, averaged, fullgrad, gradient, perturbation, pixels, tokens
+from wsol.heatmaps.fusion import FUSIONS
 from wsol.heatmaps.recording import Recording
+from wsol.heatmaps.scores import check_score
 
-__all__ = ["BASELINES", "METHODS", "Method", "make_method"]
+__all__ = ["BASELINES", "METHODS", "Kind", "Method", "apart", "make_method"]
 
-METHODS: dict[str, Callable[..., torch.Tensor]] = {"cam": cam, "gradcam": gradcam}
-WITHOUT_GRADIENTS = {"cam"}
+Function = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A method of ours: its function and what it needs of the pass.
+
+    Parameters
+    ----------
+    function : callable
+        `function(recording, **options) -> (B, h, w)`.
+    layer : bool
+        Whether it looks at a target layer.
+    gradients : bool
+        Whether it reads gradients of the recorded pass.
+    curvature : bool
+        Whether it differentiates twice.
+    blocks : bool
+        Whether it needs the inputs of a transformer's blocks.
+    score : str
+        What it differentiates when nothing else is asked for.
+    """
+
+    function: Function
+    layer: bool = True
+    gradients: bool = True
+    curvature: bool = False
+    blocks: bool = False
+    score: str = "logit"
+
+
+METHODS: dict[str, Kind] = {
+    "cam": Kind(activation.cam, gradients=False),
+    "gradcam": Kind(gradient.gradcam),
+    "gradcampp": Kind(gradient.gradcampp),
+    "gradcamelementwise": Kind(gradient.gradcamelementwise),
+    "xgradcam": Kind(gradient.xgradcam),
+    "hirescam": Kind(gradient.hirescam),
+    "layercam": Kind(gradient.layercam),
+    "eigencam": Kind(activation.eigencam, gradients=False),
+    "eigengradcam": Kind(gradient.eigengradcam),
+    "kpcacam": Kind(activation.kpcacam, gradients=False),
+    "finercam": Kind(gradient.finercam),
+    "fem": Kind(activation.fem, gradients=False),
+    "shapleycam": Kind(gradient.shapleycam, curvature=True, score="rest"),
+}
+METHODS |= {
+    "scorecam": Kind(perturbation.scorecam, gradients=False),
+    "sscam": Kind(perturbation.sscam, gradients=False),
+    "iscam": Kind(perturbation.iscam, gradients=False),
+    "ablationcam": Kind(perturbation.ablationcam, gradients=False),
+    "smoothgradcampp": Kind(averaged.smoothgradcampp, gradients=False),
+    "fullgrad": Kind(fullgrad.fullgrad, layer=False, gradients=False),
+    "rise": Kind(perturbation.rise, layer=False, gradients=False, score="prob"),
+    "occlusion": Kind(perturbation.occlusion, layer=False, gradients=False, score="prob"),
+    "saliency": Kind(pixels.saliency, layer=False, gradients=False),
+    "guidedbackprop": Kind(pixels.guidedbackprop, layer=False, gradients=False),
+    "deconvnet": Kind(pixels.deconvnet, layer=False, gradients=False),
+    "guidedgradcam": Kind(pixels.guidedgradcam),
+    "smoothgrad": Kind(averaged.smoothgrad, layer=False, gradients=False),
+    "integratedgradients": Kind(averaged.integratedgradients, layer=False, gradients=False),
+}
+METHODS |= {
+    "rollout": Kind(tokens.rollout, layer=False, gradients=False, blocks=True),
+    "legrad": Kind(tokens.legrad, layer=False, gradients=False, blocks=True),
+}
 BASELINES = ("center", "random", "full")
 
 
@@ -32,15 +97,21 @@ class Method:
     ----------
     function : callable or str
         `function(recording) -> (B, h, w)`; or the name of a baseline, which sees no recording.
-    layer : str, optional
-        Dotted name of the target layer; None: the classifier's default.
-    gradients : bool
-        Whether the function reads `recording.gradients`.
+    layer : str or tuple of str, optional
+        Dotted name of the target layer, or of several; None: the classifier's default.
+    fuse : "max" or "mean", optional
+        How the maps of several layers become one; None: each is a method of its own, `method@layer`.
+    kind : Kind, optional
+        What it needs; by default that of your own functions: a layer and gradients.
+    score : str, optional
+        "logit", "log_prob" or "rest"; None: what the extractor or the method itself says.
     """
 
     function: Callable[[Recording], torch.Tensor] | str
-    layer: str | None = None
-    gradients: bool = True
+    layer: str | tuple[str, ...] | None = None
+    fuse: str | None = None
+    kind: Kind | None = None
+    score: str | None = None
 
     @property
     def baseline(self) -> str | None:
@@ -58,18 +129,35 @@ class Method:
     @property
     def needs_layer(self) -> bool:
         """Whether there is a target layer: the center and full baselines know the evaluation size only."""
-        return self.function not in ("center", "full")
+        if isinstance(self.function, str):
+            return self.function == "random"
+        return self.kind is None or self.kind.layer
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it reads gradients of the recorded pass."""
+        return not isinstance(self.function, str) and (self.kind is None or self.kind.gradients)
 
 
-def make_method(function: str | Callable[..., torch.Tensor], layer: str | None = None, **options: Any) -> Method:
+def make_method(
+    function: str | Function,
+    layer: str | Sequence[str] | None = None,
+    fuse: str | None = None,
+    score: str | None = None,
+    **options: Any,
+) -> Method:
     """Make a method from a name of ours, a dotted path to your own function, or the function itself.
 
     Parameters
     ----------
     function : str or callable
         "cam", "gradcam", "center", …; "my_methods.energy"; or `f(recording, **options) -> (B, h, w)`.
-    layer : str, optional
-        Dotted name of the target layer.
+    layer : str or sequence of str, optional
+        Dotted name of the target layer, or of several.
+    fuse : "max" or "mean", optional
+        With several layers: how their maps become one; by default they are kept apart as `method@layer`.
+    score : "logit", "log_prob" or "rest", optional
+        What is differentiated; by default the logit (ShapleyCAM: `rest`).
     **options
         Passed to the function each time.
 
@@ -82,23 +170,52 @@ def make_method(function: str | Callable[..., torch.Tensor], layer: str | None =
     --------
     >>> make_method("gradcam", layer="layer3").layer
     'layer3'
+    >>> make_method("layercam", layer=["layer3", "layer4"], fuse="max").layer
+    ('layer3', 'layer4')
     """
+    layers = None if layer is None else layer if isinstance(layer, str) else tuple(layer) or None
     if isinstance(function, str) and function in BASELINES:
-        if options or layer:
+        if options or layers or fuse or score:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
-        return Method(function, gradients=False)
-    gradients = function not in WITHOUT_GRADIENTS
-    call = _find(function) if isinstance(function, str) else function
+        return Method(function)
+    kind = METHODS.get(function) if isinstance(function, str) else None
+    call = kind.function if kind else _find(function) if isinstance(function, str) else function
     try:
         inspect.signature(call).bind(None, **options)
     except TypeError as error:
         raise UserError(f"method {function}: options {options} don't fit its function: {error}") from error
-    return Method(partial(call, **options), layer, gradients)
+    if kind is not None and not kind.layer and (layers or fuse):
+        raise UserError(f"method {function} looks at no layer: leave out layer and fuse")
+    if fuse is not None and (fuse not in FUSIONS or not isinstance(layers, tuple)):
+        raise UserError(f"fuse={fuse!r}: pass one of {', '.join(FUSIONS)}, and layer=[…] with the layers to fuse")
+    return Method(partial(call, **options), layers, fuse, kind, None if score is None else check_score(score))
 
 
-def _find(name: str) -> Callable[..., torch.Tensor]:
-    if name in METHODS:
-        return METHODS[name]
+def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:
+    """Make one method of each layer, `method@layer`, where a method has several and doesn't fuse them.
+
+    Parameters
+    ----------
+    methods : mapping of str to Method
+    default : str or sequence of str, optional
+        Layers of methods that name none.
+
+    Examples
+    --------
+    >>> list(apart({"cam": make_method("cam"), "g": make_method("gradcam", ["layer3", "layer4"])}))
+    ['cam', 'g@layer3', 'g@layer4']
+    """
+    found = {}
+    for name, method in methods.items():
+        layers = method.layer or (default if method.needs_layer else None)
+        if layers is None or isinstance(layers, str) or method.fuse:
+            found[name] = replace(method, layer=layers if layers is None or isinstance(layers, str) else tuple(layers))
+        else:
+            found |= {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
+    return found
+
+
+def _find(name: str) -> Function:
     module, dot, attribute = name.rpartition(".")
     if not dot:
         known = [*METHODS, *BASELINES]
@@ -112,4 +229,5 @@ def _find(name: str) -> Callable[..., torch.Tensor]:
         raise UserError(f"method function {name}: {error}; is its folder on the path (--config-dir)?") from error
     if not callable(found):
         raise UserError(f"method function {name} is a {type(found).__name__}, not a function")
-    return found
+    call: Function = found
+    return call

@@ -7,15 +7,20 @@ score differentiated with respect to, the tensor that was handed on. In-place op
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wsol.errors import UserError
 from wsol.heatmaps.head import Head, find_head
+from wsol.heatmaps.layout import Layout, layout_of
+from wsol.heatmaps.replay import Replay
+from wsol.heatmaps.scores import SCORES
 from wsol.models import find_layer
 
 __all__ = ["Pass", "Recording", "frozen", "record"]
@@ -27,76 +32,193 @@ class Recording:
 
     Parameters
     ----------
-    model : nn.Module
-    layer : str
-        Dotted name of the target layer.
-    activations : tensor (B, K, h, w)
-        A, the layer's output; tokens are laid out as maps.
-    logits : tensor (B, C)
-    targets : int64 tensor (B,)
-        The class asked for.
     passed : Pass
         The pass this comes from; it differentiates on demand.
+    layer : str
+        Dotted name of the target layer; "" for methods that look at none.
     column : int
         Which of several targets per image.
+    score : "logit", "log_prob" or "rest"
+        What is differentiated, see `wsol.heatmaps.scores`.
     """
 
-    model: nn.Module
-    layer: str
-    activations: torch.Tensor
-    logits: torch.Tensor
-    targets: torch.Tensor
     passed: Pass
+    layer: str
     column: int
+    score: str = "logit"
+
+    @property
+    def model(self) -> nn.Module:
+        """The network: in eval mode, its parameters frozen."""
+        return self.passed.model
+
+    @property
+    def images(self) -> torch.Tensor:
+        """What the network was shown (B, 3, H, W)."""
+        return self.passed.images
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """The network's answer (B, C)."""
+        return self.passed.logits.detach()
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """The class asked for, int64 (B,)."""
+        return self.passed.targets[:, self.column]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What methods calculate in: the network's own precision, at least float32."""
+        return torch.promote_types(self.images.dtype, torch.float32)
+
+    @property
+    def activations(self) -> torch.Tensor:
+        """A (B, K, h, w): the layer's output, at least float32; tokens are laid out as maps."""
+        return _full(self.layout.as_map(self.passed.handed_on[self.layer].detach()))
 
     @property
     def gradients(self) -> torch.Tensor:
         """G (B, K, h, w): the gradient of the class score with respect to A."""
-        return as_map(self.passed.gradients(self.column)[self.layer], self.layer)
+        return self.gradients_of(self.score)
 
     @property
     def head(self) -> Head:
         """The linear layer behind global average pooling. Raises `UserError` where the network has none."""
         return self.passed.head(self.layer)
 
+    @property
+    def layout(self) -> Layout:
+        """How the layer's own output lies in memory."""
+        return self.passed.layout(self.layer)
+
+    def scores_of(self, logits: torch.Tensor, image: int | torch.Tensor | None = None) -> torch.Tensor:
+        """Score of the class asked for, (N,), in logits (N, C): of all images in order, or of versions of `image`."""
+        targets = self.targets if image is None else self.targets[image].expand(len(logits))
+        return SCORES[self.score](_full(logits), targets)
+
+    def gradients_of(self, score: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Gradient (B, K, h, w) with respect to A of another score: a name, or (logits, targets) -> (B,)."""
+        return _full(self.layout.as_map(self.passed.gradients(self.column, score)[self.layer]))
+
+    def curvature(self) -> torch.Tensor:
+        """H·A (B, K, h, w): the score's second derivatives with respect to A, applied to A."""
+        return _full(self.layout.as_map(self.passed.curvature(self.column, self.score, self.layer)))
+
+    def chunks(self, total: int) -> Iterator[slice]:
+        """Cut many further passes into batches no larger than the memory bound, and show how far they are."""
+        step = self.passed.chunk
+        for start in range(0, total, step):
+            self.passed.say(f"{min(start + step, total)}/{total}")
+            yield slice(start, min(start + step, total))
+
+    def versions(self, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Number the versions of every image, version by version, in batches: image (N,) and version (N,), int64."""
+        if count < 1:
+            raise UserError(f"{count} samples, masks or steps for each image: pass 1 or more")
+        for part in self.chunks(count * len(self.images)):
+            number = torch.arange(part.start, part.stop, device=self.images.device)
+            yield number % len(self.images), number // len(self.images)
+
+    def noise(self, version: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Normal noise (N, *shape), one draw per version (N,): the same for every image, in every batch."""
+        drawn, place = version.unique(return_inverse=True)
+        draws = [np.random.default_rng((self.passed.seed, int(v))).standard_normal(shape, np.float32) for v in drawn]
+        return torch.from_numpy(np.stack(draws)).to(self.images)[place]
+
+    def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
+        """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
+        with torch.set_grad_enabled(graph):
+            return _logits(self.model(images))
+
+    def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Gradient (N, 3, H, W) of the score with respect to other images, which are versions of image (N,)."""
+        leaf = images.detach().requires_grad_()
+        # A clone: a network may begin with an in-place operation.
+        scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
+        return _full(torch.autograd.grad(scores.sum(), leaf)[0])
+
+    def again(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
+        """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
+        return record(self.model, [self.layer], images, self.targets[image]).recording(self.layer, 0, self.score)
+
+    def replay(self) -> Replay:
+        """Make the part of the network behind the layer run alone on activations that were changed."""
+        return self.passed.replay(self.layer)
+
 
 class Pass:
     """What one forward pass left behind: the tensors that were handed on at each layer, and the logits."""
 
     def __init__(
-        self, model: nn.Module, handed_on: dict[str, torch.Tensor], logits: torch.Tensor, targets: torch.Tensor
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        handed_on: dict[str, torch.Tensor],
+        inputs: dict[str, torch.Tensor],
+        logits: torch.Tensor,
+        targets: torch.Tensor,
     ) -> None:
-        self.model, self.handed_on, self.logits = model, handed_on, logits
-        self.targets = targets  # (B, K)
-        self._gradients: dict[int, dict[str, torch.Tensor]] = {}
+        self.model, self.images, self.handed_on, self.inputs = model, images, handed_on, inputs
+        self.logits, self.targets = logits, targets  # (B, C), (B, K)
+        self.chunk = 32  # images in each further pass
+        self.seed = 0  # of masks and noise
+        self.say: Callable[[str], None] = lambda text: None
+        self._gradients: dict[object, dict[str, torch.Tensor]] = {}
         self._heads: dict[str, Head] = {}
+        self._layouts: dict[str, Layout] = {}
+        self._replays: dict[str, Replay] = {}
 
-    def recording(self, layer: str, column: int) -> Recording:
+    def layout(self, layer: str) -> Layout:
+        """Tell how a layer's output lies."""
+        if layer not in self._layouts:
+            size = (self.images.shape[2], self.images.shape[3])
+            self._layouts[layer] = layout_of(self.model, layer, self.handed_on[layer], size)
+        return self._layouts[layer]
+
+    def recording(self, layer: str, column: int, score: str = "logit") -> Recording:
         """Return what a method sees of one layer and one target per image."""
-        activations = as_map(self.handed_on[layer].detach(), layer)
-        return Recording(self.model, layer, activations, self.logits.detach(), self.targets[:, column], self, column)
+        return Recording(self, layer, column, score)
 
-    def gradients(self, column: int) -> dict[str, torch.Tensor]:
+    def gradients(
+        self, column: int, score: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """Differentiate the scores of one target per image, once, with respect to all layers."""
-        if column not in self._gradients:
-            scores = self.logits.gather(1, self.targets[:, column : column + 1])
-            more = len(self._gradients) + 1 < self.targets.shape[1]
-            gradients = torch.autograd.grad(
-                scores.sum(), list(self.handed_on.values()), retain_graph=more, allow_unused=True
+        if (column, score) not in self._gradients:
+            scores = (SCORES[score] if isinstance(score, str) else score)(self.logits, self.targets[:, column])
+            found = torch.autograd.grad(
+                scores.sum(), list(self.handed_on.values()), retain_graph=True, allow_unused=True
             )
-            pairs = zip(self.handed_on, gradients, strict=True)
-            self._gradients[column] = {
-                name: torch.zeros_like(self.handed_on[name]) if gradient is None else gradient
-                for name, gradient in pairs
+            self._gradients[column, score] = {
+                name: torch.zeros_like(tensor) if gradient is None else gradient
+                for (name, tensor), gradient in zip(self.handed_on.items(), found, strict=True)
             }
-        return self._gradients[column]
+        return self._gradients[column, score]
+
+    def curvature(self, column: int, score: str, layer: str) -> torch.Tensor:
+        """Differentiate the score twice and apply the second derivative to A."""
+        handed_on = self.handed_on[layer]
+        scores = SCORES[score](self.logits, self.targets[:, column])
+        (gradient,) = torch.autograd.grad(scores.sum(), handed_on, create_graph=True, allow_unused=True)
+        if gradient is None or not gradient.requires_grad:
+            return torch.zeros_like(handed_on)
+        (product,) = torch.autograd.grad(
+            gradient, handed_on, handed_on.detach(), retain_graph=True, allow_unused=True
+        )
+        return torch.zeros_like(handed_on) if product is None else product
 
     def head(self, layer: str) -> Head:
         """Find the head behind a layer, proved on this batch."""
         if layer not in self._heads:
-            activations = as_map(self.handed_on[layer].detach(), layer)
+            activations = self.layout(layer).as_map(self.handed_on[layer].detach())
             self._heads[layer] = find_head(self.model, layer, activations, self.logits.detach())
         return self._heads[layer]
+
+    def replay(self, layer: str) -> Replay:
+        """Record what stands below a layer once more, so that the rest can run alone."""
+        if layer not in self._replays:
+            self._replays[layer] = Replay(self.model, layer, self.images)
+        return self._replays[layer]
 
 
 def record(
@@ -105,6 +227,8 @@ def record(
     images: torch.Tensor,
     targets: torch.Tensor | str | None,
     gradients: bool = True,
+    twice: bool = False,
+    inputs: Iterable[str] = (),
 ) -> Pass:
     """Run the network once.
 
@@ -119,6 +243,10 @@ def record(
         Classes whose maps are wanted; None: the highest logit.
     gradients : bool
         False: no graph is built at all.
+    twice : bool
+        Whether second derivatives are wanted: attention is then calculated step by step: fused kernels have none.
+    inputs : iterable of str
+        Layers whose first input is kept, detached: transformer blocks, say.
 
     Raises
     ------
@@ -126,7 +254,9 @@ def record(
         If a layer is unknown, isn't reached or doesn't yield a tensor, or a target is no class.
     """
     handed_on: dict[str, torch.Tensor] = {}
+    kept: dict[str, torch.Tensor] = {}
     hooks = []
+    layers = list(layers)
 
     def hand_on(name: str, module: nn.Module, output: object) -> torch.Tensor:
         if not isinstance(output, torch.Tensor):
@@ -148,16 +278,19 @@ def record(
             module = find_layer(model, name)
             hook = lambda module, _, output, name=name: hand_on(name, module, output)  # noqa: E731
             hooks.append(module.register_forward_hook(hook))
-        with torch.no_grad():  # the hook turns gradients on; leaving this block restores the caller's mode
-            output = model(images)
+        for name in inputs:
+            keep = lambda _, values, name=name: kept.update({name: values[0].detach()})  # noqa: E731
+            hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
+        # The hook turns gradients on; leaving this block restores the caller's mode.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+            logits = _logits(model(images))
     finally:
         for handle in hooks:
             handle.remove()
-    logits = output if isinstance(output, torch.Tensor) else output[0]
     missing = [name for name in layers if name not in handed_on]
     if missing:
         raise UserError(f"layer {missing[0]} is not reached in the forward pass; choose another")
-    return Pass(model, handed_on, logits, _columns(targets, logits))
+    return Pass(model, images, handed_on, kept, logits, _columns(targets, logits))
 
 
 @contextmanager
@@ -175,32 +308,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def as_map(tensor: torch.Tensor, layer: str) -> torch.Tensor:
-    """Lay a layer's output out as maps (B, K, h, w).
+def _logits(output: object) -> torch.Tensor:
+    """Take the logits from what a network returns; auxiliary outputs come behind them."""
+    logits = output if isinstance(output, torch.Tensor) else output[0]  # type: ignore[index]
+    assert isinstance(logits, torch.Tensor)
+    return logits
 
-    Four dimensions are taken as they are; (B, 1 + h·w, K) are a transformer's tokens, the class token first, on a
-    square grid.
 
-    Raises
-    ------
-    UserError
-        If the output has no spatial layout.
-
-    Examples
-    --------
-    >>> as_map(torch.zeros(2, 197, 8), "encoder").shape
-    torch.Size([2, 8, 14, 14])
-    """
-    if tensor.ndim == 4:
-        return tensor
-    if tensor.ndim == 3:
-        side = round((tensor.shape[1] - 1) ** 0.5)
-        if side > 1 and side * side == tensor.shape[1] - 1:
-            return tensor[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-    raise UserError(
-        f"layer {layer} yields shape {tuple(tensor.shape)}, which has no spatial layout; wanted (B, K, h, w), "
-        f"or (B, 1 + h*h, K) tokens; choose a layer before the pooling"
-    )
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    """Bring half precision to float32, in which the methods calculate."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _columns(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
 from wsol.models.classifier import Classifier
 from wsol.models.gap import GlobalAveragePoolingNet, alexnet_gap, vgg16_gap
 from wsol.models.gapnet import GapNet, gapnet
-from wsol.models.layers import default_layer, find_layer
+from wsol.models.layers import default_layer, find_layer, unwrap
 from wsol.models.shapes import shapes_classifier
 from wsol.models.tiny_resnet import tiny_resnet18
 from wsol.models.torchvision_models import torchvision_classifier
@@ -23,5 +23,6 @@ __all__ = [
     "shapes_classifier",
     "tiny_resnet18",
     "torchvision_classifier",
+    "unwrap",
     "vgg16_gap",
 ]

@@ -1,0 +1,111 @@
+"""The head behind a layer: found and proved for every family that has one, refused for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, make_method
+from wsol.models import alexnet_gap, gapnet, tiny_resnet18
+
+WITH_HEAD: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: models.resnet18(num_classes=7),
+    "densenet121": lambda: models.densenet121(num_classes=7),
+    "googlenet": lambda: models.googlenet(num_classes=7, init_weights=False),
+    "inception_v3": lambda: models.inception_v3(num_classes=7, init_weights=False),
+    "mobilenet_v2": lambda: models.mobilenet_v2(num_classes=7),
+    "efficientnet_b0": lambda: models.efficientnet_b0(num_classes=7),
+    "regnet_y_400mf": lambda: models.regnet_y_400mf(num_classes=7),
+    "convnext_tiny": lambda: models.convnext_tiny(num_classes=7),
+    "swin": lambda: models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=7),
+    "squeezenet1_1": lambda: models.squeezenet1_1(num_classes=7),
+    "shufflenet": lambda: models.shufflenet_v2_x0_5(num_classes=7),
+    "alexnet_gap": lambda: alexnet_gap(num_classes=7).module,
+    "gapnet": lambda: gapnet(7),
+    "tiny_resnet18": lambda: tiny_resnet18(num_classes=7).module,
+}
+
+
+def shown(name: str) -> torch.Tensor:
+    return torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Some heads begin at zero, and batch normalization at mean 0 and variance 1: give every parameter noise."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.LayerNorm | nn.BatchNorm2d) and module.weight is not None:
+            module.weight.data += 0.1 * torch.randn(module.weight.shape, generator=generator)
+            if module.bias is not None:
+                module.bias.data += 0.1 * torch.randn(module.bias.shape, generator=generator)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", list(WITH_HEAD))
+def test_mean_of_cam_and_bias_is_the_logit(name: str) -> None:
+    torch.manual_seed(0)
+    model = lively(WITH_HEAD[name]())
+    seen = []
+
+    def keep(recording: object) -> torch.Tensor:
+        seen.append(recording)
+        return torch.zeros(2, 1, 1)
+
+    targets = torch.tensor([5, 2])
+    with HeatmapExtractor(model, {"cam": make_method("cam"), "keep": make_method(keep)}) as extractor:
+        found = extractor(shown(name), targets)
+        head = seen[0].head
+    bias = head.bias[targets] if head.bias.ndim == 1 else head.bias[range(2), targets]
+    maps = found.maps["cam"] + bias[:, None, None]
+    logits = (maps.relu() if head.relu else maps).mean((1, 2))
+    torch.testing.assert_close(logits, found.logits[range(2), targets], rtol=1e-3, atol=1e-3)
+    assert head.relu == (name == "squeezenet1_1")
+    assert found.maps["cam"].abs().max() > 0
+
+
+def test_squeezenets_own_channel_is_cam_at_its_last_convolution_too() -> None:
+    """There the layer has a channel for each class; its ReLU works in place, so it is part of what was recorded."""
+    torch.manual_seed(0)
+    model = models.squeezenet1_1(num_classes=7).eval()
+    targets = torch.tensor([5, 2])
+    methods = {"a": make_method("cam"), "b": make_method("cam", layer="classifier.1")}
+    with HeatmapExtractor(model, methods) as extractor:
+        found = extractor(shown("squeezenet"), targets).maps
+    bias = model.classifier[1].bias.detach()[targets]
+    torch.testing.assert_close(found["b"], (found["a"] + bias[:, None, None]).relu(), rtol=1e-4, atol=1e-5)
+
+
+WITHOUT_HEAD: dict[str, Callable[[], nn.Module]] = {
+    "mobilenet_v3_small": lambda: models.mobilenet_v3_small(num_classes=7),
+    "vit": lambda: models.VisionTransformer(96, 16, 2, 2, 16, 32, num_classes=7),
+    "maximum": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 7)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(WITHOUT_HEAD))
+def test_where_there_is_none_the_error_says_what_works(name: str) -> None:
+    torch.manual_seed(0)
+    model = lively(WITHOUT_HEAD[name]())
+    with HeatmapExtractor(model, ("cam",)) as extractor:
+        with pytest.raises(UserError, match="cam needs global average pooling.*use gradcam"):
+            extractor(shown(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_folded_norm_in_half_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    setting = [models.convnext.CNBlockConfig(8, 16, 1), models.convnext.CNBlockConfig(16, None, 1)]
+    model, targets = lively(models.ConvNeXt(setting, num_classes=7)), torch.tensor([5, 2])
+    with HeatmapExtractor(model, ("cam",)) as extractor:
+        exact = extractor(shown(""), targets).maps["cam"]
+    with HeatmapExtractor(model.to(dtype), ("cam",)) as extractor:
+        rough = extractor(shown("").to(dtype), targets).maps["cam"]
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).abs().max() / exact.abs().max()) < 0.3

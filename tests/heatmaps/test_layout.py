@@ -1,0 +1,58 @@
+"""How layers' outputs become maps: channels first, channels last, tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor
+from wsol.heatmaps.layout import Layout, layout_of
+
+PLAIN = nn.Sequential(nn.Identity())
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (2, 12, 4), (2, 2, 4), (2, 1, 1, 1, 1)])
+def test_no_spatial_layout(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="layer 0 yields shape .* no spatial layout"):
+        layout_of(PLAIN, "0", torch.zeros(shape), (32, 32))
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+def test_tokens_row_by_row_without_those_that_stand_for_no_place(skipped: int) -> None:
+    tokens = torch.arange(skipped + 6).float().reshape(1, -1, 1) - skipped
+    layout = layout_of(PLAIN, "0", tokens, (32, 48))
+    assert layout == Layout(grid=(2, 3), skipped=skipped)
+    assert layout.channel_axis == -1
+    assert layout.as_map(tokens)[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def swin() -> models.SwinTransformer:
+    torch.manual_seed(0)
+    return models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=5).eval()
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels_last"),
+    [("features.0", True), ("features.0.0", False), ("features.1", True), ("features.3.0", True), ("norm", True),
+     ("permute", False)],
+)  # fmt: skip
+def test_swins_stages_are_channels_last(layer: str, channels_last: bool) -> None:
+    model, seen = swin(), []
+    model.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    images = torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        model(images)
+    layout = layout_of(model, layer, seen[0], (32, 48))
+    assert layout.channels_last == channels_last
+    height, width = layout.as_map(seen[0]).shape[2:]
+    assert width == height * 48 // 32
+
+
+def test_swins_last_stage_gives_the_same_maps_before_and_after_its_permutation() -> None:
+    with HeatmapExtractor(swin(), ("gradcam",), ["norm", "permute"]) as extractor:
+        maps = extractor(torch.rand(2, 3, 32, 48)).maps
+    assert maps["gradcam@norm"].shape == (2, 4, 6)
+    torch.testing.assert_close(maps["gradcam@norm"], maps["gradcam@permute"])

@@ -1,0 +1,105 @@
+"""How a layer's output lies in memory: maps, channels-last maps or tokens, and how each becomes maps (B, K, h, w)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.models import find_layer, unwrap
+
+__all__ = ["Layout", "layout_of", "token_grid"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a layer's output has its channels and its places.
+
+    Parameters
+    ----------
+    channels_last : bool
+        (B, h, w, K), as Swin's blocks yield it; else (B, K, h, w).
+    grid : (h, w), optional
+        For tokens (B, skipped + h·w, K).
+    skipped : int
+        Tokens that stand for no place (class, distillation), in front.
+    """
+
+    channels_last: bool = False
+    grid: tuple[int, int] | None = None
+    skipped: int = 0
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the channels in the layer's own output."""
+        return -1 if self.channels_last or self.grid else 1
+
+    def as_map(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Lay the layer's output, or its gradient, out as (B, K, h, w).
+
+        Examples
+        --------
+        >>> Layout(grid=(14, 14), skipped=1).as_map(torch.zeros(2, 197, 8)).shape
+        torch.Size([2, 8, 14, 14])
+        """
+        if self.grid:
+            return tensor[:, self.skipped :].transpose(1, 2).unflatten(2, self.grid)
+        return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
+
+
+def layout_of(model: nn.Module, layer: str, tensor: torch.Tensor, image_size: tuple[int, int]) -> Layout:
+    """Tell how a layer's output lies.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layer : str
+        Dotted name.
+    tensor : tensor
+        The layer's output.
+    image_size : (height, width)
+        Of the network's input; tokens have its aspect.
+
+    Raises
+    ------
+    UserError
+        If the output has no spatial layout.
+    """
+    if tensor.ndim == 4:
+        return Layout(channels_last=_is_channels_last(model, layer))
+    if tensor.ndim == 3:
+        for skipped in (1, 0, 2):
+            grid = token_grid(tensor.shape[1] - skipped, image_size)
+            if grid is not None:
+                return Layout(grid=grid, skipped=skipped)
+    raise UserError(
+        f"layer {layer} yields shape {tuple(tensor.shape)}, which has no spatial layout; wanted (B, K, h, w), "
+        f"or (B, 1 + h*w, K) tokens; choose a layer before the pooling"
+    )
+
+
+def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Rows and columns of a number of tokens that cover an image with square patches; None if they can't.
+
+    Examples
+    --------
+    >>> token_grid(196, (224, 224)), token_grid(14 * 7, (224, 112)), token_grid(197, (224, 224))
+    ((14, 14), (14, 7), None)
+    """
+    height, width = image_size
+    rows = round((count * height / width) ** 0.5) if count > 1 else 0
+    if rows and count % rows == 0 and rows * width == count // rows * height:
+        return rows, count // rows
+    return None
+
+
+def _is_channels_last(model: nn.Module, layer: str) -> bool:
+    """Swin's stages, and what works on the last axis by its nature, yield (B, h, w, K)."""
+    module, network = find_layer(model, layer), unwrap(model)
+    if isinstance(network, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
+        return layer != "features.0.0"  # the convolution that makes the patches
+    plain_norm = isinstance(module, nn.LayerNorm) and not type(module).__name__.endswith("2d")
+    return plain_norm or isinstance(module, nn.Linear)

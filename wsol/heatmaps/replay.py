@@ -1,0 +1,119 @@
+"""Run on from a layer: only what stands behind it, on activations that were changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from wsol.models import find_layer, unwrap
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """The part of a network behind a layer, as a function of the layer's output.
+
+    For each image the network runs once, and every outermost module that finishes before the layer does leaves its
+    outputs behind. When it runs again, those modules hand these out instead of running. As they can't depend on the
+    layer's output, the answer is the whole network's, whatever shortcuts lead around the layer. The outputs of one
+    image are kept at a time, so go image by image.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode.
+    layer : str
+        Dotted name.
+    images : tensor (B, 3, H, W)
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> behind = Replay(model, "0", images)
+    >>> changed = torch.zeros(5, 4, 6, 6)
+    >>> behind(changed, image=1).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(self, model: nn.Module, layer: str, images: torch.Tensor) -> None:
+        self.model, self.target, self.images = unwrap(model), find_layer(model, layer), images
+        self._image: int | None = None  # the one whose outputs are kept
+        self._kept: dict[nn.Module, list[Any]] = {}
+
+    def __call__(self, activations: torch.Tensor, image: int) -> torch.Tensor:
+        """Logits (N, C) of activations (N, …) in the layer's own layout that take the place of one image's."""
+        shown = self.images[image : image + 1]
+        if image != self._image:
+            self._kept, self._image = self._outputs_below(shown), image
+        with torch.no_grad(), self._patched(activations):
+            output = self.model(shown.expand(len(activations), -1, -1, -1))
+        return output if isinstance(output, torch.Tensor) else output[0]
+
+    def _outputs_below(self, shown: torch.Tensor) -> dict[nn.Module, list[Any]]:
+        """Run one image and keep the outputs of the outermost modules that finish before the target layer."""
+        inside: list[nn.Module] = []  # modules that run at this moment
+        finished: list[tuple[nn.Module | None, nn.Module, Any]] = []  # parent, module, output; outermost only
+        kept: dict[nn.Module, list[Any]] = {}
+        reached = False
+
+        def copy(value: Any) -> Any:
+            return value.clone() if isinstance(value, torch.Tensor) else value  # it may yet be changed in place
+
+        def enter(module: nn.Module, _: object) -> None:
+            inside.append(module)
+
+        def leave(module: nn.Module, _: object, output: Any) -> None:
+            nonlocal reached
+            inside.pop()
+            if reached:
+                return
+            if module is self.target:
+                reached = True
+                for parent, done, found in finished:
+                    if parent in set(inside):  # not inside the target, which is replaced as a whole
+                        kept.setdefault(done, []).append(found)
+            else:
+                finished[:] = [row for row in finished if row[0] is not module]
+                finished.append((inside[-1] if inside else None, module, tree_map(copy, output)))
+
+        hooks = []
+        for module in self.model.modules():
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        try:
+            with torch.no_grad():
+                self.model(shown)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return kept
+
+    @contextmanager
+    def _patched(self, activations: torch.Tensor) -> Iterator[None]:
+        """Make the modules below hand out what they kept, for as many activations as there are."""
+
+        def repeated(value: Any) -> Any:
+            if isinstance(value, torch.Tensor) and value.ndim and len(value) == 1:
+                return value.expand(len(activations), *value.shape[1:]).clone()  # it may be changed in place
+            return value
+
+        def stub(outputs: list[Any], forward: Any) -> Any:
+            left = list(outputs)  # a module may run again behind the layer
+            return lambda *args, **kwargs: tree_map(repeated, left.pop(0)) if left else forward(*args, **kwargs)
+
+        touched = [(module, vars(module).get("forward")) for module in (*self._kept, self.target)]
+        try:
+            for module, outputs in self._kept.items():
+                module.forward = stub(outputs, module.forward)
+            self.target.forward = lambda *args, **kwargs: activations.clone()  # the caller's stay as they are
+            yield
+        finally:
+            for module, own in touched:
+                vars(module).pop("forward", None)
+                if own is not None:
+                    module.forward = own
