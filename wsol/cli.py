@@ -1,8 +1,9 @@
-"""The command line: `wsol [evaluate | train | score]`, each a Hydra application over conf/."""
+"""The command line: `wsol [evaluate | train | score | check]`, each a Hydra application over conf/."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import shlex
@@ -15,15 +16,21 @@ from pathlib import Path
 
 from wsol.command_line import completion, jobs, sweep
 from wsol.command_line.arguments import Arguments, parse_arguments
-from wsol.command_line.explain import explain, is_users_to_mend
+from wsol.command_line.check_job import check_job
+from wsol.command_line.compare_job import compare_job
+from wsol.command_line.explain import exit_code, explain, is_users_to_mend
+from wsol.command_line.explain_job import explain_job
+from wsol.command_line.messages import complain, logging_to_stderr
 from wsol.command_line.options import check_headers, group_options, help_text, shadowed
-from wsol.command_line.task import Task, complain, failures, logging_to_stderr
+from wsol.command_line.report_job import report_job
+from wsol.command_line.task import Task, failures
 from wsol.errors import UserError
 from wsol.paths import conf_dir
 from wsol.version import __version__
 
 __all__ = ["APPLICATIONS", "main"]
 
+logger = logging.getLogger("wsol")
 EXPERIMENT = re.compile(r"^(\+{0,2}|~)experiment(?=[=@]|$)")
 
 
@@ -36,10 +43,10 @@ class Application:
     alone: tuple[str, ...] = ()
 
 
-# OpenMP's threads spin while they wait, and so keep the threads that load images from running: on two shared cores
-# that made training five times slower. On an idle machine spinning is the faster way: OMP_WAIT_POLICY=ACTIVE brings
-# it back. It is read when torch is loaded, which happens later.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin while they wait, and so keep the threads that load images from running: beside other work that
+# made training five times slower. A short spin, 10 to 30 µs, is enough where they wait for each other; sleeping at once
+# costs a wake-up for every small layer. It is read when torch is loaded, which happens later.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -53,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 for what the user can mend, 1 for anything else, 130 after Ctrl-C.
+        0; 2 for what the user can mend, 1 for faults that `wsol check` found and for anything else, 130 after Ctrl-C.
 
     Examples
     --------
@@ -73,9 +80,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments.flags or "--debug" in words or not is_users_to_mend(error):
             traceback.print_exc()
-            return 2 if is_users_to_mend(error) else 1
+            return exit_code(error)
         complain(explain(error, arguments))
-        return 2
+        return exit_code(error)
 
 
 def _dispatch(arguments: Arguments) -> int:
@@ -142,6 +149,14 @@ def _run_hydra(arguments: Arguments) -> None:
     except SystemExit as end:  # Hydra's parser, and Hydra after showing something
         if end.code:
             raise UserError(f"Hydra refused: {' '.join(sys.argv)}") from end
+    except OSError as error:  # what goes wrong in a job is kept in `failures`
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: no folder for a run ({error.strerror}); pass another run_dir") from error
+    except (TypeError, ValueError) as error:
+        if is_users_to_mend(error):
+            raise
+        raise UserError(f"these options can't be put together: {error}; choose one by its name, group=name") from error
     finally:
         sys.argv = before
 
@@ -155,11 +170,9 @@ def _finish_sweep() -> int:
     if found.frame.empty:
         sweep.remove_if_unused(folder)
         return found.status
-    from wsol.command_line.show import print_table
+    from wsol.command_line.sweep_end import tell_and_write  # not above: torch is not loaded for --help
 
-    jobs_run = f"{found.frame['job'].nunique()} jobs" + (f", {found.failed} failed" if found.failed else "")
-    print_table(sweep.for_the_screen(found), jobs_run)
-    print(f"One table over all jobs: {folder / 'sweep.csv'}")
+    tell_and_write(found, folder)
     return found.status
 
 
@@ -189,7 +202,7 @@ def _check_config_dir(folder: Path | None) -> None:
         raise UserError(f"--config-dir {folder}: no such folder")
     check_headers(folder)
     for hidden in shadowed(folder):
-        complain(f"{folder / hidden} is hidden by our own {hidden}: give it another name", "warning")
+        logger.warning("%s is hidden by our own %s: give it another name", folder / hidden, hidden)
 
 
 @contextmanager
@@ -218,4 +231,7 @@ APPLICATIONS = {
         jobs.train_job, "train a classifier for localization, on labels alone", ("experiment=shapes",)
     ),
     "score": Application(jobs.score_job, "the same tables from heatmaps that are there already, without a network"),
+    "compare": Application(compare_job, "runs side by side: is the difference between two methods more than noise?"),
+    "report": Application(report_job, "write the page and the figures of a run again"),
+    "check": Application(check_job, "read a whole dataset before a long run: what is in it, and what is wrong with it"),
 }

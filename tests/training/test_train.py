@@ -254,3 +254,24 @@ def test_classification_accuracy_counts_the_highest_logits() -> None:
     assert classification_accuracy(classifier, Tints(10), batch_size=4, workers=2) == 1
     wrong = Tints(10, classes=("red", "green", "blue"))  # blue is 3 of 10 and never answered
     assert classification_accuracy(classifier, wrong, batch_size=3, workers=0) == 0.7
+
+
+def test_frozen_layers_keep_weights_and_statistics_and_are_free_afterwards() -> None:
+    classifier = small()
+    names = ("conv", "norm")
+    before = {key: value.clone() for key, value in classifier.module.state_dict().items()}
+    run(classifier, [Stage(dataset=Tints(), recipe=recipe(epochs=1, freeze=names))])
+    after = classifier.module.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert not any(key.startswith(names) for key in changed)
+    assert all(parameter.requires_grad for parameter in classifier.module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [(["conv.99"], "conv.99.*does not exist"), (["conv", "norm", "head"], "nothing is left to train")],
+)
+def test_what_can_not_be_frozen(freeze: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(small(), [Stage(dataset=Tints(), recipe=recipe(epochs=1, freeze=freeze))])

@@ -43,6 +43,8 @@ class Recipe:
         See `wsol.training.augment`.
     input_size : (height, width), optional
         By default the classifier's.
+    freeze : sequence of str
+        Dotted names of layers whose weights and statistics stay as they are: less to calculate.
 
     Raises
     ------
@@ -69,10 +71,12 @@ class Recipe:
     precision: str = "fp32"
     augment: tuple[str, ...] = ("crop", "flip")
     input_size: tuple[int, int] | None = None
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        kinds = (self.augment,) if isinstance(self.augment, str) else tuple(self.augment)
-        object.__setattr__(self, "augment", kinds)
+        for name in ("augment", "freeze"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
         if self.input_size is not None:
             object.__setattr__(self, "input_size", _two_sides(self.input_size))
         for name, known in CHOICES.items():

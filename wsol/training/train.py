@@ -17,7 +17,7 @@ from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.datasets.view import look
 from wsol.errors import UserError
-from wsol.models import Classifier, save_checkpoint
+from wsol.models import Classifier, find_layer, save_checkpoint
 from wsol.models.device import choose_device
 from wsol.terminal import progress
 from wsol.training.augment import augment
@@ -104,12 +104,13 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     while standing.stage < len(stages):
         stage, last_stage = stages[standing.stage], standing.stage == len(stages) - 1
+        still = _freeze(module, stage.recipe.freeze)
         tools = make_tools(module, stage.recipe, len(stage.dataset), target, standing)
         while standing.epoch < stage.recipe.epochs:
             name = f"stage {standing.stage + 1}/{len(stages)}, epoch {standing.epoch + 1}/{stage.recipe.epochs}"
             began, lr = time.monotonic(), tools.schedule.get_last_lr()[0]
             key = (seed, standing.stage, standing.epoch)
-            loss, top1 = _train_epoch(classifier, stage, tools, key, workers, name, show_progress)
+            loss, top1 = _train_epoch(classifier, stage, tools, key, still, workers, name, show_progress)
             val_top1 = float("nan")
             if stage.validation is not None:
                 val_top1 = classification_accuracy(
@@ -130,6 +131,8 @@ def train(
                 for file in ("last", "best") if best else ("last",):
                     save_checkpoint(classifier, folder / f"{file}.safetensors", {"val_top1": val_top1})
                 standing.save(folder, module)  # last: an epoch that it counts has its weights written
+        for part in still:
+            part.requires_grad_(True)
         standing.stage, standing.epoch, standing.optimizer = standing.stage + 1, 0, None
     if standing.best is not None:
         module.load_state_dict(standing.best)
@@ -149,11 +152,22 @@ def _check(stages: Sequence[Stage]) -> None:
                 )
 
 
+def _freeze(module: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Take the layers named out of training; hand them back."""
+    still = [find_layer(module, name) for name in names]
+    for part in still:
+        part.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UserError(f"training.freeze={list(names)}: nothing is left to train")
+    return still
+
+
 def _train_epoch(
     classifier: Classifier,
     stage: Stage,
     tools: Tools,
     key: tuple[int, int, int],
+    still: Sequence[nn.Module],
     workers: int,
     name: str,
     show_progress: bool,
@@ -171,6 +185,8 @@ def _train_epoch(
 
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     module.train()
+    for part in still:
+        part.eval()
     seen, right, total = 0, 0, 0.0
     with progress(name, len(data), show_progress) as advance:
         order = generator.permutation(len(data)).tolist()
