@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from wsol.datasets.images import read_image, read_mask
+from wsol.errors import UserError
 
-__all__ = ["Dataset", "Pixels", "Sample"]
+__all__ = ["Dataset", "Pixels", "Sample", "check_text"]
 
 Pixels = np.ndarray | Path | Callable[[], np.ndarray]
 
@@ -56,6 +57,7 @@ class Sample:
     def __post_init__(self) -> None:
         if self.boxes is not None:
             object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
+        check_text(self.sample_id, "sample id")
         if not self.image_id:
             object.__setattr__(self, "image_id", self.sample_id)
         if self.image_size is None and isinstance(self.image, np.ndarray):
@@ -81,11 +83,27 @@ class Sample:
         return width, height
 
 
+def check_text(name: str, what: str) -> None:
+    """Refuse a name that no table could hold: of a file, say, whose bytes are no UTF-8.
+
+    Raises
+    ------
+    UserError
+        With the name, and what it is.
+    """
+    try:
+        name.isascii() or name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} {name!r} is no text in UTF-8, so no table can hold it: rename it") from None
+
+
 class Dataset(ABC):
     """A sequence of samples with names for its classes. Subclass it for your own data.
 
     A subclass sets `name`, `split`, `classes` (and `class_ids`, where the files name classes otherwise than
-    people do) and defines `__len__` and `__getitem__`. Building a sample must be cheap: paths, not pixels.
+    people do; and `role`, what the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup",
+    "train-fullsup" or "test") and defines `__len__` and `__getitem__`. Building a sample must be cheap: paths, not
+    pixels.
 
     Examples
     --------
@@ -103,6 +121,8 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     class_ids: tuple[str, ...] = ()
     knobs: Mapping[str, object] = {}
+    role: str = ""  # what the split is for: "train-weaksup", "train-fullsup", "test"; "" where nobody said
+    multilabel: bool = False  # images show several classes, a sample each: none is "the" class, so Top-k stays empty
 
     @abstractmethod
     def __len__(self) -> int: ...
