@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import inner
 from wsol.localization.records import FIRST, NO_LABEL, find
 
 __all__ = ["trace_area"]
 
 
-@compiled
+@inner
 def trace_area(labels: np.ndarray, records: np.ndarray, root: int, stride: int, eight: bool) -> int:
     """Twice the area of the polygon through the centers of a component's outer border pixels.
 
@@ -57,7 +57,7 @@ def trace_area(labels: np.ndarray, records: np.ndarray, root: int, stride: int, 
         d = (d + 4) & 7
 
 
-@compiled
+@inner
 def belongs(labels: np.ndarray, records: np.ndarray, p: int, root: int, eight: bool) -> bool:
     """Whether a pixel next to one of the component belongs to it."""
     label = np.int64(labels[p])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import compiled, inner
 from wsol.localization.boxes import best_iou, most_overlap
 from wsol.localization.largest import EIGHT, HOLES, largest_component, polygon_bounds
 from wsol.localization.neighbors import TABLES, neighbor_masks, offsets, sort_pixels
@@ -192,7 +192,7 @@ def grow_components(
     return holes
 
 
-@compiled
+@inner
 def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
     """Whether a component that changed has another Euler number than 1."""
     for i in range(n_touched):
@@ -201,7 +201,7 @@ def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
     return False
 
 
-@compiled
+@inner
 def retire_all(records: np.ndarray, begin: int, end: int, cut: int, log: tuple[np.ndarray, np.ndarray]) -> int:
     """Log the boxes of all components that are left when there are no more cuts."""
     logged = np.int64(0)

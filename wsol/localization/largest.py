@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import inner
 from wsol.localization.border import trace_area
 from wsol.localization.records import (
     AREA2,
@@ -30,7 +30,7 @@ __all__ = ["CONTOUR", "EIGHT", "HOLES", "LAST_WINS", "largest_component", "polyg
 EIGHT, CONTOUR, LAST_WINS, HOLES = range(4)
 
 
-@compiled
+@inner
 def polygon_bounds(records: np.ndarray, root: int, settings: tuple[bool, bool, bool, bool]) -> tuple[int, int]:
     """Least and greatest possible area of a component; equal where it is known."""
     if not settings[CONTOUR]:
@@ -49,7 +49,7 @@ def polygon_bounds(records: np.ndarray, root: int, settings: tuple[bool, bool, b
     return max(lower, area2 + 4 - euler4), min(area2 + filled, 2 * width * height)
 
 
-@compiled
+@inner
 def largest_of(
     count: int,
     scratch: tuple[np.ndarray, ...],
@@ -86,7 +86,7 @@ def largest_of(
     return winner
 
 
-@compiled
+@inner
 def largest_component(
     before: tuple[int, int, int],
     counts: tuple[int, int],

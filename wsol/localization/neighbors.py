@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import compiled, inner
 
 __all__ = ["TABLES", "neighbor_masks", "offsets", "sort_pixels"]
 
@@ -58,7 +58,7 @@ def _table(connectivity: int) -> np.ndarray:
 TABLES = np.stack([_table(4), _table(8)])
 
 
-@compiled
+@inner
 def offsets(stride: int) -> np.ndarray:
     """Where the neighbors lie in a flat array, counted from the upper left one, so that nothing is negative."""
     found = np.empty(8, np.uint32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import inner
 from wsol.localization.boxes import best_iou
 
 __all__ = ["COLUMNS", "begin", "extend", "find", "merge", "offer_all", "pack", "retire"]
@@ -18,7 +18,7 @@ UNKNOWN = 0xFFFFFFFF
 NO_LABEL = 0xFFFFFFFF
 
 
-@compiled
+@inner
 def find(records: np.ndarray, root: int) -> int:
     """Root of a record's set, with path halving."""
     root = np.int64(root)
@@ -30,7 +30,7 @@ def find(records: np.ndarray, root: int) -> int:
     return root
 
 
-@compiled
+@inner
 def begin(records: np.ndarray, root: int, p: int, x: int, y: int, euler4: int, cut: int) -> None:
     """Write the record of a component of one pixel."""
     records[root + PARENT] = root
@@ -44,13 +44,13 @@ def begin(records: np.ndarray, root: int, p: int, x: int, y: int, euler4: int, c
     records[root + LOWER] = records[root + EXACT] = records[root + FILLED] = 0
 
 
-@compiled
+@inner
 def pack(x0: int, y0: int, x1: int, y1: int) -> int:
     """Put a box into one integer, four times 16 bits; integers compare like boxes."""
     return np.int64(x0) << 48 | np.int64(y0) << 32 | np.int64(x1) << 16 | np.int64(y1)
 
 
-@compiled
+@inner
 def extend(
     records: np.ndarray,
     root: int,
@@ -72,7 +72,7 @@ def extend(
     return logged
 
 
-@compiled
+@inner
 def retire(records: np.ndarray, root: int, cut: int, log: tuple[np.ndarray, np.ndarray], logged: int) -> int:
     """Log a box that does not last beyond the cut before this one, with the cut at which it began.
 
@@ -85,7 +85,7 @@ def retire(records: np.ndarray, root: int, cut: int, log: tuple[np.ndarray, np.n
     return logged
 
 
-@compiled
+@inner
 def offer_all(
     log: tuple[np.ndarray, np.ndarray], logged: int, cut: int, grown: int, contest: tuple[np.ndarray, ...]
 ) -> None:
@@ -119,7 +119,7 @@ def offer_all(
             right >>= 1
 
 
-@compiled
+@inner
 def merge(
     records: np.ndarray, root: int, other: int, cut: int, log: tuple[np.ndarray, np.ndarray], logged: int
 ) -> tuple[int, int]:
