@@ -12,7 +12,7 @@ __all__ = ["SCORES", "check_score", "log_prob", "logit", "prob", "rest"]
 
 
 def logit(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """y_c, before the softmax: what Grad-CAM and most others differentiate.
+    """Return y_c, before the softmax: what Grad-CAM and most others differentiate.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def logit(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def log_prob(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """log p_c = y_c − log Σ_j exp(y_j), after the softmax: it also falls when other classes rise.
+    """Return log p_c = y_c − log Σ_j exp(y_j), after the softmax: it also falls when other classes rise.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def prob(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def rest(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """y_c + log p_c, the residual softmax target-class score of ShapleyCAM.
+    """Return y_c + log p_c, the residual softmax target-class score of ShapleyCAM.
 
     Parameters
     ----------

@@ -1,0 +1,227 @@
+"""How long heatmaps take beside the forward pass alone and beside the libraries `torchcam` and `grad-cam`, in one run.
+
+Run it on an idle machine, `python scripts/bench_heatmaps.py`; it prints a table and writes `results/bench_heatmaps.md`.
+Everything runs on the same images in the same memory format (channels-last); the peers make their maps method after
+method, as they are made to. Times are medians of rounds in which all competitors take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision import models
+
+import wsol
+from wsol.models import default_layer
+
+EIGHT = ("cam", "gradcam", "gradcampp", "xgradcam", "hirescam", "layercam", "gradcamelementwise", "fem")
+TORCHCAM = {
+    "cam": "CAM", "gradcam": "GradCAM", "gradcampp": "GradCAMpp", "xgradcam": "XGradCAM", "layercam": "LayerCAM",
+}  # fmt: skip
+GRAD_CAM = {
+    "gradcam": "GradCAM", "gradcampp": "GradCAMPlusPlus", "xgradcam": "XGradCAM", "hirescam": "HiResCAM",
+    "layercam": "LayerCAM", "gradcamelementwise": "GradCAMElementWise", "fem": "FEM",
+}  # fmt: skip
+Job = Callable[[], object]
+
+
+def network(name: str) -> nn.Module:
+    """Build a network with random weights, in channels-last memory."""
+    torch.manual_seed(0)
+    model = models.get_model(name, weights=None).eval().to(memory_format=torch.channels_last)
+    if isinstance(model, models.VisionTransformer):
+        nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision's head starts at zero
+    return model
+
+
+def ours(model: nn.Module, images: torch.Tensor, methods: tuple[str, ...], **options: object) -> Job:
+    """All methods from one pass."""
+
+    def run() -> None:
+        with wsol.HeatmapExtractor(model, methods, **options) as extractor:
+            extractor(images)
+
+    return run
+
+
+def of_torchcam(model: nn.Module, layer: str, images: torch.Tensor, method: str) -> Job:
+    """One method of torchcam: hooks, forward pass, maps at the layer's resolution."""
+    from torchcam import methods
+
+    def run() -> None:
+        options = {"fc_layer": "fc"} if method == "cam" else {}
+        with getattr(methods, TORCHCAM[method])(model, layer, **options) as extractor:
+            scores = model(images)
+            extractor(scores.argmax(1).tolist(), scores)
+
+    return run
+
+
+def of_grad_cam(model: nn.Module, layer: str, images: torch.Tensor, name: str, **options: object) -> Job:
+    """One method of grad-cam, as its users call it."""
+    import pytorch_grad_cam
+
+    side = images.shape[2] // 16
+    tokens = isinstance(model, models.VisionTransformer)
+
+    def grid(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[:, 1:].reshape(len(tensor), side, side, -1).permute(0, 3, 1, 2)
+
+    def run() -> None:
+        kind = getattr(pytorch_grad_cam, name)
+        with kind(model, [model.get_submodule(layer)], reshape_transform=grid if tokens else None) as extractor:
+            for key, value in options.items():
+                setattr(extractor, key, value)
+            extractor(images, None)  # of the highest logit
+
+    return run
+
+
+def forward(model: nn.Module, images: torch.Tensor) -> Job:
+    """Run the network alone."""
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    return run
+
+
+def medians(jobs: dict[str, Job], rounds: int) -> dict[str, float]:
+    """Let all jobs take turns; median seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            job()
+            if number:  # the first round warms up
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def fast_methods(rounds: int, batch: int) -> list[str]:
+    """ResNet-50: one method, and eight together."""
+    images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    model = network("resnet50")
+    layer = default_layer(model)
+    jobs: dict[str, Job] = {"forward": forward(model, images)}
+    jobs["ours, Grad-CAM"] = ours(model, images, ("gradcam",))
+    jobs["ours, eight methods"] = ours(model, images, EIGHT)
+    for method in TORCHCAM:
+        jobs[f"torchcam, {method}"] = of_torchcam(model, layer, images, method)
+    for method in GRAD_CAM:
+        jobs[f"grad-cam, {method}"] = of_grad_cam(model, layer, images, GRAD_CAM[method])
+    found = medians(jobs, rounds)
+    one, all_of_ours, alone = found["ours, Grad-CAM"], found["ours, eight methods"], found["forward"]
+    rows = [f"## ResNet-50, batch {batch}, 224 x 224", "", "| what | seconds | x forward |", "| --- | ---: | ---: |"]
+    rows += [f"| {name} | {value:.3f} | {value / alone:.2f} |" for name, value in found.items()]
+    rows += ["", f"Grad-CAM: {found['torchcam, gradcam'] / one:.2f} times as fast as torchcam, "
+             f"{found['grad-cam, gradcam'] / one:.2f} times as fast as grad-cam."]  # fmt: skip
+    for peer, table in (("torchcam", TORCHCAM), ("grad-cam", GRAD_CAM)):
+        own = sum(found[f"{peer}, {method}"] for method in table)
+        rows.append(
+            f"{peer} makes {len(table)} of the eight, method after method, in {own:.2f} s: {own / all_of_ours:.1f} "
+            f"times our eight; eight at its mean would be {8 / len(table) * own / all_of_ours:.1f} times."
+        )
+    return [*rows, ""]
+
+
+def other_networks(rounds: int, batch: int) -> list[str]:
+    """Grad-CAM on networks of other kinds."""
+    rows = ["## Grad-CAM on other networks", "", f"Batch {batch}, seconds.", "",
+            "| network | forward | ours | torchcam | grad-cam | faster peer / ours |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for name in ("vgg16", "mobilenet_v3_large", "vit_b_16"):
+        model = network(name)
+        images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        layer = default_layer(model)
+        jobs = {"forward": forward(model, images), "ours": ours(model, images, ("gradcam",))}
+        if name != "vit_b_16":  # torchcam's Grad-CAM takes no tokens
+            jobs["torchcam"] = of_torchcam(model, layer, images, "gradcam")
+        jobs["grad-cam"] = of_grad_cam(model, layer, images, "GradCAM")
+        found = medians(jobs, rounds)
+        peers = [found[peer] for peer in ("torchcam", "grad-cam") if peer in found]
+        cells = [f"{found[key]:.3f}" if key in found else "-" for key in ("forward", "ours", "torchcam", "grad-cam")]
+        rows.append(f"| {name} | {' | '.join(cells)} | {min(peers) / found['ours']:.2f} |")
+    return [*rows, ""]
+
+
+def slow_methods(rounds: int) -> list[str]:
+    """Methods of several passes, on ResNet-18."""
+    model, images = network("resnet18"), torch.randn(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    rows = ["## Methods of several passes", "", "ResNet-18, two images of 224 x 224, 512 channels; batches of 32.", "",
+            "| method | ours | grad-cam | grad-cam / ours |", "| --- | ---: | ---: | ---: |"]  # fmt: skip
+    for method, name in (("scorecam", "ScoreCAM"), ("ablationcam", "AblationCAM")):
+        jobs = {"ours": ours(model, images, (method,), chunk=32)}
+        jobs["grad-cam"] = of_grad_cam(model, "layer4", images, name, batch_size=32)
+        found = medians(jobs, rounds)
+        ratio = found["grad-cam"] / found["ours"]
+        rows.append(f"| {method} | {found['ours']:.2f} s | {found['grad-cam']:.2f} s | {ratio:.1f} |")
+    return [*rows, ""]
+
+
+def peak(kind: str, batch: int) -> None:
+    """Print the highest resident memory, in MiB, of this process: of inference alone, or with heatmaps."""
+    model = network("resnet50")
+    images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    job = forward(model, images) if kind == "forward" else ours(model, images, EIGHT)
+    for _ in range(5):
+        job()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(batch: int) -> list[str]:
+    """Measure peak memory in processes of their own."""
+    found = {}
+    for kind in ("forward", "eight"):
+        command = [sys.executable, __file__, "--peak", kind, "--batch", str(batch)]
+        found[kind] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return [
+        "## Memory", "",
+        f"ResNet-50, batch {batch}: highest resident memory of a process that runs the network five times, "
+        f"{found['forward']:.0f} MiB; with eight heatmaps, {found['eight']:.0f} MiB "
+        f"({found['eight'] / found['forward']:.2f} times).", "",
+    ]  # fmt: skip
+
+
+def processor() -> str:
+    """Name of the processor, as Linux says it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "a processor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--peak", choices=("forward", "eight"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results" / "bench_heatmaps.md")
+    asked = parser.parse_args()
+    if asked.peak:
+        peak(asked.peak, asked.batch)
+        return
+    rows = [
+        "# Heatmaps: speed", "",
+        "`python scripts/bench_heatmaps.py`: medians in one run, all competitors in turn, channels-last memory.", "",
+        f"{torch.get_num_threads()} threads of {processor()}, torch {torch.__version__}, "
+        f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}.", "",
+    ]  # fmt: skip
+    rows += fast_methods(asked.rounds, asked.batch) + other_networks(max(asked.rounds // 2, 2), asked.batch // 2)
+    rows += slow_methods(2) + memory(asked.batch)
+    text = "\n".join(rows)
+    print(text)
+    asked.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
