@@ -44,11 +44,11 @@ def network(name: str) -> nn.Module:
     return model
 
 
-def ours(model: nn.Module, images: torch.Tensor, methods: tuple[str, ...], **options: object) -> Job:
+def ours(model: nn.Module, images: torch.Tensor, methods: tuple[str, ...], chunk: int = 32) -> Job:
     """All methods from one pass."""
 
     def run() -> None:
-        with wsol.HeatmapExtractor(model, methods, **options) as extractor:
+        with wsol.HeatmapExtractor(model, methods, chunk=chunk) as extractor:
             extractor(images)
 
     return run

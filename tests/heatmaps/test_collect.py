@@ -18,6 +18,7 @@ from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method
 from wsol.heatmaps.baselines import random
 from wsol.heatmaps.collect import collect_heatmaps, count_logits
+from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.store import HeatmapStore
 from wsol.models import Classifier, gapnet
 
@@ -222,6 +223,97 @@ def test_more_classes_than_the_dataset_has(wide: Classifier, predict_over: str, 
         assert row["top5"].tolist() == best[:5]
         shares = np.exp(logits[best]) / np.exp(logits[competing]).sum()
         np.testing.assert_allclose(row["top5_probability"], shares[:5], rtol=1e-4)
+
+
+class Several(Dataset):
+    """Pictures that show one to three classes each; `shared` says whether collecting may know it."""
+
+    name, split, classes = "several", "test", ("a", "b", "c")
+    shown = ((2,), (0, 1, 2), (1,), (0, 2), (1, 2), (0,), (2, 1, 0))
+
+    def __init__(self, shared: bool = True, broken: int = -1) -> None:
+        self.multilabel, self.broken, self.decoded = shared, broken, 0
+        self.pairs = [(image, label) for image, labels in enumerate(self.shown) for label in labels]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, label = self.pairs[index]
+
+        def decode() -> np.ndarray:
+            self.decoded += 1
+            size = (20 + 3 * image, 50 - 2 * image, 3)
+            return np.random.default_rng(image).integers(0, 256, size, dtype=np.uint8)
+
+        source = Path("/nowhere.jpg") if image == self.broken else decode
+        return Sample(sample_id=f"p{image}#{self.classes[label]}", label=label, image=source, image_id=f"p{image}")
+
+
+def count_passes(classifier: Classifier) -> list[int]:
+    """A list that gets the number of images of each forward pass from now on."""
+    passes: list[int] = []
+    classifier.module.register_forward_pre_hook(lambda _module, inputs: passes.append(len(inputs[0])))
+    return passes
+
+
+def own_gradients(recording: Recording) -> torch.Tensor:
+    """A method of somebody's own that asks for the gradients of its column."""
+    return (recording.gradients * recording.activations).sum(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 99])
+def test_classes_of_an_image_share_decoding_and_forward_pass(classifier: Classifier, batch_size: int) -> None:
+    names = ("cam", "gradcam", "shapleycam", "scorecam", "ablationcam", "random")
+    chosen = methods(*names, "center") | {"mine": Method(own_gradients)}
+    options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size, "show_progress": False}
+    data, alone = Several(), Several(shared=False)
+    store, table = collect_heatmaps(data, classifier, chosen, **options)
+    wanted, rows = collect_heatmaps(alone, classifier, chosen, **options)
+    assert (data.decoded, alone.decoded) == (len(Several.shown), len(alone)) == (7, 13)
+    assert store.sample_ids == wanted.sample_ids == table["sample_id"].tolist() == [s.sample_id for s in data]
+    for name in (*names, "mine"):
+        for i in range(len(data)):
+            one = wanted.heatmap(name, i)
+            np.testing.assert_allclose(store.heatmap(name, i), one, rtol=2e-3, atol=1e-3 * np.abs(one).max())
+    assert not np.allclose(store.heatmap("gradcam", 1), store.heatmap("gradcam", 2))  # two classes of one image
+    for column in set(table.columns) - {"top5_probability", "top5"}:
+        assert table[column].tolist() == rows[column].tolist(), column
+    assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in rows["top5"]]
+    assert np.array_equal(store.placement, wanted.placement)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (99, [7])])
+def test_forward_passes_are_as_many_as_images(classifier: Classifier, batch_size: int, sizes: list[int]) -> None:
+    passes = count_passes(classifier)
+    collect(Several(), classifier, ("cam", "gradcam", "layercam"), batch_size=batch_size)
+    assert passes == sizes
+    passes.clear()
+    collect(Several(shared=False), classifier, ("cam", "gradcam", "layercam"), batch_size=batch_size)
+    assert sum(passes) == 13
+
+
+def test_images_with_as_many_classes_share_a_batch(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The widest first, so that memory which suffices for the first batch suffices for all."""
+    widths: list[int] = []
+    run = HeatmapExtractor.__call__
+
+    def watch(self: HeatmapExtractor, images: torch.Tensor, targets: torch.Tensor, names: list[str]) -> object:
+        widths.append(targets.shape[1])
+        return run(self, images, targets, names)
+
+    monkeypatch.setattr(HeatmapExtractor, "__call__", watch)
+    collect(Several(), classifier, batch_size=2)
+    assert widths == [3, 2, 1, 1]
+
+
+def test_an_unreadable_image_is_missed_by_all_its_classes(
+    classifier: Classifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "wsol"):
+        store, table = collect(Several(broken=1), classifier, on_error="skip")
+    assert store.missing.tolist() == [name.startswith("p1#") for name in table["sample_id"]]
+    assert "1 of 7 images could not be read and count as misses: p1" in caplog.text
 
 
 def test_logits_are_counted_and_modes_kept(classifier: Classifier) -> None:

@@ -179,9 +179,7 @@ def test_scores(recorded: tuple, score: str) -> None:
     wanted = np.stack([gradcam(A[i], G[i].numpy()) for i in range(3)])
     with HeatmapExtractor(model, ("gradcam",), "relu", score=score) as extractor:
         np.testing.assert_allclose(extractor(pictures, targets).maps["gradcam"], wanted, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(
-        found(model, pictures, targets, "gradcam", score=score), wanted, rtol=1e-5, atol=1e-7
-    )
+    np.testing.assert_allclose(found(model, pictures, targets, "gradcam", score=score), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_identities_behind_pooling_and_one_linear_layer() -> None:

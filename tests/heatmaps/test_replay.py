@@ -70,3 +70,27 @@ def test_a_forward_of_the_modules_own_is_put_back() -> None:
     with pytest.raises(IndexError):
         replay(torch.rand(1), image=0)
     assert model[1].forward is own
+
+
+class InPlace(nn.Module):
+    """Adds to the image, and to what a module below the target layer made, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.target, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        beside = self.below(x)
+        beside += self.target(x.mul_(2))
+        return self.head(beside.relu_().mean((2, 3)))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_shared_is_not_written_to(count: int) -> None:
+    model, images = InPlace().eval(), torch.rand(1, 3, 8, 8)
+    replay, changed, before = Replay(model, "target", images), torch.rand(count, 4, 8, 8), images.clone()
+    with torch.no_grad():
+        wanted = model.head((model.below(images) + changed).relu().mean((2, 3)))
+    for _ in range(2):
+        torch.testing.assert_close(replay(changed, image=0), wanted)
+    assert torch.equal(images, before)

@@ -53,7 +53,7 @@ def eigencam(recording: Recording, center: bool = False) -> torch.Tensor:
     """Eigen-CAM: the activations projected on their first singular direction, L = A v₁, whatever the class.
 
     A is taken as a matrix of h·w rows and K columns, A = U Σ Vᵀ. The sign of v₁ is arbitrary; here Σ L · (mean over
-    channels of A) is not negative.
+    channels of A) is not negative, or Σ L³ where that is 0 (layer-normalized tokens).
 
     Parameters
     ----------

@@ -54,9 +54,9 @@ class HeatmapExtractor:
     layer : str or sequence of str, optional
         Dotted name of the target layer for methods that don't name their own; by default the classifier's, or the
         one found for the model's family. Of several layers each is looked at by itself: `method@layer`.
-    score : "logit", "log_prob" or "rest", optional
+    score : "logit", "log_prob", "prob" or "rest", optional
         What is differentiated by methods that don't say it themselves, see `wsol.heatmaps.scores`; by default the
-        logit (ShapleyCAM: `rest`).
+        logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
     seed : int
         For the random baseline, and for methods that draw masks or noise.
     chunk : int

@@ -104,7 +104,7 @@ class Method:
     kind : Kind, optional
         What it needs; by default that of your own functions: a layer and gradients.
     score : str, optional
-        "logit", "log_prob" or "rest"; None: what the extractor or the method itself says.
+        "logit", "log_prob", "prob" or "rest"; None: what the extractor or the method itself says.
     """
 
     function: Callable[[Recording], torch.Tensor] | str
@@ -156,8 +156,8 @@ def make_method(
         Dotted name of the target layer, or of several.
     fuse : "max" or "mean", optional
         With several layers: how their maps become one; by default they are kept apart as `method@layer`.
-    score : "logit", "log_prob" or "rest", optional
-        What is differentiated; by default the logit (ShapleyCAM: `rest`).
+    score : "logit", "log_prob", "prob" or "rest", optional
+        What is differentiated; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
     **options
         Passed to the function each time.
 

@@ -18,7 +18,8 @@ def first_component(maps: torch.Tensor, like: torch.Tensor, center: bool = True)
     ----------
     maps : tensor (B, K, h, w)
     like : tensor (B, h, w)
-        What the sign is chosen by: the sum of its products with the result is not negative.
+        What the sign is chosen by: the sum of its products with the result is not negative. Where that sum is 0 but for
+        rounding, what sticks out farther is positive: the sum of third powers is not negative.
     center : bool
         Take the mean over space off every channel first.
 
@@ -42,7 +43,7 @@ def first_component(maps: torch.Tensor, like: torch.Tensor, center: bool = True)
     else:
         _, vectors = torch.linalg.eigh(rows.transpose(1, 2) @ rows)
         projected = (rows @ vectors[:, :, -1:])[:, :, 0]
-    return _signed(projected, like).to(maps.dtype)
+    return _signed(projected, like, rows).to(maps.dtype)
 
 
 def first_kernel_component(
@@ -54,7 +55,7 @@ def first_kernel_component(
     ----------
     maps : tensor (B, K, h, w)
     like : tensor (B, h, w)
-        What the sign is chosen by.
+        What the sign is chosen by, as in `first_component`.
     kernel : "sigmoid", "rbf" or "linear"
     gamma : float, optional
         By default 1 / K.
@@ -96,10 +97,13 @@ def first_kernel_component(
     matrix = matrix - matrix.mean(2, keepdim=True)
     values, vectors = torch.linalg.eigh(matrix)  # ascending
     projected = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
-    return _signed(projected, like).to(maps.dtype)
+    return _signed(projected, like, rows).to(maps.dtype)
 
 
-def _signed(projected: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Turn the arbitrary sign of each row (B, h*w) so that it goes with `like` (B, h, w)."""
+def _signed(projected: torch.Tensor, like: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Turn the arbitrary sign of each row (B, h*w) so that it goes with `like` (B, h, w); rows: (B, h*w, K)."""
     agreement = (projected * like.flatten(1).double()).sum(1, keepdim=True)
+    # The channels of layer-normalized tokens have a mean of 0: rounding must not choose the sign.
+    nothing = agreement.abs() <= 1e-7 * projected.norm(dim=1, keepdim=True) * rows.flatten(1).norm(dim=1, keepdim=True)
+    agreement = torch.where(nothing, (projected**3).sum(1, keepdim=True), agreement)
     return torch.where(agreement < 0, -projected, projected).reshape(like.shape)

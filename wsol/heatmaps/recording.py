@@ -38,7 +38,7 @@ class Recording:
         Dotted name of the target layer; "" for methods that look at none.
     column : int
         Which of several targets per image.
-    score : "logit", "log_prob" or "rest"
+    score : "logit", "log_prob", "prob" or "rest"
         What is differentiated, see `wsol.heatmaps.scores`.
     """
 
@@ -202,9 +202,7 @@ class Pass:
         (gradient,) = torch.autograd.grad(scores.sum(), handed_on, create_graph=True, allow_unused=True)
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(handed_on)
-        (product,) = torch.autograd.grad(
-            gradient, handed_on, handed_on.detach(), retain_graph=True, allow_unused=True
-        )
+        (product,) = torch.autograd.grad(gradient, handed_on, handed_on.detach(), retain_graph=True, allow_unused=True)
         return torch.zeros_like(handed_on) if product is None else product
 
     def head(self, layer: str) -> Head:

@@ -45,15 +45,29 @@ class Replay:
         self.model, self.target, self.images = unwrap(model), find_layer(model, layer), images
         self._image: int | None = None  # the one whose outputs are kept
         self._kept: dict[nn.Module, list[Any]] = {}
+        self._copies = False  # whether each activation gets copies of its own of them
 
     def __call__(self, activations: torch.Tensor, image: int) -> torch.Tensor:
         """Logits (N, C) of activations (N, …) in the layer's own layout that take the place of one image's."""
         shown = self.images[image : image + 1]
         if image != self._image:
             self._kept, self._image = self._outputs_below(shown), image
+        if not self._copies:
+            try:
+                return self._behind(activations, shown)
+            except RuntimeError:  # most likely something works in place on what all activations share
+                self._copies = True
+        return self._behind(activations, shown)
+
+    def _behind(self, activations: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self._patched(activations):
-            output = self.model(shown.expand(len(activations), -1, -1, -1))
+            output = self.model(self._repeated(shown, len(activations)))
         return output if isinstance(output, torch.Tensor) else output[0]
+
+    def _repeated(self, value: torch.Tensor, count: int) -> torch.Tensor:
+        shared = value.expand(count, *value.shape[1:])
+        # What is written to in place must not be shared; with one activation nothing would complain.
+        return shared.clone() if self._copies or count == 1 else shared
 
     def _outputs_below(self, shown: torch.Tensor) -> dict[nn.Module, list[Any]]:
         """Run one image and keep the outputs of the outermost modules that finish before the target layer."""
@@ -87,7 +101,7 @@ class Replay:
             hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
         try:
             with torch.no_grad():
-                self.model(shown)
+                self.model(shown.clone())
         finally:
             for hook in hooks:
                 hook.remove()
@@ -99,7 +113,7 @@ class Replay:
 
         def repeated(value: Any) -> Any:
             if isinstance(value, torch.Tensor) and value.ndim and len(value) == 1:
-                return value.expand(len(activations), *value.shape[1:]).clone()  # it may be changed in place
+                return self._repeated(value, len(activations))
             return value
 
         def stub(outputs: list[Any], forward: Any) -> Any:

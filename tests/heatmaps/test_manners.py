@@ -1,0 +1,321 @@
+"""The manners of every method: wrapped, compiled, half precise and in-place networks; no trace, no growing memory."""
+
+from __future__ import annotations
+
+import gc
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, Method, Recording, make_method
+from wsol.heatmaps.method import METHODS
+from wsol.models import gapnet
+
+ONE_RECORDING = (
+    "cam", "gradcam", "gradcampp", "gradcamelementwise", "xgradcam", "hirescam", "layercam", "eigencam",
+    "eigengradcam", "kpcacam", "finercam", "fem", "shapleycam",
+)  # fmt: skip
+TOKENS = ("rollout", "legrad")
+FEWER: dict[str, dict[str, Any]] = {  # options that keep tests short
+    "sscam": {"samples": 2},
+    "iscam": {"steps": 2},
+    "smoothgradcampp": {"samples": 2},
+    "smoothgrad": {"samples": 2},
+    "integratedgradients": {"steps": 2},
+    "rise": {"masks": 4},
+    "occlusion": {"size": 0.5, "stride": 0.5},
+}
+CONVOLUTIONAL = tuple(name for name in METHODS if name not in TOKENS)
+
+
+def asked(*names: str) -> dict[str, Method]:
+    return {name: make_method(name, **FEWER.get(name, {})) for name in names}
+
+
+def images(count: int = 3, side: int = 32) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def net() -> nn.Module:
+    """A small network whose scores are far enough apart for every method to have something to show."""
+    model = gapnet(7, widths=(6, 8), strides=(2, 2), seed=0).eval()
+    with torch.no_grad():
+        model.classifier.weight.mul_(10)
+    return model
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    model = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=7).eval()
+    nn.init.normal_(model.heads.head.weight)  # torchvision starts with zeros, which have no heatmap
+    return model
+
+
+class Bent(nn.Module):
+    """Convolutions and a ReLU, in place or not, and behind it a head that makes every method differ from the others."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.relu = nn.Conv2d(3, 6, 3, 2), nn.ReLU(inplace)
+        self.second, self.head = nn.Conv2d(6, 8, 3), nn.Linear(8, 7)
+        nn.init.normal_(self.head.weight)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        behind = self.relu(self.second(self.relu(self.first(pictures))))
+        return self.head(nn.functional.gelu(behind - 0.1).mean((2, 3)))
+
+
+def maps_of(model: nn.Module, names: tuple[str, ...], pictures: torch.Tensor, targets: Any, **options: Any) -> Any:
+    with HeatmapExtractor(model, asked(*names), **options) as extractor:
+        return extractor(pictures, targets).maps
+
+
+def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, heatmaps in wanted.items():
+        assert float(heatmaps.abs().max()) > 0, name
+        near = 1e-5 * float(heatmaps.abs().max())
+        torch.testing.assert_close(found[name], heatmaps, rtol=1e-4, atol=near, msg=lambda text, name=name: name + text)
+
+
+# --- wrapped and compiled ---
+
+WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "parallel": nn.DataParallel,
+}
+TARGETS = torch.tensor([5, 0, 2])
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_wrapped_models_give_the_same_maps_and_go_on_working(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    wanted = maps_of(net(), CONVOLUTIONAL, images(), TARGETS)
+    wrapped = wrap(net())
+    with torch.no_grad():
+        logits = wrapped(images())  # what was compiled before must not be what is recorded
+    for _ in range(2):
+        assert_same(maps_of(wrapped, CONVOLUTIONAL, images(), TARGETS), wanted)
+        with torch.no_grad():
+            torch.testing.assert_close(wrapped(images()), logits)
+
+
+def test_models_compiled_in_place_give_the_same_maps() -> None:
+    model, names = net(), ("cam", "gradcam")
+    wanted = maps_of(net(), names, images(), TARGETS)
+    model.compile(backend="eager")
+    with torch.no_grad():
+        model(images())
+    for _ in range(2):
+        assert_same(maps_of(model, names, images(), TARGETS), wanted)
+
+
+# --- memory ---
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """What is dropped here must go by itself: a reference cycle keeps its tensors until some later collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def live_tensors() -> int:
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+def resident() -> float:
+    """MiB of this process, which also hold what autograd keeps outside Python."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def broken(recording: Recording) -> torch.Tensor:
+    recording.gradients.square_()
+    raise RuntimeError("broken method")
+
+
+@pytest.mark.parametrize(("make", "names"), [(net, CONVOLUTIONAL), (vit, TOKENS)], ids=["pooled", "transformer"])
+def test_no_tensor_is_left_behind(make: Callable[[], nn.Module], names: tuple[str, ...]) -> None:
+    with HeatmapExtractor(make(), asked(*names)) as extractor:
+        extractor(images(2))
+        with no_collection():
+            before = live_tensors()
+            for _ in range(2):
+                extractor(images(2), "top5")
+            assert live_tensors() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read as Linux shows it")
+@pytest.mark.parametrize(
+    ("methods", "batches"),
+    [
+        (asked("gradcam", "gradcampp", "layercam", "finercam", "shapleycam"), 300),
+        (asked("ablationcam", "smoothgradcampp", "guidedbackprop"), 60),
+        ({"broken": make_method(broken)}, 300),
+    ],
+    ids=["one recording", "several passes", "exceptions"],
+)
+def test_memory_stays_flat(methods: dict[str, Method], batches: int) -> None:
+    """One batch's activations and graph are 0.3 MiB and more."""
+    model, pictures = net(), images(2, 64)
+    with HeatmapExtractor(model, methods, "features.0") as extractor, no_collection():
+        for number in range(batches + 20):
+            with suppress(RuntimeError):
+                extractor(pictures)
+            if number == 20:
+                before, counted = resident(), live_tensors()
+        assert live_tensors() == counted
+        assert resident() - before < 0.1 * batches
+
+
+# --- no trace ---
+
+
+def test_neither_gradients_nor_statistics_nor_random_numbers_nor_images_change() -> None:
+    """Gradients that a training run has left on the parameters stay what they are, too."""
+    model, pictures = net().train(), images()
+    model(pictures).sum().backward()
+    gradients = [(parameter.grad, parameter.grad.clone()) for parameter in model.parameters()]
+    values, shown = {name: value.clone() for name, value in model.state_dict().items()}, pictures.clone()
+    numbers = torch.get_rng_state()
+    maps_of(model, CONVOLUTIONAL, pictures, "top5")
+    for parameter, (gradient, value) in zip(model.parameters(), gradients, strict=True):
+        assert parameter.grad is gradient
+        assert torch.equal(gradient, value)
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+    assert torch.equal(pictures, shown)
+    assert pictures.grad is None
+    assert torch.equal(torch.get_rng_state(), numbers)
+
+
+def strides(model: nn.Module) -> list[tuple[int, ...]]:
+    return [parameter.stride() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("fails", [False, True])
+def test_weights_lie_as_before(memory_format: torch.memory_format, fails: bool) -> None:
+    model = net().to(memory_format=memory_format)
+    model.features[0].weight.data = model.features[0].weight.data.to(memory_format=torch.channels_last)  # mixed
+    before = strides(model)
+    with suppress(RuntimeError), HeatmapExtractor(model, {"it": make_method(broken if fails else "cam")}) as extractor:
+        convolutions = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
+        extractor(images())
+    assert strides(model) == before
+
+
+def test_channels_last_is_a_choice() -> None:
+    model, seen = net(), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].stride()))
+    wanted = maps_of(net(), CONVOLUTIONAL, images(), TARGETS)
+    before = strides(model)
+    with HeatmapExtractor(model, asked(*CONVOLUTIONAL), "features", channels_last=False) as extractor:
+        assert strides(model) == before
+        assert_same(extractor(images(), TARGETS).maps, wanted)
+    assert seen[0] == images().stride()
+
+
+# --- targets ---
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "layer"),
+    [
+        (net, ONE_RECORDING, "features"),
+        (lambda: Bent(True), tuple(name for name in ONE_RECORDING if name != "cam"), "first"),
+        (vit, (*TOKENS, *(name for name in ONE_RECORDING if name != "cam")), None),
+    ],
+    ids=["pooled", "bent", "transformer"],
+)
+def test_many_images_and_targets_are_as_one_by_one(
+    make: Callable[[], nn.Module], names: tuple[str, ...], layer: str | None
+) -> None:
+    model, targets = make(), torch.tensor([[5, 0], [1, 1], [0, 6]])
+    together = maps_of(model, names, images(), targets, layer=layer)
+    single = maps_of(model, names, images(), targets[:, 0], layer=layer)
+    assert_same({name: heatmaps[:, 0] for name, heatmaps in together.items()}, single)
+    for i, row in enumerate(targets):
+        for k, target in enumerate(row):
+            alone = maps_of(model, names, images()[i : i + 1], target[None], layer=layer)
+            for name, heatmaps in alone.items():
+                near = 1e-5 * float(together[name].abs().max())
+                torch.testing.assert_close(together[name][i, k], heatmaps[0], rtol=1e-3, atol=near)
+
+
+# --- precision and in-place operations ---
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [(net, ONE_RECORDING), (vit, (*TOKENS, *(name for name in ONE_RECORDING if name != "cam")))],
+    ids=["pooled", "transformer"],
+)
+def test_half_precision_networks_give_maps_in_full(make: Callable[[], nn.Module], names: tuple[str, ...]) -> None:
+    exact = maps_of(make(), names, images(), TARGETS)
+    rough = maps_of(make().bfloat16(), names, images().bfloat16(), TARGETS)
+    for name in names:
+        assert rough[name].dtype == torch.float32
+        pair = torch.stack([exact[name].flatten(), rough[name].flatten()])
+        assert float(torch.corrcoef(pair)[0, 1]) > 0.9, name
+
+
+def test_in_place_relu_behind_the_layer_is_part_of_it() -> None:
+    names = tuple(name for name in ONE_RECORDING if name != "cam")
+    model, found = Bent(True), {}
+    for layer in ("first", "second"):
+        found[layer] = maps_of(model, names, images(), TARGETS, layer=layer)
+    plain = Bent(False)
+    behind = nn.ModuleDict({"first": nn.ReLU(), "second": nn.ReLU()})
+
+    def forward(pictures: torch.Tensor) -> torch.Tensor:
+        last = behind["second"](plain.second(behind["first"](plain.first(pictures))))
+        return plain.head(nn.functional.gelu(last - 0.1).mean((2, 3)))
+
+    plain.behind, plain.forward = behind, forward
+    for layer, maps in found.items():
+        assert_same(maps, maps_of(plain, names, images(), TARGETS, layer=f"behind.{layer}"))
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "message"),
+    [
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)), None, "yields a spatial map"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), None, "name the target layer with layer="),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), "1", r"1 yields shape \(3, 5\), which has no spatial"),
+    ],
+)
+def test_networks_without_maps_are_refused(model: nn.Module, layer: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, ("gradcam",), layer) as extractor:
+        extractor(images())
+
+
+def test_the_layer_where_a_value_is_broken_is_named() -> None:
+    model, methods = net(), {layer: make_method("layercam", layer) for layer in ("features.0", "features.3")}
+    with torch.no_grad():
+        model.features[3].weight[1, 2, 0, 0] = float("nan")
+    with pytest.raises(UserError) as error, HeatmapExtractor(model, methods) as extractor:
+        extractor(images())
+    assert "layer features.3 are not finite for image 0" in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "near"), [("gradcam++", "gradcam"), ("score-cam", "scorecam"), ("rolout", "rollout")])
+def test_names_that_nearly_fit(name: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"unknown method '{name.replace('+', '.')}'; the nearest: .*{near}"):
+        HeatmapExtractor(net(), (name,))

@@ -1,0 +1,506 @@
+"""Methods that change the image or the activations, against their formulas, written plainly, and against peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, Recording, make_method
+from wsol.heatmaps import perturbation as methods
+from wsol.heatmaps.recording import record
+from wsol.models import gapnet
+
+TARGETS = torch.tensor([3, 1, 4])
+
+
+def images(side: int = 16, count: int = 3) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """In float64, frozen, with logits that differ enough for softmaxes not to be flat."""
+    model = model.double().eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.out_features == 5:
+            module.weight *= 20
+    return model
+
+
+def gap(strides: tuple[int, int] = (2, 2)) -> nn.Module:
+    torch.manual_seed(0)
+    return ready(gapnet(5, widths=(6, 8), strides=strides))
+
+
+def recorded(
+    model: nn.Module, layer: str, pictures: torch.Tensor, targets: torch.Tensor = TARGETS, chunk: int = 5, **kinds: Any
+) -> Recording:
+    passed = record(model, [layer] if layer else [], pictures, targets, gradients=False)
+    passed.chunk, passed.seed = chunk, kinds.get("seed", 0)
+    return passed.recording(layer, 0, kinds.get("score", "logit"))
+
+
+def logits_of(model: nn.Module, pictures: list[np.ndarray], target: int) -> np.ndarray:
+    return model(torch.from_numpy(np.stack(pictures)))[:, target].numpy()
+
+
+def prob_of(model: nn.Module, picture: np.ndarray, target: int) -> float:
+    return float(model(torch.from_numpy(picture)[None])[0].softmax(0)[target])
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    e = np.exp(values - values.max())
+    return e / e.sum()
+
+
+def enlarged(a: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, half-pixel centers, the border repeated."""
+    out = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            y = min(max((i + 0.5) * a.shape[0] / height - 0.5, 0), a.shape[0] - 1)
+            x = min(max((j + 0.5) * a.shape[1] / width - 0.5, 0), a.shape[1] - 1)
+            top, left = int(y), int(x)
+            low, right = min(top + 1, a.shape[0] - 1), min(left + 1, a.shape[1] - 1)
+            v, u = y - top, x - left
+            out[i, j] = (1 - v) * ((1 - u) * a[top, left] + u * a[top, right])
+            out[i, j] += v * ((1 - u) * a[low, left] + u * a[low, right])
+    return out
+
+
+def even(a: np.ndarray) -> np.ndarray:
+    return (a - a.min()) / (a.max() - a.min()) if a.max() > a.min() else np.zeros_like(a)
+
+
+def combined(weights: np.ndarray, A: np.ndarray) -> np.ndarray:
+    total = np.zeros(A.shape[1:])
+    for k in range(len(A)):
+        total += weights[k] * A[k]
+    return np.maximum(total, 0)
+
+
+def plain(recording: Recording, scores_of: Callable[[np.ndarray, list[np.ndarray], int], np.ndarray]) -> np.ndarray:
+    """ReLU(Σ softmax(score)_k A_k) for scores_of(picture, masks, target)."""
+    maps = []
+    for i, picture in enumerate(recording.images.numpy()):
+        A = recording.activations[i].numpy()
+        masks = [even(enlarged(a, *picture.shape[1:])) for a in A]
+        scores = scores_of(picture, masks, int(recording.targets[i]))
+        maps.append(combined(softmax(scores), A))
+    return np.stack(maps)
+
+
+NETWORKS = pytest.mark.parametrize(
+    ("make", "layer"),
+    [(gap, "features"), (gap, "features.3"), (lambda: ready(models.resnet18(num_classes=5)), "layer1")],
+)
+
+
+@NETWORKS
+def test_scorecam_is_its_formula(make: Callable[[], nn.Module], layer: str) -> None:
+    model, count = make(), 3 if make is gap else 1
+    recording = recorded(model, layer, images(count=count), TARGETS[:count], chunk=32)
+
+    def scores(picture: np.ndarray, masks: list[np.ndarray], target: int) -> np.ndarray:
+        base = logits_of(model, [np.zeros_like(picture)], target)  # the paper's baseline, which cancels
+        return logits_of(model, [picture * mask for mask in masks], target) - base
+
+    found = methods.scorecam(recording)
+    assert float(found.amax((1, 2)).min()) > 0
+    np.testing.assert_allclose(found, plain(recording, scores), rtol=1e-10, atol=1e-12)
+
+
+def test_scorecam_hides_all_where_a_channel_is_constant() -> None:
+    model = gap()
+    model.features[3].weight[2] = 0  # the convolution behind which the batch normalization's output is constant
+    recording = recorded(model, "features.4", images())
+    assert float(recording.activations[0, 2].std()) == 0
+    assert torch.isfinite(methods.scorecam(recording)).all()
+
+
+@pytest.mark.parametrize("smooth", ["mask", "image"])
+def test_sscam_is_its_formula(smooth: str) -> None:
+    model = gap()
+    recording = recorded(model, "features", images(), seed=7)
+
+    def scores(picture: np.ndarray, masks: list[np.ndarray], target: int) -> np.ndarray:
+        total = np.zeros(len(masks))
+        for n in range(4):
+            shape = (1, 16, 16) if smooth == "mask" else (3, 16, 16)
+            noise = 0.5 * np.random.default_rng((7, n)).standard_normal(shape, np.float32).astype(np.float64)
+            for k, mask in enumerate(masks):
+                shown = picture * (mask + noise) if smooth == "mask" else picture * mask + noise
+                total[k] += logits_of(model, [shown], target)[0] / 4
+        return total
+
+    found = methods.sscam(recording, samples=4, std=0.5, smooth=smooth)
+    np.testing.assert_allclose(found, plain(recording, scores), rtol=1e-9, atol=1e-12)
+    with pytest.raises(UserError, match="smooth='input': pass one of mask, image"):
+        methods.sscam(recording, smooth="input")
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+def test_iscam_is_its_formula(cumulative: bool) -> None:
+    model = gap()
+    recording = recorded(model, "features", images())
+
+    def scores(picture: np.ndarray, masks: list[np.ndarray], target: int) -> np.ndarray:
+        total = np.zeros(len(masks))
+        for k, mask in enumerate(masks):
+            factor = 0.0
+            for i in range(1, 5):
+                factor = factor + i / 4 if cumulative else i / 4
+                total[k] += logits_of(model, [factor * mask * picture], target)[0] / 4
+        return total
+
+    found = methods.iscam(recording, steps=4, cumulative=cumulative)
+    np.testing.assert_allclose(found, plain(recording, scores), rtol=1e-10, atol=1e-12)
+
+
+def test_noise_and_steps_are_more_than_none() -> None:
+    recording = recorded(gap(), "features", images())
+    score = methods.scorecam(recording)
+    np.testing.assert_allclose(methods.sscam(recording, samples=2, std=0.0), score, rtol=1e-10)
+    np.testing.assert_allclose(methods.iscam(recording, steps=1), score, rtol=1e-10)
+    for found in (methods.sscam(recording, samples=2, std=0.5), methods.iscam(recording, steps=5)):
+        assert float((found - score).abs().max()) > 1e-6 * float(score.max())
+
+
+# --- Ablation-CAM ---
+
+
+def resnet() -> nn.Module:
+    return models.resnet18(num_classes=5)
+
+
+def densenet() -> nn.Module:
+    return models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=5)
+
+
+def vit() -> nn.Module:
+    net = models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=5)
+    nn.init.normal_(net.heads.head.weight)
+    return net
+
+
+def swin() -> nn.Module:
+    return models.SwinTransformer([4, 4], 8, depths=[1, 1], num_heads=[1, 2], window_size=[2, 2], num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (resnet, "layer1"),
+        (densenet, "features.norm5"),
+        (densenet, "features.denseblock3.denselayer1"),
+        (vit, "encoder.layers.encoder_layer_1.ln_1"),
+        (swin, "features.3"),
+    ],
+)
+def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[], nn.Module], layer: str) -> None:
+    torch.manual_seed(0)
+    model = ready(make())
+    recording = recorded(model, layer, images(16 if make is resnet else 32), chunk=64)
+    maps = []
+    for i, target in enumerate(TARGETS.tolist()):
+        A = recording.activations[i].numpy()
+
+        def ablate(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+            output = output.clone()
+            for k in range(len(output) - 1):  # one channel in each copy, none in the last
+                if output.ndim == 3:
+                    output[k, 1:, k] = 0  # tokens: the class token stands for no place
+                elif make is swin:
+                    output[k, :, :, k] = 0
+                else:
+                    output[k, k] = 0
+            return output
+
+        handle = model.get_submodule(layer).register_forward_hook(ablate)
+        *without, full = model(recording.images[[i] * (len(A) + 1)])[:, target].tolist()
+        handle.remove()
+        maps.append(combined(np.array([(full - score) / abs(full) for score in without]), A))
+    found = methods.ablationcam(recording)
+    assert float(found.amax((1, 2)).max()) > 0
+    np.testing.assert_allclose(found, np.stack(maps), rtol=1e-7, atol=1e-10 * float(found.max()))
+
+
+def test_ablationcam_runs_the_head_only() -> None:
+    model, calls = ready(resnet()), []
+    recording = recorded(model, "layer4", images(32), chunk=64)
+    hooks = [model.layer3[1].conv2.register_forward_hook(lambda *_: calls.append("below"))]
+    hooks.append(model.fc.register_forward_hook(lambda *_: calls.append("behind")))
+    methods.ablationcam(recording)
+    assert calls.count("below") == 3  # once for each image
+    assert calls.count("behind") == 3 * (1 + 512 // 64)
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("shift", [100, -100])
+def test_ablationcam_keeps_its_sign_where_the_score_is_negative(shift: float) -> None:
+    """With a linear head, what a channel adds to the logit is its weight times its mean, whatever the bias."""
+    model = gap()
+    model.classifier.bias += shift
+    recording = recorded(model, "features", images())
+    score, A = recording.scores_of(recording.logits), recording.activations
+    assert bool((score * shift > 0).all())
+    weights = model.classifier.weight[TARGETS] * A.mean((2, 3)) / score.abs()[:, None]
+    expected = torch.einsum("bk,bkhw->bhw", weights, A).relu()
+    np.testing.assert_allclose(methods.ablationcam(recording), expected, rtol=1e-8, atol=1e-12)
+
+
+# --- RISE and occlusion ---
+
+
+def test_rise_is_its_formula() -> None:
+    model, side, cells = gap(), 15, 4
+    recording = recorded(model, "", images(side), seed=3, score="prob")
+    cell = 4  # ⌈15 / 4⌉
+    maps = np.zeros((3, side, side))
+    for n in range(30):
+        random = np.random.default_rng((3, n))
+        grid = (random.random((1, 1, cells, cells)) < 0.4)[0, 0].astype(float)
+        large = enlarged(grid, 5 * cell, 5 * cell)
+        top, left = random.integers(0, (cell, cell))
+        mask = large[top : top + side, left : left + side]
+        for i, picture in enumerate(recording.images.numpy()):
+            maps[i] += prob_of(model, picture * mask, int(TARGETS[i])) * mask / (0.4 * 30)
+    found = methods.rise(recording, masks=30, cells=cells, keep=0.4)
+    np.testing.assert_allclose(found, maps, rtol=1e-6)  # the masks are drawn in float32
+
+
+def test_rise_masks_are_as_bright_as_asked() -> None:
+    masks = methods._random_masks(list(range(400)), torch.zeros(1, 3, 30, 42), 0, 7, 0.3)
+    assert masks.shape == (400, 1, 30, 42)
+    assert float(masks.min()) >= 0
+    assert float(masks.max()) <= 1 + 1e-6
+    np.testing.assert_allclose(masks.mean(0), 0.3, atol=0.08)
+
+
+def test_occlusion_is_its_formula() -> None:
+    model, side = gap(), 15
+    recording = recorded(model, "", images(side), score="prob")
+    starts = [0, 4, 8, 11]  # windows of 4 of 15, the last at the border
+    maps = np.zeros((3, side, side))
+    for i, picture in enumerate(recording.images.numpy()):
+        cover, target = np.zeros((side, side)), int(TARGETS[i])
+        for top in starts:
+            for left in starts:
+                hidden = picture.copy()
+                hidden[:, top : top + 4, left : left + 4] = -1
+                maps[i, top : top + 4, left : left + 4] += prob_of(model, picture, target)
+                maps[i, top : top + 4, left : left + 4] -= prob_of(model, hidden, target)
+                cover[top : top + 4, left : left + 4] += 1
+        maps[i] /= cover
+    found = methods.occlusion(recording, size=0.28, stride=0.25, value=-1.0)
+    np.testing.assert_allclose(found, maps, rtol=1e-9, atol=1e-14)
+
+
+class Corner(nn.Module):
+    """Says class 1 for what is bright in the lower right corner, whatever else is there."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x[:, :, -8:, -12:].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(bright), 20 * bright - 10], 1)
+
+
+@pytest.mark.parametrize(("name", "options"), [("rise", {"masks": 300}), ("occlusion", {})])
+def test_what_the_network_looks_at_is_brightest(name: str, options: dict[str, Any]) -> None:
+    pictures = torch.ones(2, 3, 24, 36)
+    with HeatmapExtractor(Corner(), {"m": make_method(name, **options)}) as extractor:
+        found = extractor(pictures, torch.tensor([1, 1])).maps["m"]
+    for heatmap in found:
+        row, column = divmod(int(heatmap.argmax()), 36)
+        assert row >= 15
+        assert column >= 23
+        assert float(heatmap[-8:, -12:].min()) > float(heatmap[:14, :20].max())
+
+
+def test_they_watch_the_probability_unless_told() -> None:
+    model, pictures = gap(), images()
+    asked = {"prob": make_method("occlusion", score="prob"), "own": make_method("occlusion")}
+    asked |= {"logit": make_method("occlusion", score="logit")}
+    with HeatmapExtractor(model, asked) as extractor:
+        found = extractor(pictures, TARGETS).maps
+    assert torch.equal(found["own"], found["prob"])
+    assert float((found["own"] - found["logit"]).abs().max()) > 0.01
+
+
+# --- all of them ---
+
+ALL: dict[str, Callable[[Recording], torch.Tensor]] = {
+    "scorecam": methods.scorecam,
+    "sscam": lambda recording: methods.sscam(recording, samples=2, std=0.5),
+    "iscam": lambda recording: methods.iscam(recording, steps=2),
+    "ablationcam": methods.ablationcam,
+    "rise": lambda recording: methods.rise(recording, masks=10),
+    "occlusion": methods.occlusion,
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
+    model, pictures, method = gap(), images(), ALL[name]
+    wanted = method(recorded(model, "features", pictures, chunk=64))
+    np.testing.assert_allclose(method(recorded(model, "features", pictures, chunk=3)), wanted, rtol=1e-10, atol=1e-14)
+    order = [2, 0]
+    other = method(recorded(model, "features", pictures[order], TARGETS[order], chunk=7))
+    np.testing.assert_allclose(other, wanted[order], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_pass_is_larger_than_the_chunk_and_progress_is_said(name: str) -> None:
+    model, sizes, said = gap(), [], []
+    recording = recorded(model, "features", images(), chunk=4)
+    recording.passed.say = said.append
+    if name == "ablationcam":
+        recording.replay()  # prepared on the batch itself
+    hook = model.classifier.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    ALL[name](recording)
+    hook.remove()
+    assert max(sizes) == 4
+    done, total = said[-1].split("/")
+    assert len(said) > 1
+    assert done == total
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_several_targets_and_half_precision(name: str) -> None:
+    options = {"sscam": {"samples": 2, "std": 0.5}, "iscam": {"steps": 2}, "rise": {"masks": 20}}.get(name, {})
+    model, pictures, targets = gap().float(), images().float(), torch.stack([TARGETS, (TARGETS + 1) % 5], 1)
+    asked = {"m": make_method(name, **options)}
+    with HeatmapExtractor(model, asked) as extractor:
+        both = extractor(pictures, targets).maps["m"]
+        for k in (0, 1):
+            torch.testing.assert_close(both[:, k], extractor(pictures, targets[:, k]).maps["m"], rtol=1e-4, atol=1e-6)
+    with HeatmapExtractor(model.half(), asked) as extractor:
+        rough = extractor(pictures.half(), TARGETS).maps["m"]
+    assert rough.dtype == torch.float32
+    np.testing.assert_allclose(rough, both[:, 0], atol=0.1 * float(both[:, 0].abs().max()))
+    assert not any(len(module._forward_hooks) or "forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sscam", {"samples": 0}, "0 samples, masks or steps for each image: pass 1 or more"),
+        ("iscam", {"steps": 0}, "0 samples, masks or steps"),
+        ("rise", {"masks": 0}, "0 samples, masks or steps"),
+        ("rise", {"cells": 0}, "cells=0"),
+        ("rise", {"keep": 1.5}, "keep=1.5"),
+        ("occlusion", {"size": 1.2}, r"size=1.2, stride=0.1: pass fractions"),
+        ("occlusion", {"stride": 0.3}, "stride=0.3"),
+    ],
+)
+def test_options_out_of_range(name: str, options: dict[str, Any], message: str) -> None:
+    asked = {"m": make_method(name, **options)}
+    with pytest.raises(UserError, match=message), HeatmapExtractor(gap(), asked) as extractor:
+        extractor(images())
+
+
+# --- peers: raw maps, brought to [0, 1] by us ---
+
+
+def spread(maps: torch.Tensor | np.ndarray) -> np.ndarray:
+    maps = np.asarray(maps, np.float64)
+    assert maps.max((1, 2)).min() > 1e-5
+    return np.stack([even(heatmap) for heatmap in maps])
+
+
+def from_torchcam(name: str, model: nn.Module, pictures: torch.Tensor, **options: Any) -> np.ndarray:
+    peers = pytest.importorskip("torchcam.methods")
+    with getattr(peers, name)(model, "features", input_shape=tuple(pictures.shape[1:]), **options) as cam:
+        with torch.no_grad():
+            model(pictures)
+        (found,) = cam(TARGETS.tolist(), normalized=False)
+    return spread(found)
+
+
+def from_grad_cam(name: str, model: nn.Module, recording: Recording) -> np.ndarray:
+    peers = pytest.importorskip("pytorch_grad_cam")
+    targets = [peers.utils.model_targets.ClassifierOutputTarget(target) for target in TARGETS.tolist()]
+    layer = model.features
+    with getattr(peers, name)(model, [layer]) as cam:
+        activations = recording.activations.numpy()
+        found = cam.get_cam_image(recording.images, layer, targets, activations, None, False)
+    return spread(np.maximum(found, 0))
+
+
+def ours(name: str, model: nn.Module, pictures: torch.Tensor, **options: Any) -> np.ndarray:
+    return spread(getattr(methods, name)(recorded(model, "features", pictures, chunk=32), **options))
+
+
+def test_peers_agree_on_scorecam_where_nothing_is_enlarged() -> None:
+    """Elsewhere torchcam brings a channel to [0, 1] before it is enlarged, and grad-cam enlarges corner to corner."""
+    model, pictures = gap(strides=(1, 1)), images(8)
+    found = ours("scorecam", model, pictures)
+    np.testing.assert_allclose(from_torchcam("ScoreCAM", model, pictures), found, atol=1e-4)
+    peer = from_grad_cam("ScoreCAM", model, recorded(model, "features", pictures))
+    np.testing.assert_allclose(peer, found, atol=1e-4)
+
+
+def test_peers_differ_on_scorecam_in_how_masks_are_enlarged() -> None:
+    model, pictures = gap(), images()
+    recording = recorded(model, "features", pictures)
+
+    def with_masks(make: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        weights = []
+        for i, target in enumerate(TARGETS.tolist()):
+            masks = make(recording.activations[i][:, None])
+            weights.append(model(pictures[i] * masks)[:, target].softmax(0))
+        return spread(torch.einsum("bk,bkhw->bhw", torch.stack(weights), recording.activations).relu())
+
+    def bright(a: torch.Tensor) -> torch.Tensor:
+        a = a - a.amin((2, 3), keepdim=True)
+        return a / (a.amax((2, 3), keepdim=True) + 1e-8)
+
+    def larger(a: torch.Tensor, corners: bool) -> torch.Tensor:
+        return nn.functional.interpolate(a, (16, 16), mode="bilinear", align_corners=corners)
+
+    found = ours("scorecam", model, pictures)
+    first = from_torchcam("ScoreCAM", model, pictures)
+    second = from_grad_cam("ScoreCAM", model, recording)
+    np.testing.assert_allclose(with_masks(lambda a: bright(larger(a, False))), found, atol=1e-4)
+    np.testing.assert_allclose(with_masks(lambda a: larger(bright(a), False)), first, atol=1e-4)
+    np.testing.assert_allclose(with_masks(lambda a: bright(larger(a, True))), second, atol=1e-4)
+    assert np.abs(first - found).max() > 1e-4
+    assert np.abs(second - found).max() > 1e-4
+
+
+def test_torchcam_agrees_on_iscam_with_factors_that_pile_up() -> None:
+    model, pictures = gap(strides=(1, 1)), images(8)
+    peer = from_torchcam("ISCAM", model, pictures, num_samples=4)
+    np.testing.assert_allclose(ours("iscam", model, pictures, steps=4, cumulative=True), peer, atol=1e-4)
+    assert np.abs(ours("iscam", model, pictures, steps=4) - peer).max() > 1e-4
+
+
+def test_torchcam_agrees_on_sscam_given_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it draws other noise for every channel."""
+    model, pictures = gap(strides=(1, 1)), images(8)
+    draws = [np.random.default_rng((0, n)).standard_normal((1, 8, 8), np.float32) for n in range(3)]
+
+    class Same:
+        def __init__(self, *_: object) -> None:
+            self.draws = iter(draws)
+
+        def sample(self, size: torch.Size) -> torch.Tensor:
+            return 0.5 * torch.from_numpy(next(self.draws)).double().expand(size)
+
+    monkeypatch.setattr(torch.distributions.normal, "Normal", Same)
+    peer = from_torchcam("SSCAM", model, pictures, num_samples=3, std=0.5)
+    np.testing.assert_allclose(ours("sscam", model, pictures, samples=3, std=0.5), peer, atol=1e-4)
+
+
+def test_grad_cam_agrees_on_ablationcam_where_scores_are_positive() -> None:
+    """And turns the map around where they are negative, as it divides by the score itself."""
+    model, pictures = gap(), images()
+    model.classifier.bias += 100
+    peer = from_grad_cam("AblationCAM", model, recorded(model, "features", pictures))
+    np.testing.assert_allclose(ours("ablationcam", model, pictures), peer, atol=1e-3)  # it rounds scores to float32

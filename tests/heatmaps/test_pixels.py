@@ -1,0 +1,487 @@
+"""Methods that go to the pixels, with other rules for ReLUs, with averages and with biases, against their formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision import models
+from torchvision.models.googlenet import BasicConv2d
+
+from wsol.errors import UserError
+from wsol.heatmaps import HeatmapExtractor, Recording, averaged, gradient, make_method, pixels
+from wsol.heatmaps.fullgrad import full_gradients, fullgrad
+from wsol.heatmaps.recording import record
+from wsol.models import gapnet
+
+TARGETS = torch.tensor([3, 1, 4])
+
+
+def images(side: int = 12, count: int = 3) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """In float64, frozen, with biases and running statistics that are none of them 0 or 1."""
+    torch.manual_seed(0)
+    model = model.double().eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.bias.normal_(0, 0.3)
+    return model
+
+
+def gap() -> nn.Module:
+    return lively(gapnet(5, widths=(6, 8), strides=(2, 1), seed=0))
+
+
+def recorded(
+    model: nn.Module, layer: str, pictures: torch.Tensor, targets: torch.Tensor = TARGETS, chunk: int = 5
+) -> Recording:
+    passed = record(model, [layer] if layer else [], pictures, targets)
+    passed.chunk = chunk
+    return passed.recording(layer, 0)
+
+
+def derivative(model: nn.Module, pictures: torch.Tensor, targets: torch.Tensor = TARGETS) -> torch.Tensor:
+    """∂y_c/∂X by autograd alone."""
+    leaf = pictures.clone().requires_grad_()
+    return torch.autograd.grad(model(leaf)[range(len(leaf)), targets].sum(), leaf)[0]
+
+
+def test_saliency_is_the_difference_that_a_pixel_makes() -> None:
+    model, pictures = gap(), images(6, 1)
+    wanted, step = np.zeros((6, 6)), 1e-6
+    for i in range(6):
+        for j in range(6):
+            for color in range(3):
+                more, less = pictures.clone(), pictures.clone()
+                more[0, color, i, j] += step
+                less[0, color, i, j] -= step
+                slope = float(model(more)[0, 2] - model(less)[0, 2]) / (2 * step)
+                wanted[i, j] = max(wanted[i, j], abs(slope))
+    found = pixels.saliency(recorded(model, "", pictures, torch.tensor([2])))
+    np.testing.assert_allclose(found[0], wanted, atol=1e-8)
+    assert wanted.max() > 1e-3
+
+
+# --- guided backpropagation and deconvnet ---
+
+
+class Modules(nn.Module):
+    """Three ReLUs as modules, which tell their gradients to hooks."""
+
+    def __init__(self, relu: Callable[[], nn.Module] = nn.ReLU) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 8, 1)
+        self.head, self.relus = nn.Linear(8, 5), nn.ModuleList([relu() for _ in range(3)])
+
+    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
+        return self.relus[which](x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.max_pool2d(self.rectify(self.conv1(x), 0), 2)
+        x = self.rectify(self.conv3(self.rectify(self.conv2(x), 1)), 2)
+        return self.head(x.mean((2, 3)))
+
+
+class Functional(Modules):
+    """The same network; ReLUs are calls, some in place, one without a use of what it returns."""
+
+    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
+        if which == 0:
+            return functional.relu(x, inplace=True)
+        if which == 1:
+            x.relu_()
+            return x
+        return torch.relu(x)
+
+
+class Mixed(Modules):
+    """The same again, with in-place modules and the other spellings."""
+
+    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
+        return (nn.ReLU(inplace=True), torch.relu_, torch.Tensor.relu)[which](x)
+
+
+@contextmanager
+def hooked(model: nn.Module, guided: bool) -> Iterator[None]:
+    """The rule by hooks on the modules: G · [x > 0] is what a ReLU hands back itself."""
+
+    def change(module: nn.Module, inward: tuple[torch.Tensor, ...], outward: tuple[torch.Tensor, ...]) -> Any:
+        return ((inward if guided else outward)[0].clamp(min=0),)
+
+    kinds = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+    hooks = [m.register_full_backward_hook(change) for m in model.modules() if isinstance(m, kinds)]
+    yield
+    for hook in hooks:
+        hook.remove()
+
+
+RULES = pytest.mark.parametrize(("method", "guided"), [(pixels.guidedbackprop, True), (pixels.deconvnet, False)])
+
+
+@RULES
+@pytest.mark.parametrize("network", [Modules, Functional, Mixed])
+def test_relus_of_every_spelling_follow_the_rule(
+    network: type[Modules], method: Callable[[Recording], torch.Tensor], guided: bool
+) -> None:
+    plain, model, pictures = lively(Modules()), lively(network()), images()
+    with hooked(plain, guided):
+        wanted = derivative(plain, pictures).abs().amax(1)
+    ordinary = derivative(plain, pictures).abs().amax(1)
+    assert float((wanted - ordinary).abs().max()) > 0.01 * float(ordinary.max())
+    np.testing.assert_allclose(method(recorded(model, "", pictures)), wanted, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(derivative(model, pictures).abs().amax(1), ordinary, rtol=1e-10, atol=1e-14)
+
+
+@RULES
+@pytest.mark.parametrize("relu", [nn.ReLU6, lambda: nn.Hardtanh(0.0, 0.3)])
+def test_ceilings_hold(
+    relu: Callable[[], nn.Module], method: Callable[[Recording], torch.Tensor], guided: bool
+) -> None:
+    model, pictures = lively(Modules(relu)), 20 * images()
+    with hooked(model, guided):
+        wanted = derivative(model, pictures).abs().amax(1)
+    recording = recorded(model, "", pictures)
+    np.testing.assert_allclose(method(recording), wanted, rtol=1e-10, atol=1e-14)
+
+
+@RULES
+def test_googlenet_is_caught(
+    method: Callable[[Recording], torch.Tensor], guided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ReLUs are calls in `BasicConv2d.forward`: for comparison they are swapped for modules with hooks."""
+    model = lively(models.googlenet(num_classes=5, aux_logits=False, init_weights=False))
+    pictures, targets = images(32, 1), TARGETS[:1]
+    found = method(recorded(model, "", pictures, targets))
+    for module in list(model.modules()):
+        if isinstance(module, BasicConv2d):
+            module.relu = nn.ReLU()
+    monkeypatch.setattr(BasicConv2d, "forward", lambda self, x: self.relu(self.bn(self.conv(x))))
+    with hooked(model, guided):
+        wanted = derivative(model, pictures, targets).abs().amax(1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-10 * float(wanted.max()))
+
+
+@pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet", "guidedgradcam"])
+def test_network_without_relu_is_refused(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    message = "Sequential runs none; use saliency, smoothgrad or integratedgradients"
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (name,), "1") as extractor:
+        extractor(images().float())
+    assert float(torch.relu(torch.tensor(-1.0))) == 0
+
+
+def test_silu_is_as_it_was() -> None:
+    """Beside a ReLU, which is caught, other activations keep their own gradients."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = lively(nn.Sequential(*layers, nn.Linear(4, 5)))
+    with hooked(model, True):
+        wanted = derivative(model, images()).abs().amax(1)
+    np.testing.assert_allclose(pixels.guidedbackprop(recorded(model, "", images())), wanted, rtol=1e-10)
+
+
+def test_guidedgradcam_is_the_product() -> None:
+    model = gap()
+    recording = recorded(model, "features", images())
+    coarse = gradient.gradcam(recording)
+    fine = functional.interpolate(coarse[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+    with hooked(model, True):
+        wanted = derivative(model, images()).abs().amax(1) * fine
+    np.testing.assert_allclose(pixels.guidedgradcam(recording), wanted, rtol=1e-10)
+    assert float(wanted.max()) > 0
+
+
+# --- averages ---
+
+
+def noise(n: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng((0, n)).standard_normal((3, 12, 12), np.float32)).double()
+
+
+def noisy(pictures: torch.Tensor, n: int, share: float) -> torch.Tensor:
+    return torch.stack([p + share * (p.max() - p.min()) * noise(n) for p in pictures])
+
+
+def test_smoothgrad_is_its_formula() -> None:
+    model, pictures = gap(), images()
+    recording = recorded(model, "", pictures)
+    total = sum(derivative(model, noisy(pictures, n, 0.2)) for n in range(4))
+    found = averaged.smoothgrad(recording, samples=4, noise=0.2)
+    np.testing.assert_allclose(found, total.abs().amax(1) / 4, rtol=1e-10)
+    saliency = pixels.saliency(recording)
+    np.testing.assert_allclose(averaged.smoothgrad(recording, samples=2, noise=0.0), saliency, rtol=1e-10)
+    assert float((found - saliency).abs().max()) > 1e-3 * float(saliency.max())
+
+
+@pytest.mark.parametrize("baseline", [0.0, -1.5])
+def test_integratedgradients_is_its_formula_and_complete(baseline: float) -> None:
+    model, pictures = lively(Modules()), images()
+    recording, start = recorded(model, "", pictures), torch.full_like(pictures, baseline)
+    total = torch.zeros_like(pictures)
+    for i in range(7):
+        total += derivative(model, start + (i + 0.5) / 7 * (pictures - start)) / 7
+    found = averaged.integratedgradients(recording, steps=7, baseline=baseline)
+    np.testing.assert_allclose(found, ((pictures - start) * total).sum(1), rtol=1e-9, atol=1e-13)
+    absolute = averaged.integratedgradients(recording, steps=7, baseline=baseline, absolute=True)
+    np.testing.assert_allclose(absolute, found.abs())
+
+    fine = averaged.integratedgradients(recording, steps=400, baseline=baseline)
+    difference = (model(pictures) - model(start))[range(3), TARGETS]
+    np.testing.assert_allclose(fine.sum((1, 2)), difference, atol=2e-3 * float(difference.abs().max()))
+
+
+@pytest.mark.parametrize("layer", ["features", "features.2"])
+def test_smoothgradcampp_is_its_formula(layer: str) -> None:
+    model, pictures = gap(), images()
+    recording = recorded(model, layer, pictures)
+    A = recording.activations.numpy()
+    D = np.zeros((4, *A.shape))
+    for n in range(3):
+        G = recorded(model, layer, noisy(pictures, n, 0.5)).gradients.numpy()
+        for p in (1, 2, 3):
+            D[p] += G**p / 3
+    wanted = np.zeros((3, *A.shape[2:]))
+    for i in range(3):
+        for k in range(A.shape[1]):
+            weight = 0.0
+            for place in np.ndindex(A.shape[2:]):
+                d1, d2, d3 = (D[p][(i, k, *place)] for p in (1, 2, 3))
+                below = 2 * d2 + A[i, k].sum() * d3
+                weight += d2 / below * max(d1, 0) if below != 0 else 0
+            wanted[i] += weight * A[i, k]
+    found = averaged.smoothgradcampp(recording, samples=3, noise=0.5)
+    np.testing.assert_allclose(found, np.maximum(wanted, 0), rtol=1e-7, atol=1e-12)
+    assert float(found.max()) > 0
+    still = averaged.smoothgradcampp(recording, samples=2, noise=0.0)
+    np.testing.assert_allclose(still, gradient.gradcampp(recording), rtol=1e-7, atol=1e-12)
+
+
+def test_smoothgradcampp_of_tiny_gradients_does_not_vanish() -> None:
+    model = gap().float()
+    model.classifier.weight *= 1e-18
+    found = averaged.smoothgradcampp(recorded(model, "features", images().float()), samples=2)
+    assert float(found.max()) > 0
+
+
+# --- FullGrad ---
+
+
+class Maxout(nn.Module):
+    """VGG's parts: convolutions with biases, in-place ReLUs, max-pooling, two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Linear(72, 10), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(10, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+def densenet() -> nn.Module:
+    return models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "side"), [(gap, 12), (lambda: models.resnet18(num_classes=5), 32), (Maxout, 12), (densenet, 32)]
+)
+def test_image_and_biases_together_are_the_logit(make: Callable[[], nn.Module], side: int) -> None:
+    model, pictures = lively(make()), images(side)
+    recording = recorded(model, "", pictures)
+    parts = full_gradients(recording, torch.arange(3))
+    whole = sum(part.flatten(1).sum(1) for part in parts)
+    np.testing.assert_allclose(whole, model(pictures)[range(3), TARGETS], rtol=1e-9, atol=1e-10)
+    assert float(sum(part.flatten(1).sum(1) for part in parts[1:]).abs().min()) > 0.01  # what biases add
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_fullgrad_is_its_formula(jointly: bool) -> None:
+    model, pictures = Maxout(), images()
+    model = lively(model)
+    conv1, conv2 = model.features[0], model.features[3]
+    outputs: list[torch.Tensor] = []
+    leaf = pictures.clone().requires_grad_()
+    outputs.append(conv1(leaf))
+    outputs.append(conv2(functional.max_pool2d(torch.relu(outputs[0]), 2)))
+    logits = model.classifier(torch.relu(outputs[1]).flatten(1))
+    gradients = torch.autograd.grad(logits[range(3), TARGETS].sum(), [leaf, *outputs])
+    parts = [pictures * gradients[0]]
+    parts += [conv.bias[:, None, None] * G for conv, G in zip((conv1, conv2), gradients[1:], strict=True)]
+    wanted = torch.zeros(3, 12, 12, dtype=torch.float64)
+    for i in range(3):
+        for part in parts:
+            size = part[i].abs()
+            for channel in size:
+                among = size if jointly else channel
+                even = (
+                    (channel - among.min()) / (among.max() - among.min()) if among.max() > among.min() else 0 * channel
+                )
+                wanted[i] += functional.interpolate(even[None, None], (12, 12), mode="bilinear")[0, 0]
+    np.testing.assert_allclose(fullgrad(recorded(model, "", pictures), jointly), wanted, rtol=1e-9)
+
+
+# --- all of them ---
+
+ALL: dict[str, dict[str, Any]] = {
+    "saliency": {},
+    "guidedbackprop": {},
+    "deconvnet": {},
+    "guidedgradcam": {},
+    "smoothgrad": {"samples": 3},
+    "integratedgradients": {"steps": 3},
+    "smoothgradcampp": {"samples": 3},
+    "fullgrad": {},
+}
+
+
+def maps(name: str, recording: Recording) -> torch.Tensor:
+    return make_method(name, **ALL[name]).function(recording)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
+    model, pictures = gap(), images()
+    wanted = maps(name, recorded(model, "features", pictures, chunk=64))
+    assert wanted.shape == ((3, 6, 6) if name == "smoothgradcampp" else (3, 12, 12))
+    assert float(wanted.max()) > 0
+    few = maps(name, recorded(model, "features", pictures, chunk=2))
+    np.testing.assert_allclose(few, wanted, rtol=1e-9, atol=1e-12)
+    order = [2, 0]
+    other = maps(name, recorded(model, "features", pictures[order], TARGETS[order], chunk=7))
+    np.testing.assert_allclose(other, wanted[order], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_pass_is_larger_than_the_chunk(name: str) -> None:
+    model, sizes = gap(), []
+    recording = recorded(model, "features", images(), chunk=2)
+    hook = model.classifier.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    maps(name, recording)
+    hook.remove()
+    assert max(sizes) == 2
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_several_targets_half_precision_and_no_trace(name: str) -> None:
+    model, pictures, targets = gap().float(), images().float(), torch.stack([TARGETS, (TARGETS + 1) % 5], 1)
+    model.requires_grad_(True)
+    asked = {"m": make_method(name, **ALL[name])}
+    with HeatmapExtractor(model, asked) as extractor:
+        assert ("m", "") in extractor.layers.items() or name in ("guidedgradcam", "smoothgradcampp")
+        both = extractor(pictures, targets).maps["m"]
+        for k in (0, 1):
+            single = extractor(pictures, targets[:, k]).maps["m"]
+            torch.testing.assert_close(both[:, k], single, rtol=1e-4, atol=1e-5 * float(single.max()))
+        with torch.inference_mode():
+            torch.testing.assert_close(extractor(pictures.clone(), targets).maps["m"], both)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not any(len(module._forward_hooks) for module in model.modules())
+    assert not pictures.requires_grad
+    with HeatmapExtractor(model.bfloat16(), asked) as extractor:
+        rough = extractor(pictures.bfloat16(), TARGETS).maps["m"]
+    assert rough.dtype == torch.float32
+    apart = (rough - both[:, 0]).abs().mean() / both[:, 0].abs().mean()
+    assert float(apart) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("smoothgrad", "samples"), ("smoothgradcampp", "samples"), ("integratedgradients", "steps")]
+)
+def test_no_samples_are_refused(name: str, option: str) -> None:
+    asked = {"m": make_method(name, **{option: 0})}
+    with pytest.raises(UserError, match="0 samples, masks or steps"), HeatmapExtractor(gap(), asked) as extractor:
+        extractor(images())
+
+
+def test_networks_that_begin_in_place_are_taken() -> None:
+    torch.manual_seed(0)
+    layers = [nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model, pictures = lively(nn.Sequential(*layers, nn.Linear(4, 5))), images()
+    before = pictures.clone()
+    for name in ("saliency", "guidedbackprop", "smoothgrad", "fullgrad"):
+        passed = record(model, [], pictures.clone(), TARGETS)
+        passed.images = pictures  # the pass itself would change them
+        assert torch.isfinite(maps(name, passed.recording("", 0))).all()
+        assert torch.equal(pictures, before)
+
+
+# --- peers ---
+
+
+def spread(heatmaps: torch.Tensor | np.ndarray) -> np.ndarray:
+    heatmaps = np.asarray(heatmaps, np.float64)
+    assert heatmaps.max((1, 2)).min() > 1e-5
+    return np.stack([(m - m.min()) / (m.max() - m.min()) for m in heatmaps])
+
+
+def test_grad_cam_agrees_on_guided_backpropagation() -> None:
+    peer = pytest.importorskip("pytorch_grad_cam").GuidedBackpropReLUModel
+    found = spread(pixels.guidedbackprop(recorded(gap(), "", images())))
+    for i, target in enumerate(TARGETS.tolist()):
+        theirs = peer(gap(), "cpu")(images()[i : i + 1], target)  # (H, W, 3)
+        np.testing.assert_allclose(spread(np.abs(theirs).max(2)[None])[0], found[i], atol=1e-4)
+
+
+def test_grad_cam_agrees_on_fullgrad() -> None:
+    """Given gradients that are large beside the 1e-7 which it adds to each channel's maximum."""
+    peers = pytest.importorskip("pytorch_grad_cam")
+    model = gap()
+    model.classifier.weight *= 1000
+    targets = [peers.utils.model_targets.ClassifierOutputTarget(target) for target in TARGETS.tolist()]
+    with peers.FullGrad(model, []) as cam:
+        theirs = cam(images().requires_grad_(), targets)
+    np.testing.assert_allclose(spread(theirs), spread(fullgrad(recorded(model, "", images()))), atol=1e-4)
+
+
+def from_torchcam(layer: str, share: float) -> np.ndarray:
+    """Smooth Grad-CAM++ of torchcam, given our noise."""
+    peers = pytest.importorskip("torchcam.methods")
+    model, pictures = amplified(), images()
+    with peers.SmoothGradCAMpp(model, layer, num_samples=3, std=1.0, input_shape=(3, 12, 12)) as cam:
+        draws = iter([noisy(pictures, n, share) - pictures for n in range(3)])
+        cam._distrib = type("Same", (), {"sample": lambda self, size: next(draws)})()
+        logits = model(pictures.clone().requires_grad_())
+        (found,) = cam(TARGETS.tolist(), logits, normalized=False)
+    return spread(found.detach())
+
+
+def amplified() -> nn.Module:
+    """It adds 1e-8 to squared gradients: they must be large beside it."""
+    model = gap()
+    model.classifier.weight *= 1000
+    return model
+
+
+def test_torchcam_agrees_on_smoothgradcampp_where_noise_is_little_and_gradients_are_even() -> None:
+    found = averaged.smoothgradcampp(recorded(amplified(), "features", images()), samples=3, noise=1e-7)
+    np.testing.assert_allclose(spread(found), from_torchcam("features", 1e-7), atol=1e-4)
+
+
+def test_torchcam_mixes_one_noisy_sample_into_smoothgradcampp() -> None:
+    """It takes A and ReLU(D₁) of the last noisy sample, and for S D₃ the sum over places of A D₃."""
+    model, pictures = amplified(), images()
+    samples = [recorded(model, "features.2", noisy(pictures, n, 0.3)) for n in range(3)]
+    second, third = (sum(sample.gradients**p for sample in samples) / 3 for p in (2, 3))
+    recording = recorded(model, "features.2", pictures)
+    below = 2 * second + (third * recording.activations).sum((2, 3), keepdim=True)
+    weights = (second / below * samples[-1].gradients.relu()).sum((2, 3))
+    mixed = torch.einsum("bk,bkhw->bhw", weights, samples[-1].activations).relu()
+    theirs = from_torchcam("features.2", 0.3)
+    np.testing.assert_allclose(theirs, spread(mixed), atol=1e-4)
+    found = averaged.smoothgradcampp(recording, samples=3, noise=0.3)
+    assert np.abs(theirs - spread(found)).max() > 1e-3
