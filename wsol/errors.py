@@ -1,6 +1,6 @@
-"""The one exception for input that is wrong: its text says what, where, and what to do."""
+"""The exceptions for input that is wrong: their text says what, where, and what to do."""
 
-__all__ = ["UserError"]
+__all__ = ["FaultyDataError", "UserError"]
 
 
 class UserError(ValueError):
@@ -15,3 +15,11 @@ class UserError(ValueError):
     ...
     wsol.errors.UserError: tau = 1.5 is outside [0, 1): pass a fraction of the map's maximum
     """
+
+    exit_code = 2
+
+
+class FaultyDataError(UserError):
+    """Data was read whole and has faults that change numbers: what `wsol check` is for, so it exits with 1."""
+
+    exit_code = 1

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all; name a file that can't be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["whole_file", "write_text"]
+from wsol.errors import UserError
+
+__all__ = ["naming_damage", "whole_file", "write_text"]
 
 
 @contextmanager
@@ -35,3 +37,25 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Reading in the block, of a file that this program wrote, raises a `UserError` with its name if it is damaged.
+
+    Examples
+    --------
+    >>> import json
+    >>> with naming_damage(Path("environment.json")):
+    ...     json.loads("{")
+    Traceback (most recent call last):
+    ...
+    wsol.errors.UserError: environment.json can't be read: Expecting property name enclosed in double quotes: ...
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file each library makes whatever happens to break
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} can't be read: {reason}; it is damaged, or not as this program wrote it") from error

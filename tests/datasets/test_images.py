@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.datasets.images import read_image, read_mask
+from wsol.datasets.images import mask_fits, read_image, read_mask, read_size, unusual
 from wsol.errors import UserError
 
 GRAY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
@@ -68,6 +70,89 @@ def test_pixels_without_a_known_white_are_refused(tmp_path: Path, values: np.nda
     path = save(tmp_path / "a.tif", Image.fromarray(values))
     with pytest.raises(UserError, match=r"a\.tif.*no known white"):
         read_image(path, "a")
+
+
+def test_gray_with_transparency(tmp_path: Path) -> None:
+    found = read_image(save(tmp_path / "a.png", Image.fromarray(np.dstack([GRAY, 255 - GRAY]), "LA")), "a")
+    assert np.array_equal(found, np.stack([GRAY] * 3, -1))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_of_several_frames_the_first_is_read(tmp_path: Path, name: str) -> None:
+    whole = np.full((8, 8, 3), 200, np.uint8)
+    Image.fromarray(whole).save(
+        tmp_path / name, save_all=True, append_images=[Image.fromarray(whole // 2)], lossless=True
+    )
+    assert np.array_equal(read_image(tmp_path / name, "a"), whole)
+    assert unusual(tmp_path / name)["animated"] == "its first frame is read"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_pixels_are_read_as_they_are_stored_whatever_exif_says(tmp_path: Path, name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.tile(COLOR, (4, 5, 1)))
+    picture.save(tmp_path / f"plain_{name}")
+    picture.save(tmp_path / name, exif=exif)
+    assert np.array_equal(read_image(tmp_path / name, "a"), read_image(tmp_path / f"plain_{name}", "a"))
+    assert read_size(tmp_path / name, "a") == (15, 8)
+    said = f"orientation {orientation}; read as stored, so boxes count stored pixels"
+    assert unusual(tmp_path / name) == ({} if orientation == 1 else {"EXIF-rotated": said})
+
+
+def test_orientation_of_tiff_is_its_own_and_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, to be turned clockwise
+    path = tmp_path / "a.tif"
+    Image.fromarray(COLOR).save(path, exif=exif)
+    assert np.array_equal(read_image(path, "a"), np.rot90(COLOR, -1))
+    assert read_size(path, "a") == (2, 3) and unusual(path) == {}
+
+
+def test_usual_pictures_have_nothing_unusual(tmp_path: Path) -> None:
+    for name, picture in {"a.jpg": COLOR, "b.png": COLOR, "c.jpg": GRAY, "d.png": GRAY}.items():
+        assert unusual(save(tmp_path / name, Image.fromarray(picture))) == {}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(COLOR).save(path, exif=b"Exif\0\0II*\0" + b"\xff" * 40)
+    assert unusual(path) == {} and read_image(path, "a").shape == COLOR.shape
+
+
+def test_sixteen_bits_of_color_keep_their_upper_eight(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    deep = (COLOR.astype(np.uint16) * 256 + 200).astype(">u2").tobytes()  # Pillow can't write such a file
+    rows = b"".join(b"\0" + deep[start : start + 18] for start in (0, 18))
+    header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert np.array_equal(read_image(tmp_path / "a.png", "a"), COLOR)
+    assert unusual(tmp_path / "a.png") == {"16-bit": "its upper 8 bits are read"}
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((500, 375), True),
+        ((250, 188), True),
+        ((1000, 750), True),
+        ((375, 500), False),
+        ((500, 374), False),
+        ((224, 224), False),
+    ],
+)
+def test_masks_may_have_another_resolution_but_no_other_aspect(size: tuple[int, int], fits: bool) -> None:
+    assert mask_fits(size, (500, 375)) == fits
+
+
+def test_missing_mask_is_called_a_mask(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mask of sample 'a' is missing: no file .*m\.png; mend or replace the file"):
+        read_mask(tmp_path / "m.png", "a")
 
 
 def test_missing_file_names_sample_file_and_remedy(tmp_path: Path) -> None:

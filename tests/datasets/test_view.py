@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from wsol.datasets.view import VIEWS, look
+from wsol.datasets.view import look
 from wsol.errors import UserError
 
 SIZES = [(60, 90), (97, 61), (33, 200), (20, 20), (7, 5), (1, 1)]  # (height, width), some smaller than the input
@@ -17,7 +17,7 @@ def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", ["squash", "crop"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_shape_type_and_rectangle_inside(view: str, size: tuple[int, int], interpolation: str) -> None:
@@ -38,7 +38,7 @@ def test_image_of_the_input_size_stays_as_it_is() -> None:
     assert np.array_equal(look(image, "squash", (24, 40))[0].numpy(), image)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", ["squash", "crop"])
 @pytest.mark.parametrize("size", [(120, 90), (61, 97), (40, 200), (150, 31), (48, 48)])
 def test_rectangle_says_where_the_pixels_come_from(view: str, size: tuple[int, int]) -> None:
     """On a ramp the color is the place: red is x, green is y."""

@@ -93,9 +93,9 @@ WITHOUT_HEAD: dict[str, Callable[[], nn.Module]] = {
 def test_where_there_is_none_the_error_says_what_works(name: str) -> None:
     torch.manual_seed(0)
     model = lively(WITHOUT_HEAD[name]())
-    with HeatmapExtractor(model, ("cam",)) as extractor:
-        with pytest.raises(UserError, match="cam needs global average pooling.*use gradcam"):
-            extractor(shown(name))
+    said = "cam needs global average pooling.*use gradcam"
+    with pytest.raises(UserError, match=said), HeatmapExtractor(model, ("cam",)) as extractor:
+        extractor(shown(name))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

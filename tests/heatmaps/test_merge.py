@@ -70,7 +70,7 @@ def test_evaluation_says_its_view(view: str, flip: bool, shown: str) -> None:
     )
     assert set(results.summary["view"]) == {shown}
     plain = evaluate(Shapes(length=4), shapes_classifier(), ("cam",), ("choe2020",), progress=False)
-    assert not results.samples["top5_probability"].iloc[0][0] == plain.samples["top5_probability"].iloc[0][0]
+    assert results.samples["top5_probability"].iloc[0][0] != plain.samples["top5_probability"].iloc[0][0]
 
 
 def test_unknown_view() -> None:

@@ -1,21 +1,39 @@
-"""Decode pictures and masks; whatever is wrong with a file is said with its name."""
+"""Decode pictures and masks; whatever is wrong with a file is said with its name.
+
+Pixels are read as they are stored: an EXIF orientation is not applied, for boxes and masks of the field's datasets
+count stored pixels, and so do the evaluators that their numbers come from. `wsol check` lists such files. (A TIFF's
+orientation belongs to the format itself; Pillow applies it, for us as for everybody.)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from wsol.errors import UserError
 
-__all__ = ["read_image", "read_mask"]
+__all__ = ["mask_fits", "read_image", "read_mask", "read_size", "read_upright", "read_values", "unusual"]
 
 SKIP_HINT = "replace the file; an evaluation also takes on_error=skip, which counts it as a miss and goes on"
+MASK_HINT = "mend or replace the file"
+# Pillow reads forty more; what nobody's images are in is not tried, above all EPS, which would run Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# How a camera's picture is turned upright, by EXIF's orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+Source = np.ndarray | Path | str | Callable[[], np.ndarray]
 
 
-def read_image(source: np.ndarray | Path | str | Callable[[], np.ndarray], name: str) -> np.ndarray:
+def read_image(source: Source, name: str) -> np.ndarray:
     """Get a picture as uint8 (H, W, 3).
 
     Parameters
@@ -32,7 +50,8 @@ def read_image(source: np.ndarray | Path | str | Callable[[], np.ndarray], name:
 
     Notes
     -----
-    Of 16 bits the upper 8 are kept; gray becomes three equal channels, transparency is dropped.
+    Of 16 bits the upper 8 are kept; gray becomes three equal channels, transparency is dropped, of several frames the
+    first is taken.
 
     Examples
     --------
@@ -40,7 +59,7 @@ def read_image(source: np.ndarray | Path | str | Callable[[], np.ndarray], name:
     (2, 3, 3)
     """
     if isinstance(source, str | Path):
-        return _decode(Path(source), name, "RGB")
+        return _decode(Path(source), f"image of sample {name!r}", SKIP_HINT, _colors)
     image = np.asarray(source() if callable(source) else source)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise UserError(
@@ -50,7 +69,23 @@ def read_image(source: np.ndarray | Path | str | Callable[[], np.ndarray], name:
     return image
 
 
-def read_mask(source: np.ndarray | Path | str | Callable[[], np.ndarray], name: str) -> np.ndarray:
+def read_upright(path: Path) -> np.ndarray:
+    """Get a picture as people see it, turned as its EXIF orientation says: uint8 (H, W, 3).
+
+    For pictures without annotations; boxes count pixels as they are stored.
+
+    Raises
+    ------
+    UserError
+        As `read_image`.
+    """
+    pixels = read_image(path, path.name)
+    with Image.open(path, formats=FORMATS) as picture:
+        turn = TURNS.get(_orientation(picture))
+    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+
+
+def read_mask(source: Source, name: str) -> np.ndarray:
     """Get a mask as bool (H, W): every pixel that isn't zero belongs to it.
 
     Raises
@@ -64,23 +99,105 @@ def read_mask(source: np.ndarray | Path | str | Callable[[], np.ndarray], name: 
     array([[False,  True]])
     """
     if isinstance(source, str | Path):
-        return _decode(Path(source), name, "L") > 0
+        return read_values(Path(source), name) > 0
     mask = np.asarray(source() if callable(source) else source)
     if mask.ndim != 2 or 0 in mask.shape:
         raise UserError(f"mask of sample {name!r} has shape {mask.shape}; wanted (height, width)")
     return mask > 0
 
 
-def _decode(path: Path, name: str, mode: str) -> np.ndarray:
-    if not path.is_file():
-        raise UserError(f"image of sample {name!r} is missing: no file {path}; {SKIP_HINT}")
+def read_values(path: Path, name: str) -> np.ndarray:
+    """Get the gray values, or a palette's indices, of a file that says what each pixel is: uint8 (H, W).
+
+    Raises
+    ------
+    UserError
+        If the file is missing or can't be decoded.
+    """
+    return _decode(path, f"mask of sample {name!r}", MASK_HINT, _levels)
+
+
+def read_size(path: Path, name: str) -> tuple[int, int]:
+    """Get (width, height) of a picture from its header; no pixel is decoded.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or no picture.
+    """
+    width, height = _decode(path, f"image of sample {name!r}", SKIP_HINT, lambda picture: np.array(picture.size))
+    return int(width), int(height)
+
+
+def mask_fits(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
+    """Whether a mask of (width, height) has its image's size or, to a pixel, its aspect at another resolution.
+
+    OpenImages' masks are of the second kind.
+
+    Examples
+    --------
+    >>> mask_fits((4, 3), (1024, 768)), mask_fits((3, 4), (1024, 768))
+    (True, False)
+    """
+    (width, height), (across, down) = size, image_size
+    scaled = width != across and height != down
+    return size == image_size or (scaled and abs(width * down - height * across) <= max(*size, *image_size))
+
+
+def unusual(path: Path) -> dict[str, str]:
+    """Say from its header in what way an image that can be decoded differs from most, and how it is read.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to str
+        Some of "CMYK", "palette", "16-bit", "animated" and "EXIF-rotated", each with its detail.
+    """
+    found = {}
+    with Image.open(path, formats=FORMATS) as picture:
+        if picture.mode == "CMYK":
+            found["CMYK"] = "read as RGB"
+        if picture.mode in ("P", "PA"):
+            found["palette"] = "read as the palette's colors"
+        if picture.mode[0] == "I" or any(";16" in str(tile[3]) for tile in picture.tile):
+            found["16-bit"] = "its upper 8 bits are read"
+        if getattr(picture, "is_animated", False) and picture.format != "MPO":  # two views of one photograph
+            found["animated"] = "its first frame is read"
+        if _orientation(picture) > 1 and picture.format != "TIFF":
+            found["EXIF-rotated"] = f"orientation {_orientation(picture)}; read as stored, so boxes count stored pixels"
+    return found
+
+
+def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            if mode == "L":  # of a palette's mask the index counts, not the color that it is shown in
-                return np.asarray(picture if picture.mode == "P" else picture.convert(mode))
-            return np.asarray(_eight_bits(picture).convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"can't decode {path} (sample {name!r}): {error}; {SKIP_HINT}") from error
+        if path.is_file():
+            with Image.open(path, formats=FORMATS) as picture:
+                return convert(picture)
+    except UnidentifiedImageError as error:
+        head = path.read_bytes()[:24]
+        begins = f"it begins with {head!r}" if head else "it is empty, 0 bytes"
+        formats = ", ".join(FORMATS)
+        raise UserError(f"can't decode {path} ({what}): {begins}, which is none of {formats}; {hint}") from error
+    except Exception as error:  # of a damaged file Pillow's decoders make whatever happens to break
+        reason = str(error) or type(error).__name__
+        raise UserError(f"can't decode {path} ({what}): {reason}; {hint}") from error
+    why = f"{path} is a folder" if path.is_dir() else f"no file {path}"
+    if path.is_symlink():
+        why = f"{path} is a link that leads nowhere"
+    raise UserError(f"{what} is missing: {why}; {hint}")
+
+
+def _colors(picture: Image.Image) -> np.ndarray:
+    picture = _eight_bits(picture)
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _levels(picture: Image.Image) -> np.ndarray:
+    """Gray levels; of a palette's mask the index counts, not the color that it is shown in."""
+    return np.asarray(picture if picture.mode == "P" else picture.convert("L"))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -91,3 +208,10 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode[0] == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(f"pixels of type {values.dtype} have no known white; save it with 8 or 16 bits")
     return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # EXIF that can't be read turns nothing
+        return 1

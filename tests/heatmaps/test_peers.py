@@ -1,0 +1,150 @@
+"""The libraries `grad-cam` and `torchcam` beside us, on small networks: they agree, or differ for a cause that is proved.
+
+The rows are those of `scripts/compare_with_peers.py`, which makes the table in `results/heatmaps_and_peers.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from scripts.compare_with_peers import (
+    ALIKE,
+    IN_PLACE,
+    Case,
+    Row,
+    apart,
+    grad_cam_rows,
+    judge,
+    of_grad_cam,
+    of_torchcam,
+    ours,
+    torchcam_rows,
+)
+from wsol.models import gapnet
+
+AGREE = {
+    "pytorch_grad_cam": (
+        "gradcam", "gradcamelementwise", "xgradcam", "hirescam", "layercam", "ablationcam", "guidedbackprop"),
+    "torchcam": ("gradcam", "xgradcam", "layercam", "finercam"),
+}  # fmt: skip
+DIFFER = {
+    "pytorch_grad_cam": (
+        "gradcampp", "eigencam", "eigengradcam", "kpcacam", "finercam", "fem", "shapleycam", "scorecam", "fullgrad"),
+    "torchcam": ("gradcampp", "scorecam", "sscam", "iscam", "smoothgradcampp"),
+}  # fmt: skip
+IN_BOTH = [(peer, name) for peer, names in AGREE.items() for name in names]
+IN_NEITHER = [(peer, name) for peer, names in DIFFER.items() for name in names]
+
+
+def row(peer: str, name: str) -> Row:
+    pytest.importorskip(peer, reason=f"{peer} is not installed")
+    rows = grad_cam_rows() if peer == "pytorch_grad_cam" else torchcam_rows()
+    return next(row for row in rows if row.method == name)
+
+
+def case(make: Callable[[], nn.Module], layer: str, side: int = 32) -> Case:
+    """Seeded weights, noise, and for each image the best class and the second best."""
+    torch.manual_seed(0)
+    model, pictures = make().eval(), torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        order = model(pictures).argsort(1, descending=True)
+    return Case("Shapes", model, layer, pictures, torch.stack([order[0, 0], order[1, 1]]))
+
+
+def small() -> nn.Module:
+    """Of a layer below the last, where methods differ; the scores are large enough for no map to be faint."""
+    model = gapnet(7, widths=(6, 8), strides=(2, 2), seed=0)
+    with torch.no_grad():
+        model.classifier.weight.mul_(10)
+        model.classifier.bias.fill_(5)
+    return model
+
+
+def densenet() -> nn.Module:
+    return models.DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=5)
+
+
+def vit() -> nn.Module:
+    model = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
+    nn.init.normal_(model.heads.head.weight)  # torchvision's head starts at zero
+    return model
+
+
+BELOW = "features.2"
+
+
+@pytest.mark.parametrize(("peer", "name"), IN_BOTH)
+def test_they_agree(peer: str, name: str) -> None:
+    verdict = judge(row(peer, name), case(small, BELOW))
+    assert verdict.agrees, verdict
+
+
+@pytest.mark.parametrize(("peer", "name"), IN_NEITHER)
+def test_they_differ_and_agree_without_the_cause(peer: str, name: str) -> None:
+    chosen = row(peer, name)
+    verdict = judge(chosen, case(small, BELOW))
+    assert verdict.difference is not None
+    assert verdict.difference > ALIKE
+    assert verdict.causes == chosen.causes
+    assert verdict.left is not None
+    assert verdict.left < ALIKE
+
+
+def test_torchcam_agrees_on_cam() -> None:
+    assert judge(row("torchcam", "cam"), case(small, "features")).agrees
+
+
+@pytest.mark.parametrize("name", ["gradcam", "hirescam", "layercam", "fem"])
+def test_grad_cam_sees_a_relu_in_place_by_halves(name: str) -> None:
+    """A behind it, G before it: that hurts where G alone is averaged."""
+    verdict = judge(row("pytorch_grad_cam", name), case(densenet, "features.norm5"))
+    if name == "gradcam":
+        assert not verdict.agrees
+        assert verdict.causes == (IN_PLACE,)
+    assert verdict.explained
+
+
+@pytest.mark.parametrize("name", ["cam", "gradcam", "xgradcam", "layercam"])
+def test_torchcam_sees_a_relu_in_place_as_we_do(name: str) -> None:
+    assert judge(row("torchcam", name), case(densenet, "features.norm5")).agrees
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [("pytorch_grad_cam", "gradcam"), ("pytorch_grad_cam", "hirescam"), ("torchcam", "gradcam"), ("torchcam", "legrad")],
+)
+def test_they_agree_on_a_transformer(peer: str, name: str) -> None:
+    verdict = judge(row(peer, name), case(vit, "encoder.layers.encoder_layer_1.ln_1"))
+    assert verdict.agrees, verdict
+
+
+def test_grad_cam_turns_ablationcam_around_where_the_score_is_negative() -> None:
+    """It divides by the score itself, and we by its size."""
+    pytest.importorskip("pytorch_grad_cam", reason="pytorch_grad_cam is not installed")
+    shown = case(small, BELOW)
+    with torch.no_grad():
+        shown.model.classifier.bias.fill_(-100)
+    theirs, mine = of_grad_cam("AblationCAM")(shown), ours("ablationcam")(shown)
+    assert apart(mine, theirs.relu()) > 0.5
+    assert apart(mine, (-theirs).relu()) < 1e-3  # it rounds scores of -100 to float32
+
+
+def test_epsilon_swamps_faint_maps_and_not_ours() -> None:
+    """Weights a millionth as large change the scale of our map alone, to the last digits."""
+    shown = case(small, BELOW)
+    with torch.no_grad():
+        shown.model.classifier.bias.zero_()
+    faint = case(small, BELOW)
+    with torch.no_grad():
+        faint.model.classifier.weight.mul_(1e-6)
+    for name, peer, module in (("GradCAMPlusPlus", of_grad_cam, "pytorch_grad_cam"), ("GradCAMpp", of_torchcam, "torchcam")):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+        wanted = ours("layercam")(replace(shown, layer=BELOW))
+        assert apart(ours("layercam")(faint), wanted, 0) < ALIKE
+        assert apart(ours("gradcampp")(faint), peer(name)(faint).relu(), 0) > 0.01

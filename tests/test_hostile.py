@@ -1,0 +1,755 @@
+"""Input that is damaged, absurd or meant to do harm: refused by name, and what was already written stays whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import wsol
+from wsol import cli
+from wsol.command_line.check_job import print_check
+from wsol.command_line.values import check_values
+from wsol.datasets import (
+    CIFAR10,
+    COCO,
+    CUB,
+    ILSVRC,
+    VOC,
+    AnnotatedFolder,
+    ImageFolder,
+    OxfordPet,
+    TinyImageNet,
+    WSOLEvaluation,
+)
+from wsol.datasets.check import check_dataset
+from wsol.datasets.images import read_image
+from wsol.errors import UserError
+from wsol.evaluate import score
+from wsol.heatmaps.map_files import open_maps
+from wsol.heatmaps.method import make_method
+from wsol.models import Classifier, gapnet
+from wsol.models.checkpoint import read_checkpoint
+from wsol.models.torchvision_models import torchvision_classifier
+from wsol.report.run import Run
+from wsol.report.summary import print_summary
+from wsol.training.progress_file import Standing
+
+QUIET = {"pictures": 0, "report": False, "progress": False, "workers": 0}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def refused(folder: Path, *messages: str) -> Iterator[None]:
+    """The block raises a `UserError` with these texts, and no file below the folder is changed, added or removed."""
+    before = contents(folder)
+    assert before
+    with pytest.raises(UserError) as error:
+        yield
+    assert all(message in str(error.value) for message in messages), str(error.value)
+    assert contents(folder) == before
+
+
+class Boom:
+    """Unpickled, it makes a folder named boom."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("boom",)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder, in which nothing may explode."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    assert not (folder / "boom").exists()
+
+
+@pytest.fixture(scope="module")
+def made(shapes: wsol.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on `shapes`, whole."""
+    folder = tmp_path_factory.mktemp("made")
+    wsol.evaluate(shapes, small(shapes), ["cam"], ["choe2020"], run_dir=folder, **QUIET)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, place: Path) -> Path:
+    """A copy of that run, to do bad things to."""
+    return Path(shutil.copytree(made, place / "run"))
+
+
+def small(dataset: wsol.Dataset) -> Classifier:
+    module = gapnet(len(dataset.classes), widths=(4, 4), strides=(2, 2), seed=0)
+    return Classifier(
+        name="small", module=module, layer="features", input_size=(32, 32), classes=dataset.classes, weights="random"
+    )
+
+
+# ---------------------------------------------------------------- names that lead out of the dataset's folder
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def tiny_val(root: Path, name: str) -> wsol.Dataset:
+    write(root, {"wnids.txt": "n01443537", "val/val_annotations.txt": f"{name}\tn01443537\t0\t0\t9\t9\n"})
+    return TinyImageNet(root)
+
+
+def tiny_classes(root: Path, name: str) -> wsol.Dataset:
+    return TinyImageNet(write(root, {"wnids.txt": name, "val/val_annotations.txt": ""}), split="train")
+
+
+def wsolevaluation(root: Path, name: str) -> wsol.Dataset:
+    files = {"image_ids.txt": name, "class_labels.txt": f"{name},0", "localization.txt": f"{name},0,0,9,9"}
+    write(root, {f"metadata/CUB/test/{file}": text for file, text in files.items()})
+    return WSOLEvaluation(root, "CUB", "test")
+
+
+def wsolevaluation_masks(root: Path, name: str) -> wsol.Dataset:
+    files = {"image_ids.txt": "a.jpg", "class_labels.txt": "a.jpg,0", "localization.txt": f"a.jpg,{name},"}
+    write(root, {f"metadata/Mine/test/{file}": text for file, text in files.items()})
+    return WSOLEvaluation(root, "Mine", "test")
+
+
+def cub(root: Path, name: str) -> wsol.Dataset:
+    files = {
+        "images": f"1 {name}", "classes": "1 001.Wren", "image_class_labels": "1 1", "train_test_split": "1 0",
+        "bounding_boxes": "1 0.0 0.0 9.0 9.0",
+    }  # fmt: skip
+    return CUB(write(root, {f"{file}.txt": f"{text}\n" for file, text in files.items()}))
+
+
+def ilsvrc(root: Path, name: str) -> wsol.Dataset:
+    line = f"ImageId,PredictionString\n{name},n01440764 0 0 9 9 \n"
+    return ILSVRC(write(root, {"LOC_val_solution.csv": line, "val/x": ""}))
+
+
+def voc(root: Path, name: str) -> wsol.Dataset:
+    write(root, {"VOCdevkit/VOC2007/ImageSets/Main/test.txt": f"{name}\n"})
+    (root / "VOCdevkit/VOC2007/JPEGImages").mkdir()
+    return VOC(root)
+
+
+def coco(root: Path, name: str) -> wsol.Dataset:
+    about = {"id": 1, "file_name": name, "width": 9, "height": 9}
+    content = {"images": [about], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    return COCO(write(root, {"annotations/instances_val.json": json.dumps(content), "val/x": ""}), "val")
+
+
+def pet(root: Path, name: str) -> wsol.Dataset:
+    return OxfordPet(write(root, {"oxford-iiit-pet/annotations/test.txt": f"{name} 1 1 1\n"}))
+
+
+def own_table(root: Path, name: str) -> wsol.Dataset:
+    write(root, {"cat/a.jpg": "", "boxes.csv": f'image,x0,y0,x1,y1\n"{name}",0,0,9,9\n'})
+    return AnnotatedFolder(root, boxes_file=root / "boxes.csv", box_corners="inclusive", box_units="pixels")
+
+
+LAYOUTS = (tiny_val, tiny_classes, wsolevaluation, wsolevaluation_masks, cub, ilsvrc, voc, coco, pet, own_table)
+SAID = {tiny_val: "a file name first", own_table: "is none of the images"}
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a/../../b.jpg", r"..\..\b.jpg"])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_names_that_lead_out_are_refused(run: Path, place: Path, layout: Callable[..., object], name: str) -> None:
+    with refused(run, SAID.get(layout, "leads out of"), name if "\\" not in name else ""):
+        layout(place / "data", name)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", ".", "..", ".hidden"])
+def test_methods_name_files_of_the_run_and_nothing_else(run: Path, shapes: wsol.Dataset, name: str) -> None:
+    methods = {name: make_method("cam")}
+    with refused(run.parent, f"method name {name!r}"):
+        wsol.evaluate(shapes, small(shapes), methods, ["choe2020"], run_dir=run, **QUIET)
+
+
+def test_ids_never_become_names_of_files_that_are_written(place: Path) -> None:
+    class Hostile(wsol.Dataset):
+        name, split, classes = "../../hostile", "/test", ("../a", "/b")
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> wsol.Sample:
+            image = np.full((32, 32, 3), 40 * index, np.uint8)
+            image[8:20, 8:20] = 200
+            return wsol.Sample(sample_id="../../" * index + "/etc/x", label=index, image=image, boxes=[[8, 8, 19, 19]])
+
+    data, deep = Hostile(), place / "a" / "b" / "c"
+    wsol.evaluate(data, small(data), ["cam"], ["choe2020"], run_dir=deep, **QUIET | {"pictures": 2})
+    assert {path.name for path in place.iterdir()} == {"a"}
+    assert {path.name for path in (place / "a" / "b").iterdir()} == {"c"}
+    assert sorted(path.name for path in (deep / "figures").glob("example*")) == ["example_00.png", "example_01.png"]
+    score(data, deep / "heatmaps", ["exact"], run_dir=deep / "again", **QUIET)
+    assert pd.read_parquet(deep / "again" / "samples.parquet")["sample_id"].tolist() == ["/etc/x", "../..//etc/x"]
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb(path: Path) -> None:
+    """A PNG of 100 bytes that claims 60,000 x 60,000 pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10))) + chunk(b"IEND", b""))
+
+
+def text_bomb(path: Path) -> None:
+    """A PNG whose comment unpacks to ten megabytes."""
+    packed = zlib.compress(bytes(10_000_000))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"zTXt", b"a\0\0" + packed) + chunk(b"IEND", b""))
+
+
+def truncated(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def postscript(path: Path) -> None:
+    """Pillow would run Ghostscript on it."""
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Boom()))
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "decompression bomb": (bomb, "exceeds limit of 178956970 pixels"),
+    "decompression bomb in a comment": (text_bomb, "Decompressed data too large"),
+    "0 bytes": (lambda path: path.write_bytes(b""), "it is empty, 0 bytes"),
+    "text": (lambda path: path.write_text("<html>404</html>"), "it begins with b'<html>404</html>'"),
+    "truncated": (truncated, "image file is truncated"),
+    "PostScript": (postscript, "it begins with b'%!PS-Adobe"),
+    "pickle": (pickled, "which is none of BMP, GIF, JPEG"),
+    "link to itself": (loop, "is a link that leads nowhere"),
+    "folder": (folder_instead, "is a folder"),
+    "gone": (Path.unlink, "no file"),
+}
+
+
+@pytest.mark.parametrize("case", PICTURES)
+def test_bad_picture_stops_the_run_and_leaves_the_older_one_whole(run: Path, tiny_imagenet: Path, case: str) -> None:
+    make, message = PICTURES[case]
+    path = tiny_imagenet / "val" / "images" / "val_3.JPEG"
+    make(path)
+    data = TinyImageNet(tiny_imagenet)
+    with refused(run, message, str(path), "sample 'val/images/val_3.JPEG'"):
+        wsol.evaluate(data, small(data), ["cam"], ["choe2020"], run_dir=run, **QUIET)
+
+
+def test_name_of_a_picture_that_no_disk_takes() -> None:
+    with pytest.raises(UserError, match="File name too long"):
+        read_image(Path("x" * 300), "a")
+    with pytest.raises(UserError, match="missing"):
+        read_image(Path("a\0b"), "a")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def save_pickle(path: Path) -> None:
+    torch.save({"state_dict": Boom()}, path)
+
+
+def tensors(header: dict[str, object], size: int = 16) -> Callable[[Path], None]:
+    """A safetensors file with this header."""
+
+    def save(path: Path) -> None:
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
+
+    return save
+
+
+def claims(length: int) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(struct.pack("<Q", length) + b"{" + bytes(50))
+
+
+WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "pickle by torch": ("a.pt", save_pickle, "holds a pickled object"),
+    "plain pickle": ("a.pt", pickled, "is neither a safetensors file nor a state dict"),
+    "whole network": ("a.pth", lambda path: torch.save(torch.nn.Linear(2, 2), path), "holds a pickled object"),
+    "pickle named safetensors": ("a.safetensors", pickled, "is no readable safetensors file"),
+    "torch's file named safetensors": ("a.safetensors", save_pickle, "is no readable safetensors file"),
+    "header too long": ("a.safetensors", claims(2**63), "is no readable safetensors file"),
+    "header longer than the file": ("a.safetensors", claims(10**6), "is no readable safetensors file"),
+    "header too long, other name": ("a.bin", claims(2**63), "is neither a safetensors file nor a state dict"),
+    "tensor beyond the end": (
+        "a.safetensors",
+        tensors({"w": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
+        "is no readable safetensors file",
+    ),
+    "tensors that overlap": (
+        "a.safetensors",
+        tensors({name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in "ab"}),
+        "is no readable safetensors file",
+    ),
+    "metadata that are no text": (
+        "a.safetensors",
+        tensors({"__metadata__": {"classes": [1, 2]}, "w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}),
+        "is no readable safetensors file",
+    ),
+    "0 bytes": ("a.pt", lambda path: path.write_bytes(b""), "a.pt"),
+    "text": ("a.pt", lambda path: path.write_text("weights"), "a.pt"),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_files_that_are_no_weights(run: Path, place: Path, case: str) -> None:
+    name, make, message = WEIGHTS[case]
+    make(place / name)
+    with refused(run, message, f"checkpoint {name}"):
+        read_checkpoint(name)
+
+
+def test_ready_weights_that_somebody_put_into_the_cache(run: Path, place: Path, monkeypatch) -> None:
+    """Only what torchvision downloads has its hash checked; what lies there it would unpickle."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place))
+    (place / "checkpoints").mkdir()
+    save_pickle(place / "checkpoints" / "resnet18-f37072fd.pth")
+    with refused(run, "resnet18-f37072fd.pth can't be read", "holds a pickled object", "delete the file"):
+        torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
+
+
+def test_pickled_images_with_another_hash(run: Path, place: Path) -> None:
+    """CIFAR-10 is handed out as pickles, of which torchvision knows the hashes."""
+    write(place / "data", {"cifar-10-batches-py/batches.meta": ""})
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
+        pickled(place / "data" / "cifar-10-batches-py" / name)
+    with refused(run, "cifar10: can't be read from", "not found or corrupted"):
+        CIFAR10(place / "data")
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(Boom()), b"", b"no state"], ids=["pickle", "0 bytes", "text"])
+def test_training_that_is_resumed_from_no_training(place: Path, content: bytes) -> None:
+    (place / "resume.pt").write_bytes(content)
+    with refused(place, "resume.pt doesn't belong to this training"):
+        Standing.load(place, torch.nn.Linear(2, 2), torch.device("cpu"))
+
+
+# ---------------------------------------------------------------- heatmaps
+
+
+def replace_json(**changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        about = json.loads((folder / "heatmaps.json").read_text())
+        (folder / "heatmaps.json").write_text(json.dumps(about | changes))
+
+    return change
+
+
+def objects(folder: Path) -> None:
+    np.save(folder / "cam.npy", np.array([[[Boom()]]], object), allow_pickle=True)
+
+
+def giant(folder: Path) -> None:
+    with (folder / "cam.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f2", "fortran_order": False, "shape": (10, 10**9, 10**9)}
+        )
+
+
+def index_without(column: str) -> Callable[[Path], None]:
+    return lambda folder: (
+        pd.read_parquet(folder / "index.parquet").drop(columns=column).to_parquet(folder / "index.parquet")
+    )
+
+
+def put(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+STORES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "object array": (objects, "cam.npy can't be read: Array can't be memory-mapped: Python objects"),
+    "pickle as array": (put("cam.npy", pickle.dumps(Boom())), "cam.npy can't be read"),
+    "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy can't be read"),
+    "array larger than its file": (giant, "cam.npy can't be read"),
+    "text as array": (put("cam.npy", b"heatmaps"), "cam.npy can't be read"),
+    "garbage as index": (put("index.parquet", b"PAR1garbagePAR1"), "index.parquet is damaged"),
+    "pickle as index": (put("index.parquet", pickle.dumps(Boom())), "index.parquet is damaged"),
+    "index without sizes": (index_without("width"), "index.parquet is damaged"),
+    "JSON that is cut": (put("heatmaps.json", b'{"format": 1, "sou'), "heatmaps.json or index.parquet is damaged"),
+    "JSON of another kind": (put("heatmaps.json", b"[1, 2]"), "heatmaps.json or index.parquet is damaged"),
+    "JSON that is nested deeply": (put("heatmaps.json", b"[" * 100_000), "heatmaps.json or index.parquet is damaged"),
+    "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json or index.parquet"),
+    "another format": (replace_json(format=99), "format 99, this version reads 1"),
+    "method elsewhere": (
+        replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}),
+        "method name '../../cam' can't be that of a file",
+    ),
+    "method that isn't there": (replace_json(methods={"x": {"function": "cam", "layer": ""}}), "x.npy can't be read"),
+}
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_heatmaps_of_a_run_that_was_tampered_with(run: Path, shapes: wsol.Dataset, case: str) -> None:
+    change, message = STORES[case]
+    change(run / "heatmaps")
+    with refused(run, message):
+        score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
+
+
+def test_ids_of_an_index_that_lead_out_are_those_of_no_sample(run: Path, shapes: wsol.Dataset) -> None:
+    index = pd.read_parquet(run / "heatmaps" / "index.parquet")
+    index.loc[3, "sample_id"] = "../../../etc/passwd"
+    index.to_parquet(run / "heatmaps" / "index.parquet")
+    with refused(run.parent, "no heatmap for", "is this the dataset"):
+        score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
+
+
+def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
+    (run / "samples.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with refused(run, "samples.parquet can't be read"):
+        score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
+
+
+FOREIGN: dict[str, tuple[np.ndarray | bytes, str]] = {
+    "object array": (np.array([[Boom()]], object), "holds Python objects (a pickle), which are never loaded"),
+    "pickle": (pickle.dumps(Boom()), "is damaged or no .npy file"),
+    "0 bytes": (b"", "is damaged or no .npy file"),
+    "NaN": (np.full((7, 7), np.nan), "NaN or infinite values"),
+    "infinity": (np.full((7, 7), np.inf), "NaN or infinite values"),
+    "beyond 1": (np.full((7, 7), 1.5), "values outside [0, 1]"),
+    "three dimensions": (np.zeros((1, 7, 7)), "(1, 7, 7)"),
+    "no pixel": (np.zeros((0, 7)), "(0, 7)"),
+    "text": (np.array([["a"]]), "<U1"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_heatmaps_by_somebody_else(run: Path, place: Path, shapes: wsol.Dataset, case: str) -> None:
+    content, message = FOREIGN[case]
+    for sample in shapes:
+        path = place / "maps" / f"{sample.sample_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.eye(7))
+    np.save(path, content) if isinstance(content, np.ndarray) else path.write_bytes(content)
+    with refused(run, message, shapes[len(shapes) - 1].sample_id):
+        score(shapes, place / "maps", ["exact"], run_dir=run, **QUIET)
+
+
+RUNS = ("summary.csv", "metrics.csv", "samples.parquet", "curves.parquet", "per_image.parquet", "config.yaml")
+
+
+@pytest.mark.parametrize("name", [*RUNS, "environment.json"])
+@pytest.mark.parametrize("content", [b"PAR1\xff\x00PAR1", pickle.dumps(Boom()), b""], ids=["garbage", "pickle", "0"])
+def test_tables_of_a_run_that_are_garbage(run: Path, name: str, content: bytes) -> None:
+    (run / name).write_bytes(content)
+    read: dict[str, Callable[[Run], object]] = {
+        "per_image.parquet": lambda opened: opened.per_image("cam", "choe2020"),
+        "config.yaml": lambda opened: opened.config,
+    }
+    opened = Run.open(run)
+    if name == "config.yaml" and not content:
+        assert opened.config == {}  # an empty YAML file says nothing, which is no damage
+        return
+    with refused(run, f"{run / name}"):
+        read.get(name, lambda opened: getattr(opened, Path(name).stem))(opened)
+
+
+# ---------------------------------------------------------------- annotations as text
+
+
+def tiny_with(root: Path, annotations: bytes, wnids: bytes = b"n01443537\n", words: bytes = b"") -> Path:
+    write(root, {"val/images/x": ""})
+    for name, content in {"wnids.txt": wnids, "words.txt": words, "val/val_annotations.txt": annotations}.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+GOOD = b"a.JPEG\tn01443537\t1\t2\t3\t4\n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"annotations": GOOD, "words": "n01443537\tdoré\n".encode("latin-1")}, "words.txt can't be read as UTF-8"),
+        ({"annotations": GOOD.decode().encode("utf-16")}, "val_annotations.txt can't be read as UTF-8"),
+        ({"annotations": bytes(1000)}, "val_annotations.txt, line 1"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t1e400")}, "line 1: box '1 2 3 1e400' is inverted, negative or n"),
+        ({"annotations": GOOD.replace(b"\t4", b"\tnan")}, "line 1: box '1 2 3 nan' is inverted, negative or n"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t0x10")}, "line 1: box '1 2 3 0x10' is not four numbers"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t4\t5")}, "wanted 6 columns"),
+        ({"annotations": b"a" * 10**6}, "wanted 6 columns"),
+        ({"annotations": GOOD, "wnids": b"n99999999\n"}, "line 1: class 'n01443537' is not in"),
+        ({"annotations": b""}, "is the split empty?"),
+    ],
+)  # fmt: skip
+def test_annotations_that_are_no_text_or_absurd(run: Path, place: Path, texts: dict[str, bytes], message: str) -> None:
+    root = tiny_with(place / "data", **texts)
+    with refused(run, message, str(root)):
+        TinyImageNet(root)
+
+
+@pytest.mark.parametrize("encode", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")])
+def test_byte_order_mark_and_carriage_returns_change_nothing(place: Path, encode: Callable[[bytes], bytes]) -> None:
+    data = TinyImageNet(tiny_with(place, encode(GOOD), encode(b"n01443537\n"), encode(b"n01443537\tgoldfish\n")))
+    (sample,) = data
+    assert (data.class_ids, data.classes, sample.sample_id) == (("n01443537",), ("goldfish",), "val/images/a.JPEG")
+    assert sample.boxes is not None and sample.boxes.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "change", "message"),
+    [
+        (cub, ("bounding_boxes.txt", "9.0", "inf"), "bounding_boxes.txt, line 1"),
+        (cub, ("image_class_labels.txt", "1 1", "1 99999999999999999999999"), "image_class_labels.txt, line 1"),
+        (wsolevaluation, ("metadata/CUB/test/class_labels.txt", ",0", ",99999999999999999999999"), "line 1"),
+        (wsolevaluation, ("metadata/CUB/test/class_labels.txt", ",0", ",-1"), "line 1"),
+        (wsolevaluation, ("metadata/CUB/test/localization.txt", "9,9", "9,1e400"), "localization.txt, line 1"),
+        (ilsvrc, ("LOC_val_solution.csv", "9 9", "9 nan"), "LOC_val_solution.csv, line 2"),
+        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 1e400'), "images[0]"),
+        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 99999999999'), "wanted 1 to 32767 pixels"),
+        (coco, ("annotations/instances_val.json", '{"images"', "[" * 10**5), "can't be read as JSON"),
+    ],
+)  # fmt: skip
+def test_absurd_numbers_in_other_layouts(
+    run: Path, place: Path, layout: Callable[..., object], change: tuple[str, str, str], message: str
+) -> None:
+    name, old, new = change
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "write", lambda root, files, write=write: changed(write(root, files)))
+
+        def changed(root: Path) -> Path:
+            path = root / name
+            assert old in path.read_text()
+            path.write_text(path.read_text().replace(old, new))
+            return root
+
+        with refused(run, message):
+            layout(place / "data", "001.Wren/a.jpg")
+
+
+def test_entities_that_would_fill_the_memory_are_not_expanded(run: Path, place: Path) -> None:
+    laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
+    text = f'<!DOCTYPE a [<!ENTITY l0 "ha">{laughs}]><annotation><filename>&l9;</filename></annotation>'
+    write(place / "data", {"VOCdevkit/VOC2007/Annotations/a.xml": text})
+    with refused(run, "a.xml: a document type declaration in an annotation is refused"):
+        voc(place / "data", "a")
+
+
+def test_names_of_files_that_are_no_text(run: Path, place: Path) -> None:
+    folder = os.fsencode(place / "data")
+    os.makedirs(folder + b"/cat")
+    Image.new("RGB", (32, 32)).save(place / "data" / "cat" / "a.png")
+    os.rename(folder + b"/cat/a.png", folder + b"/cat/\xff.png")
+    with refused(run, r"'cat/\udcff.png'", "is no text"):
+        ImageFolder(place / "data")[0]
+    os.rename(folder + b"/cat", folder + b"/\xff")
+    with refused(run, r"'\udcff'", "is no text"):
+        ImageFolder(place / "data")
+
+
+def test_folders_that_hold_themselves_end(place: Path) -> None:
+    write(place, {"data/cat/boxes.txt": "", "maps/a.npy": ""})
+    Image.new("RGB", (32, 32)).save(place / "data" / "cat" / "a.png")
+    for folder in (place / "data" / "cat", place / "maps"):
+        (folder / "again").symlink_to(folder)
+    with refused(place / "maps", "/cat/again is the folder", "remove the link"):
+        ImageFolder(place / "data")
+    assert open_maps(place / "maps").names == {"a"}
+
+
+# ---------------------------------------------------------------- names through the tables
+
+NAMES = (
+    '"quoted", with commas', "line\nbreak\ttab", "<script>alert('x')</script> &amp;", r"50 % of \ _x_ & $y$ ^ ~ # {z}",
+    "[bold red]x[/bold red] [/]", "שלום مرحبا", "ネコ 🐈 ελληνικά", "NA", "nan", " spaces ", "=1+1", "a|b",
+)  # fmt: skip
+
+
+class Named(wsol.Dataset):
+    """One picture of each class."""
+
+    name, split, classes = "data [/] & <b>", "100 %", NAMES
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+    def __getitem__(self, index: int) -> wsol.Sample:
+        image = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        return wsol.Sample(sample_id=f"{NAMES[index]}/{index}", label=index, image=image, boxes=[[4, 4, 27, 27]])
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> wsol.Results:
+    """A run on them, with a method that is called like nothing else."""
+    methods = {METHOD: make_method("cam")}
+    folder = tmp_path_factory.mktemp("named")
+    return wsol.evaluate(Named(), small(Named()), methods, ["choe2020"], run_dir=folder, **QUIET | {"report": True})
+
+
+METHOD = r"[red]cam[bold] & 50 % {a_b} $x$ #1 ^~ \o ネコ"
+
+
+def test_names_come_back_from_csv_and_parquet_as_they_are(named: wsol.Results) -> None:
+    assert named.run_dir is not None
+    metrics = pd.read_csv(named.run_dir / "metrics.csv", keep_default_na=False)
+    assert [name for name in dict.fromkeys(metrics["class"]) if name] == list(NAMES)
+    assert set(metrics["method"]) == {METHOD}
+    with (named.run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(metrics["class"])
+    for table in ("samples", "per_image"):
+        found = pd.read_parquet(named.run_dir / f"{table}.parquet")
+        assert found["class"].tolist() == list(NAMES)
+        assert found["sample_id"].tolist() == [f"{name}/{i}" for i, name in enumerate(NAMES)]
+    assert Run.open(named.run_dir).metrics["class"].tolist() == list(metrics["class"])
+
+
+def test_names_score_again_to_the_same_tables(named: wsol.Results, place: Path) -> None:
+    assert named.run_dir is not None
+    again = score(Named(), named.run_dir / "heatmaps", ["choe2020"], run_dir=place / "again", **QUIET)
+    pd.testing.assert_frame_equal(again.metrics, named.metrics)
+
+
+def test_names_on_the_terminal_are_no_markup(named: wsol.Results, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(named)
+    said = capsys.readouterr().out
+    assert f"{Named.name} ({Named.split}, {len(NAMES)} samples)" in said and METHOD in said
+
+
+def cells(line: str, mark: str) -> list[str]:
+    return re.split(rf"(?<!\\){mark}", line)
+
+
+def test_names_in_latex_and_markdown_stay_in_their_cells(named: wsol.Results) -> None:
+    assert named.run_dir is not None
+    tex = (named.run_dir / "summary.tex").read_text(encoding="utf-8")
+    (row,) = (line for line in tex.splitlines() if "choe2020" in line)
+    (head,) = (line for line in tex.splitlines() if "GT-known" in line)
+    assert len(cells(row, "&")) == len(cells(head, "&")) > 5
+    assert not re.search(r"(?<!\\)[%#$_]", row)
+    assert row.count("{") - row.count(r"\{") == row.count("}") - row.count(r"\}")
+    assert "ネコ" in row and r"50 \% " in row
+    markdown = (named.run_dir / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert len({len(cells(line, r"\|")) for line in markdown[:3]}) == 1
+
+
+def test_names_in_the_page_are_no_html(named: wsol.Results) -> None:
+    assert named.run_dir is not None
+    page = (named.run_dir / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert('x')" not in page and "<b>" not in page.split("</title>")[0]
+
+
+def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    class Empty(Named):
+        classes = (*NAMES, "[/] <b>")
+
+    checked = check_dataset(Empty(), show_progress=False)
+    print_check(Empty(), checked)
+    assert checked.faults["detail"].tolist() == ["label 12, '[/] <b>'"]
+    assert "label 12, '[/] <b>'" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- values of options, and where a run goes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0: pass a whole number, at least 1"),
+        ({"batch_size": -1}, "batch_size=-1: pass"),
+        ({"batch_size": "many"}, "batch_size='many': pass"),
+        ({"batch_size": 2.5}, "batch_size=2.5: pass"),
+        ({"batch_size": True}, "batch_size=True: pass"),
+        ({"workers": -3}, "workers=-3: pass a whole number, at least 0"),
+        ({"workers": None}, "workers=None: pass"),
+        ({"limit": 0}, "limit=0: pass a whole number, at least 1, or null"),
+        ({"seed": "abc"}, "seed='abc': pass a whole number, 0 to 9223372036854775807"),
+        ({"seed": 2**63}, "seed=9223372036854775808: pass"),
+        ({"seed": float("inf")}, "seed=inf: pass"),
+        ({"pictures": -1}, "pictures=-1: pass"),
+        ({"progress": "maybe"}, "progress='maybe': pass true or false"),
+        ({"device": 3}, "device=3: pass a word"),
+        ({"view": None}, "view=None: pass a word"),
+    ],
+)
+def test_values_of_a_wrong_kind(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_values(settings)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["batch_size=many"], "batch_size='many': pass a whole number"),
+        (["score", "heatmaps=x", "limit=0"], "limit=0: pass a whole number"),
+        (["device=gpu"], "device=gpu can't be used"),
+        (["on_error=maybe"], "on_error='maybe': pass stop or skip"),
+        (["dataset.length=1e400"], "dataset.length = inf: give a whole number"),
+        (["dataset=7"], "these options can't be put together"),
+        (["methods=5"], "methods is 5; wanted key: value pairs"),
+        (["dataset=tiny_imagenet", "dataset.root=7"], "no such folder"),
+        (["dataset.class_map=latin.txt"], "latin.txt can't be read"),
+    ],
+)
+def test_options_of_a_wrong_kind(
+    run: Path, place: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (place / "latin.txt").write_bytes("a,ü\n".encode("latin-1"))
+    before = contents(run)
+    assert cli.main(["run_dir=run", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("where", ["file", "file/inside", "loop", "x" * 300])
+def test_no_place_for_a_run(place: Path, capsys: pytest.CaptureFixture[str], where: str) -> None:
+    (place / "file").write_text("mine")
+    (place / "loop").symlink_to(place / "loop")
+    assert cli.main(["check", "dataset.length=2", f"run_dir={where}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{where}: no folder for a run (" in said and said.count("\n") == 1
+    assert (place / "file").read_text() == "mine"
+
+
+def test_a_run_where_nothing_can_be_written(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: "locked" not in str(path))  # root may write everywhere
+    assert cli.main(["check", "dataset.length=2", "run_dir=locked"]) == 2
+    assert "run_dir=locked: nothing can be written there; pass another run_dir" in capsys.readouterr().err
