@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
+import wsol
 from wsol.datasets import CIFAR10, STL10, Dataset, ImageFolder
 from wsol.errors import UserError
+from wsol.models import gapnet
 
 CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 STL_NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
@@ -144,3 +147,12 @@ def test_image_folder_with_an_empty_class_names_it(tmp_path: Path) -> None:
     (tmp_path / "horse").mkdir()
     with pytest.raises(UserError, match="horse"):
         ImageFolder(tmp_path)
+
+
+@pytest.mark.usefixtures("any_checksum")
+@pytest.mark.parametrize(("kind", "write"), [(CIFAR10, write_cifar), (STL10, write_stl), (ImageFolder, write_folder)])
+def test_localization_needs_boxes(tmp_path: Path, kind: type[Dataset], write: Callable[[Path], object]) -> None:
+    write(tmp_path)
+    data = kind(tmp_path)
+    with pytest.raises(UserError, match=rf"dataset {data.name} \(.*\) has neither boxes nor masks, .* trained on"):
+        wsol.evaluate(data, gapnet(len(data.classes)), ["center"], progress=False)

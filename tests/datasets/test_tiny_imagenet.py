@@ -130,7 +130,7 @@ def test_unknown_class_asked_for(tiny_imagenet: Path) -> None:
         (f"/etc/passwd {GOLDFISH} 1 2 3 4", "a file name first"),
         (f".. {GOLDFISH} 1 2 3 4", "a file name first"),
         (f"val_0.JPEG {GOLDFISH} 1 2 3 x", "'1 2 3 x' is not four numbers"),
-        (f"val_0.JPEG {GOLDFISH} 9 2 3 4", "'9 2 3 4' is inverted or negative"),
+        (f"val_0.JPEG {GOLDFISH} 9 2 3 4", "'9 2 3 4' is inverted, negative or not finite"),
         (f"val_0.JPEG {GOLDFISH} 1 9 3 4", "inverted"),
         (f"val_0.JPEG {GOLDFISH} -1 2 3 4", "negative"),
         (f"val_0.JPEG {GOLDFISH} 1 2 nan 4", "inverted"),

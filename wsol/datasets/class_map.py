@@ -14,7 +14,7 @@ import numpy as np
 
 from wsol.errors import UserError
 
-__all__ = ["ClassMap", "map_classes"]
+__all__ = ["ClassMap", "find_logit", "map_classes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +117,34 @@ def map_classes(
     if hits_by_id > hits_by_name:
         return _finish(by_id, "id", data, num_logits)
     return _finish(by_name, "name", data, num_logits)
+
+
+def find_logit(
+    wanted: str, model_classes: Sequence[str] | None, model_ids: Sequence[str] | None, num_logits: int, where: str
+) -> int:
+    """Find the logit that a person means.
+
+    Parameters
+    ----------
+    wanted : str
+        Its index, id or name; names are compared as in `map_classes`.
+    model_classes, model_ids : sequence of str (num_logits,), optional
+        What the classifier calls its logits, where known.
+    num_logits : int
+    where : str
+        Where the person said so, for messages.
+
+    Raises
+    ------
+    UserError
+        If there is no such logit (naming the nearest), or there are several.
+
+    Examples
+    --------
+    >>> find_logit("Tabby_cat", ["lion", "tabby, tabby cat"], None, 2, "target")
+    1
+    """
+    return _logit(wanted, _Names(tuple(model_classes or ()), tuple(model_ids or ())), num_logits, where)
 
 
 @dataclass(frozen=True)
@@ -259,9 +287,11 @@ def _logit(value: str, model: _Names, num_logits: int, where: str) -> int:
         return model.ids.index(value)
     if not model.classes and not model.ids:
         raise UserError(f"{where}: the classifier's class names are not known, so {value!r} must be an index")
-    found = _by_name([value], model.classes or model.ids)[0]
+    names = model.classes or model.ids
+    found = _by_name([value], names)[0]
     if isinstance(found, str):
-        raise UserError(f"{where}: {value!r} {found}")
+        there = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        raise UserError(f"{where}: {value!r} {found}; there are {there}")
     return found
 
 

@@ -32,6 +32,7 @@ class BoxesFromMasks(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self.name, self.split, self.knobs = dataset.name, dataset.split, dataset.knobs
+        self.multilabel, self.role = dataset.multilabel, dataset.role
         self.classes, self.class_ids = dataset.classes, dataset.class_ids
 
     def __len__(self) -> int:

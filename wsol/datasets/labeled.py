@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 from torchvision import datasets
 
-from wsol.datasets.sample import Dataset, Sample
+from wsol.datasets.sample import Dataset, Sample, check_text
 from wsol.errors import UserError
 
-__all__ = ["CIFAR10", "STL10", "ImageFolder"]
+__all__ = ["CIFAR10", "STL10", "ImageFolder", "known_split", "open_torchvision"]
 
 
 class _Labeled(Dataset):
@@ -54,8 +55,8 @@ class CIFAR10(_Labeled):
     name = "cifar10"
 
     def __init__(self, root: str | Path, split: str = "test", download: bool = False) -> None:
-        _known_split(self.name, split, ("train", "test"))
-        data = _open(datasets.CIFAR10, self.name, root, train=split == "train", download=download)
+        known_split(self.name, split, ("train", "test"))
+        data = open_torchvision(datasets.CIFAR10, self.name, root, train=split == "train", download=download)
         super().__init__(split, data.classes, data.targets)
         self._images: np.ndarray = data.data  # (N, 32, 32, 3)
 
@@ -83,8 +84,8 @@ class STL10(_Labeled):
     name = "stl10"
 
     def __init__(self, root: str | Path, split: str = "test", download: bool = False) -> None:
-        _known_split(self.name, split, ("train", "test"))
-        data = _open(datasets.STL10, self.name, root, split=split, download=download)
+        known_split(self.name, split, ("train", "test"))
+        data = open_torchvision(datasets.STL10, self.name, root, split=split, download=download)
         if not hasattr(data, "classes"):
             raise UserError(f"stl10: no stl10_binary/class_names.txt in {root}; unpack the archive whole")
         super().__init__(split, data.classes, data.labels)
@@ -124,18 +125,32 @@ class ImageFolder(_Labeled):
             raise UserError(f"{self.root}: {error}; one folder per class with images is wanted") from error
         super().__init__(split or "all", data.classes, data.targets)
         self._paths = [Path(path) for path, _ in data.samples]
+        for name in data.classes:
+            check_text(name, f"folder in {self.root}")
+        _refuse_links(self._paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self._paths[index]
         return Sample(sample_id=path.relative_to(self.root).as_posix(), label=int(self._labels[index]), image=path)
 
 
-def _known_split(name: str, split: str, known: tuple[str, ...]) -> None:
+def _refuse_links(paths: Sequence[Path]) -> None:
+    """Refuse two folders that are one: torchvision follows links, and each image would count several times."""
+    known: dict[str, Path] = {}
+    for folder in dict.fromkeys(path.parent for path in paths):
+        first = known.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise UserError(f"{folder} is the folder {first} again, so its images would count twice: remove the link")
+
+
+def known_split(name: str, split: str, known: tuple[str, ...]) -> None:
+    """Raise `UserError` for a split that the dataset doesn't have."""
     if split not in known:
         raise UserError(f"dataset.split={split}: {name} has {', '.join(known)}")
 
 
-def _open(kind: Any, name: str, root: str | Path, **options: Any) -> Any:
+def open_torchvision(kind: Any, name: str, root: str | Path, **options: Any) -> Any:
+    """Make a dataset of torchvision's, or raise the `UserError` that says what to do."""
     try:
         return kind(str(Path(root).expanduser()), **options)
     except (RuntimeError, OSError) as error:

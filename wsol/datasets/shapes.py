@@ -14,6 +14,7 @@ from wsol.errors import UserError
 __all__ = ["Shapes"]
 
 _LENGTHS = {"train": 20_000, "val": 1_000, "test": 500}
+_ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
 
 
 class Shapes(Dataset):
@@ -80,7 +81,7 @@ class Shapes(Dataset):
     ) -> None:
         if split not in _LENGTHS:
             raise UserError(f"Shapes has no split {split!r}: choose dataset.split from {', '.join(_LENGTHS)}")
-        self.split = split
+        self.split, self.role = split, _ROLES[split]
         self.length = _whole("length", _LENGTHS[split] if length is None else length, 1, 10**8)
         self.seed = _whole("seed", seed, 0, 2**63 - 1)
         self.size = _whole("size", size, 16, 1024)

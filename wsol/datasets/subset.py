@@ -33,6 +33,7 @@ class First(Dataset):
             raise UserError(f"limit={count}: pass at least 1, or null for all samples")
         self._dataset, self._count = dataset, min(count, len(dataset))
         self.name, self.split, self.knobs = dataset.name, dataset.split, dataset.knobs
+        self.multilabel, self.role = dataset.multilabel, dataset.role
         self.classes, self.class_ids = dataset.classes, dataset.class_ids
 
     def __len__(self) -> int:

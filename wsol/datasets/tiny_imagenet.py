@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wsol.datasets.box_faults import wrong_boxes_stop
+from wsol.datasets.inside import inside
 from wsol.datasets.sample import Dataset, Sample
 from wsol.datasets.subset import choose_classes
 from wsol.errors import UserError
@@ -36,6 +38,9 @@ class TinyImageNet(Dataset):
     -----
     Boxes are as annotated: `x0 y0 x1 y1`, corners inclusive.
 
+    The role of val is `test`, as that of ILSVRC's val is in the field: the test split has no labels, so val is what
+    figures are reported on, and no hyper-parameter should be chosen there unnoticed. Train is `train-weaksup`.
+
     References
     ----------
     Le and Yang, "Tiny ImageNet Visual Recognition Challenge", CS 231N, Stanford, 2015.
@@ -45,7 +50,7 @@ class TinyImageNet(Dataset):
 
     def __init__(self, root: str | Path, split: str = "val", classes: Sequence[str] | None = None) -> None:
         self.root = Path(root).expanduser()
-        self.split = split
+        self.split, self.role = split, "train-weaksup" if split == "train" else "test"
         if not self.root.is_dir():
             raise UserError(f"dataset.root={root}: no such folder; pass the one that holds train/, val/, wnids.txt")
         if split not in ("train", "val"):
@@ -82,7 +87,10 @@ class TinyImageNet(Dataset):
     def _wnids(self) -> list[str]:
         listing, folder = self.root / "wnids.txt", self.root / "train"
         if listing.is_file():
-            return sorted(set(_read(listing).split()))
+            wnids = sorted(set(_read(listing).split()))
+            for wnid in wnids:
+                inside(folder, wnid, str(listing))
+            return wnids
         if folder.is_dir():
             return sorted(child.name for child in folder.iterdir() if child.is_dir())
         raise UserError(f"{self.root}: neither wnids.txt nor train/; is this Tiny-ImageNet's folder?")
@@ -142,6 +150,7 @@ def _box(fields: list[str], path: Path, number: int) -> list[float]:
         box = [float(field) for field in fields]
     except ValueError:
         raise UserError(f"{path}, line {number}: box {' '.join(fields)!r} is not four numbers") from None
-    if not (np.isfinite(box).all() and 0 <= box[0] <= box[2] and 0 <= box[1] <= box[3]):
-        raise UserError(f"{path}, line {number}: box {' '.join(fields)!r} is inverted or negative; mend it")
+    right = np.isfinite(box).all() and 0 <= box[0] <= box[2] and 0 <= box[1] <= box[3]
+    if wrong_boxes_stop() and not right:
+        raise UserError(f"{path}, line {number}: box {' '.join(fields)!r} is inverted, negative or not finite; mend it")
     return box

@@ -43,7 +43,9 @@ class _Loaded:
     samples: dict[int, Sample]  # by index in the dataset
     image_size: tuple[int, int]
     rectangle: tuple[float, float, float, float]
-    pixels: torch.Tensor | None  # (V, h, w, 3), a picture for each of the view's crops; None: the image can't be read and is skipped
+    pixels: (
+        torch.Tensor | None
+    )  # (V, h, w, 3), a picture for each of the view's crops; None: the image can't be read and is skipped
 
     @property
     def image_id(self) -> str:
@@ -89,8 +91,8 @@ def collect_heatmaps(
     device : device or str
     seed : int
         For the random baseline, which draws one map per image, and for masks and noise.
-    score : "logit", "log_prob" or "rest", optional
-        What gradient methods differentiate; by default the logit (ShapleyCAM: `rest`).
+    score : "logit", "log_prob", "prob" or "rest", optional
+        What gradient methods differentiate; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
     chunk : int
         Images in each further pass of the methods that need several.
     on_error : "stop" or "skip"
