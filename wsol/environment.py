@@ -18,7 +18,7 @@ import yaml
 
 from wsol.files import write_text
 
-__all__ = ["describe_environment", "write_config", "write_environment"]
+__all__ = ["describe_environment", "read_environment", "write_config", "write_environment"]
 
 PACKAGES = ("wsol", "torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
@@ -34,7 +34,7 @@ def describe_environment(
         `time.time()` at the start.
     device : torch.device
     source : mapping
-        What the heatmaps were made from: dataset, split, model, weights, view, class map.
+        What the heatmaps were made from: dataset, split and its role, model, weights, view, class map.
     notes : sequence of str
         What the user was warned of.
     """
@@ -46,6 +46,7 @@ def describe_environment(
             versions[package] = "not installed"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
+        "role": source.get("role", ""),
         "source": dict(source),
         "notes": list(notes),
         "command": os.environ.get("WSOL_COMMAND", shlex.join(sys.argv)),
@@ -63,6 +64,15 @@ def write_environment(environment: Mapping[str, Any], folder: Path) -> None:
     """Write `environment.json`."""
     text = json.dumps(environment, indent=1, ensure_ascii=False, default=str)
     write_text(folder / "environment.json", text + "\n")
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Read the `environment.json` of a run; empty where there is none or it is damaged."""
+    try:
+        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_config(config: Mapping[str, Any], folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from wsol.environment import read_environment
 from wsol.errors import UserError
 from wsol.localization import Protocol
 from wsol.metrics.scoring import ProtocolScores
@@ -50,7 +51,11 @@ def choose_threshold(method: str, part: ProtocolScores, given: Given | None = No
 
 
 def thresholds_of(
-    run: Path | str, source: Mapping[str, Any], methods: Iterable[str], protocols: Mapping[str, Protocol]
+    run: Path | str,
+    source: Mapping[str, Any],
+    methods: Iterable[str],
+    protocols: Mapping[str, Protocol],
+    from_test: bool = False,
 ) -> Given:
     """Read the thresholds that another run chose.
 
@@ -62,12 +67,20 @@ def thresholds_of(
         What is scored now: dataset, split, model.
     methods, protocols
         What is asked for; protocols with a fixed τ need none.
+    from_test : bool
+        Whether they may have been chosen on a split whose role is "test"; the tables then say so.
+
+    Returns
+    -------
+    source : str
+        For the tables: the run, and whether its thresholds were chosen on a test split.
+    thresholds : dict of (method, protocol) to float
 
     Raises
     ------
     UserError
-        If there is no such run, it lacks the threshold of a method under a protocol, or a threshold that it chose is
-        not on the protocol's grid.
+        If there is no such run, its split is for testing and that was not asked for, it lacks the threshold of a
+        method under a protocol, or a threshold that it chose is not on the protocol's grid.
     """
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
@@ -90,6 +103,13 @@ def thresholds_of(
     if table.empty:
         return str(run), thresholds
     first = table.iloc[0]
+    on_test = read_environment(Path(run).expanduser()).get("role") == "test"
+    if on_test and not from_test:
+        raise UserError(
+            f"threshold_from={run}: its thresholds were chosen on {first['dataset']} ({first['split']}), whose role is "
+            f"test. Choose them on a split with the role train-fullsup (a run on val, say); threshold_from_test=true "
+            f"takes them all the same, and the tables then say so"
+        )
     if first["split"] == str(source.get("split")) and first["dataset"] == source.get("dataset"):
         logger.warning(
             "threshold_from=%s: its thresholds were chosen on the same split (%s) that is scored now",
@@ -98,4 +118,4 @@ def thresholds_of(
         )
     if first["model"] != source.get("model"):
         logger.warning("threshold_from=%s: its model is %s, not %s", run, first["model"], source.get("model"))
-    return str(run), thresholds
+    return f"{run} (chosen on test)" if on_test else str(run), thresholds

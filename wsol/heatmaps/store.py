@@ -60,6 +60,8 @@ class HeatmapStore:
 
     def __post_init__(self) -> None:
         count = len(self.sample_ids)
+        for name in self.methods if self.folder is not None else ():
+            _check_name(name)
         self.placement = np.zeros((count, len(COLUMNS)))  # image size, rectangle
         self.missing = np.zeros(count, bool)
         self._maps: dict[str, np.ndarray] = {}
@@ -109,6 +111,14 @@ class HeatmapStore:
         function = self.methods[method]["function"]
         return function if function in ("center", "full") else None
 
+    def is_score_map(self, method: str) -> bool:
+        """Whether a method's maps lie in [0, 1] and are never normalized; a run keeps raw heatmaps only."""
+        return False
+
+    def missing_for(self, method: str) -> np.ndarray:
+        """Samples without a heatmap of a method: bool (N,)."""
+        return self.missing
+
     def image_size(self, index: int) -> tuple[int, int]:
         """Width and height of the image in pixels."""
         return int(self.placement[index, 0]), int(self.placement[index, 1])
@@ -144,6 +154,12 @@ class HeatmapStore:
             path.replace(self.folder / path.name)
         self._work.rmdir()
 
+    @staticmethod
+    def is_run(folder: Path, ended: bool = False) -> bool:
+        """Whether a folder holds a run's heatmaps, or the beginning of them."""
+        files = ((folder / name).is_file() for name in ("index.parquet", "heatmaps.json"))
+        return all(files) if ended else any(files)
+
     @classmethod
     def open(cls, folder: Path | str) -> HeatmapStore:
         """Open the `heatmaps/` folder of a run; the arrays are mapped, not read.
@@ -154,7 +170,7 @@ class HeatmapStore:
             If a file is missing or doesn't fit the others.
         """
         folder = Path(folder)
-        if not (folder / "index.parquet").is_file() or not (folder / "heatmaps.json").is_file():
+        if not cls.is_run(folder, ended=True):
             raise UserError(
                 f"heatmaps={folder}: no index.parquet and heatmaps.json there; pass the heatmaps/ folder of a run "
                 f"that has ended"
@@ -165,12 +181,14 @@ class HeatmapStore:
                 raise UserError(f"{folder}: format {about['format']}, this version reads {FORMAT}")
             index = pd.read_parquet(folder / "index.parquet")
             methods = {name: {key: how[key] for key in KEYS} for name, how in dict(about["methods"]).items()}
+            for name in methods:
+                _check_name(name)
             store = cls(list(index["sample_id"]), methods, dict(about["source"]))
             store.placement = index[list(COLUMNS)].to_numpy(np.float64)
             store.missing = index["missing"].to_numpy(bool)
         except UserError:
             raise
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f"{folder}: heatmaps.json or index.parquet is damaged: {error!r}") from error
         for method in about["methods"]:
             if store.baseline(method) is None and not store.missing.all():
@@ -188,6 +206,12 @@ class HeatmapStore:
 def describe(methods: Mapping[str, Method], layers: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Say what each method is, for the store's `methods`."""
     return {name: {"function": method.function_name, "layer": layers[name]} for name, method in methods.items()}
+
+
+def _check_name(method: str) -> None:
+    """Refuse a method whose files would lie elsewhere."""
+    if not method or Path(method).name != method or method.startswith(".") or "\0" in method:
+        raise UserError(f"method name {method!r} can't be that of a file in heatmaps/: pass a plain name, such as cam")
 
 
 def _load(path: Path, count: int, rank: int, mode: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from wsol.errors import UserError
-from wsol.localization.boxes import checked_boxes, from_inclusive, iou_rules, to_inclusive, truth_boxes
+from wsol.localization.boxes import box_iou, checked_boxes, from_inclusive, iou_rules, to_inclusive, truth_boxes
 from wsol.localization.component_tree import sweep_bins
 from wsol.localization.cuts import bin_pixels
 from wsol.localization.protocol import Protocol, load_protocol
@@ -150,6 +150,34 @@ class Sweep:
         ([0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 3.0, 3.0])
         """
         return Sweep(self.thresholds, self.size, self.protocol, self._coded, "inclusive")
+
+    def against(self, gt_boxes: object, image_size: tuple[int, int] | None = None) -> Sweep:
+        """Return the sweep of the same map against other true boxes, without its pixels.
+
+        Only for a map that has one component without holes at every threshold, such as a Gaussian around the center:
+        the best component is then the largest whatever the truth, and nothing but the IoUs changes.
+
+        Parameters
+        ----------
+        gt_boxes, image_size
+            As in `sweep_thresholds`.
+
+        Examples
+        --------
+        >>> sweep_thresholds(np.ones((4, 4)), [0, 0, 3, 3], "exact").against([0, 0, 1, 3]).iou_any[0].item()
+        0.5
+        """
+        image_size = self.size if image_size is None else image_size
+        truth = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
+        first, packed, _ = self._coded["largest"]
+        rules = iou_rules(self.protocol, self.size)
+        corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
+        boxes = corners.astype(np.float64)  # (R, 4)
+        boxes[:, 2:] = np.minimum(boxes[:, 2:] + rules[0], rules[1:3])
+        boxes[packed < 0] = rules[4:]
+        iou = box_iou(boxes, truth, self.protocol.iou_convention).max(axis=1)  # (R,)
+        coded = Coded(first, packed, iou)
+        return Sweep(self.thresholds, self.size, self.protocol, {"largest": coded, "any": coded}, self.convention)
 
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF

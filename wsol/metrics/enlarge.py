@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from wsol.heatmaps.baselines import center, full
@@ -26,12 +28,19 @@ def at_image_size(store: HeatmapStore, method: str, position: int, outside: floa
     Returns
     -------
     float64 array (height, width)
+        Not to be written to: baselines share one for images of one size.
     """
     width, height = store.image_size(position)
-    if store.baseline(method):
-        return (full if store.baseline(method) == "full" else center)((width, height))
+    baseline = store.baseline(method)
+    if baseline:
+        return _baseline(baseline, (width, height))
     x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     image = np.full((height, width), outside)
     image[y0:y1, x0:x1] = resize(store.heatmap(method, position)[None], (x1 - x0, y1 - y0), "bilinear")[0]
     return image
+
+
+@lru_cache(maxsize=4)
+def _baseline(name: str, size: tuple[int, int]) -> np.ndarray:
+    return (full if name == "full" else center)(size)

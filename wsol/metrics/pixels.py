@@ -158,7 +158,7 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
     >>> point_and_energy(np.eye(4), np.array([[0, 0, 1, 1]]), tolerance=0)
     (True, 0.5)
     """
-    clipped = np.maximum(heatmap, 0)
+    clipped = heatmap if heatmap.min() >= 0 else np.maximum(heatmap, 0)
     total = float(clipped.sum())
     if total <= 0:
         return False, 0.0

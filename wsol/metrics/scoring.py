@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
+from wsol.datasets.images import mask_fits
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
@@ -18,6 +20,7 @@ from wsol.metrics.enlarge import at_image_size
 from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.localization import LocalizationAccuracy
 from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, resize_mask
+from wsol.metrics.ready import ready_score_map
 from wsol.terminal import progress
 
 __all__ = ["MethodScores", "ProtocolScores", "score_method"]
@@ -175,10 +178,10 @@ def _score_sample(
     sample: Sample, store: HeatmapStore, position: int, method: str, protocols: Iterable[Protocol]
 ) -> _Scored:
     mask = sample.read_mask()
-    if store.missing[position]:
+    if store.missing_for(method)[position]:
         return _miss(sample, mask, protocols)
-    image_size = store.image_size(position)
-    heatmap = None if store.baseline(method) else store.heatmap(method, position)
+    image_size, baseline = store.image_size(position), store.baseline(method)
+    heatmap = None if baseline else store.heatmap(method, position)
     boxes = sample.boxes
     sweeps: dict[Protocol, Sweep] = {}
     pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
@@ -190,10 +193,15 @@ def _score_sample(
             maps[key] = _score_map(store, method, position, heatmap, rules)
         return maps[key]
 
+    def sweep_under(rules: Protocol, boxes: np.ndarray) -> Sweep:
+        if baseline:
+            return _baseline_sweep(baseline, rules.size or image_size, rules).against(boxes, image_size)
+        return sweep_thresholds(score_map_under(rules), boxes, rules, image_size)
+
     for protocol in protocols:
         rules, pixel_rules = _sweep_rules(protocol), _pixel_rules(protocol)
         if boxes is not None and rules not in sweeps:
-            sweeps[rules] = sweep_thresholds(score_map_under(rules), boxes, rules, image_size)
+            sweeps[rules] = sweep_under(rules, boxes)
         if mask is not None and pixel_rules not in pixels:
             scored = score_map_under(pixel_rules)
             pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
@@ -220,26 +228,40 @@ def _score_map(
 ) -> np.ndarray:
     """Return a sample's score map; the center and full baselines are made at evaluation size."""
     image_size = store.image_size(position)
-    if heatmap is not None:
-        return score_map(heatmap, rules, image_size, store.rectangle(position))
-    size = rules.size or image_size
-    return full(size) if store.baseline(method) == "full" else score_map(center(size), rules, image_size)
+    if heatmap is None:
+        return _baseline_map(str(store.baseline(method)), rules.size or image_size, rules)
+    if store.is_score_map(method):
+        return ready_score_map(heatmap, rules, image_size)
+    return score_map(heatmap, rules, image_size, store.rectangle(position))
+
+
+@lru_cache(maxsize=4)
+def _baseline_map(baseline: str, size: tuple[int, int], rules: Protocol) -> np.ndarray:
+    """Score map of a baseline, the same for all images of one evaluation size."""
+    return full(size) if baseline == "full" else score_map(center(size), rules, size)
+
+
+@lru_cache(maxsize=256)
+def _baseline_sweep(baseline: str, size: tuple[int, int], rules: Protocol) -> Sweep:
+    """Sweep of a baseline: above any cut a Gaussian is one component without holes, and so is the whole of a map."""
+    return sweep_thresholds(_baseline_map(baseline, size, rules), [0, 0, size[0] - 1, size[1] - 1], rules)
 
 
 def _pixels(
     scored: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, image_size: tuple[int, int], rules: Protocol
 ) -> tuple[np.ndarray, np.ndarray]:
     for name, other in (("mask", mask), ("ignore mask", ignore)):
-        if other is not None and other.shape != image_size[::-1]:
+        if other is not None and not mask_fits(other.shape[::-1], image_size):
             raise UserError(
                 f"the {name} has {other.shape[1]} x {other.shape[0]} pixels, the image {image_size[0]} x "
-                f"{image_size[1]}; they must be the same"
+                f"{image_size[1]}; it must have the same size, or the same aspect at another resolution"
             )
     small_ignore = None if ignore is None else resize_mask(ignore, rules.mask_size)
     edges = PxAP(rules.pxap_bin).edges
     return pixel_histograms(scored, resize_mask(mask, rules.mask_size), small_ignore, edges)
 
 
+@lru_cache(maxsize=256)
 def _sweep_rules(protocol: Protocol) -> Protocol:
     """Return the rules that a sweep depends on, all others set to one value: protocols that share them share it."""
     plain = Protocol(size=protocol.size)
@@ -256,6 +278,7 @@ def _sweep_rules(protocol: Protocol) -> Protocol:
     )
 
 
+@lru_cache(maxsize=256)
 def _pixel_rules(protocol: Protocol) -> Protocol:
     """Return the rules that PxAP depends on; its score maps have the masks' size."""
     return Protocol(
