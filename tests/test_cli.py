@@ -120,9 +120,9 @@ def test_version_and_every_application_helps(capsys):
     shown = {name: said(capsys, name, "--help")[1] for name in cli.APPLICATIONS}
     for name, text in shown.items():
         assert text.startswith(f"wsol {name}: ")
-        assert "choe2020_v2" in text or name == "train"
+        assert ("choe2020_v2" in text) == (name not in ("train", "check", "compare", "report"))
         assert re.search(r"\n  launcher +joblib, slurm", text)
-    assert "\n  method " not in shown["train"] + shown["score"]
+    assert "\n  method " not in shown["train"] and "\n  method " in shown["score"]
     assert "\n  model " not in shown["score"]
     assert "experiment  shapes, tiny_imagenet" in shown["train"]
     assert "training.lr=" in shown["train"] and "training.lr=" not in shown["evaluate"]
@@ -169,7 +169,7 @@ def test_info_and_hydra_help_come_from_hydra(capsys):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["compare"], "unknown command 'compare'; there are evaluate, train, score"),
+        (["predict"], "unknown command 'predict'; there are evaluate, train, score"),
         (["trian"], "did you mean train?"),
         (["method=gradcamm"], "Did you mean gradcam"),
         (["model=resnet51"], "Did you mean resnet50"),

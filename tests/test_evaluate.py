@@ -110,25 +110,28 @@ def test_the_same_twice_and_without_the_network(run: wsol.Results, tmp_path: Pat
 
 def test_pictures_are_drawn(run: wsol.Results) -> None:
     assert run.run_dir is not None
-    pictures = sorted(path.name for path in (run.run_dir / "figures").iterdir())
+    pictures = sorted(path.name for path in (run.run_dir / "figures").glob("example_*"))
     assert pictures == ["example_00.png", "example_01.png", "example_02.png"]
 
 
 def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"chosen on shapes \(test\), whose role is test.*threshold_from_test=true"):
+        wsol.evaluate(Shapes(length=2), make_classifier(), ["cam"], threshold_from=run.run_dir, progress=False)
     found = wsol.evaluate(
         Shapes(split="val", length=12), make_classifier(), ("cam", "full"), ("choe2020", "zhou2016"),
-        threshold_from=run.run_dir, progress=False,
+        threshold_from=run.run_dir, threshold_from_test=True, progress=False,
     )  # fmt: skip
     swept = found.summary[found.summary["protocol"] == "choe2020"]
     theirs = run.summary.query("protocol == 'choe2020' and method in ['cam', 'full']")
     assert swept["threshold"].tolist() == theirs["threshold"].tolist()
-    assert (swept["threshold_source"] == str(run.run_dir)).all()
+    assert (swept["threshold_source"] == f"{run.run_dir} (chosen on test)").all()
     assert found.summary.query("protocol == 'zhou2016'")["threshold_source"].eq("fixed").all()
     assert not caplog.records
     with caplog.at_level(logging.WARNING, "wsol"):
         wsol.evaluate(
-            Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir, progress=False
-        )
+            Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir,
+            threshold_from_test=True, progress=False,
+        )  # fmt: skip
     assert "the same split" in caplog.text
     with pytest.raises(UserError, match="no threshold for method cam under protocol mine"):
         wsol.evaluate(
@@ -273,7 +276,7 @@ def test_top5_among_few_classes_stays_empty_everywhere() -> None:
     assert found.per_image["top5_loc"].isna().all()
     assert found.curves["top5_loc"].isna().all()
     assert not found.metrics["metric"].str.startswith("top5").any()
-    assert found.metrics.query("metric == 'top1_cls'")["class"].tolist() == ["a", "b"] * 2
+    assert found.metrics.query("metric == 'top1_cls' and `class` != ''")["class"].tolist() == ["a", "b"] * 2
 
 
 class Gone(Flat):

@@ -13,12 +13,17 @@ import pandas as pd
 from wsol.datasets.sample import Dataset
 from wsol.environment import write_config, write_environment
 from wsol.errors import UserError
+from wsol.files import naming_damage
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol
 from wsol.metrics import OutcomeCounts
 from wsol.metrics.outcomes import outcomes_at
 from wsol.metrics.scoring import score_method
+from wsol.predictions import samples_table
+from wsol.report.page import write_report
 from wsol.report.pictures import draw_pictures
+from wsol.report.statistics import interval_table, resample, sample_outcomes, with_intervals
+from wsol.report.summary import write_summary
 from wsol.tables import (
     METRIC_COLUMNS,
     SUMMARY_COLUMNS,
@@ -79,12 +84,13 @@ def assemble(
     """
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
     sizes = [store.image_size(positions[sample_id]) for sample_id in samples["sample_id"]]
-    ranks = samples["rank"].to_numpy()
+    # Of several classes on one image none is "the" true one: without ranks there is no Top-k and no wrong class.
+    ranks = np.full(len(samples), -1) if dataset.multilabel else samples["rank"].to_numpy()
     ranked = bool((ranks >= 0).any())
-    top5 = int(store.source.get("competing", len(dataset.classes))) > 5
+    top5 = int(store.source.get("competing", len(dataset.classes))) > 5 and int(store.source.get("listed", 5)) >= 5
     about = {key: store.source.get(key, "") for key in ("dataset", "split", "model", "view")}
     about |= {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
-    summary, metrics, per_image, curves, sweeps = [], [], [], [], []
+    summary, metrics, per_image, curves, sweeps, resampled = [], [], [], [], [], []
     for method, described in store.methods.items():
         scores = score_method(
             dataset, store, positions, method, protocols, ranks, threads=workers, show_progress=progress
@@ -92,7 +98,8 @@ def assemble(
         if scores.empty:
             shown = ", ".join(scores.empty[:5])
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(scores.empty), shown)
-        metrics += method_rows(scores, int(store.missing.sum()), dataset.classes)
+        lost = store.missing_for(method)[[positions[sample_id] for sample_id in samples["sample_id"]]]
+        metrics += method_rows(scores, int(lost.sum()), dataset.classes)
         for part in scores.protocols.values():
             threshold, origin = choose_threshold(method, part, given)
             counts = OutcomeCounts(len(dataset.classes))
@@ -110,27 +117,33 @@ def assemble(
                 sweeps.append(sweep_table(method, part, list(samples["sample_id"])))
             row = about | {"method": method, "layer": described["layer"]}
             summary.append(summary_row(row, part, counts, threshold, origin, ranked, top5))
-            metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked, top5)
+            sweep = sweeps[-1] if sweeps else pd.DataFrame()
+            rebuilt = sample_outcomes(summary[-1], sweep, samples, part.protocol)
+            if rebuilt.values:  # masks alone, without predictions, have nothing to draw
+                resampled.append((method, part.protocol.name, rebuilt))
+            metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked, top5, dataset.multilabel)
     texts = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
+    table = combine(metrics, METRIC_COLUMNS, texts)
+    if resampled:
+        table = with_intervals(table, interval_table(resampled, resample(resampled, samples)))
     return Results(
         summary=combine(summary, SUMMARY_COLUMNS, texts),
-        metrics=combine(metrics, METRIC_COLUMNS, texts),
+        metrics=table,
         per_image=_joined(per_image),
         curves=_joined(curves),
         sweeps=_joined(sweeps),
-        samples=samples,
+        samples=samples if boxes is None else _with_boxes(samples, boxes),
     )
 
 
-def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path, part: bool = False) -> pd.DataFrame:
-    """Read the predictions of a run and make sure that its heatmaps are of this dataset.
+def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> pd.DataFrame:
+    """Read the predictions of the run that made some heatmaps, and make sure that these are of this dataset.
 
     Parameters
     ----------
     dataset : Dataset
     store : HeatmapStore
-    folder : Path
-        The run's; without its `samples.parquet` there are no predictions and Top-k stays empty.
+        A run's own, or another; without a run's `samples.parquet` there are no predictions and Top-k stays empty.
     part : bool
         Whether the dataset may be a part of what the run had.
 
@@ -139,31 +152,33 @@ def read_samples(dataset: Dataset, store: HeatmapStore, folder: Path, part: bool
     UserError
         If samples are missing or extra, by name, or were of other classes.
     """
+    folder = store.folder
+    if folder is None or not store.is_run(folder):
+        return samples_table(dataset, store)
     ids = [sample.sample_id for sample in dataset]
     known, wanted = set(store.sample_ids), set(ids)
     extra = set() if part else known - wanted
     for what, names in (("no heatmap for", wanted - known), ("heatmaps of unknown samples:", extra)):
         if names:
             raise UserError(
-                f"{store.folder}: {what} {', '.join(sorted(names)[:5])} ({len(names)} of {len(ids)} samples); "
+                f"{folder}: {what} {', '.join(sorted(names)[:5])} ({len(names)} of {len(ids)} samples); "
                 f"is this the dataset, split and limit that the heatmaps were made on "
                 f"({store.source.get('dataset')}, {store.source.get('split')})?"
             )
-    path = folder / "samples.parquet"
-    if path.is_file():
+    path = folder.parent / "samples.parquet"
+    if not path.is_file():
+        logger.warning("no %s: without predictions the Top-k columns stay empty", path)
+        return samples_table(dataset, store)
+    with naming_damage(path):
         samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
-        own = [dataset.classes[label] for label in dataset.labels]
-        for sample_id, theirs, ours in zip(ids, samples["class"], own, strict=True):
-            if theirs != ours:
-                raise UserError(
-                    f"{path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
-                    f"pass the same dataset.classes that the run had"
-                )
-        return samples.assign(label=dataset.labels)
-    logger.warning("no %s: without predictions the Top-k columns stay empty", path)
-    labels = dataset.labels
-    classes = [dataset.classes[label] for label in labels]
-    return pd.DataFrame({"sample_id": ids, "image_id": ids, "label": labels, "class": classes, "rank": -1})
+    own = [dataset.classes[label] for label in dataset.labels]
+    for sample_id, theirs, ours in zip(ids, samples["class"], own, strict=True):
+        if theirs != ours:
+            raise UserError(
+                f"{path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
+                f"pass the same dataset.classes that the run had"
+            )
+    return samples.assign(label=dataset.labels)
 
 
 def finish(
@@ -171,6 +186,7 @@ def finish(
     dataset: Dataset,
     store: HeatmapStore,
     pictures: int,
+    report: bool,
     folder: Path | None,
     environment: Mapping[str, Any],
     config: Mapping[str, Any] | None,
@@ -179,15 +195,23 @@ def finish(
     results.environment, results.config, results.run_dir = dict(environment), dict(config or {}), folder
     if folder is not None:
         write_tables(results, folder)
+        write_summary(results.summary, folder)
         write_config(results.config, folder)
         write_environment(results.environment, folder)
         if pictures and len(results.per_image):
             draw_pictures(results, dataset, store, pictures, folder / "figures")
+        if report:
+            write_report(folder, dataset, store)
     return results
 
 
 def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _with_boxes(samples: pd.DataFrame, boxes: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Add the true boxes, one after the other: reports need them, and not the dataset then."""
+    return samples.assign(true_boxes=pd.Series([one.reshape(-1) for one in boxes], samples.index))
 
 
 def true_boxes(dataset: Dataset) -> list[np.ndarray] | None:

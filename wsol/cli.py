@@ -191,7 +191,9 @@ def _complete(arguments: Arguments) -> int:
             _run_hydra(typed)
         typed.overrides = [part for part in for_hydra.split()[1:] if part != "-m"][: -1 if word else None]
         found = answer.getvalue().split()
-    print(" ".join(completion.complete(typed, word, found, list(APPLICATIONS))))
+    before = line.split()[1 : -1 if word else None]
+    commands = [] if set(before) & set(APPLICATIONS) else list(APPLICATIONS)
+    print(" ".join(completion.complete(typed, word, found, commands)))
     return 0
 
 
@@ -233,5 +235,6 @@ APPLICATIONS = {
     "score": Application(jobs.score_job, "the same tables from heatmaps that are there already, without a network"),
     "compare": Application(compare_job, "runs side by side: is the difference between two methods more than noise?"),
     "report": Application(report_job, "write the page and the figures of a run again"),
+    "explain": Application(explain_job, "what a classifier sees in an image, and where, as one picture"),
     "check": Application(check_job, "read a whole dataset before a long run: what is in it, and what is wrong with it"),
 }

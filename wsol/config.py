@@ -47,13 +47,14 @@ def plain(config: Config, where: str = "") -> dict[str, Any]:
     >>> plain(OmegaConf.create({"a": 1, "b": "${a}"}))
     {'a': 1, 'b': 1}
     """
+    if not isinstance(config, Mapping):
+        raise UserError(f"{where or 'the configuration'} is {config!r}; wanted key: value pairs")
     missing = missing_keys(config, where)
     if missing:
         raise UserError(f"{missing[0]} is needed: pass {missing[0]}=…")
     node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
     found = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    if not isinstance(found, dict):
-        raise UserError(f"{where or 'the configuration'} holds {found!r}; wanted key: value pairs")
+    assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
 
 
@@ -116,6 +117,8 @@ def build_dataset(config: Config) -> Any:
         raise UserError(f"dataset.boxes={boxes}: pass from_masks, or null for the boxes that were annotated")
     for name in NOT_THE_DATASETS_OWN:
         arguments.pop(name, None)
+    if isinstance(arguments.get("root"), int):  # YAML's reading of a folder named 2012
+        arguments["root"] = str(arguments["root"])
     dataset = _build(arguments, "dataset")
     _has(dataset, ("classes", "split", "__len__", "__getitem__"), "dataset", "a wsol.datasets.Dataset")
     if boxes == "from_masks":
@@ -134,7 +137,7 @@ def build_model(config: Config, dataset: Any, for_training: bool = False) -> Any
     ----------
     config : mapping
         `_target_` and its arguments.
-    dataset : Dataset
+    dataset : Dataset, optional
     for_training : bool
         Also where weights are loaded: the head is to be trained for this dataset.
 
@@ -144,7 +147,7 @@ def build_model(config: Config, dataset: Any, for_training: bool = False) -> Any
     """
     arguments = plain(config, "model")
     loads = any(arguments.get(name) is not None for name in ("weights", "checkpoint"))
-    fits = arguments.get("num_classes") is None and (for_training or not loads)
+    fits = dataset is not None and arguments.get("num_classes") is None and (for_training or not loads)
     fits = fits and "num_classes" in _parameters(_target(arguments, "model"))
     if fits:
         arguments["num_classes"] = len(dataset.classes)
@@ -220,7 +223,7 @@ def _mended(error: InstantiationException, where: str) -> Exception:
         cause = cause.__cause__
     if isinstance(cause, UserError):
         return cause
-    if isinstance(cause, OSError | ValueError | ImportError):
+    if isinstance(cause, OSError | ValueError | TypeError | ImportError):
         return UserError(f"{where}: {cause}")
     if isinstance(cause, InstantiationException):
         return UserError(f"{where}: {str(cause).splitlines()[0]}")
@@ -256,4 +259,4 @@ def _has(made: Any, names: tuple[str, ...], where: str, wanted: str) -> None:
 
 def user_path(value: str | Path | None) -> Path | None:
     """Path that a user typed, with ~ resolved; None stays None."""
-    return None if value is None else Path(value).expanduser()
+    return None if value is None else Path(str(value)).expanduser()

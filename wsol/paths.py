@@ -1,4 +1,4 @@
-"""Where the package keeps what is not code: the folder of configuration files."""
+"""Where the package keeps what is not code: the folder of configuration files, and the published numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsol.errors import UserError
 
-__all__ = ["conf_dir"]
+__all__ = ["conf_dir", "published_file"]
 
 
 def conf_dir() -> Path:
@@ -27,9 +27,24 @@ def conf_dir() -> Path:
     >>> (conf_dir() / "protocol" / "choe2020.yaml").exists()
     True
     """
+    return _find("conf", "configuration folder")
+
+
+def published_file() -> Path:
+    """Table of published numbers: inside the installed package, or beside it in a checkout.
+
+    Examples
+    --------
+    >>> published_file().name
+    'published.csv'
+    """
+    return _find("results/published.csv", "table of published numbers")
+
+
+def _find(name: str, what: str) -> Path:
     package = Path(__file__).resolve().parent
-    places = (package / "conf", package.parent / "conf")
+    places = (package / name, package.parent / name)
     for place in places:
-        if place.is_dir():
+        if place.exists():
             return place
-    raise UserError(f"no configuration folder at {places[0]} or {places[1]}: install the package again")
+    raise UserError(f"no {what} at {places[0]} or {places[1]}: install the package again")

@@ -2,13 +2,15 @@
 
 summary      one row per method and protocol, percent; empty where a column does not apply
 metrics      long: method, protocol, metric, iou_threshold, threshold, class, value, low, high; accuracies and
-             shares in percent, `empty_heatmaps` and `missing_heatmaps` as numbers of samples
+             shares in percent, `empty_heatmaps` and `missing_heatmaps` as numbers of samples. low and high: 95 %
+             bootstrap interval over images of what the summary holds, but PxAP; τ is held, so where it was chosen on
+             these images (an oracle) the interval is optimistic
 per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive
 curves       accuracies in percent over τ, per IoU threshold
 sweeps       box and IoU over τ, run-length coded: a row holds from `threshold` to the next row of its sample; boxes
              in score-map pixels and the protocol's convention
 samples      sample id, label, rank of the true class (0 is the best, -1 without a prediction), five best logits with
-             probabilities, image size, the view's rectangle
+             probabilities, image size, the view's rectangle, true boxes (x0 y0 x1 y1, one after the other)
 sensitivity  GT-known localization in percent: a row per method, a column per protocol
 """
 
@@ -21,18 +23,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
-from rich.text import Text
 
-from wsol.files import whole_file, write_text
+from wsol.files import whole_file
 from wsol.metrics import ERROR_KINDS, OUTCOMES, OutcomeCounts
 from wsol.metrics.outcomes import COUNTED
 from wsol.metrics.scoring import MethodScores, ProtocolScores
-from wsol.terminal import console
 
 __all__ = [
-    "METRIC_COLUMNS", "SUMMARY_COLUMNS", "Results", "combine", "curve_table", "method_rows", "metric_rows",
-    "per_image_table", "print_summary", "summary_row", "sweep_table", "write_tables",
+    "METRIC_COLUMNS", "SHOWN", "SUMMARY_COLUMNS", "Results", "combine", "curve_table", "method_rows", "metric_rows",
+    "per_image_table", "summary_row", "sweep_table", "write_tables",
 ]  # fmt: skip
 
 SUMMARY_COLUMNS = (
@@ -48,7 +47,6 @@ SHOWN = {
     "top5_loc": "Top-5 loc", "gt_known_loc": "GT-known", "max_box_acc_30": "MBA 30", "max_box_acc_50": "MBA 50",
     "max_box_acc_70": "MBA 70", "max_box_acc_v2": "MBA V2", "pxap": "PxAP",
 }  # fmt: skip
-ORACLE = "τ*: the best on this very split (oracle); MBA (MaxBoxAcc) is an oracle by definition."
 
 
 @dataclass(eq=False)
@@ -106,7 +104,7 @@ def summary_row(
     source : str
         "fixed", "oracle" or the run it came from.
     ranked : bool
-        Whether there are predictions at all.
+        Whether there are predictions at all, and one true class for each image to compare them with.
     top5 : bool
         Whether Top-5 says anything: more than five classes compete.
     """
@@ -139,8 +137,13 @@ def metric_rows(
     classes: Sequence[str],
     ranked: bool,
     top5: bool,
+    multilabel: bool = False,
 ) -> list[dict[str, Any]]:
-    """Make the long table's rows of one method under one protocol, overall and per class."""
+    """Make the long table's rows of one method under one protocol, overall and per class.
+
+    Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
+    classes, as the literature gives it.
+    """
     base = {"method": method, "protocol": part.protocol.name}
     rows: list[dict[str, Any]] = []
 
@@ -157,11 +160,14 @@ def metric_rows(
             best, value = part.accuracy.best_threshold(delta), 100 * part.accuracy.max_box_acc(delta)
             rows.append(base | {"metric": "max_box_acc", "iou_threshold": delta, "threshold": best, "value": value})
             per_class(part.accuracy.class_max_box_acc(delta), metric="max_box_acc", iou_threshold=delta)
-        for name in (*_applicable(OUTCOMES, ranked, top5), *ERROR_KINDS, "mean_iou"):
+        for name in (*_applicable((*OUTCOMES, *ERROR_KINDS), ranked, top5), "mean_iou"):
             about = {"metric": f"error_{name}" if name in ERROR_KINDS else name, "threshold": threshold}
             if name in ERROR_KINDS:
                 rows.append(base | about | {"value": 100 * float(shares[name])})
             per_class(shares[f"class_{name}"].reshape(-1).tolist(), **about)
+        if multilabel:
+            mean = 100 * float(shares["class_gt_known_loc"].nanmean())
+            rows.append(base | {"metric": "corloc", "iou_threshold": 0.5, "threshold": threshold, "value": mean})
     if not part.pxap.empty:
         pixels = part.pxap.compute()
         peak = {"metric": "peak_mask_iou", "threshold": float(pixels["peak_threshold"])}
@@ -172,8 +178,9 @@ def metric_rows(
 
 
 def _applicable(names: Sequence[str], ranked: bool, top5: bool) -> list[str]:
-    """Leave out what says nothing: Top-k without predictions, Top-5 among five classes or fewer."""
-    return [name for name in names if not name.startswith("top") or (ranked and (top5 or "5" not in name))]
+    """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 among five classes or fewer."""
+    kept = [name for name in names if ranked or not name.startswith(("top", "wrong_class"))]
+    return [name for name in kept if top5 or not name.startswith("top5")]
 
 
 def method_rows(scores: MethodScores, missing: int, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -253,68 +260,8 @@ def combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], texts: Se
     return table
 
 
-def print_summary(results: Results) -> None:
-    """Print the summary, best in bold, and the protocol sensitivity where there are several protocols."""
-    screen = console()
-    summary = results.summary
-    first = summary.iloc[0]
-    what = f"{first['dataset']} ({first['split']}, {first['n_samples']} samples)"
-    title = f"{what}, {first['model']}, view {first['view']}; percent"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    shown = [name for name in SHOWN if name in ("method", "protocol") or summary[name].notna().any()]
-    for name in shown:
-        table.add_column(SHOWN[name], justify="left" if name in ("method", "protocol") else "right", no_wrap=True)
-    scores = [name for name in shown if name not in ("method", "protocol", "threshold")]
-    best = summary.groupby("protocol")[scores].transform("max")
-    for number in range(len(summary)):
-        row, cells = summary.iloc[number], []
-        for name in shown:
-            text = _cell(name, row)
-            is_best = name in best and row[name] == best[name].iloc[number]
-            cells.append(Text(text, style="bold" if is_best else ""))
-        table.add_row(*cells)
-    screen.print(table)
-    screen.print(_provenance(results), soft_wrap=True, markup=False)
-    if "oracle" in set(summary["threshold_source"]):
-        screen.print(ORACLE)
-    if summary["protocol"].nunique() > 1 and summary["gt_known_loc"].notna().any():
-        screen.print(_sensitivity(results.sensitivity))
-
-
-def _provenance(results: Results) -> str:
-    """Say what was loaded, where heatmaps were taken, and how classes met logits."""
-    source, summary = results.environment.get("source", {}), results.summary
-    layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
-    taken = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
-    classes = f"classes matched by {source.get('class_map')}, predicted over {source.get('predict_over')}"
-    return f"Weights: {source.get('weights')}; layers: {taken or 'none'}; {classes} ({source.get('competing')} logits)."
-
-
-def _cell(name: str, row: pd.Series) -> str:
-    value = row[name]
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
-        return ""
-    if name == "threshold":
-        return f"{value:.3f}" + ("*" if row["threshold_source"] == "oracle" else "")
-    return f"{value:.1f}"
-
-
-def _sensitivity(sensitivity: pd.DataFrame) -> Table:
-    table = Table(title="Protocol sensitivity: GT-known localization", title_justify="left", header_style="bold")
-    protocols = [column for column in sensitivity.columns if column != "method"]
-    for column in ("method", *protocols, "spread"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for _, row in sensitivity.iterrows():
-        values = row[protocols].astype(float)
-        spread = f"{values.max() - values.min():.1f}"
-        table.add_row(str(row["method"]), *(f"{value:.1f}" for value in values), spread)
-    return table
-
-
 def write_tables(results: Results, folder: Path) -> None:
-    """Write every table into a run's folder, each whole or not at all."""
+    """Write every table as CSV or Parquet into a run's folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("per_image", "curves", "sweeps", "samples"):
         with whole_file(folder / f"{name}.parquet") as path:
@@ -322,24 +269,3 @@ def write_tables(results: Results, folder: Path) -> None:
     for name in ("metrics", "sensitivity", "summary"):
         with whole_file(folder / f"{name}.csv") as path:
             getattr(results, name).to_csv(path, index=False)
-    shown = [name for name in SHOWN if results.summary[name].notna().any()]
-    rows = [results.summary.iloc[number] for number in range(len(results.summary))]
-    short = pd.DataFrame([{name: _cell(name, row) for name in shown} for row in rows], columns=shown)
-    note = ORACLE if "oracle" in set(results.summary["threshold_source"]) else ""
-    write_text(folder / "summary.md", _markdown(short) + (f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""))
-    write_text(folder / "summary.tex", _latex(short) + (f"% {note}\n" if note else ""))
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
-
-    rules = ("---" if name in ("method", "protocol") else "---:" for name in table.columns)
-    body = (line(row) for row in table.itertuples(index=False))
-    return line(SHOWN[name] for name in table.columns) + line(rules) + "".join(body)
-
-
-def _latex(table: pd.DataFrame) -> str:
-    plain = table.rename(columns={name: SHOWN[name].replace("τ", "tau") for name in table.columns})
-    columns = "".join("l" if name in ("method", "protocol") else "r" for name in table.columns)
-    return plain.to_latex(index=False, escape=True, column_format=columns).replace(" tau ", r" $\tau$ ")

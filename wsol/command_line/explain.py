@@ -20,7 +20,7 @@ from wsol.command_line.options import application_groups, group_options
 from wsol.errors import UserError
 from wsol.paths import conf_dir
 
-__all__ = ["compose_application", "explain", "is_users_to_mend"]
+__all__ = ["compose_application", "exit_code", "explain", "is_users_to_mend"]
 
 LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit_slurm": "hydra-submitit-launcher"}
 
@@ -28,6 +28,11 @@ LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit_slurm": "hydra-submiti
 def is_users_to_mend(error: BaseException) -> bool:
     """Whether a message will do; anything else is shown with its traceback."""
     return isinstance(error, UserError | HydraException | OmegaConfBaseException | yaml.YAMLError)
+
+
+def exit_code(error: BaseException) -> int:
+    """What the program exits with: 2 for what the user can mend, 1 for faulty data and for anything else."""
+    return int(getattr(error, "exit_code", 2 if is_users_to_mend(error) else 1))
 
 
 def explain(error: BaseException, arguments: Arguments) -> str:

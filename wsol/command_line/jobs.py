@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from wsol.command_line.values import check_values
 from wsol.config import (
     build_dataset,
     build_methods,
@@ -43,15 +44,20 @@ def evaluate_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: 
         methods=methods,
         protocols=protocols,
         view=cfg.view,
+        flip=cfg.flip,
         batch_size=cfg.batch_size,
         workers=cfg.workers,
         device=cfg.device,
         seed=cfg.seed,
+        score=cfg.score,
+        chunk=cfg.chunk,
         on_error=cfg.on_error,
         predict_over=cfg.predict_over,
         class_map=class_map_of(cfg.dataset),
         threshold_from=user_path(cfg.threshold_from),
+        threshold_from_test=cfg.threshold_from_test,
         pictures=cfg.pictures,
+        report=cfg.report,
         limit=cfg.limit,
         run_dir=run_dir,
         config=settings,
@@ -71,19 +77,28 @@ def evaluate_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: 
 
 
 def score_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: bool) -> Mapping[str, object]:
-    """Dataset + heatmaps that are there already + protocols → the same tables."""
+    """Dataset + heatmaps that are there already, or baselines + protocols → the same tables."""
     settings = _checked(cfg, run_dir)
     from wsol.evaluate import score
 
-    protocols = build_protocols(cfg.protocols)
+    methods, protocols = build_methods(cfg.methods) if cfg.methods else {}, build_protocols(cfg.protocols)
     results = score(
         build_dataset(cfg.dataset),
-        Path(cfg.heatmaps).expanduser(),
+        user_path(cfg.heatmaps),
         protocols=protocols,
+        methods=methods,
+        heatmaps_kind=cfg.heatmaps_kind,
+        heatmaps_name=cfg.heatmaps_name,
+        predictions=user_path(cfg.predictions),
+        predictions_classes=cfg.predictions_classes,
+        on_error=cfg.on_error,
+        seed=cfg.seed,
         threshold_from=user_path(cfg.threshold_from),
+        threshold_from_test=cfg.threshold_from_test,
         workers=cfg.workers,
         limit=cfg.limit,
         pictures=cfg.pictures,
+        report=cfg.report,
         run_dir=run_dir,
         config=settings,
         progress=cfg.progress and say,
@@ -184,15 +199,20 @@ def build_stages(settings: Mapping[str, Any]) -> list[Any]:
 
 def _checked(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     check_root_keys(cfg)
-    return {**plain(cfg), "run_dir": str(run_dir)}
+    settings = plain(cfg)
+    check_values(settings)
+    return {**settings, "run_dir": str(run_dir)}
 
 
 def _report(results: Any, run_dir: Path, steps: Sequence[Step]) -> None:
-    from wsol.tables import print_summary
+    from wsol.report.summary import print_summary
     from wsol.terminal import console
 
     print_summary(results)
+    page = run_dir / "report.html"
     console().print(f"Tables, heatmaps and pictures: {_short(run_dir)}", soft_wrap=True)
+    if page.is_file():
+        console().print(f"Report: {_short(page)}", soft_wrap=True)
     _go_on(steps)
 
 

@@ -76,6 +76,7 @@ def application_keys(command: str) -> list[Key]:
     ['squash']
     """
     keys: list[Key] = []
+    seen: set[str] = set()  # an application's own default of a common key is the one that counts
     for name in (command, "common"):
         parents: list[tuple[int, str]] = []
         for line in (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
@@ -87,7 +88,8 @@ def application_keys(command: str) -> list[Key]:
             dotted = ".".join([parent for _, parent in parents] + [match["name"]])
             if not match["value"]:
                 parents.append((indent, match["name"]))
-            elif not dotted.startswith("hydra") and (match["comment"] or parents):
+            elif not dotted.startswith("hydra") and (match["comment"] or parents) and dotted not in seen:
+                seen.add(dotted)
                 keys.append(Key(dotted, match["value"], match["comment"] or ""))
     return keys
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ sweep_folders: list[Path] = []
 
 @dataclass(frozen=True)
 class SweepTable:
-    """All jobs of a sweep: the table, which of its columns are overrides, and the program's exit code."""
+    """All jobs of a sweep: the table, which of its columns are overrides, and the program's exit code.
+
+    `roles` says for each job what its split is for, where the dataset said so.
+    """
 
     frame: pd.DataFrame
     overrides: list[str]
     status: int
+    roles: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -124,7 +128,8 @@ def collect(folder: Path) -> SweepTable:
         write_text(folder / "sweep.csv", table.to_csv(index=False, lineterminator="\n"))
     failed = [record for record, _ in found if record["error"]]
     status = 0 if not failed else 1 if any(record["unexpected"] for record in failed) else 2
-    return SweepTable(table, list(names.values()), status)
+    roles = {str(record["job"]): _role(place) for record, place in found}
+    return SweepTable(table, list(names.values()), status, roles)
 
 
 def for_the_screen(sweep: SweepTable) -> pd.DataFrame:
@@ -147,8 +152,9 @@ def for_the_screen(sweep: SweepTable) -> pd.DataFrame:
         "error",
     ]
     table = frame[[name for name in shown if name in frame and (frame[name] != "").any()]].copy()
-    for name in set(table.columns) & set(MEASURED) - {"threshold"}:
-        table[name] = [f"{float(text):.1f}" if text else "" for text in table[name]]
+    for name in set(table.columns) & set(MEASURED):
+        digits = 3 if name == "threshold" else 1
+        table[name] = [f"{float(text):.{digits}f}" if text else "" for text in table[name]]
     return table
 
 
@@ -161,6 +167,11 @@ def remove_if_unused(folder: Path) -> None:
         for name in inside:
             (folder / name).unlink()
         folder.rmdir()
+
+
+def _role(folder: Path) -> str:
+    path = folder / "environment.json"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("role", "")) if path.is_file() else ""
 
 
 def _overrides(words: Sequence[str]) -> dict[str, str]:

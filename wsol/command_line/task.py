@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +11,12 @@ from omegaconf import DictConfig
 
 from wsol.command_line import sweep
 from wsol.command_line.arguments import Arguments
-from wsol.command_line.explain import explain, is_users_to_mend
+from wsol.command_line.explain import exit_code, explain, is_users_to_mend
 from wsol.command_line.jobs import Job
+from wsol.command_line.messages import complain, logging_to_stderr
+from wsol.errors import UserError
 
-__all__ = ["Task", "complain", "failures", "logging_to_stderr"]
+__all__ = ["Task", "failures"]
 
 failures: list[Exception] = []  # of a single run, for main: Hydra would print words of its own first
 
@@ -44,6 +42,8 @@ class Task:
                 self._in_sweep(cfg, folder, int(hydra.job.num), typed, Arguments(command, overrides=words))
             return
         try:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UserError(f"run_dir={folder}: nothing can be written there; pass another run_dir")
             self.job(cfg, folder, typed, True)
         except Exception as error:
             failures.append(error)
@@ -58,32 +58,7 @@ class Task:
         except Exception as error:
             mendable = is_users_to_mend(error)
             said = explain(error, arguments) if mendable else repr(error)
-            sweep.write_record(folder, number, typed, error=said, unexpected=not mendable)
+            sweep.write_record(folder, number, typed, error=said, unexpected=exit_code(error) == 1)
             if not mendable:
                 traceback.print_exc()
             complain(f"job {number} ({' '.join(typed)}): {said}")
-
-
-def complain(message: str, kind: str = "error") -> None:
-    """Print one message to stderr, in color where that is a terminal and NO_COLOR isn't set."""
-    color = {"error": "\033[31m", "warning": "\033[33m"}[kind]
-    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    head = f"{color}wsol: {kind}:\033[0m" if colored else f"wsol: {kind}:"
-    print(head, message, file=sys.stderr)
-
-
-@contextmanager
-def logging_to_stderr() -> Iterator[None]:
-    """Show what wsol says while the block runs, whatever Hydra sets up; leave logging as it was."""
-    logger, root = logging.getLogger("wsol"), logging.getLogger()
-    before = logger.level, logger.propagate, list(logger.handlers)
-    root_before = root.level, list(root.handlers)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.level, logger.propagate, logger.handlers = before
-        root.level, root.handlers = root_before

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsol.datasets.imagenet import imagenet_wnids
+from wsol.datasets.imagenet import imagenet_names, imagenet_wnids
 from wsol.errors import UserError
 from wsol.models.checkpoint import Checkpoint, load_state, read_checkpoint
 from wsol.models.classifier import Classifier
@@ -238,19 +238,6 @@ def _class_names(
         return tuple(map(str, asked)), None
     names, ids = about.get("classes"), about.get("class_ids")
     return tuple(names) if names else None, tuple(ids) if ids else None
-
-
-def imagenet_names() -> tuple[str, ...]:
-    """Names of the 1,000 ILSVRC-2012 classes in the order of the logits, as torchvision spells them.
-
-    Examples
-    --------
-    >>> imagenet_names()[:2]
-    ('tench', 'goldfish')
-    """
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _size(name: str, size: int | Sequence[int]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from torchvision import models
 from wsol.datasets.imagenet import imagenet_wnids
 from wsol.errors import UserError
 from wsol.models.build import build_classifier, finish, replace_head, seeded
+from wsol.models.checkpoint import read_checkpoint
 from wsol.models.classifier import Classifier
 
 __all__ = ["load_weights", "preprocessing", "torchvision_classifier", "weights_named"]
@@ -161,13 +162,15 @@ def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
     Raises
     ------
     UserError
-        If the download fails or the file is damaged: says where to put which file.
+        If the download fails, or the file is damaged or holds more than weights: says which file it is.
     """
     file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
     lay_there = file.exists()
     try:
+        if lay_there:  # torchvision would unpickle whatever it is: only what it downloads has its hash checked
+            read_checkpoint(file)
         return models.get_model(name, weights=weights, **_options(name))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (UserError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if lay_there:
             raise UserError(f"the weights in {file} can't be read ({error}): delete the file and try again") from error
         raise UserError(

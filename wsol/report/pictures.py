@@ -19,7 +19,7 @@ from wsol.heatmaps.store import HeatmapStore
 from wsol.metrics.enlarge import at_image_size
 from wsol.tables import Results
 
-__all__ = ["draw_pictures"]
+__all__ = ["COLOR_MAP", "FOUND", "TRUTH", "draw_box", "draw_pictures"]
 
 logger = logging.getLogger("wsol")
 
@@ -67,7 +67,7 @@ def draw_pictures(results: Results, dataset: Dataset, store: HeatmapStore, count
             lowest = 0.0 if store.baseline(str(method)) else float(store.heatmap(str(method), position).min())
             heat = at_image_size(store, str(method), position, lowest)
             _panel(axis, image, heat, sample, f"{method}: IoU {row['iou']:.2f}")
-            _box(axis, row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64), FOUND)
+            draw_box(axis, row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64), FOUND)
         path = folder / f"example_{number:02d}.png"
         with whole_file(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
@@ -90,12 +90,12 @@ def _panel(axis: Axes, image: np.ndarray, heat: np.ndarray | None, sample: Sampl
     if heat is not None:
         axis.imshow(_colored(heat), alpha=0.55)
     for box in sample.boxes if sample.boxes is not None else ():
-        _box(axis, box, TRUTH)
+        draw_box(axis, box, TRUTH)
     axis.set_title(title, fontsize=8, parse_math=False)
     axis.set_axis_off()
 
 
-def _box(axis: Axes, box: np.ndarray, color: str) -> None:
+def draw_box(axis: Axes, box: np.ndarray, color: str) -> None:
     """Outline an inclusive box: pixel centers are whole numbers here, so its edges lie half a pixel outside."""
     if not np.isfinite(box).all():
         return

@@ -1,0 +1,318 @@
+"""Runs side by side: the statistics against SciPy and statsmodels, what is refused, words, files, the command."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import yaml
+from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
+from statsmodels.stats.multitest import multipletests
+
+import wsol
+from wsol import cli
+from wsol.datasets import Shapes
+from wsol.errors import UserError
+from wsol.models import Classifier, gapnet
+from wsol.report.comparison import PAIR_COLUMNS, Comparison, compare
+from wsol.report.comparison_files import write_comparison
+from wsol.report.run import Run
+from wsol.report.sentences import sentence
+
+LENGTH = 30
+
+
+def evaluate(
+    folder: Path, seed: int, methods: tuple[str, ...], protocols: tuple[str, ...], length: int = LENGTH
+) -> Path:
+    data = Shapes("test", length=length, size=32, classes=7, object_size=(0.4, 0.9))
+    network = Classifier(
+        name="small", module=gapnet(7, widths=(6, 8), strides=(2, 2), seed=seed), layer="features",
+        input_size=(32, 32), classes=data.classes, class_ids=data.ids,
+    )  # fmt: skip
+    wsol.evaluate(data, network, methods, protocols, run_dir=folder, pictures=0, report=False, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """a and b: two networks on the same images; c: fewer images, other protocols."""
+    place = tmp_path_factory.mktemp("runs")
+    return {
+        "a": evaluate(place / "a", 0, ("cam", "gradcam", "center"), ("choe2020", "zhou2016")),
+        "b": evaluate(place / "b", 1, ("cam", "random"), ("choe2020", "zhou2016")),
+        "c": evaluate(place / "c", 0, ("cam",), ("choe2020", "choe2020_v2"), 20),
+    }
+
+
+@pytest.fixture(scope="module")
+def two(runs: dict[str, Path]) -> Comparison:
+    return compare([runs["a"], runs["b"]], resamples=300, seed=4)
+
+
+@pytest.fixture
+def copies(runs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    return {name: shutil.copytree(folder, tmp_path / name) for name, folder in runs.items()}
+
+
+def test_every_method_meets_every_other_under_each_protocol(two: Comparison) -> None:
+    assert tuple(two.pairs.columns) == PAIR_COLUMNS
+    titles = ["CAM (a)", "Grad-CAM (a)", "the center baseline (a)", "CAM (b)", "the random baseline (b)"]
+    assert list(dict.fromkeys(two.summary["title"])) == titles
+    located = two.pairs[two.pairs["metric"] == "gt_known_loc"]
+    assert located.groupby("protocol").size().to_dict() == {"choe2020": 10, "zhou2016": 10}
+    classified = two.pairs[two.pairs["metric"] == "top1_cls"]  # one comparison of networks, whatever the method
+    assert classified[["protocol", "first", "second"]].to_numpy().tolist() == [["", "a", "b"]]
+    assert "max_box_acc" in set(two.pairs.query("protocol == 'choe2020'")["metric"])
+    assert "max_box_acc" not in set(two.pairs.query("protocol == 'zhou2016'")["metric"])
+
+
+def test_numbers_are_the_runs_own(two: Comparison, runs: dict[str, Path]) -> None:
+    opened = {name: Run.open(folder) for name, folder in runs.items()}
+    for _, row in two.pairs.iterrows():
+        for side in ("first", "second"):
+            summary = opened[row[f"{side}_run"]].summary
+            if row["protocol"]:
+                chosen = (summary["method"] == row[f"{side}_method"]) & (summary["protocol"] == row["protocol"])
+                summary = summary[chosen]
+            assert row[f"{side}_value"] == pytest.approx(summary[row["metric"]].iloc[0], abs=1e-9)
+        assert row["low"] - 1e-9 <= row["difference"] <= row["high"] + 1e-9
+
+
+def test_differences_and_disagreements_against_the_references(two: Comparison, runs: dict[str, Path]) -> None:
+    opened = {name: Run.open(folder) for name, folder in runs.items()}
+    for _, row in two.pairs[two.pairs["metric"].isin(["gt_known_loc", "top1_loc"])].iterrows():
+        sides = [
+            opened[row[f"{side}_run"]].per_image(row[f"{side}_method"], row["protocol"])[row["metric"]].to_numpy(bool)
+            for side in ("first", "second")
+        ]
+        first, second = sides
+        counts = int((first & ~second).sum()), int((second & ~first).sum())
+        assert (row["first_only"], row["second_only"], row["disagree"]) == (*counts, sum(counts))
+        reference = reference_mcnemar([[0, counts[0]], [counts[1], 0]], exact=True).pvalue
+        assert row["p"] == pytest.approx(reference, abs=1e-9)
+        if counts == (0, 0):
+            continue
+        interval = scipy.stats.bootstrap(
+            (first.astype(float), second.astype(float)), lambda a, b, axis=-1: a.mean(axis) - b.mean(axis),
+            n_resamples=300, paired=True, vectorized=True, method="percentile", random_state=np.random.default_rng(4),
+        ).confidence_interval  # fmt: skip
+        assert row["low"] == pytest.approx(100 * interval.low, abs=1e-9)
+        assert row["high"] == pytest.approx(100 * interval.high, abs=1e-9)
+
+
+def test_holm_counts_each_test_once(two: Comparison) -> None:
+    tested = two.pairs[two.pairs["p"].notna()]
+    # MaxBoxAcc is MaxBoxAcc at IoU 50, and under an oracle so is GT-known localization.
+    again = (tested["protocol"] == "choe2020") & tested["metric"].isin(["max_box_acc", "gt_known_loc"])
+    family = tested[~again]
+    assert two.tests == len(family)
+    assert np.allclose(family["p_holm"], multipletests(family["p"], method="holm")[1], rtol=0, atol=1e-9)
+    assert (tested["more_than_noise"] == (tested["p_holm"] < 0.05)).all()
+    rest = two.pairs[two.pairs["p"].isna()]
+    assert set(rest["metric"]) == {"mean_iou"}
+    assert (rest["more_than_noise"] == ((rest["low"] > 0) | (rest["high"] < 0))).all()
+
+
+def test_fewer_metrics_make_fewer_tests(runs: dict[str, Path], two: Comparison) -> None:
+    few = compare([runs["a"], runs["b"]], metrics=["gt_known_loc"])
+    assert few.tests == 20
+    assert set(few.pairs["metric"]) == {"gt_known_loc"}
+    wide = two.pairs[two.pairs["metric"] == "gt_known_loc"]["p_holm"].to_numpy()
+    assert (few.pairs["p_holm"].to_numpy() <= wide + 1e-12).all()
+    with pytest.raises(UserError, match="metrics: pxap can't be compared; there are top1_cls, .*PxAP pools the pixels"):
+        compare([runs["a"]], metrics=["pxap"])
+
+
+def test_methods_of_one_run(runs: dict[str, Path]) -> None:
+    found = compare([runs["a"]])
+    assert set(found.pairs["first"]) | set(found.pairs["second"]) == {"CAM", "Grad-CAM", "the center baseline"}
+    assert not found.pairs["metric"].isin(["top1_cls", "top5_cls"]).any()
+    with pytest.raises(UserError, match="under no protocol are there two methods; name another run"):
+        compare([runs["c"]])
+
+
+def test_against_one_method_or_run(runs: dict[str, Path]) -> None:
+    found = compare([runs["a"], runs["b"]], against="center", metrics=["gt_known_loc"])
+    assert set(found.pairs["second"]) == {"the center baseline (a)"}
+    assert len(found.pairs) == 2 * 4
+    assert found.notes == ["Compared with center only."]
+    found = compare([runs["a"], runs["b"]], against="b", metrics=["gt_known_loc"])
+    assert len(found.pairs) == 2 * 3 * 2
+    with pytest.raises(
+        UserError, match=r"against=layercam: nothing is called so, or everything; there are cam, a, CAM"
+    ):
+        compare([runs["a"], runs["b"]], against="layercam")
+
+
+def test_too_many_pairs_are_compared_with_the_first(runs: dict[str, Path]) -> None:
+    found = compare([runs["a"], runs["b"]], most=5, metrics=["gt_known_loc"])
+    assert set(found.pairs["second"]) == {"CAM (a)"}
+    assert found.notes[0].startswith("All 20 pairs would be more than 5: each is compared with CAM (a) only.")
+
+
+def test_other_images_and_protocols_are_refused_or_shared(runs: dict[str, Path]) -> None:
+    said = (
+        r"a has 10 samples that c has not \(test/00020, .*\); a was scored under zhou2016, c was not; "
+        r"c was scored under choe2020_v2, a was not\. Pass shared=true"
+    )
+    with pytest.raises(UserError, match=said):
+        compare([runs["a"], runs["c"]])
+    found = compare([runs["a"], runs["c"]], shared=True)
+    assert set(found.pairs["protocol"]) == {"", "choe2020"}
+    assert (found.pairs["n_images"] == 20).all()
+    assert found.notes[0].endswith("Compared on 20 samples under choe2020.")
+    # The same network, method and rules: on what they share nothing differs, and MaxBoxAcc is that of run c.
+    same = found.pairs[(found.pairs["first"] == "CAM (a)") & (found.pairs["second"] == "CAM (c)")]
+    assert (same["difference"] == 0).all()
+    assert (same["disagree"].dropna() == 0).all()
+    own = Run.open(runs["c"]).row("cam", "choe2020")
+    shown = found.summary[found.summary["title"] == "CAM (a)"].iloc[0]
+    assert (shown["max_box_acc_70"], shown["threshold"]) == (own["max_box_acc_70"], own["threshold"])
+    assert shown["n_samples"] == 20
+    assert np.isnan(shown["pxap"])
+
+
+def test_the_same_name_must_be_the_same_thing(copies: dict[str, Path]) -> None:
+    config = yaml.safe_load((copies["b"] / "config.yaml").read_text())
+    config["protocols"]["choe2020"]["connectivity"] = 4
+    (copies["b"] / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="choe2020 is not the same in a and b: connectivity 8 and 4"):
+        compare([copies["a"], copies["b"]])
+    found = compare([copies["a"], copies["b"]], shared=True, metrics=["gt_known_loc"])
+    assert set(found.pairs["protocol"]) == {"zhou2016"}
+    samples = pd.read_parquet(copies["b"] / "samples.parquet")
+    samples.loc[3, "class"] = "another"
+    samples.to_parquet(copies["b"] / "samples.parquet")
+    with pytest.raises(UserError, match=r"b is of other images than a: class of sample test/00003 is .* another in b"):
+        compare([copies["a"], copies["b"]], shared=True)
+
+
+def test_other_data_under_the_same_names_is_refused(copies: dict[str, Path]) -> None:
+    for name, glyph in (("a", 0.2), ("b", 0.5)):
+        path = copies[name] / "config.yaml"
+        config = yaml.safe_load(path.read_text()) | {"dataset": {"glyph": glyph, "root": f"/{name}"}}
+        path.write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"^dataset.glyph: 0.2 in a, 0.5 in b. Pass shared=true"):
+        compare([copies["a"], copies["b"]])
+
+
+def test_nothing_in_common(copies: dict[str, Path]) -> None:
+    samples = pd.read_parquet(copies["b"] / "samples.parquet")
+    samples["sample_id"] = "other/" + samples["sample_id"]
+    samples.to_parquet(copies["b"] / "samples.parquet")
+    with pytest.raises(UserError, match="nothing is left to compare: a has 30 samples that b has not"):
+        compare([copies["a"], copies["b"]], shared=True)
+
+
+def test_which_runs_are_found(copies: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match="a is named twice; a run differs from itself in nothing"):
+        compare([copies["a"], f"{copies['a']}/../a"])
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        compare([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match=r"none\*: finds no whole run \(0 folders match\)|finds no whole run"):
+        compare([f"{tmp_path}/none*"])
+    shutil.rmtree(copies["c"])
+    (copies["b"] / "environment.json").unlink()
+    with pytest.raises(UserError, match="environment.json missing"):
+        compare([copies["a"], copies["b"]])
+    found = compare([f"{tmp_path}/*"], metrics=["gt_known_loc"])
+    assert list(found.common.runs) == ["small"]
+    assert "left out: " in caplog.text
+    assert "environment.json missing" in caplog.text
+
+
+def test_an_oracle_beside_a_fixed_threshold_is_told(copies: dict[str, Path]) -> None:
+    path = copies["b"] / "summary.csv"
+    path.write_text(path.read_text().replace(",oracle,", ",/runs/val,"))
+    found = compare([copies["a"], copies["b"]], metrics=["gt_known_loc"])
+    assert any("choe2020: τ comes from an oracle in a, from another split in b" in note for note in found.notes)
+
+
+ROW = {
+    "metric": "top1_loc", "first": "A", "second": "B", "difference": 2.06, "low": 0.5, "high": 3.4, "p_holm": 0.0004,
+    "disagree": 12, "more_than_noise": True, "n_images": 1200, "n_samples": 1200,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "A has 2.1 points more Top-1 localization than B, 95 % interval 0.5 to 3.4, p < 0.001, 1,200 images "
+            "(12 differ).",
+        ),
+        (
+            {"more_than_noise": False, "low": -0.5, "p_holm": 0.2},
+            "A has 2.1 points more Top-1 localization than B, which is not more than noise: 95 % interval −0.5 to 3.4, "
+            "p = 0.2, 1,200 images (12 differ).",
+        ),
+        (
+            {"more_than_noise": False, "p_holm": 0.2},
+            "A has 2.1 points more Top-1 localization than B, which is not more than noise among so many tests: 95 % "
+            "interval 0.5 to 3.4, p = 0.2, 1,200 images (12 differ).",
+        ),
+        (
+            {"metric": "mean_iou", "p_holm": np.nan, "disagree": pd.NA, "difference": -1.0, "low": -2, "high": -0.02},
+            "B has 1.00 points more mean IoU than A, 95 % interval 0.02 to 2.00, 1,200 images.",
+        ),
+        (
+            {"difference": 0.0, "disagree": 0, "low": 0.0, "high": 0.0, "p_holm": 1.0, "more_than_noise": False},
+            "A and B have the same outcome in Top-1 localization on each of 1,200 images.",
+        ),
+        (
+            {"difference": 0.0, "low": -1.0, "p_holm": 1.0, "more_than_noise": False, "n_samples": 1300},
+            "A and B are equal in Top-1 localization, 95 % interval −1.0 to 3.4, p = 1, 1,300 samples of 1,200 images "
+            "(12 differ).",
+        ),
+    ],
+)  # fmt: skip
+def test_sentences(changes: dict[str, object], said: str) -> None:
+    assert sentence(ROW | changes) == said
+
+
+def test_files(two: Comparison, tmp_path: Path) -> None:
+    write_comparison(two, tmp_path, "wsol compare '<runs>'")
+    table = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False)
+    assert tuple(table.columns) == PAIR_COLUMNS
+    assert list(table["sentence"]) == list(two.pairs["sentence"])
+    latex = (tmp_path / "compare.tex").read_text()
+    assert latex.count(r" \\") == 1 + 20 + 1  # head, GT-known localization of each pair, classification of the networks
+    assert "Grad-CAM (a)" in latex
+    page = (tmp_path / "compare.html").read_text()
+    assert "wsol compare &#39;&lt;runs&gt;&#39;" in page
+    assert page.count("<tr data-metric=") == len(two.pairs)
+    assert page.count('<tr data-metric="gt_known_loc">') == 20  # all others are hidden at first
+    assert 'src="http' not in page
+
+
+def test_the_command(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"runs=[{runs['a']},{runs['b']}]", f"run_dir={tmp_path}/out", "resamples=200", "metrics=gt_known_loc"]
+    assert cli.main(["compare", *words]) == 0
+    said = capsys.readouterr().out
+    assert "CAM (a)" in said
+    assert "30 images" in said
+    assert "corrected by Holm's method for all 20 tests" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.csv", "compare.html", "compare.tex"}
+    assert "wsol compare" in (tmp_path / "out" / "compare.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "runs is needed: pass runs=…"),
+        (["runs=/nowhere"], "/nowhere: no such folder"),
+        (["runs=[]"], "runs=[]: pass a list, such as 'runs=[A,B]'"),
+        (["runs=x", "resamples=3"], "resamples=3: pass a whole number, at least 100"),
+        (["runs=x", "shared=1"], "shared=1: pass true or false"),
+    ],
+)
+def test_what_the_command_refuses(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", *words, f"run_dir={tmp_path}/out"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

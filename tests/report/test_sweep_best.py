@@ -1,0 +1,66 @@
+"""Best settings of a sweep: judged by one measure, named with their split, never over several splits at once."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from wsol.report.sweep_best import best_settings, chosen_on
+
+KEYS = ["a", "b"]
+
+
+def table(*rows: tuple[str, str, str, str, str, str]) -> pd.DataFrame:
+    """Rows of job, a, b, method, split and GT-known localization; a job without a value failed."""
+    frame = pd.DataFrame(rows, columns=["job", *KEYS, "method", "split", "gt_known_loc"])
+    frame["error"] = ["" if value else "broken" for value in frame["gt_known_loc"]]
+    return frame.assign(dataset="shapes", protocol="p")
+
+
+def test_best_of_each_method_and_split_with_failed_jobs_left_out() -> None:
+    frame = table(
+        ("0", "1", "x", "cam", "val", "70.5"),
+        ("0", "1", "x", "center", "val", "20"),
+        ("1", "2", "x", "cam", "val", "9.5"),
+        ("1", "2", "x", "center", "val", "20"),
+        ("2", "2", "x", "cam", "test", "80"),
+        ("3", "3", "x", "", "", ""),
+    )
+    best = best_settings(frame, KEYS, {"0": "train-fullsup", "2": "test"})
+    columns = ["split", "role", "method", "settings", "value", "job"]
+    assert best[columns].values.tolist() == [
+        ["val", "train-fullsup", "cam", "a=1", 70.5, "0"],
+        ["val", "train-fullsup", "center", "all alike", 20.0, "0"],
+        ["test", "test", "cam", "all alike", 80.0, "2"],
+    ]
+
+
+def test_an_override_that_changes_nothing_is_not_named() -> None:
+    frame = table(*((f"{a}{b}", a, b, "cam", "val", {"1": "50", "2": "60"}[a]) for a in "12" for b in "xy"))
+    assert best_settings(frame, KEYS, {})["settings"].tolist() == ["a=2"]
+    frame.loc[3, "gt_known_loc"] = "61"
+    assert best_settings(frame, KEYS, {})["settings"].tolist() == ["a=2, b=y"]
+
+
+def test_protocols_are_judged_by_what_all_their_rows_have() -> None:
+    frame = table(("0", "1", "x", "cam", "val", "70"), ("1", "2", "x", "cam", "val", "71"))
+    frame["max_box_acc"] = ["90", ""]
+    assert best_settings(frame, KEYS, {})["measure"].tolist() == ["gt_known_loc"]
+    frame["max_box_acc"] = ["90", "80"]
+    assert best_settings(frame, KEYS, {})[["measure", "settings"]].values.tolist() == [["max_box_acc", "a=1"]]
+    assert best_settings(frame.drop(columns=["max_box_acc", "gt_known_loc"]), KEYS, {}).empty
+
+
+@pytest.mark.parametrize(
+    ("split", "role", "expected"),
+    [
+        ("test", "", r"Chosen on cub \(test\), the test split itself: an oracle"),
+        ("val", "test", r"Chosen on cub \(val, role test\), the test split itself: an oracle"),
+        ("val", "train-fullsup", r"Chosen on cub \(val, role train-fullsup\): now run them once on the test split"),
+        ("val", "", r"Chosen on cub \(val\): now run"),
+    ],
+)
+def test_the_split_is_said_and_whether_it_is_an_oracle(split: str, role: str, expected: str) -> None:
+    best = pd.DataFrame({"dataset": ["cub"] * 2, "split": [split] * 2, "role": [role] * 2})
+    (sentence,) = chosen_on(best)
+    assert pd.Series([sentence]).str.match(expected).all(), sentence

@@ -1,0 +1,175 @@
+"""What a classifier sees in one image: classes, heatmaps and boxes, from Python and from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsol import cli
+from wsol.datasets import Shapes
+from wsol.datasets.view import look
+from wsol.errors import UserError
+from wsol.explain import explain
+from wsol.localization import load_protocol, score_map, sweep_thresholds
+from wsol.models import Classifier
+
+
+def a_blob(recording: object) -> torch.Tensor:
+    """Bright in the middle of 8 × 8, half as bright in a corner that is larger."""
+    heat = torch.zeros(1, 8, 8)
+    heat[0, 3:5, 4:6] = 1.0
+    heat[0, :2, :4] = 0.5
+    return heat
+
+
+def nothing(recording: object) -> torch.Tensor:
+    return torch.zeros(1, 8, 8)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+
+
+def methods(*functions):
+    from wsol.heatmaps import make_method
+
+    return {function.__name__: make_method(function) for function in functions}
+
+
+def test_the_most_likely_classes_come_first_with_their_probabilities(image: np.ndarray, classifier: Classifier) -> None:
+    found = explain(image, classifier, ["gradcam", "center"], top=2)
+    pixels, _ = look(image, "squash", (32, 32))
+    with torch.inference_mode():
+        expected = classifier.module(classifier.prepare(pixels[None])).softmax(1)[0]
+    for answer in found.answers:
+        assert answer.probability == pytest.approx(float(expected[answer.logit]), abs=1e-6)
+    assert [answer.rank for answer in found.answers] == [1, 2]
+    everything = explain(image, classifier, ["center"], top=9).answers
+    assert len(everything) == 3 and sum(answer.probability for answer in everything) == pytest.approx(1)
+    assert {answer.name for answer in everything} == set(classifier.classes or ())
+    assert found.layers == {"gradcam": "features", "center": ""}
+
+
+@pytest.mark.parametrize("protocol", ["zhou2016", "choe2020", "gao2021", "exact"])
+def test_box_is_the_largest_regions_at_the_threshold(image: np.ndarray, classifier: Classifier, protocol: str) -> None:
+    region = explain(image, classifier, methods(a_blob), protocol, threshold=0.4).answers[0].regions["a_blob"]
+    rules = load_protocol(protocol)
+    scores = score_map(a_blob(None)[0], rules, (80, 64), (0, 0, 80, 64))
+    sweep = sweep_thresholds(scores, [0, 0, 79, 63], rules, (80, 64)).to_inclusive()
+    x0, y0, x1, y1 = sweep.boxes_largest[np.abs(sweep.thresholds - 0.4).argmin()]
+    height, width = scores.shape
+    across, down = 80 / width, 64 / height
+    np.testing.assert_allclose(region.box, [x0 * across, y0 * down, (x1 + 1) * across - 1, (y1 + 1) * down - 1])
+    assert region.box is not None and region.box[0] < 2 and region.box[3] < 30, "the larger region, not the brighter"
+
+
+def test_threshold_is_asked_for_or_the_protocols_or_that_of_zhou(image: np.ndarray, classifier: Classifier) -> None:
+    taus = [
+        explain(image, classifier, ["center"], protocol, threshold=asked).protocol.threshold
+        for protocol, asked in (("selvaraju2017", None), ("choe2020", None), ("selvaraju2017", 0.0))
+    ]
+    assert taus == [0.15, 0.2, 0.0]
+
+
+def test_an_empty_map_has_no_box(image: np.ndarray, classifier: Classifier) -> None:
+    regions = explain(image, classifier, methods(nothing, a_blob), "choe2020").answers[0].regions
+    assert regions["nothing"].box is None and regions["a_blob"].box is not None
+
+
+def test_cropped_view_leaves_the_rest_dark(image: np.ndarray, classifier: Classifier) -> None:
+    region = explain(image, classifier, ["full"], "exact", view="squash").answers[0].regions["full"]
+    np.testing.assert_allclose(region.box, [0, 0, 79, 63])
+    cropped = explain(image, classifier, methods(a_blob), "zhou2016", view="crop").answers[0].regions["a_blob"]
+    assert not cropped.heat[:, 0].any() and cropped.heat.max() > 0.9
+
+
+def test_targets_by_index_name_and_id(image: np.ndarray, classifier: Classifier) -> None:
+    names = classifier.classes or ()
+    for target in (1, "1", names[1], names[1].upper()):
+        assert [answer.logit for answer in explain(image, classifier, ["center"], targets=[target]).answers] == [1]
+    with pytest.raises(UserError, match=f"target: '{names[2]}x' is not among .*, the nearest are .*{names[2]}"):
+        explain(image, classifier, ["center"], targets=[f"{names[2]}x"])
+    with pytest.raises(UserError, match="target: logit 3 does not exist: the classifier has 0 to 2"):
+        explain(image, classifier, ["center"], targets=[3])
+    with pytest.raises(UserError, match="top=0: pass how many"):
+        explain(image, classifier, ["center"], top=0)
+
+
+def said(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
+    code = cli.main(["explain", *words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two pictures of one name, one of them turned by its EXIF."""
+    pixels = Shapes()[3].read_image()[:, :60]
+    (tmp_path / "more").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    turned = Image.fromarray(pixels)
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "more" / "cat.jpg", exif=turned.getexif())
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_pictures_from_the_command_line(place: Path, capsys: pytest.CaptureFixture) -> None:
+    code, out, err = said(capsys, "image=[cat.png,more]", "method=[cam,center]", "top=1", "run_dir=run")
+    assert code == 0, err
+    assert [path.name for path in sorted(Path("run").iterdir())] == ["explain_cat.png", "explain_cat_2.png"]
+    assert "Picture: run/explain_cat.png" in out and re_rows(out) == ["cam", "center"] * 2
+    upright, turned = (Image.open(f"run/explain_{name}.png") for name in ("cat", "cat_2"))
+    assert upright.size[0] < turned.size[0], "a picture turned by its camera is wider than high"
+
+
+def re_rows(out: str) -> list[str]:
+    return [line.split("|")[4].strip() for line in out.splitlines() if line.startswith("|    1 |")]
+
+
+def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [
+        "sample=2",
+        "method=[gradcam]",
+        "target=[tee,0]",
+        "protocol=[choe2020]",
+        "output=out/it.svg",
+        "run_dir=run",
+    ]
+    code, out, err = said(capsys, *words)
+    assert code == 0, err
+    assert "test/00002" in out and "| tee " in out and "Picture: out/it.svg" in out
+    assert Path("out/it.svg").read_text().startswith("<?xml") and not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["image=cat.pgn"], "image=cat.pgn: there is no such file; beside it: cat.png"),
+        (["image=broken.jpg"], "can't decode broken.jpg"),
+        (
+            ["image=cat.png", "target=triangel"],
+            "target: 'triangel' is not among the classifier's class names, the nearest are triangle",
+        ),
+        (
+            ["image=cat.png", "target=qqq"],
+            "'qqq' is not among the classifier's class names; there are ring, cross, triangle, bars",
+        ),
+        (["image=cat.png", "output=here"], "output=here: pass a file that ends in .png, .svg, .pdf"),
+        (["image=cat.png", "protocol=[zhou2016,exact]"], "one picture shows the boxes of one protocol; choose one"),
+        (["image=cat.png", "color_map=virdis"], "color_map='virdis': there is no such color map"),
+        (["image=cat.png", "threshold=2"], "threshold"),
+        (["sample=500"], "sample=500: shapes (test) has samples 0 to 499"),
+        (["sample=x"], "sample=x: shapes (test) has no such sample; there are test/00000"),
+    ],
+)
+def test_what_is_wrong_is_said(place: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
+    code, _, err = said(capsys, *words, "run_dir=run")
+    assert code == 2 and message in err and "Traceback" not in err
+    assert not Path("run").exists()

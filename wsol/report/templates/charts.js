@@ -1,0 +1,116 @@
+// Line charts and stacked bars as SVG, redrawn when their place changes its width.
+//
+// wsol.lineChart(element, { series: [{ name, color: "var(--s0)", dash: "", x: […], y: […], marks: [[x, y], …] }],
+//                           x: { label, domain: [0, 1] }, y: { label, domain: [0, 100] }, digits: 1 })
+//   with x.names = ["a", "b"] the places 0, 1, … have names instead of numbers
+// wsol.stackedBars(element, { kinds: [{ name, color }], bars: [{ name, values: […] }] })   values in percent
+// wsol.legend(element, series)
+// Each replaces what the element held, so it may be called again with other data.
+"use strict";
+
+wsol.svg = (tag, attributes = {}, ...children) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+};
+
+// Call draw(width) now and whenever the element gets another width.
+wsol.redrawn = (element, draw) => {
+  element.redraw = draw;
+  if (element.observed) { draw(element.clientWidth); return; }
+  element.observed = new ResizeObserver(() => {
+    if (element.clientWidth && element.clientWidth !== element.drawn) { element.drawn = element.clientWidth; element.redraw(element.drawn); }
+  });
+  element.observed.observe(element);
+};
+
+wsol.ticks = ([low, high], wanted) => {
+  const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+  const found = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) found.push(Number((k * step).toPrecision(12)));
+  return found;
+};
+
+wsol.lineChart = (element, chart) => wsol.redrawn(element, (width) => {
+  const height = Math.round(Math.min(300, Math.max(200, 0.62 * width)));
+  const left = 44, right = 10, top = 8, bottom = 38;
+  const [x0, x1] = chart.x.domain, [y0, y1] = chart.y.domain;
+  const across = (x) => left + ((x - x0) / (x1 - x0)) * (width - left - right);
+  const down = (y) => height - bottom - ((y - y0) / (y1 - y0)) * (height - top - bottom);
+  const svg = wsol.svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${chart.y.label} over ${chart.x.label}` });
+  for (const tick of wsol.ticks(chart.y.domain, 5)) {
+    svg.append(wsol.svg("line", { class: "grid", x1: left, x2: width - right, y1: down(tick), y2: down(tick) }));
+    svg.append(wsol.svg("text", { x: left - 6, y: down(tick) + 4, "text-anchor": "end" }, String(tick)));
+  }
+  const names = chart.x.names?.map((name, i) => [i, name]) ?? wsol.ticks(chart.x.domain, width < 360 ? 4 : 6).map((tick) => [tick, String(tick)]);
+  for (const [place, name] of names) {
+    svg.append(wsol.svg("text", { x: across(place), y: height - bottom + 16, "text-anchor": "middle" }, name));
+  }
+  svg.append(wsol.svg("line", { class: "axis", x1: left, x2: width - right, y1: down(y0), y2: down(y0) }));
+  svg.append(wsol.svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, chart.x.label));
+  svg.append(wsol.svg("text", { transform: `translate(11 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, chart.y.label));
+  for (const one of chart.series) {
+    const points = one.x.map((x, i) => (one.y[i] === null ? null : `${across(x).toFixed(1)},${down(one.y[i]).toFixed(1)}`));
+    const path = points.map((point, i) => (point === null ? "" : (i > 0 && points[i - 1] !== null ? "L" : "M") + point)).join("");
+    svg.append(wsol.svg("path", { d: path, fill: "none", "stroke-width": 1.8, "stroke-dasharray": one.dash, "stroke-linejoin": "round", style: `stroke:${one.color}` }));
+    for (const [x, y] of one.marks ?? []) {
+      svg.append(wsol.svg("circle", { cx: across(x), cy: down(y), r: 4, "stroke-width": 1.5, style: `fill:${one.color};stroke:var(--paper)` }));
+    }
+  }
+  const hair = wsol.svg("line", { class: "axis", y1: top, y2: height - bottom, visibility: "hidden" });
+  const readout = wsol.make("div", { class: "readout" });
+  svg.append(hair);
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const x = x0 + (((event.clientX - box.left) * (width / box.width) - left) / (width - left - right)) * (x1 - x0);
+    if (x < x0 || x > x1 || !chart.series.length) return;
+    hair.setAttribute("x1", across(x)); hair.setAttribute("x2", across(x)); hair.setAttribute("visibility", "visible");
+    const said = chart.series.map((one) => {
+      let best = 0;
+      for (let i = 1; i < one.x.length; i += 1) if (Math.abs(one.x[i] - x) < Math.abs(one.x[best] - x)) best = i;
+      return one.y[best] === null ? "" : `${one.name} ${one.y[best].toFixed(chart.digits ?? 1)}`;
+    });
+    readout.textContent = `${chart.x.names?.[Math.round(x)] ?? `${chart.x.label} ${x.toFixed(3)}`}: ${said.filter(Boolean).join(", ")}`;
+  });
+  svg.addEventListener("pointerleave", () => { hair.setAttribute("visibility", "hidden"); readout.textContent = ""; });
+  element.classList.add("chart");
+  element.replaceChildren(svg, readout);
+});
+
+wsol.stackedBars = (element, chart) => wsol.redrawn(element, (width) => {
+  const left = Math.min(150, Math.round(0.3 * width)), right = 14, row = 26, bottom = 22, height = chart.bars.length * row + bottom;
+  const scale = (width - left - right) / 100;
+  const svg = wsol.svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "shares of samples" });
+  chart.bars.forEach((bar, number) => {
+    const letters = Math.floor(left / 7), name = bar.name.length > letters ? `${bar.name.slice(0, letters - 1)}…` : bar.name;
+    svg.append(wsol.svg("text", { x: left - 8, y: number * row + 17, "text-anchor": "end" }, wsol.svg("title", {}, bar.name), name));
+    let start = 0;
+    bar.values.forEach((value, kind) => {
+      const x = left + start * scale, wide = value * scale;
+      const part = wsol.svg("rect", { x, y: number * row + 3, width: Math.max(0, wide - 0.5), height: row - 6, style: `fill:${chart.kinds[kind].color}` });
+      part.append(wsol.svg("title", {}, `${bar.name}: ${chart.kinds[kind].name} ${value.toFixed(1)} %`));
+      svg.append(part);
+      if (wide > 30) {
+        svg.append(wsol.svg("text", { x: x + wide / 2, y: number * row + 17, "text-anchor": "middle", style: `fill:${chart.kinds[kind].ink}`, "pointer-events": "none" }, value.toFixed(1)));
+      }
+      start += value;
+    });
+  });
+  for (const tick of [0, 25, 50, 75, 100]) {
+    svg.append(wsol.svg("text", { x: left + tick * scale, y: height - 5, "text-anchor": "middle" }, String(tick)));
+  }
+  element.classList.add("chart");
+  element.replaceChildren(svg);
+});
+
+wsol.legend = (element, series) => {
+  element.classList.add("legend");
+  element.replaceChildren(...series.map((one) => {
+    const line = wsol.svg("line", { x1: 0, x2: 24, y1: 6, y2: 6, "stroke-width": 2.5, "stroke-dasharray": one.dash ?? "", style: `stroke:${one.color}` });
+    const patch = wsol.svg("rect", { x: 6, y: 0, width: 12, height: 12, style: `fill:${one.color}` });
+    const sign = wsol.svg("svg", { width: 24, height: 12, "aria-hidden": "true" }, one.dash === undefined ? patch : line);
+    return wsol.make("li", {}, sign, one.name);
+  }));
+};
