@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -156,7 +157,12 @@ def main() -> None:
     load, lines = os.getloadavg()[0], []
     for images in options.images:
         with tempfile.TemporaryDirectory() as folder:
-            write_run(Path(folder), images, options.methods)
+            # In a process of its own: one that is started here would inherit this one's peak of memory.
+            writer = multiprocessing.get_context("spawn").Process(
+                target=write_run, args=(Path(folder), images, options.methods)
+            )
+            writer.start()
+            writer.join()
             sweeps = pq.read_metadata(Path(folder) / "sweeps.parquet").num_rows
             spent, memory, size = measure(Path(folder), images)
         lines.append(f"| {images:,} | {sweeps:,} | {spent:.1f} | {memory:,.0f} | {size / 1e6:.1f} |")

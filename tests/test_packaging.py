@@ -94,7 +94,7 @@ def test_help_does_not_load_torch():
 
 def test_ci_takes_both_commands_from_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for marker, last in (("run", "wsol"), ("test", "pytest")):
+    for marker, last in (("run", "wsol"), ("test", "pytest -n auto")):
         block = text.split(f"<!-- quick-start: {marker} -->")[1].split("```")[1]
         lines = block.strip().splitlines()
         assert lines[0] == "bash" and len(lines) == 2 and lines[1].endswith(last)

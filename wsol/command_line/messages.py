@@ -74,6 +74,7 @@ def logging_to_stderr() -> Iterator[None]:
     logger, root = logging.getLogger("wsol"), logging.getLogger()
     before = logger.level, logger.propagate, list(logger.handlers)
     root_before = root.level, list(root.handlers)
+    theirs = {name: logging.getLogger(name).level for name in ("hydra", "hydra_plugins")}
     outer = next((handler for handler in logger.handlers if isinstance(handler, _Says)), None)
     says = outer or _Says()
     logger.handlers, logger.propagate = [says], False
@@ -85,5 +86,7 @@ def logging_to_stderr() -> Iterator[None]:
     finally:
         logger.level, logger.propagate, logger.handlers = before
         root.level, root.handlers = root_before
+        for name, level in theirs.items():
+            logging.getLogger(name).setLevel(level)
         if outer is None:
             says.tell()

@@ -263,7 +263,7 @@ def _all_runs(
     grids = {name: protocol.grid() for name, protocol in protocols.items()}
     thresholds, ious = part["threshold"].to_numpy(), part["iou"].to_numpy()
     boxes = part[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
-    groups: Mapping[Any, Any] = part.groupby(["sample_id", "method", "protocol"], sort=False).indices
+    groups: Mapping[Any, Any] = part.groupby(["sample_id", "method", "protocol"], sort=False, observed=True).indices
     for (sample_id, method, name), rows in groups.items():
         coded = coded_runs(thresholds[rows], boxes[rows], ious[rows], protocols[name], grids[name])
         found.setdefault(sample_id, {}).setdefault(method, {})[name] = coded

@@ -12,12 +12,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import pyarrow.dataset as arrow
 import yaml
+from pyarrow.dataset import field
 
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
-from wsol.files import naming_damage, write_text
+from wsol.files import write_text
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol
 from wsol.report.chart_data import KIND_NAMES, Charts, charts_of
@@ -25,6 +25,7 @@ from wsol.report.figures import draw_figures
 from wsol.report.gallery import REASONS, choose_samples, gallery_samples
 from wsol.report.names import METRIC_NAMES
 from wsol.report.palette import BASELINES, KIND_COLORS, Style, series_styles
+from wsol.report.pieces import read_rows
 from wsol.report.published import matching
 from wsol.report.run import Run
 from wsol.report.statistics import intervals
@@ -37,7 +38,6 @@ logger = logging.getLogger("wsol")
 
 GALLERY = 60  # samples at most
 BUDGET = 5_000_000  # bytes of the gallery
-PIECE = 1 << 17  # rows read at a time
 COLOR_MAPS = ("viridis", "inferno", "cividis", "gray", "jet")  # jet is no perceptual one; it is there by choice
 
 
@@ -216,19 +216,9 @@ def _chosen_tables(run: Run) -> tuple[dict[str, int], dict[str, pd.DataFrame]]:
     protocol, columns = next(iter(run.protocols)), ["sample_id", "iou", "error_kind"]
     rows = [run.per_image(method, protocol, columns).assign(method=method) for method in run.methods]
     chosen = choose_samples(pd.concat(rows, ignore_index=True), ids, GALLERY)
-    parts = {name: _rows_of(run.folder / f"{name}.parquet", list(chosen)) for name in ("per_image", "sweeps")}
+    only = field("sample_id").isin(list(chosen))
+    parts = {name: read_rows(run.folder / f"{name}.parquet", only) for name in ("per_image", "sweeps")}
     return chosen, {"samples": run.samples, **parts}
-
-
-def _rows_of(path: Path, sample_ids: list[str]) -> pd.DataFrame:
-    """Read some samples' rows piece by piece: 50,000 images have 40 million, and whole columns are a gigabyte."""
-    names = ["sample_id", "method", "protocol"]
-    options = arrow.ParquetFragmentScanOptions(pre_buffer=False)
-    layout = arrow.ParquetFileFormat(dictionary_columns=names, default_fragment_scan_options=options)
-    only, little = arrow.field("sample_id").isin(sample_ids), {"batch_readahead": 1, "fragment_readahead": 1}
-    with naming_damage(path):
-        table = arrow.dataset(path, format=layout).scanner(filter=only, batch_size=PIECE, **little).to_table()
-    return table.to_pandas().astype(dict.fromkeys(names, object))
 
 
 def _image_reader(dataset: Dataset | None) -> Callable[[int, str], np.ndarray | None]:

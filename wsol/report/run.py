@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import yaml
+from pyarrow.dataset import field
 
 from wsol.errors import UserError
 from wsol.files import naming_damage
 from wsol.localization import Protocol, load_protocol
+from wsol.report.pieces import read_rows
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
 
 __all__ = ["FILES", "Run"]
@@ -207,13 +209,7 @@ class Run:
         with naming_damage(path):
             if not len(pq.read_schema(path)):  # masks only: there was nothing to write
                 return pd.DataFrame(columns=columns)
-            table = pq.read_table(
-                path,
-                columns=columns,
-                filters=[("method", "==", method), ("protocol", "==", protocol)],
-                read_dictionary=[column for column in columns if column in ("sample_id", "class", "error_kind")],
-            )
-            return table.to_pandas()
+        return read_rows(path, (field("method") == method) & (field("protocol") == protocol), columns)
 
     def _csv(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         path = self.folder / name

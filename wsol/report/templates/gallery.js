@@ -228,7 +228,8 @@ wsol.Gallery = class {
       if (this.by("boxes").checked) this.outline(canvas.getContext("2d"), sample, found?.box, sizes);
       if (!method) { caption.textContent = sample.image ? "image" : "no image"; canvas.setAttribute("aria-label", "image with the true box"); continue; }
       const iou = found === null ? null : (found.iou / 10000).toFixed(2);
-      caption.replaceChildren(wsol.make("b", {}, method.name), iou === null ? "" : ` ${iou} ${this.right(found.iou) ? "✓" : "✗"}`);
+      const said = iou === null ? "" : `${iou} ${this.right(found.iou) ? "✓" : "✗"}`;
+      caption.replaceChildren(wsol.make("b", {}, method.name), " ", wsol.make("span", {}, said));
       figure.dataset.box = found?.box ? found.box.join(" ") : "";
       figure.dataset.iou = found === null ? "" : String(found.iou / 10000);
       figure.dataset.above = count === null ? "" : String(count);
