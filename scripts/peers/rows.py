@@ -10,6 +10,7 @@ from scripts.peers.maps import fullgrad_of_grad_cam, guided_of_grad_cam, of_grad
 
 SOME = ("Shapes", "ResNet-18", "MobileNet-V3-large")  # where methods with a pass for every channel are run
 FEW = ("Shapes", "MobileNet-V3-large")  # where these passes begin at the image
+ONE = ("Shapes",)  # where there are several of them
 
 TURNED = (
     "The sign of a singular vector is arbitrary. grad-cam takes what comes and clips at 0, and so may show the wrong "
@@ -112,8 +113,8 @@ def torchcam_rows() -> list[Row]:
         Row("layercam", "LayerCAM", of_torchcam("LayerCAM")),
         Row("finercam", "FinerCAM", of_torchcam("FinerCAM")),
         Row("scorecam", "ScoreCAM", of_torchcam("ScoreCAM"), first, FEW),
-        Row("sscam", "SSCAM", of_torchcam("SSCAM", num_samples=3), noise, FEW, samples),
-        Row("iscam", "ISCAM", of_torchcam("ISCAM", num_samples=3), pile, FEW, steps),
+        Row("sscam", "SSCAM", of_torchcam("SSCAM", num_samples=3), noise, ONE, samples),
+        Row("iscam", "ISCAM", of_torchcam("ISCAM", num_samples=3), pile, ONE, steps),
         Row("smoothgradcampp", "SmoothGradCAMpp", of_torchcam("SmoothGradCAMpp", num_samples=3), last, (), samples),
         Row("legrad", "LeGrad", of_torchcam("LeGrad")),
     ]

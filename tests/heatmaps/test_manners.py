@@ -101,7 +101,7 @@ def test_wrapped_models_give_the_same_maps_and_go_on_working(wrap: Callable[[nn.
     wanted = maps_of(net(), CONVOLUTIONAL, images(), TARGETS)
     wrapped = wrap(net())
     with torch.no_grad():
-        logits = wrapped(images())  # what was compiled before must not be what is recorded
+        logits = wrapped(images())  # compiled before there is anything to record
     for _ in range(2):
         assert_same(maps_of(wrapped, CONVOLUTIONAL, images(), TARGETS), wanted)
         with torch.no_grad():
