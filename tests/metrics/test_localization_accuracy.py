@@ -85,7 +85,7 @@ def _measure(part: slice) -> dict[str, bytes]:
     counts.update(np.arange(51)[part] % 3, ranks[part], first > 0.5, first > 0.5, first, kinds)
     for row in ious[part]:
         pxap.update(*pixel_histograms(row[None], row[None] > 0.4, None, pxap.edges))
-        pointing.update(bool(row[0] > 0.5), float(row[1]))
+    pointing.update(first > 0.5, ious[part, 1])
     values = {**accuracy.compute(), **counts.compute(), **pxap.compute(), **pointing.compute()}
     return {name: value.numpy().tobytes() for name, value in values.items()}
 

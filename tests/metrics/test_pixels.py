@@ -95,10 +95,10 @@ def test_pointing_tolerance_and_energy() -> None:
 
 def test_pointing_adds_up() -> None:
     metric = Pointing()
-    metric.update(True, 0.25)
-    metric.update(False, 0.5)
+    metric.update([True], [0.25])
+    metric.update([False, True, True], [0.5, 0.25, 1.0])
     found = metric.compute()
-    assert (float(found["pointing_game"]), float(found["energy_in_box"])) == (0.5, 0.375)
+    assert (float(found["pointing_game"]), float(found["energy_in_box"])) == (0.75, 0.5)
 
 
 def test_each_class_is_counted_by_itself_and_all_together() -> None:
@@ -108,8 +108,8 @@ def test_each_class_is_counted_by_itself_and_all_together() -> None:
     for label in (0, 2, 2):
         scores, mask = generator.random((5, 5)), generator.random((5, 5)) < 0.4
         counts = pixel_histograms(scores, mask, None, pxap.edges)
-        point = bool(generator.random() < 0.5), float(generator.random())
-        pointing.update(*point, label)
+        point = [bool(generator.random() < 0.5)], [float(generator.random())]
+        pointing.update(*point, [label])
         pxap.update(*counts, label)
         both.update(*counts)
         alone[label][0].update(*point)

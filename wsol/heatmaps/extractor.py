@@ -12,6 +12,7 @@ from torch import nn
 
 from wsol.errors import UserError
 from wsol.heatmaps import baselines
+from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.fusion import fuse
 from wsol.heatmaps.method import Method, apart, make_method
 from wsol.heatmaps.recording import Pass, frozen, record
@@ -106,6 +107,7 @@ class HeatmapExtractor:
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
         self.seen = 0
         self._stack: ExitStack | None = None
+        self._folding: Folding | None = None
 
     @property
     def layers(self) -> dict[str, str]:
@@ -118,6 +120,7 @@ class HeatmapExtractor:
         self._stack.enter_context(frozen(self.model))
         if self.channels_last:
             self._stack.enter_context(_channels_last(self.model))
+        self._folding = Folding(self.model)
         return self
 
     def __exit__(
@@ -125,7 +128,7 @@ class HeatmapExtractor:
     ) -> None:
         assert self._stack is not None
         self._stack.close()
-        self._stack = None
+        self._stack = self._folding = None
 
     def __call__(
         self,
@@ -182,6 +185,7 @@ class HeatmapExtractor:
             gradients=any(method.gradients for method in methods),
             twice=any(kind.curvature for kind in kinds),
             inputs=blocks,
+            folding=self._folding,
         )
         passed.chunk, passed.seed = self.chunk, self.seed
         return passed

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wsol.errors import UserError
+from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.head import Head, find_head
 from wsol.heatmaps.layout import Layout, layout_of
 from wsol.heatmaps.replay import Replay
@@ -128,7 +129,7 @@ class Recording:
 
     def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
-        with torch.set_grad_enabled(graph):
+        with torch.set_grad_enabled(graph), self.passed.folding.active():
             return _logits(self.model(images))
 
     def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -140,7 +141,8 @@ class Recording:
 
     def again(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
-        return record(self.model, [self.layer], images, self.targets[image]).recording(self.layer, 0, self.score)
+        passed = record(self.model, [self.layer], images, self.targets[image], folding=self.passed.folding)
+        return passed.recording(self.layer, 0, self.score)
 
     def replay(self) -> Replay:
         """Make the part of the network behind the layer run alone on activations that were changed."""
@@ -158,7 +160,9 @@ class Pass:
         inputs: dict[str, torch.Tensor],
         logits: torch.Tensor,
         targets: torch.Tensor,
+        folding: Folding,
     ) -> None:
+        self.folding = folding
         self.model, self.images, self.handed_on, self.inputs = model, images, handed_on, inputs
         self.logits, self.targets = logits, targets  # (B, C), (B, K)
         self.chunk = 32  # images in each further pass
@@ -227,6 +231,7 @@ def record(
     gradients: bool = True,
     twice: bool = False,
     inputs: Iterable[str] = (),
+    folding: Folding | None = None,
 ) -> Pass:
     """Run the network once.
 
@@ -245,6 +250,8 @@ def record(
         Whether second derivatives are wanted: attention is then calculated step by step: fused kernels have none.
     inputs : iterable of str
         Layers whose first input is kept, detached: transformer blocks, say.
+    folding : Folding, optional
+        Of this model, with the weights it has folded before.
 
     Raises
     ------
@@ -255,6 +262,7 @@ def record(
     kept: dict[str, torch.Tensor] = {}
     hooks = []
     layers = list(layers)
+    folding = folding or Folding(model)
 
     def hand_on(name: str, module: nn.Module, output: object) -> torch.Tensor:
         if not isinstance(output, torch.Tensor):
@@ -280,7 +288,7 @@ def record(
             keep = lambda _, values, name=name: kept.update({name: values[0].detach()})  # noqa: E731
             hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
         # The hook turns gradients on; leaving this block restores the caller's mode.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+        with torch.no_grad(), folding.active(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
             logits = _logits(model(images))
     finally:
         for handle in hooks:
@@ -288,7 +296,7 @@ def record(
     missing = [name for name in layers if name not in handed_on]
     if missing:
         raise UserError(f"layer {missing[0]} is not reached in the forward pass; choose another")
-    return Pass(model, images, handed_on, kept, logits, _columns(targets, logits))
+    return Pass(model, images, handed_on, kept, logits, _columns(targets, logits), folding)
 
 
 @contextmanager

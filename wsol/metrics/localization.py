@@ -96,14 +96,13 @@ class LocalizationAccuracy(Metric):
             raise UserError(
                 f"ious has shape {overlap.shape}; wanted ({len(rank)} samples, {len(self.thresholds)} thresholds)"
             )
-        for number, delta in enumerate(self.iou_thresholds):
-            right = compare(overlap, delta, self.comparisons[0])  # (B, T)
-            right_topk = compare(overlap, delta, self.comparisons[1])
-            rows = (right, right_topk[rank == 0], right_topk[(rank >= 0) & (rank < 5)])
-            for outcome, row in enumerate(rows):
-                self.hits[outcome, number] += torch.from_numpy(row.sum(0)).to(self.hits.device)
-            counted = torch.from_numpy(right.astype(np.int64)).to(self.class_hits.device)  # (B, T)
-            self.class_hits[:, number].index_add_(0, label, counted)
+        deltas = np.array(self.iou_thresholds)[:, None]
+        right = compare(overlap[:, None], deltas, self.comparisons[0])  # (B, D, T)
+        same = self.comparisons[0] == self.comparisons[1]
+        right_topk = right if same else compare(overlap[:, None], deltas, self.comparisons[1])
+        rows = (right, right_topk[rank == 0], right_topk[(rank >= 0) & (rank < 5)])
+        self.hits += torch.from_numpy(np.stack([row.sum(0) for row in rows])).to(self.hits.device)
+        self.class_hits.index_add_(0, label, torch.from_numpy(right.astype(np.int64)).to(self.class_hits.device))
         fixed = np.rint(overlap * FIXED_POINT).astype(np.int64).sum(0)
         self.iou_sum += torch.from_numpy(fixed).to(self.iou_sum.device)
         self.count += len(rank)
@@ -158,6 +157,6 @@ class LocalizationAccuracy(Metric):
         raise UserError(f"IoU threshold {delta} was not counted; there are {self.iou_thresholds}")
 
 
-def compare(iou: np.ndarray | float, limit: float, comparison: str) -> np.ndarray:
+def compare(iou: np.ndarray | float, limit: np.ndarray | float, comparison: str) -> np.ndarray:
     """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
     return np.asarray(iou) >= limit if comparison == ">=" else np.asarray(iou) > limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class Pointing(Metric):
     Examples
     --------
     >>> metric = Pointing()
-    >>> metric.update(hit=True, energy=0.75)
+    >>> metric.update([True], [0.75])
     >>> {name: value.tolist() for name, value in metric.compute().items()}
     {'pointing_game': 1.0, 'energy_in_box': 0.75, 'class_pointing_game': 1.0, 'class_energy_in_box': 0.75}
     """
@@ -121,11 +122,24 @@ class Pointing(Metric):
         for name in ("hits", "energy", "count"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, hit: bool, energy: float, label: int = 0) -> None:
-        """Count one sample of a class; see `point_and_energy`."""
-        self.hits[label] += int(hit)
-        self.energy[label] += round(energy * FIXED_POINT)
-        self.count[label] += 1
+    def update(
+        self, hits: Sequence[bool], energies: Sequence[float], labels: Sequence[int] | np.ndarray | None = None
+    ) -> None:
+        """Count samples; see `point_and_energy`.
+
+        Parameters
+        ----------
+        hits : sequence of bool (B,)
+        energies : sequence of float (B,)
+            In [0, 1].
+        labels : sequence of int (B,), optional
+            True class; by default all are of class 0.
+        """
+        hit = torch.from_numpy(np.array(hits, np.int64)).to(self.hits.device)
+        fixed = torch.from_numpy(np.rint(np.array(energies, np.float64) * FIXED_POINT).astype(np.int64)).to(hit)
+        label = torch.zeros_like(hit) if labels is None else torch.from_numpy(np.array(labels, np.int64)).to(hit)
+        for state, values in ((self.hits, hit), (self.energy, fixed), (self.count, torch.ones_like(hit))):
+            state.index_add_(0, label, values)
 
     def compute(self) -> dict[str, torch.Tensor]:
         """Return both as fractions, overall and per class (C,); NaN without samples."""
@@ -165,10 +179,13 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
     y, x = np.unravel_index(int(clipped.argmax()), clipped.shape)
     outside_x = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0)
     outside_y = np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
-    inside = np.zeros(clipped.shape, bool)
-    for x0, y0, x1, y1 in np.rint(boxes).astype(int):
-        inside[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
     hit = bool((np.hypot(outside_x, outside_y) <= tolerance).any())
+    windows = [np.s_[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist()]
+    if len(windows) == 1:
+        return hit, float(clipped[windows[0]].sum()) / total
+    inside = np.zeros(clipped.shape, bool)  # what lies in two boxes counts once
+    for window in windows:
+        inside[window] = True
     return hit, float(clipped[inside].sum()) / total
 
 

@@ -150,11 +150,11 @@ def score_method(
 
 
 def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
-    for scored in chunk:
-        if scored.empty:
-            scores.empty.append(scored.sample_id)
-        if scored.point is not None:
-            scores.pointing.update(*scored.point, scored.label)
+    scores.empty += [scored.sample_id for scored in chunk if scored.empty]
+    points = [(*scored.point, scored.label) for scored in chunk if scored.point is not None]
+    if points:
+        hits, energies, labels = zip(*points, strict=True)
+        scores.pointing.update(hits, energies, labels)
     for part in scores.protocols.values():
         rules, pixel_rules = _sweep_rules(part.protocol), _pixel_rules(part.protocol)
         sweeps = [scored.sweeps.get(rules) for scored in chunk]

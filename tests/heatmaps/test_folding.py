@@ -1,0 +1,234 @@
+"""Batch normalizations folded into convolutions: the same answers, fewer operations, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision import models
+
+from wsol import HeatmapExtractor
+from wsol.heatmaps.folding import Folding
+from wsol.heatmaps.recording import frozen, record
+from wsol.models import default_layer, gapnet
+
+
+class _Count(TorchDispatchMode):
+    """Count batch normalizations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalizations = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.normalizations += "batch_norm" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counting() -> Iterator[_Count]:
+    with _Count() as count:
+        yield count
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """Give every normalization statistics and weights as if it had been trained."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor += torch.randn(tensor.shape, generator=generator) / 5
+            module.running_var *= torch.rand(module.running_var.shape, generator=generator) + 0.5
+    return model.eval()
+
+
+def pairs_left(model: nn.Module, images: torch.Tensor) -> int:
+    with torch.no_grad(), Folding(model).active(), counting() as count:
+        model(images)
+    return count.normalizations
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "left"),
+    [
+        ("resnet18", 64, 0),
+        ("resnet50", 64, 0),
+        ("wide_resnet50_2", 64, 0),
+        ("mobilenet_v2", 64, 0),
+        ("mobilenet_v3_small", 64, 0),
+        ("efficientnet_b0", 64, 0),
+        ("regnet_y_400mf", 64, 0),
+        ("vgg11_bn", 64, 0),
+        ("shufflenet_v2_x0_5", 64, 0),
+        ("googlenet", 64, 0),
+        ("inception_v3", 96, 0),
+        ("densenet121", 64, 62),  # norm1 of each of 58 layers, of 3 transitions, and norm5 stand before their ReLUs
+    ],
+)
+def test_every_family_answers_the_same_with_its_normalizations_folded(name: str, side: int, left: int) -> None:
+    torch.manual_seed(0)
+    options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = trained(models.get_model(name, weights=None, **options)).double()
+    images = torch.randn(2, 3, side, side).double()
+    with torch.no_grad():
+        plain = model(images)
+        with Folding(model).active():
+            folded = model(images)
+    torch.testing.assert_close(folded, plain, rtol=1e-9, atol=1e-9 * float(plain.abs().max()))
+    assert pairs_left(model, images) == left
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_recording_is_folded_and_its_activations_and_gradients_are_those_of_the_network_itself() -> None:
+    model, images = trained(models.resnet18(num_classes=7)).double(), torch.randn(2, 3, 64, 64).double()
+    layers = ["layer2", "layer4"]
+    kept: dict[str, torch.Tensor] = {}
+    with frozen(model), counting() as count:
+        passed = record(model, layers, images, None)
+    assert count.normalizations == 0
+    handles = [
+        model.get_submodule(layer).register_forward_hook(lambda m, i, out, layer=layer: kept.update({layer: out}))
+        for layer in layers
+    ]
+    logits = model(images.requires_grad_())
+    for handle in handles:
+        handle.remove()
+    gradients = torch.autograd.grad(logits.amax(1).sum(), list(kept.values()))
+    for layer, gradient in zip(layers, gradients, strict=True):
+        recording = passed.recording(layer, 0)
+        torch.testing.assert_close(recording.activations, kept[layer].detach(), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(recording.gradients, gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_convolution_that_is_the_target_layer_hands_out_its_own_output() -> None:
+    model, images = trained(models.resnet18()).double(), torch.randn(1, 3, 64, 64).double()
+    with frozen(model):
+        found = record(model, ["layer4.1.conv1"], images, None).recording("layer4.1.conv1", 0).activations
+    kept = []
+    model.layer4[1].conv1.register_forward_hook(lambda m, i, out: kept.append(out.detach()))
+    model(images)
+    torch.testing.assert_close(found, kept[0], rtol=1e-9, atol=1e-9)
+
+
+def test_hooks_of_others_see_what_they_would_see_without_us() -> None:
+    model, images, seen = trained(gapnet(10)), torch.rand(1, 3, 48, 48), []
+    convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    convolution.register_forward_hook(lambda m, i, out: seen.append(out.detach().clone()))
+    model(images)
+    with HeatmapExtractor(model, ("gradcam",)) as extractor:
+        extractor(images)
+    torch.testing.assert_close(seen[-1], seen[0])
+
+
+class _OneByOne(nn.Module):
+    """Calls the children of a Sequential itself, and uses a convolution's output twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        before = self.features[0](images)
+        return self.head((self.features[1](before) + before).relu().mean((2, 3)))
+
+
+def test_modules_called_one_by_one_are_not_folded() -> None:
+    model, images = trained(_OneByOne()), torch.rand(2, 3, 8, 8)
+    with torch.no_grad(), Folding(model).active():
+        folded = model(images)
+    assert torch.equal(folded, model(images).detach())
+
+
+class _OwnBlock(models.resnet.BasicBlock):
+    """A block of torchvision's with a forward method of its own."""
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        first = self.conv1(value)
+        return self.bn1(first) + first
+
+
+def test_a_subclass_with_its_own_forward_method_is_not_folded() -> None:
+    model, images = trained(nn.Sequential(_OwnBlock(3, 3))), torch.rand(1, 3, 8, 8)
+    with torch.no_grad(), Folding(model).active():
+        assert torch.equal(model(images), model[0](images))
+
+
+def test_a_convolution_that_runs_twice_in_a_sequence_is_not_folded() -> None:
+    shared = nn.Conv2d(3, 3, 1)
+    model, images = trained(nn.Sequential(shared, nn.BatchNorm2d(3), shared, nn.BatchNorm2d(3))), torch.rand(1, 3, 4, 4)
+    assert pairs_left(model, images) == 2
+
+
+@pytest.mark.parametrize(
+    "normalization",
+    [nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4, eps=0.1), nn.BatchNorm2d(4, track_running_stats=False)],
+    ids=["without weights", "its own epsilon", "without statistics"],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_each_kind_of_normalization(normalization: nn.BatchNorm2d, bias: bool) -> None:
+    convolution = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect", stride=2, bias=bias)
+    model, images = nn.Sequential(convolution, normalization).double().eval(), torch.rand(3, 3, 9, 9).double()
+    with torch.no_grad():
+        if normalization.running_mean is not None:
+            normalization.running_mean += 0.3
+        plain = model(images)
+        with Folding(model).active():
+            torch.testing.assert_close(model(images), plain)
+    assert pairs_left(model, images) == (normalization.running_mean is None)
+
+
+def test_weights_that_change_inside_the_block_are_folded_anew() -> None:
+    model, images = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))), torch.rand(1, 3, 8, 8)
+    folding = Folding(model)
+    with torch.no_grad():
+        for _ in range(2):
+            with folding.active():
+                folded = model(images)
+            torch.testing.assert_close(folded, model(images))
+            model[0].weight.mul_(2)
+            model[1].running_mean.add_(1)
+
+
+def test_half_precision_and_autocast_are_left_alone() -> None:
+    images = torch.rand(1, 3, 16, 16)
+    assert pairs_left(trained(gapnet(10)).bfloat16(), images.bfloat16()) > 0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pairs_left(trained(gapnet(10)), images) > 0
+    with torch.inference_mode():
+        made_inside = trained(gapnet(10))
+    assert pairs_left(made_inside, images) > 0
+
+
+def test_nothing_stays_behind_after_an_exception() -> None:
+    model = trained(gapnet(10))
+    with pytest.raises(RuntimeError), Folding(model).active():
+        model(torch.rand(1, 5, 16, 16))
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_method_of_ones_own_of_a_block_is_kept() -> None:
+    block = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    own = lambda value: value * 2  # noqa: E731
+    block.forward = own
+    with Folding(block).active():
+        assert torch.equal(block(torch.ones(1)), torch.full((1,), 2.0))
+    assert block.forward is own
+
+
+def test_the_default_layers_of_folded_networks_give_the_same_maps_as_float64_without_folding() -> None:
+    model, images = trained(models.mobilenet_v2(num_classes=5)), torch.randn(2, 3, 64, 64)
+    layer = default_layer(model)
+    with HeatmapExtractor(model, ("cam", "gradcam")) as extractor:
+        found = extractor(images).maps
+    model = model.double()
+    for module in model.modules():
+        module.register_forward_hook(lambda m, i, out: None)  # hooks: nothing is folded
+    with HeatmapExtractor(model, ("cam", "gradcam"), layer) as extractor:
+        wanted = extractor(images.double()).maps
+    for name, heatmap in found.items():
+        torch.testing.assert_close(heatmap, wanted[name].float(), rtol=1e-3, atol=1e-4)
