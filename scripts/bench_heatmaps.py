@@ -2,18 +2,19 @@
 
 Run it on an idle machine, `python scripts/bench_heatmaps.py`; it prints a table and writes `results/bench_heatmaps.md`.
 Everything runs on the same images in the same memory format (channels-last); the peers make their maps method after
-method, as they are made to. Times are medians of rounds in which all competitors take turns.
+method, as they are made to. Times are medians of rounds in which all competitors take turns, each set up and shown one
+image before its clock starts, as in a run of many batches.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,8 @@ GRAD_CAM = {
     "gradcam": "GradCAM", "gradcampp": "GradCAMPlusPlus", "xgradcam": "XGradCAM", "hirescam": "HiResCAM",
     "layercam": "LayerCAM", "gradcamelementwise": "GradCAMElementWise", "fem": "FEM",
 }  # fmt: skip
-Job = Callable[[], object]
+Call = Callable[[torch.Tensor], object]
+Job = Callable[[], AbstractContextManager[Call]]  # what a library sets up, and what then makes maps of a batch
 
 
 def network(name: str) -> nn.Module:
@@ -44,68 +46,73 @@ def network(name: str) -> nn.Module:
     return model
 
 
-def ours(model: nn.Module, images: torch.Tensor, methods: tuple[str, ...], chunk: int = 32) -> Job:
+def ours(model: nn.Module, methods: tuple[str, ...], chunk: int = 32) -> Job:
     """All methods from one pass."""
-
-    def run() -> None:
-        with wsol.HeatmapExtractor(model, methods, chunk=chunk) as extractor:
-            extractor(images)
-
-    return run
+    return lambda: wsol.HeatmapExtractor(model, methods, chunk=chunk)
 
 
-def of_torchcam(model: nn.Module, layer: str, images: torch.Tensor, method: str) -> Job:
+def of_torchcam(model: nn.Module, layer: str, method: str) -> Job:
     """One method of torchcam: hooks, forward pass, maps at the layer's resolution."""
     from torchcam import methods
 
-    def run() -> None:
+    @contextmanager
+    def ready() -> Iterator[Call]:
         options = {"fc_layer": "fc"} if method == "cam" else {}
         with getattr(methods, TORCHCAM[method])(model, layer, **options) as extractor:
-            scores = model(images)
-            extractor(scores.argmax(1).tolist(), scores)
 
-    return run
+            def call(images: torch.Tensor) -> None:
+                scores = model(images)
+                extractor(scores.argmax(1).tolist(), scores)
+
+            yield call
+
+    return ready
 
 
-def of_grad_cam(model: nn.Module, layer: str, images: torch.Tensor, name: str, **options: object) -> Job:
+def of_grad_cam(model: nn.Module, layer: str, name: str, **options: object) -> Job:
     """One method of grad-cam, as its users call it."""
     import pytorch_grad_cam
 
-    side = images.shape[2] // 16
     tokens = isinstance(model, models.VisionTransformer)
 
     def grid(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor[:, 1:].reshape(len(tensor), side, side, -1).permute(0, 3, 1, 2)
+        return tensor[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
 
-    def run() -> None:
+    @contextmanager
+    def ready() -> Iterator[Call]:
         kind = getattr(pytorch_grad_cam, name)
         with kind(model, [model.get_submodule(layer)], reshape_transform=grid if tokens else None) as extractor:
             for key, value in options.items():
                 setattr(extractor, key, value)
-            extractor(images, None)  # of the highest logit
+            yield lambda images: extractor(images, None)  # of the highest logit
 
-    return run
+    return ready
 
 
-def forward(model: nn.Module, images: torch.Tensor) -> Job:
+def forward(model: nn.Module) -> Job:
     """Run the network alone."""
 
-    def run() -> None:
+    @contextmanager
+    def ready() -> Iterator[Call]:
         with torch.inference_mode():
-            model(images)
+            yield model
 
-    return run
+    return ready
 
 
-def medians(jobs: dict[str, Job], rounds: int) -> dict[str, float]:
-    """Let all jobs take turns; median seconds of each."""
+def medians(jobs: dict[str, Job], images: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Let all jobs take turns; median seconds of each, its set-up and a first image not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds + 1):
         for name, job in jobs.items():
-            began = time.perf_counter()
-            job()
+            with job() as call:
+                if len(images) > 1:
+                    call(images[:1])
+                began = time.perf_counter()
+                call(images)
+                took = time.perf_counter() - began
             if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(took)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -114,14 +121,14 @@ def fast_methods(rounds: int, batch: int) -> list[str]:
     images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     model = network("resnet50")
     layer = default_layer(model)
-    jobs: dict[str, Job] = {"forward": forward(model, images)}
-    jobs["ours, Grad-CAM"] = ours(model, images, ("gradcam",))
-    jobs["ours, eight methods"] = ours(model, images, EIGHT)
+    jobs: dict[str, Job] = {"forward": forward(model)}
+    jobs["ours, Grad-CAM"] = ours(model, ("gradcam",))
+    jobs["ours, eight methods"] = ours(model, EIGHT)
     for method in TORCHCAM:
-        jobs[f"torchcam, {method}"] = of_torchcam(model, layer, images, method)
+        jobs[f"torchcam, {method}"] = of_torchcam(model, layer, method)
     for method in GRAD_CAM:
-        jobs[f"grad-cam, {method}"] = of_grad_cam(model, layer, images, GRAD_CAM[method])
-    found = medians(jobs, rounds)
+        jobs[f"grad-cam, {method}"] = of_grad_cam(model, layer, GRAD_CAM[method])
+    found = medians(jobs, images, rounds)
     one, all_of_ours, alone = found["ours, Grad-CAM"], found["ours, eight methods"], found["forward"]
     rows = [f"## ResNet-50, batch {batch}, 224 x 224", "", "| what | seconds | x forward |", "| --- | ---: | ---: |"]
     rows += [f"| {name} | {value:.3f} | {value / alone:.2f} |" for name, value in found.items()]
@@ -145,11 +152,11 @@ def other_networks(rounds: int, batch: int) -> list[str]:
         model = network(name)
         images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         layer = default_layer(model)
-        jobs = {"forward": forward(model, images), "ours": ours(model, images, ("gradcam",))}
+        jobs: dict[str, Job] = {"forward": forward(model), "ours": ours(model, ("gradcam",))}
         if name != "vit_b_16":  # torchcam's Grad-CAM takes no tokens
-            jobs["torchcam"] = of_torchcam(model, layer, images, "gradcam")
-        jobs["grad-cam"] = of_grad_cam(model, layer, images, "GradCAM")
-        found = medians(jobs, rounds)
+            jobs["torchcam"] = of_torchcam(model, layer, "gradcam")
+        jobs["grad-cam"] = of_grad_cam(model, layer, "GradCAM")
+        found = medians(jobs, images, rounds)
         peers = [found[peer] for peer in ("torchcam", "grad-cam") if peer in found]
         cells = [f"{found[key]:.3f}" if key in found else "-" for key in ("forward", "ours", "torchcam", "grad-cam")]
         rows.append(f"| {name} | {' | '.join(cells)} | {min(peers) / found['ours']:.2f} |")
@@ -162,22 +169,26 @@ def slow_methods(rounds: int) -> list[str]:
     rows = ["## Methods of several passes", "", "ResNet-18, one image of 224 x 224, 512 channels; batches of 32.", "",
             "| method | ours | grad-cam | grad-cam / ours |", "| --- | ---: | ---: | ---: |"]  # fmt: skip
     for method, name in (("scorecam", "ScoreCAM"), ("ablationcam", "AblationCAM")):
-        jobs = {"ours": ours(model, images, (method,), chunk=32)}
-        jobs["grad-cam"] = of_grad_cam(model, "layer4", images, name, batch_size=32)
-        found = medians(jobs, rounds)
+        jobs: dict[str, Job] = {"ours": ours(model, (method,), chunk=32)}
+        jobs["grad-cam"] = of_grad_cam(model, "layer4", name, batch_size=32)
+        found = medians(jobs, images, rounds)
         ratio = found["grad-cam"] / found["ours"]
         rows.append(f"| {method} | {found['ours']:.2f} s | {found['grad-cam']:.2f} s | {ratio:.1f} |")
     return [*rows, ""]
 
 
 def peak(kind: str, batch: int) -> None:
-    """Print the highest resident memory, in MiB, of this process: of inference alone, or with heatmaps."""
+    """Print the highest resident memory, in MiB, of this process: of inference alone, or with heatmaps.
+
+    Not by `getrusage`, whose maximum a process takes over from the one that started it.
+    """
     model = network("resnet50")
     images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    job = forward(model, images) if kind == "forward" else ours(model, images, EIGHT)
-    for _ in range(5):
-        job()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    with (forward(model) if kind == "forward" else ours(model, EIGHT))() as call:
+        for _ in range(5):
+            call(images)
+    status = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))
 
 
 def memory(batch: int) -> list[str]:
@@ -213,13 +224,14 @@ def main() -> None:
         return
     rows = [
         "# Heatmaps: speed", "",
-        "`python scripts/bench_heatmaps.py`: medians in one run, all competitors in turn, channels-last memory.", "",
+        "`python scripts/bench_heatmaps.py`: medians in one run, all competitors in turn, each set up and shown one "
+        "image before its clock starts; channels-last memory.", "",
         f"{torch.get_num_threads()} threads of {processor()}, torch {torch.__version__}, "
         f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}.", "",
     ]  # fmt: skip
     sections = {
         "one": lambda: fast_methods(asked.rounds, asked.batch),
-        "networks": lambda: other_networks(max(asked.rounds // 2, 2), asked.batch // 2),
+        "networks": lambda: other_networks(asked.rounds, asked.batch // 2),
         "several": lambda: slow_methods(1),
         "memory": lambda: memory(asked.batch),
     }

@@ -22,7 +22,7 @@ from wsol.metrics.scoring import score_method
 from wsol.predictions import samples_table
 from wsol.report.page import write_report
 from wsol.report.pictures import draw_pictures
-from wsol.report.statistics import interval_table, resample, sample_outcomes, with_intervals
+from wsol.report.statistics import draws_of, interval_table, resample, sample_outcomes, with_intervals
 from wsol.report.summary import write_summary
 from wsol.tables import (
     METRIC_COLUMNS,
@@ -91,9 +91,11 @@ def assemble(
     about = {key: store.source.get(key, "") for key in ("dataset", "split", "model", "view")}
     about |= {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
     summary, metrics, per_image, curves, sweeps, resampled = [], [], [], [], [], []
+    draws = draws_of(samples) if any(sample.mask is not None for sample in dataset) else None
+    drawn_pxap: list[pd.DataFrame] = []
     for method, described in store.methods.items():
         scores = score_method(
-            dataset, store, positions, method, protocols, ranks, threads=workers, show_progress=progress
+            dataset, store, positions, method, protocols, ranks, draws=draws, threads=workers, show_progress=progress
         )
         if scores.empty:
             shown = ", ".join(scores.empty[:5])
@@ -118,8 +120,12 @@ def assemble(
             row = about | {"method": method, "layer": described["layer"]}
             summary.append(summary_row(row, part, counts, threshold, origin, ranked, top5))
             sweep = sweeps[-1] if sweeps else pd.DataFrame()
-            rebuilt = sample_outcomes(summary[-1], sweep, samples, part.protocol)
-            if rebuilt.values:  # masks alone, without predictions, have nothing to draw
+            pxap = None if part.drawn is None else part.drawn.pxap()
+            rebuilt = sample_outcomes(summary[-1], sweep, samples, part.protocol, pxap)
+            if pxap is not None:
+                columns = {"method": method, "protocol": part.protocol.name, "pxap": pxap}
+                drawn_pxap.append(pd.DataFrame(columns))
+            if rebuilt.thresholds:
                 resampled.append((method, part.protocol.name, rebuilt))
             metrics += metric_rows(method, part, counts, threshold, dataset.classes, ranked, top5, dataset.multilabel)
     texts = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
@@ -133,6 +139,7 @@ def assemble(
         curves=_joined(curves),
         sweeps=_joined(sweeps),
         samples=samples if boxes is None else _with_boxes(samples, boxes),
+        resamples=_joined(drawn_pxap),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `wsol [evaluate | train | score | check]`, each a Hydra application over conf/."""
+"""The command line: `wsol [evaluate | train | score | compare | …]`, each a Hydra application over conf/."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from wsol.command_line.options import check_headers, group_options, help_text, s
 from wsol.command_line.report_job import report_job
 from wsol.command_line.task import Task, failures
 from wsol.errors import UserError
+from wsol.memory import keep_memory
 from wsol.paths import conf_dir
 from wsol.version import __version__
 
@@ -70,6 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if words is None else words)
     arguments = Arguments(next(iter(APPLICATIONS)))
+    keep_memory()
     try:
         arguments = parse_arguments(words, list(APPLICATIONS))
         with _surroundings(arguments, words):

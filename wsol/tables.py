@@ -3,8 +3,8 @@
 summary      one row per method and protocol, percent; empty where a column does not apply
 metrics      long: method, protocol, metric, iou_threshold, threshold, class, value, low, high; accuracies and
              shares in percent, `empty_heatmaps` and `missing_heatmaps` as numbers of samples. low and high: 95 %
-             bootstrap interval over images of what the summary holds, but PxAP; τ is held, so where it was chosen on
-             these images (an oracle) the interval is optimistic
+             bootstrap interval over images of what the summary holds; τ is held, so where it was chosen on these
+             images (an oracle) the interval is optimistic
 per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive
 curves       accuracies in percent over τ, per IoU threshold
 sweeps       box and IoU over τ, run-length coded: a row holds from `threshold` to the next row of its sample; boxes
@@ -12,6 +12,7 @@ sweeps       box and IoU over τ, run-length coded: a row holds from `threshold`
 samples      sample id, label, rank of the true class (0 is the best, -1 without a prediction), five best logits with
              probabilities, image size, the view's rectangle, true boxes (x0 y0 x1 y1, one after the other)
 sensitivity  GT-known localization in percent: a row per method, a column per protocol
+resamples    PxAP, a fraction, of images drawn again, as often as intervals are drawn; only where there are masks
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Results:
     ----------
     summary, metrics, per_image, curves, sweeps, samples : DataFrame
         See the module's text for columns and units.
+    resamples : DataFrame
+        PxAP of images drawn again; without rows where there are no masks.
     environment : dict
         Versions, device, times, and what the reader must know of the run.
     config : dict
@@ -71,6 +74,7 @@ class Results:
     curves: pd.DataFrame
     sweeps: pd.DataFrame
     samples: pd.DataFrame
+    resamples: pd.DataFrame = field(default_factory=pd.DataFrame)
     environment: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     run_dir: Path | None = None
@@ -263,7 +267,8 @@ def combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], texts: Se
 def write_tables(results: Results, folder: Path) -> None:
     """Write every table as CSV or Parquet into a run's folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("per_image", "curves", "sweeps", "samples"):
+    drawn = ("resamples",) if len(results.resamples) else ()
+    for name in ("per_image", "curves", "sweeps", "samples", *drawn):
         with whole_file(folder / f"{name}.parquet") as path:
             getattr(results, name).to_parquet(path, index=False)
     for name in ("metrics", "sensitivity", "summary"):

@@ -122,8 +122,42 @@ def test_fewer_metrics_make_fewer_tests(runs: dict[str, Path], two: Comparison) 
     assert set(few.pairs["metric"]) == {"gt_known_loc"}
     wide = two.pairs[two.pairs["metric"] == "gt_known_loc"]["p_holm"].to_numpy()
     assert (few.pairs["p_holm"].to_numpy() <= wide + 1e-12).all()
-    with pytest.raises(UserError, match="metrics: pxap can't be compared; there are top1_cls, .*PxAP pools the pixels"):
-        compare([runs["a"]], metrics=["pxap"])
+    with pytest.raises(UserError, match="metrics: speed can't be compared; there are top1_cls, .*, pxap"):
+        compare([runs["a"]], metrics=["speed"])
+
+
+def test_pxap_is_compared_by_the_resamples_that_the_runs_keep(runs: dict[str, Path], two: Comparison) -> None:
+    assert "pxap" not in set(two.pairs["metric"])  # other resamples than the runs'
+    assert any(note.startswith("PxAP is not compared") for note in two.notes)
+    found = compare([runs["a"], runs["b"]])
+    pairs = found.pairs[found.pairs["metric"] == "pxap"]
+    assert pairs.groupby("protocol").size().to_dict() == {"choe2020": 10, "zhou2016": 10}
+    opened = {name: Run.open(folder) for name, folder in runs.items()}
+    for _, row in pairs.iterrows():
+        first, second = (
+            opened[row[f"{side}_run"]].drawn_pxap(row[f"{side}_method"], row["protocol"], 2000)
+            for side in ("first", "second")
+        )
+        assert [row["low"], row["high"]] == pytest.approx(100 * np.quantile(first - second, [0.025, 0.975]), abs=1e-9)
+        summaries = [
+            opened[row[f"{side}_run"]].row(row[f"{side}_method"], row["protocol"]) for side in ("first", "second")
+        ]
+        assert row["difference"] == pytest.approx(summaries[0]["pxap"] - summaries[1]["pxap"], abs=1e-9)
+        assert np.isnan(row["p"])
+        assert row["more_than_noise"] == (row["low"] > 0 or row["high"] < 0)
+        assert "PxAP" in row["sentence"]
+    fewer = compare([runs["a"], runs["b"]], metrics=["pxap"], resamples=500).pairs
+    again = fewer[fewer["protocol"] == "choe2020"].iloc[0]
+    run = opened["a"]
+    drawn = run.drawn_pxap("cam", "choe2020", 500) - run.drawn_pxap("gradcam", "choe2020", 500)
+    assert again["low"] == pytest.approx(100 * np.quantile(drawn, 0.025), abs=1e-9)
+
+
+def test_pxap_of_older_runs_is_not_compared(copies: dict[str, Path]) -> None:
+    (copies["a"] / "resamples.parquet").unlink()
+    found = compare([copies["a"]])
+    assert "pxap" not in set(found.pairs["metric"])
+    assert any(note.startswith("PxAP is not compared") for note in found.notes)
 
 
 def test_methods_of_one_run(runs: dict[str, Path]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,18 +58,23 @@ class Folding:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self._blocks: list[tuple[nn.Module, list[Pair]]] = []
+        self._modules: list[nn.Module] = []  # among which the blocks were found
         self._weights: dict[nn.Conv2d, tuple[object, torch.Tensor, torch.Tensor]] = {}  # and what they were made of
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Run all pairs folded while the block lasts."""
         modules = list(self.model.modules())
+        if modules != self._modules:
+            found = [(owner, _pairs(owner)) for owner in modules]
+            self._blocks, self._modules = [(owner, pairs) for owner, pairs in found if pairs], modules
         compiled = any(module._compiled_call_impl is not None for module in modules)
         with ExitStack() as stack:
-            for owner in () if compiled else modules:
-                pairs = [pair for pair in _pairs(owner) if _can_fold(*pair)]
-                if pairs:
-                    stack.enter_context(self._while_running(owner, pairs))
+            for owner, pairs in () if compiled else self._blocks:
+                ready = [pair for pair in pairs if _can_fold(*pair)]
+                if ready and "forward" not in vars(owner):
+                    stack.enter_context(self._while_running(owner, ready))
             yield
 
     @contextmanager
@@ -78,7 +85,8 @@ class Folding:
         def forward(*args: Any, **kwargs: Any) -> Any:
             try:
                 for convolution, normalization in pairs:
-                    convolution.forward = self._convolve(convolution, normalization)  # type: ignore[method-assign]
+                    weight, bias = self._folded(convolution, normalization)
+                    convolution.forward = partial(convolution._conv_forward, weight=weight, bias=bias)  # type: ignore[method-assign]
                     normalization.forward = lambda value: value  # type: ignore[method-assign]
                 return own(*args, **kwargs)
             finally:
@@ -90,10 +98,6 @@ class Folding:
             yield
         finally:
             vars(owner).pop("forward", None)
-
-    def _convolve(self, convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
-        weight, bias = self._folded(convolution, normalization)
-        return lambda value: convolution._conv_forward(value, weight, bias)
 
     def _folded(self, convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
         """W' = W γ / √(σ² + ε) and b' = (b − μ) γ / √(σ² + ε) + β, made anew when one of them has changed."""
@@ -110,12 +114,10 @@ class Folding:
 
 def _pairs(owner: nn.Module) -> list[Pair]:
     """Convolutions and normalizations of a block that belong together; none that runs more than once in it."""
-    if "forward" in vars(owner):
-        return []
     kind = type(owner)
     if kind.forward is nn.Sequential.forward:
         children = list(owner._modules.values())
-        neighbors = list(zip(children, children[1:], strict=False))
+        neighbors = list(pairwise(children))
     else:
         implementation = kind._forward_impl if kind.forward is resnet.ResNet.forward else kind.forward
         names = BLOCKS.get(implementation, ())
@@ -126,29 +128,26 @@ def _pairs(owner: nn.Module) -> list[Pair]:
         (first, second)
         for first, second in neighbors
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and times[first] == times[second] == 1
-    ]
+        and type(first).forward is nn.Conv2d.forward and type(first)._conv_forward is nn.Conv2d._conv_forward
+        and type(second).forward is nn.BatchNorm2d.forward
+    ]  # fmt: skip
 
 
 def _can_fold(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> bool:
-    plain = (
-        type(convolution).forward is nn.Conv2d.forward
-        and type(convolution)._conv_forward is nn.Conv2d._conv_forward
-        and type(normalization).forward is nn.BatchNorm2d.forward
-        and not normalization.training
-        and normalization.running_mean is not None
-        and normalization.running_var is not None
-    )
-    hooked = any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        or "forward" in vars(module)
-        for module in (convolution, normalization)
-    )  # fmt: skip
-    if not plain or hooked:
+    """Tell whether nobody else looks at this pair now, and it is exact enough."""
+    for module in (convolution, normalization):
+        hooks = (
+            module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks,
+        )  # fmt: skip
+        if any(hooks) or "forward" in vars(module):
+            return False
+    if normalization.training or normalization.running_mean is None or normalization.running_var is None:
+        return False
+    dtype = convolution.weight.dtype
+    if dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(convolution.weight.device.type):
         return False
     tensors = [tensor for tensor in _tensors(convolution, normalization) if tensor is not None]
-    exact = {tensor.dtype for tensor in tensors} in ({torch.float32}, {torch.float64})
-    mixed = torch.is_autocast_enabled(convolution.weight.device.type)
-    return exact and not mixed and not any(tensor.is_inference() for tensor in tensors)
+    return all(tensor.dtype == dtype and not tensor.is_inference() for tensor in tensors)
 
 
 def _tensors(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
+from wsol.metrics.drawn_pixels import average_precision
 from wsol.metrics.localization import FIXED_POINT
 
 __all__ = ["Pointing", "PxAP", "point_and_energy", "resize_mask"]
@@ -88,12 +89,9 @@ def _summarize(of_object: np.ndarray, of_background: np.ndarray, edges: np.ndarr
         return float("nan"), float("nan"), float("nan")
     # Pixels above each edge, from the brightest bin down.
     hits, alarms = of_object[::-1].cumsum().astype(np.float64), of_background[::-1].cumsum().astype(np.float64)
-    found = hits + alarms
-    precision, recall = hits / np.maximum(found, 1), hits / hits[-1]
-    ap = float((precision[1:] * np.diff(recall))[found[1:] != 0].sum())
     iou = hits / (hits[-1] + alarms)
     best = int(np.flatnonzero(iou == iou.max())[-1])  # from bright to dark: the last is the smallest τ
-    return ap, float(iou[best]), float(edges[:-1][::-1][best])
+    return float(average_precision(of_object, of_background)), float(iou[best]), float(edges[:-1][::-1][best])
 
 
 class Pointing(Metric):
@@ -180,7 +178,8 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
     outside_x = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0)
     outside_y = np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
     hit = bool((np.hypot(outside_x, outside_y) <= tolerance).any())
-    windows = [np.s_[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist()]
+    corners = np.rint(boxes).astype(int).tolist()
+    windows = [np.s_[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] for x0, y0, x1, y1 in corners]
     if len(windows) == 1:
         return hit, float(clipped[windows[0]].sum()) / total
     inside = np.zeros(clipped.shape, bool)  # what lies in two boxes counts once

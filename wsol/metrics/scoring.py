@@ -16,6 +16,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
+from wsol.metrics.drawn_pixels import DrawnPixels
 from wsol.metrics.enlarge import at_image_size
 from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.localization import LocalizationAccuracy
@@ -41,12 +42,15 @@ class ProtocolScores:
         Without pixels where the dataset has no masks.
     sweeps : list of Sweep or None
         Per sample; None where the heatmap is missing, and without boxes.
+    drawn : DrawnPixels, optional
+        The pixels of resampled images.
     """
 
     protocol: Protocol
     accuracy: LocalizationAccuracy
     pxap: PxAP
     sweeps: list[Sweep | None] = field(default_factory=list)
+    drawn: DrawnPixels | None = None
 
 
 @dataclass(eq=False)
@@ -60,12 +64,15 @@ class MethodScores:
     pointing : Pointing
     empty : list of str
         Ids of samples whose heatmap's values are all equal.
+    drawn : dict of Protocol to DrawnPixels
+        The pixels of resampled images, by the rules they depend on: protocols may share them.
     """
 
     method: str
     protocols: dict[str, ProtocolScores]
     pointing: Pointing
     empty: list[str] = field(default_factory=list)
+    drawn: dict[Protocol, DrawnPixels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +96,7 @@ def score_method(
     protocols: Mapping[str, Protocol],
     ranks: np.ndarray,
     *,
+    draws: tuple[np.ndarray, np.ndarray] | None = None,
     threads: int | None = None,
     show_progress: bool = True,
 ) -> MethodScores:
@@ -104,6 +112,8 @@ def score_method(
     protocols : dict of str to Protocol
     ranks : int array (N,)
         Rank of the true class per sample of the dataset, -1 without a prediction.
+    draws : pair of arrays, optional
+        How often each image is in each resample, and the image of each sample, as `DrawnPixels` takes them.
     threads : int, optional
         By default as many as there are cores.
     show_progress : bool
@@ -131,6 +141,10 @@ def score_method(
         },
         Pointing(len(dataset.classes)),
     )
+    if draws is not None:
+        for part in scores.protocols.values():
+            bins = len(part.pxap.edges) - 1
+            part.drawn = scores.drawn.setdefault(_pixel_rules(part.protocol), DrawnPixels(*draws, bins))
 
     def load(index: int) -> _Scored:
         sample = dataset[index]
@@ -143,13 +157,13 @@ def score_method(
     with progress(f"scoring {method}", len(dataset), show_progress) as advance:
         start = 0
         for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            _add(scores, chunk, ranks[start : start + len(chunk)])
+            _add(scores, chunk, ranks[start : start + len(chunk)], start)
             start += len(chunk)
             advance(len(chunk))
     return scores
 
 
-def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
+def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray, start: int) -> None:
     scores.empty += [scored.sample_id for scored in chunk if scored.empty]
     points = [(*scored.point, scored.label) for scored in chunk if scored.point is not None]
     if points:
@@ -168,6 +182,11 @@ def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
         for scored in chunk:
             if pixel_rules in scored.pixels:
                 part.pxap.update(*scored.pixels[pixel_rules], scored.label)
+    for pixel_rules, drawn in scores.drawn.items():
+        counted = [i for i, scored in enumerate(chunk) if pixel_rules in scored.pixels]
+        if counted:
+            of_object, of_background = zip(*(chunk[i].pixels[pixel_rules] for i in counted), strict=True)
+            drawn.update([start + i for i in counted], np.stack(of_object), np.stack(of_background))
 
 
 def _ious(sweep: Sweep, component: str) -> np.ndarray:

@@ -68,7 +68,7 @@ class Entry:
 
     def column(self, metric: str) -> int:
         """Where a metric stands among the columns of the resampled means."""
-        return self.first_column + list(self.outcomes.values).index(metric)
+        return self.first_column + list(self.outcomes.thresholds).index(metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def compare(
     """
     wanted = _checked_metrics(metrics)
     common = common_ground(find_runs(runs), shared)
-    entries = _entries(common)
+    entries = _entries(common, resamples if seed == 0 else None)
     pairs, notes = _pairs(entries, against, most)
     found = [(entry.title, entry.protocol, entry.outcomes) for entry in entries]
     samples = common.samples(next(iter(common.runs.values())))
@@ -154,6 +154,11 @@ def compare(
     if samples["image_id"].nunique() < len(samples):
         notes.append("Images have several samples: McNemar's test takes them for independent, the intervals don't.")
     about = {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
+    if "pxap" in wanted and any(entry.row["pxap"] > 0 and entry.outcomes.pxap is None for entry in entries):
+        notes.append(
+            f"PxAP is not compared: its resamples are drawn while a run is scored, {RESAMPLES:,} times from all of its "
+            f"images in their order; score older runs again, and compare whole ones."
+        )
     hypotheses = list(_hypotheses(pairs, wanted))
     if not hypotheses:
         raise UserError(f"the runs share none of the metrics {', '.join(wanted)}, so nothing can be compared")
@@ -173,15 +178,16 @@ def compare(
 def _checked_metrics(metrics: Sequence[str] | None) -> list[str]:
     unknown = [metric for metric in metrics or () if metric not in METRICS]
     if unknown:
-        raise UserError(
-            f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(METRICS)} (PxAP pools the pixels "
-            f"of all images, and a run keeps no pixel counts per image)"
-        )
+        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(METRICS)}")
     return [metric for metric in METRICS if metrics is None or metric in metrics]
 
 
-def _entries(common: Common) -> list[Entry]:
-    """Rebuild the outcomes of every method of every run on the common samples, by protocol."""
+def _entries(common: Common, drawn: int | None) -> list[Entry]:
+    """Rebuild the outcomes of every method of every run on the common samples, by protocol.
+
+    PxAP was drawn while the pixels were at hand: with all images of a run, in their order, and the usual seed.
+    """
+    whole = all(list(run.samples["sample_id"]) == common.sample_ids for run in common.runs.values())
     entries: list[Entry] = []
     columns = 0
     for protocol in common.protocols:
@@ -189,11 +195,12 @@ def _entries(common: Common) -> list[Entry]:
             samples = common.samples(run)
             for method in (name for name, rules in run.pairs() if rules == protocol):
                 row = run.row(method, protocol)
-                outcomes = sample_outcomes(row, run.sweep(method, protocol), samples, run.protocols[protocol])
+                pxap = run.drawn_pxap(method, protocol, drawn) if whole and drawn else None
+                outcomes = sample_outcomes(row, run.sweep(method, protocol), samples, run.protocols[protocol], pxap)
                 title = method_name(method) + (f" ({label})" if len(common.runs) > 1 else "")
-                if outcomes.values:
+                if outcomes.thresholds:
                     entries.append(Entry(label, method, protocol, title, row, outcomes, columns))
-                    columns += len(outcomes.values)
+                    columns += len(outcomes.thresholds)
     return entries
 
 
@@ -230,17 +237,16 @@ def _hypotheses(pairs: Sequence[tuple[Entry, Entry]], wanted: Sequence[str]) -> 
     for first, second in pairs:
         for metric in (name for name in CLASSIFICATION if name in wanted and first.run != second.run):
             key = (first.run, second.run, metric)
-            if key not in seen and metric in first.outcomes.values and metric in second.outcomes.values:
+            if key not in seen and metric in first.outcomes.thresholds and metric in second.outcomes.thresholds:
                 seen.add(key)
                 yield replace(first, title=first.run), replace(second, title=second.run), metric
     for first, second in pairs:
         for metric in (name for name in wanted if name not in CLASSIFICATION):
-            if metric in first.outcomes.values and metric in second.outcomes.values:
+            if metric in first.outcomes.thresholds and metric in second.outcomes.thresholds:
                 yield first, second, metric
 
 
 def _row(first: Entry, second: Entry, metric: str, means: np.ndarray) -> dict[str, Any]:
-    ours, theirs = first.outcomes.values[metric], second.outcomes.values[metric]
     by_method = metric not in CLASSIFICATION
     low, high = percentile_interval(means[:, first.column(metric)] - means[:, second.column(metric)])
     row: dict[str, Any] = {"protocol": first.protocol if by_method else "", "metric": metric}
@@ -250,6 +256,7 @@ def _row(first: Entry, second: Entry, metric: str, means: np.ndarray) -> dict[st
     row |= {"difference": row["first_value"] - row["second_value"], "low": 100 * float(low), "high": 100 * float(high)}
     row["oracle"] = metric in first.outcomes.oracle | second.outcomes.oracle
     if metric in RIGHT_OR_WRONG:
+        ours, theirs = first.outcomes.values[metric], second.outcomes.values[metric]
         only = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
         row |= {"first_only": only[0], "second_only": only[1], "disagree": sum(only), "p": float(mcnemar(*only))}
     return row
@@ -283,7 +290,7 @@ def _summary(entries: Sequence[Entry], samples: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for entry in entries:
         row = {"run": entry.run, "title": entry.title, **entry.row}
-        row |= {metric: 100 * entry.outcomes.mean(metric) for metric in entry.outcomes.values}
+        row |= {metric: 100 * entry.outcomes.mean(metric) for metric in entry.outcomes.thresholds}
         row["threshold"] = entry.outcomes.thresholds.get("gt_known_loc", row["threshold"])
         if len(samples) != row["n_samples"]:
             row |= {"pxap": np.nan, "n_samples": len(samples), "n_images": samples["image_id"].nunique()}

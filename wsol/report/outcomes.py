@@ -18,41 +18,46 @@ RIGHT_OR_WRONG = (
     "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc", "max_box_acc_30", "max_box_acc_50",
     "max_box_acc_70", "max_box_acc",
 )  # fmt: skip
-# PxAP is not among them: it pools the pixels of all images, and a run keeps no pixel counts per image.
-METRICS = (
+PER_SAMPLE = (
     "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc", "mean_iou", "max_box_acc_30", "max_box_acc_50",
     "max_box_acc_70", "max_box_acc", "max_box_acc_v2",
 )  # fmt: skip
+METRICS = (*PER_SAMPLE, "pxap")
 NEAR = 1e-9  # as `Protocol.threshold_index`
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Per metric one value per sample, whose mean is the metric as a fraction.
+    """Per metric one value per sample, whose mean is the metric as a fraction; PxAP, which has none, as it was drawn.
 
     Parameters
     ----------
     values : dict of metric to array (N,)
         Whether the sample is right (bool), its IoU, or, for `max_box_acc_v2`, at how many of the IoU thresholds.
     thresholds : dict of metric to float
-        τ; NaN where there is none, or several.
+        τ; NaN where there is none, or several. In the order of `METRICS`.
     oracle : frozenset of str
         Metrics whose τ is the best on these very samples.
     curves : dict of IoU threshold to int array (T,)
         How many samples are right at each τ of the protocol's grid.
+    pxap : (float, float64 array (R,)), optional
+        PxAP, a fraction, and what it is in each of R resamples of the images.
     """
 
     values: dict[str, np.ndarray]
     thresholds: dict[str, float]
     oracle: frozenset[str]
     curves: dict[float, np.ndarray]
+    pxap: tuple[float, np.ndarray] | None = None
 
     def matrix(self) -> np.ndarray:
-        """All values side by side: float64 (N, K)."""
+        """All values per sample side by side: float64 (N, K)."""
         return np.stack([np.asarray(column, np.float64) for column in self.values.values()], axis=1)
 
     def mean(self, metric: str) -> float:
         """Return the metric: a fraction."""
+        if metric == "pxap" and self.pxap is not None:
+            return self.pxap[0]
         return float(np.mean(self.values[metric], dtype=np.float64))
 
 
@@ -113,7 +118,11 @@ class Coded:
 
 
 def sample_outcomes(
-    row: Mapping[str, Any] | pd.Series, sweep: pd.DataFrame, samples: pd.DataFrame, protocol: Protocol
+    row: Mapping[str, Any] | pd.Series,
+    sweep: pd.DataFrame,
+    samples: pd.DataFrame,
+    protocol: Protocol,
+    pxap: np.ndarray | None = None,
 ) -> Outcomes:
     """Rebuild what became of each sample under one protocol.
 
@@ -127,13 +136,15 @@ def sample_outcomes(
         `sample_id` and `rank` of the samples wanted: all of the run's, or some. An oracle's τ is the best on these.
     protocol : Protocol
         With a grid that all maps share.
+    pxap : array (R,), optional
+        PxAP in resamples of the images, where the row's PxAP is of these very samples.
 
     Returns
     -------
     Outcomes
-        Of all metrics that the row has, in the order of `METRICS`.
+        Of all metrics that the row has, in the order of `METRICS`; of PxAP only if `pxap` is given.
     """
-    applies = [metric for metric in METRICS if pd.notna(row[metric])]
+    applies = [metric for metric in PER_SAMPLE if pd.notna(row[metric])]
     rank = samples["rank"].to_numpy()
     top = {"top1": rank == 0, "top5": (rank >= 0) & (rank < 5)}
     found: dict[str, tuple[np.ndarray, float]] = {f"{k}_cls": (right, np.nan) for k, right in top.items()}
@@ -152,11 +163,14 @@ def sample_outcomes(
         found |= _best_boxes(coded, protocol, curves)
         oracle |= {metric for metric in found if metric.startswith("max_box_acc")}
     chosen = {metric: found[metric] for metric in applies}
+    thresholds = {metric: threshold for metric, (_, threshold) in chosen.items()}
+    drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
     return Outcomes(
         {metric: values for metric, (values, _) in chosen.items()},
-        {metric: threshold for metric, (_, threshold) in chosen.items()},
+        thresholds if drawn is None else thresholds | {"pxap": np.nan},
         frozenset(oracle & set(applies)),
         curves,
+        drawn,
     )
 
 

@@ -190,6 +190,22 @@ class Run:
         """
         return self._part("sweeps.parquet", method, protocol, ["sample_id", *columns])
 
+    @cached_property
+    def _resamples(self) -> pd.DataFrame | None:
+        path = self.folder / "resamples.parquet"
+        if not path.is_file():
+            return None
+        with naming_damage(path):
+            return pd.read_parquet(path)
+
+    def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
+        """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
+        table = self._resamples
+        if table is None:
+            return None
+        rows = table[(table["method"] == method) & (table["protocol"] == protocol)]
+        return rows["pxap"].to_numpy()[:resamples] if len(rows) >= resamples else None
+
     def per_image(self, method: str, protocol: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive.
 

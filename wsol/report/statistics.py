@@ -26,9 +26,9 @@ from wsol.report.run import Run
 from wsol.report.significance import holm, mcnemar
 
 __all__ = [
-    "INTERVAL_COLUMNS", "LEVEL", "METRICS", "RESAMPLES", "RIGHT_OR_WRONG", "Outcomes", "best_of_resamples", "holm",
-    "image_numbers", "interval_table", "intervals", "mcnemar", "percentile_interval", "resample", "resampled_means",
-    "resamples_of", "sample_outcomes", "with_intervals",
+    "INTERVAL_COLUMNS", "LEVEL", "METRICS", "RESAMPLES", "RIGHT_OR_WRONG", "Outcomes", "best_of_resamples", "draws_of",
+    "holm", "image_numbers", "interval_table", "intervals", "mcnemar", "percentile_interval", "resample",
+    "resampled_means", "resamples_of", "sample_outcomes", "with_intervals",
 ]  # fmt: skip
 
 INTERVAL_COLUMNS = ("method", "protocol", "metric", "threshold", "value", "low", "high", "oracle")
@@ -50,16 +50,16 @@ def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFra
     -------
     DataFrame
         `method`, `protocol`, `metric` (as the summary's columns), `threshold`, `value`, `low`, `high` in percent, and
-        `oracle`: τ was chosen on the same images, so that the interval is optimistic. PxAP has none: it pools the
-        pixels of all images, and a run keeps no pixel counts per image.
+        `oracle`: τ was chosen on the same images, so that the interval is optimistic.
     """
     known = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
     if known.empty:
         found = []
         for method, protocol in run.pairs():
             sweep, rules = run.sweep(method, protocol), run.protocols[protocol]
-            outcomes = sample_outcomes(run.row(method, protocol), sweep, run.samples, rules)
-            if outcomes.values:  # masks alone, without predictions, have nothing to draw
+            drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
+            outcomes = sample_outcomes(run.row(method, protocol), sweep, run.samples, rules, drawn)
+            if outcomes.thresholds:  # an older run with masks alone has nothing to draw
                 found.append((method, protocol, outcomes))
         if not found:
             return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
@@ -76,14 +76,23 @@ def resample(found: Sequence[Found], samples: pd.DataFrame, resamples: int = RES
     samples : DataFrame
         `image_id` of each sample, in the order of the outcomes.
     resamples, seed : int
+        Those that PxAP was drawn with, where an outcome has it.
 
     Returns
     -------
     float64 array (resamples, K)
         Each metric in each resample, as fractions; the columns are those of `found`, one after the other.
     """
-    values = [outcomes.matrix() for _, _, outcomes in found]
-    return resampled_means(np.concatenate(values, axis=1), image_numbers(samples), resamples, seed)
+    values = [outcomes.matrix() for _, _, outcomes in found if outcomes.values]
+    means = np.empty((resamples, 0))
+    if values:
+        means = resampled_means(np.concatenate(values, axis=1), image_numbers(samples), resamples, seed)
+    columns, at = [], 0
+    for _, _, outcomes in found:
+        columns.append(means[:, at : at + len(outcomes.values)])
+        at += len(outcomes.values)
+        columns += [] if outcomes.pxap is None else [outcomes.pxap[1][:, None]]
+    return np.concatenate(columns, axis=1)
 
 
 def interval_table(found: Sequence[Found], means: np.ndarray) -> pd.DataFrame:
@@ -132,6 +141,33 @@ def with_intervals(metrics: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     there = metrics.loc[overall, keys].merge(rows.loc[boxes, [*keys, "low", "high"]], on=keys, how="left")
     filled.loc[overall, ["low", "high"]] = there[["low", "high"]].to_numpy()
     return pd.concat([filled, own], ignore_index=True)
+
+
+def draws_of(samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a run's images as `resample` does, for what must be added up while images are scored.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        `image_id` of each sample.
+    resamples, seed : int
+
+    Returns
+    -------
+    draws : uint8 array (resamples, I)
+        How often each image is in each resample.
+    image : int64 array (N,)
+        Image of each sample.
+
+    Examples
+    --------
+    >>> draws, image = draws_of(pd.DataFrame({"image_id": ["b", "a", "b"]}), resamples=4)
+    >>> draws.shape, draws.sum(1).tolist(), image.tolist()
+    ((4, 2), [2, 2, 2, 2], [0, 1, 0])
+    """
+    image = image_numbers(samples)
+    parts = resamples_of(int(image.max()) + 1, resamples, seed)
+    return np.concatenate([part.astype(np.uint8) for part in parts]), image
 
 
 def image_numbers(samples: pd.DataFrame) -> np.ndarray:

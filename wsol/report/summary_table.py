@@ -164,10 +164,7 @@ def _published_cell(name: Cell, values: Mapping[str, float], key: str) -> Cell:
 def _notes(summary: pd.DataFrame, intervals: pd.DataFrame, published: bool) -> list[str]:
     notes = ["Percent; the best of each column and protocol stands in bold."]
     if len(intervals):
-        notes.append(
-            f"Small: 95 % intervals of a bootstrap over images ({RESAMPLES:,} resamples), τ held fixed. "
-            f"PxAP has none: it pools the pixels of all images."
-        )
+        notes.append(f"Small: 95 % intervals of a bootstrap over images ({RESAMPLES:,} resamples), τ held fixed.")
     if "oracle" in set(summary["threshold_source"]) or bool(intervals["oracle"].any()):
         notes.append(
             "*: τ is the best on these very images (an oracle), as it always is in MaxBoxAcc (MBA): the number and its "

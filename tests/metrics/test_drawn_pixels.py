@@ -1,0 +1,69 @@
+"""PxAP of resampled images: the same as if every drawn image had been scored anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wsol import score
+from wsol.datasets import Shapes
+from wsol.heatmaps.baselines import center
+from wsol.localization import load_protocol, score_map
+from wsol.metrics import PxAP
+from wsol.metrics.drawn_pixels import DrawnPixels, average_precision
+from wsol.metrics.histogram import pixel_histograms
+from wsol.metrics.pixels import resize_mask
+from wsol.report.statistics import draws_of, resamples_of
+
+
+def test_resamples_are_what_scoring_each_drawn_image_would_give() -> None:
+    generator, metric = np.random.default_rng(0), PxAP(0.05)
+    image = np.array([0, 0, 1, 2, 2, 2, 3])  # some images have several samples
+    samples = pd.DataFrame({"image_id": [f"image {number}" for number in image]})
+    draws, found = draws_of(samples, resamples=25, seed=3)
+    assert (found == image).all()
+    pairs = []
+    for number in range(len(image)):
+        scores = generator.random((9, 11)) ** (number % 3 + 1)
+        mask = scores + generator.normal(0, 0.4, scores.shape) > 0.6
+        pairs.append(pixel_histograms(scores, mask, generator.random(scores.shape) < 0.1, metric.edges))
+    drawn = DrawnPixels(draws, image, len(metric.edges) - 1)
+    for part in ([0, 1, 2], [3], [4, 5, 6]):
+        drawn.update(part, *(np.stack([pairs[i][kind] for i in part]) for kind in range(2)))
+    for estimate, chosen in zip(drawn.pxap(), np.random.default_rng(3).integers(0, 4, (25, 4)), strict=True):
+        anew = PxAP(0.05)
+        for number in chosen:
+            for sample in np.flatnonzero(image == number):
+                anew.update(*pairs[sample])
+        assert estimate == pytest.approx(float(anew.compute()["pxap"]), abs=1e-12)
+
+
+def test_without_an_object_there_is_no_precision() -> None:
+    assert np.isnan(average_precision(np.zeros((2, 3)), np.ones((2, 3)))).all()
+
+
+def test_a_run_draws_its_pixels_and_writes_the_interval() -> None:
+    dataset, rules = Shapes(split="test", length=6), load_protocol("choe2020")
+    found = score(dataset, None, ["choe2020", "choe2020_v2"], methods=["center", "full"], progress=False)
+    assert found.resamples.groupby(["method", "protocol"]).size().tolist() == [2000] * 4
+    own = found.resamples.query("method == 'center' and protocol == 'choe2020'")["pxap"].to_numpy()
+    pairs = []
+    for sample in dataset:
+        scores = score_map(center(rules.mask_size), rules, rules.mask_size)
+        pairs.append(pixel_histograms(scores, resize_mask(sample.read_mask(), rules.mask_size), None, PxAP().edges))
+    for estimate, counts in zip(own[:20], next(resamples_of(6, 20)), strict=True):
+        anew = PxAP()
+        for pair, count in zip(pairs, counts.astype(int), strict=True):
+            for _ in range(count):
+                anew.update(*pair)
+        assert estimate == pytest.approx(float(anew.compute()["pxap"]), abs=1e-12)
+    overall = found.metrics.query(
+        "metric == 'pxap' and `class` == '' and method == 'center' and protocol == 'choe2020'"
+    )
+    assert len(overall) == 1
+    wanted = 100 * np.quantile(own, [0.025, 0.975])
+    assert overall[["low", "high"]].to_numpy()[0] == pytest.approx(wanted, abs=1e-8)
+    value = found.summary.query("method == 'center' and protocol == 'choe2020'")["pxap"].iloc[0]
+    assert overall["value"].iloc[0] == pytest.approx(value, abs=1e-8)
+    assert overall["low"].iloc[0] <= value <= overall["high"].iloc[0]

@@ -1,0 +1,35 @@
+"""Where the C library keeps freed memory: with the process, for the next batch."""
+
+from __future__ import annotations
+
+import ctypes
+
+__all__ = ["keep_memory"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def keep_memory() -> bool:
+    """Keep large blocks that are freed instead of handing each back to the system.
+
+    A network's activations are allocated anew for every batch. The GNU C library asks the system for each large block
+    and hands it back, and every page of it is filled with zeros again: a quarter of the time of a ResNet-50's forward
+    pass on two cores. Kept blocks cost none of that; the highest amount of memory in use stays the same, but it isn't
+    given back before the process ends. Meant for programs; a library leaves this choice to them.
+
+    Returns
+    -------
+    bool
+        Whether there was something to set: not with another C library.
+
+    Examples
+    --------
+    >>> isinstance(keep_memory(), bool)
+    True
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no such function, no such library, not a Unix
+        return False
+    kept = [mallopt(M_MMAP_THRESHOLD, 1 << 30), mallopt(M_TRIM_THRESHOLD, -1)]  # below 1 GiB: from the heap; no trim
+    return all(kept)
