@@ -18,6 +18,7 @@ from scripts.peers.maps import of_grad_cam, of_torchcam, ours
 from scripts.peers.networks import Case, cases, random_case
 from scripts.peers.rows import grad_cam_rows, torchcam_rows
 from wsol.heatmaps.method import METHODS
+from wsol.memory import keep_memory
 
 
 def short(number: float) -> str:
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "heatmaps_and_peers.md")
     asked = parser.parse_args()
     logging.getLogger("torchcam").setLevel(logging.ERROR)
+    keep_memory()
     shown = list(cases())
     lines = [introduction(shown)]
     lines += beside("grad-cam", grad_cam_rows(), shown) + beside("torchcam", torchcam_rows(), shown)

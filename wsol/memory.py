@@ -14,8 +14,8 @@ def keep_memory() -> bool:
 
     A network's activations are allocated anew for every batch. The GNU C library asks the system for each large block
     and hands it back, and every page of it is filled with zeros again: a quarter of the time of a ResNet-50's forward
-    pass on two cores. Kept blocks cost none of that; the highest amount of memory in use stays the same, but it isn't
-    given back before the process ends. Meant for programs; a library leaves this choice to them.
+    pass on two cores. Kept blocks cost none of that, but they aren't given back before the process ends. Meant for
+    programs; a library leaves this choice to them.
 
     Returns
     -------
@@ -31,5 +31,6 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no such function, no such library, not a Unix
         return False
-    kept = [mallopt(M_MMAP_THRESHOLD, 1 << 30), mallopt(M_TRIM_THRESHOLD, -1)]  # below 1 GiB: from the heap; no trim
-    return all(kept)
+    # Blocks below 1 GiB come from the heap, or below 32 MiB, the most that an older library takes; it is never trimmed.
+    kept = mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)
+    return bool(kept and mallopt(M_TRIM_THRESHOLD, -1))

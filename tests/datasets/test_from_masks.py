@@ -1,11 +1,15 @@
 """Boxes around masks: exact on generated pictures, and refused where there is nothing to go around."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from wsol.config import build_dataset
 from wsol.datasets import Dataset, Sample, Shapes
 from wsol.datasets.from_masks import BoxesFromMasks, boxes_of_mask
+from wsol.datasets.sample import Pixels
 from wsol.errors import UserError
 
 
@@ -43,6 +47,31 @@ class Bare(Dataset):
 def test_nothing_to_go_around_is_named(mask: np.ndarray | None, said: str) -> None:
     with pytest.raises(UserError, match=f"sample x has {said}"):
         BoxesFromMasks(Bare(mask))[0]
+
+
+class Smaller(Bare):
+    """A mask of 4 x 3 pixels, of an image of 9 x 7: the same aspect, to a pixel."""
+
+    def __init__(self, image: Pixels) -> None:
+        mask = np.zeros((3, 4), bool)
+        mask[1:, 1:3] = True
+        super().__init__(mask)
+        self.image = image
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(sample_id="x", label=0, image=self.image, mask=self.mask)
+
+
+def test_boxes_are_in_pixels_of_the_image(tmp_path: Path) -> None:
+    picture = np.zeros((7, 9, 3), np.uint8)
+    wanted = [[9 / 4, 7 / 3, 3 * 9 / 4 - 1, 6]]
+    assert BoxesFromMasks(Smaller(picture))[0].boxes.tolist() == wanted
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    assert BoxesFromMasks(Smaller(tmp_path / "x.png"))[0].boxes.tolist() == wanted
+    (tmp_path / "empty.png").touch()
+    for name in ("none.png", "empty.png"):  # said when it is decoded: an evaluation may skip it
+        assert BoxesFromMasks(Smaller(tmp_path / name))[0].boxes.tolist() == [[1, 1, 2, 2]]
+    assert BoxesFromMasks(Smaller(lambda: picture))[0].boxes.tolist() == [[1, 1, 2, 2]]
 
 
 def test_from_the_configuration() -> None:

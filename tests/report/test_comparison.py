@@ -128,7 +128,9 @@ def test_fewer_metrics_make_fewer_tests(runs: dict[str, Path], two: Comparison) 
 
 def test_pxap_is_compared_by_the_resamples_that_the_runs_keep(runs: dict[str, Path], two: Comparison) -> None:
     assert "pxap" not in set(two.pairs["metric"])  # other resamples than the runs'
-    assert any(note.startswith("PxAP is not compared") for note in two.notes)
+    assert any(note.startswith("PxAP can't be compared of CAM (a), Grad-CAM (a),") for note in two.notes)
+    with pytest.raises(UserError, match="PxAP can't be compared of .* with seed 0"):
+        compare([runs["a"], runs["b"]], metrics=["pxap"], seed=1)
     found = compare([runs["a"], runs["b"]])
     pairs = found.pairs[found.pairs["metric"] == "pxap"]
     assert pairs.groupby("protocol").size().to_dict() == {"choe2020": 10, "zhou2016": 10}
@@ -157,7 +159,7 @@ def test_pxap_of_older_runs_is_not_compared(copies: dict[str, Path]) -> None:
     (copies["a"] / "resamples.parquet").unlink()
     found = compare([copies["a"]])
     assert "pxap" not in set(found.pairs["metric"])
-    assert any(note.startswith("PxAP is not compared") for note in found.notes)
+    assert any(note.startswith("PxAP can't be compared of CAM, ") for note in found.notes)
 
 
 def test_methods_of_one_run(runs: dict[str, Path]) -> None:

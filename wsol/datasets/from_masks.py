@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from skimage.measure import label, regionprops
 
+from wsol.datasets.images import mask_fits, read_size
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 
@@ -15,6 +17,9 @@ __all__ = ["BoxesFromMasks", "boxes_of_mask"]
 
 class BoxesFromMasks(Dataset):
     """A dataset whose boxes are those around each connected region of the masks.
+
+    Boxes are in pixels of the image: of a mask at another resolution they are enlarged. Where neither the annotation
+    nor a file tells the image's size, it is taken to be the mask's.
 
     Parameters
     ----------
@@ -46,12 +51,26 @@ class BoxesFromMasks(Dataset):
                 f"sample {sample.sample_id} has {'no mask' if mask is None else 'an empty mask'}, so dataset.boxes="
                 f"from_masks gives no box; leave it out or mend the mask"
             )
-        return replace(sample, boxes=boxes_of_mask(mask))
+        boxes, own, size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0]), _size(sample)
+        if size is not None and size != own and mask_fits(own, size):
+            pixel = np.array([0, 0, 1, 1])
+            boxes = (boxes + pixel) * np.tile(np.divide(size, own), 2) - pixel
+        return replace(sample, boxes=boxes, image_size=size)
 
     @property
     def labels(self) -> np.ndarray:
         """Label of every sample, int64 (N,)."""
         return self._dataset.labels
+
+
+def _size(sample: Sample) -> tuple[int, int] | None:
+    """Size of the image, from its header at most; None where that can't be read, which is said when it is decoded."""
+    if sample.image_size is None and isinstance(sample.image, Path):
+        try:
+            return read_size(sample.image, sample.sample_id)
+        except UserError:
+            return None
+    return sample.image_size
 
 
 def boxes_of_mask(mask: np.ndarray) -> np.ndarray:

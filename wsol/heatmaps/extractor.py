@@ -177,6 +177,8 @@ class HeatmapExtractor:
         methods, kinds = self.methods.values(), [m.kind for m in self.methods.values() if m.kind is not None]
         layers = dict.fromkeys(layer for method in methods for layer in _tuple(method.layer))
         blocks = attention_blocks(self.model) if any(kind.blocks for kind in kinds) else ()
+        assert self._folding is not None
+        self._folding.forget()
         passed = record(
             self.model,
             list(layers),

@@ -1,4 +1,4 @@
-"""Fold batch normalizations into the convolutions in front of them while a pass is recorded.
+"""Fold batch normalizations into the convolutions in front of them where no graph is built.
 
 In evaluation a batch normalization is one multiplication and one addition for each channel; on a CPU it takes as long
 as reading and writing all activations takes. Folded into the convolution's weights it takes nothing, and the answer is
@@ -16,15 +16,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as shared_by_all
 from torchvision.models import densenet, resnet
 from torchvision.models.googlenet import BasicConv2d as GoogLeNetConv2d
 from torchvision.models.inception import BasicConv2d as InceptionConv2d
 
+from wsol.models import unwrap
+
 __all__ = ["Folding"]
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
+FEWEST = 4  # images: with fewer, folding costs more than it saves
 # Blocks whose forward method hands these convolutions' outputs to these normalizations, and to nothing else.
-BLOCKS: dict[Callable[..., Any], tuple[tuple[str, str], ...]] = {
+BLOCKS: dict[Callable[..., Any] | None, tuple[tuple[str, str], ...]] = {
     resnet.BasicBlock.forward: (("conv1", "bn1"), ("conv2", "bn2")),
     resnet.Bottleneck.forward: (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
     resnet.ResNet._forward_impl: (("conv1", "bn1"),),
@@ -35,12 +39,14 @@ BLOCKS: dict[Callable[..., Any], tuple[tuple[str, str], ...]] = {
 
 
 class Folding:
-    """Folded weights of one network, kept from batch to batch.
+    """Folded weights of one network.
 
     A pair is folded where nothing but the normalization can see the convolution's output: neighbors in an
-    `nn.Sequential`, and torchvision's blocks; nothing of a pair has hooks, or a forward method of its own. It is
-    folded only while the block that it belongs to runs, so that a network that calls the same modules one by one gets
-    their own outputs. Half precision is left alone: folded weights would be rounded differently.
+    `nn.Sequential`, and torchvision's blocks; nothing of a pair has hooks, a forward method of its own or another
+    place in the network. It is folded only while the block that it belongs to runs, so that a network that calls the
+    same modules one by one gets their own outputs; and only where no graph is built, so that gradients are the
+    network's own, also where activations are calculated again for them. Half precision is left alone: folded weights
+    would be rounded differently; so is what is compiled or runs on several devices.
 
     Parameters
     ----------
@@ -50,8 +56,8 @@ class Folding:
     Examples
     --------
     >>> block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
-    >>> images = torch.rand(1, 3, 8, 8)
-    >>> with torch.no_grad(), Folding(block).active():
+    >>> images = torch.rand(4, 3, 8, 8)
+    >>> with torch.no_grad(), Folding(block).active(len(images)):
     ...     folded = block(images)
     >>> torch.testing.assert_close(folded, block(images).detach())
     """
@@ -60,21 +66,28 @@ class Folding:
         self.model = model
         self._blocks: list[tuple[nn.Module, list[Pair]]] = []
         self._modules: list[nn.Module] = []  # among which the blocks were found
-        self._weights: dict[nn.Conv2d, tuple[object, torch.Tensor, torch.Tensor]] = {}  # and what they were made of
+        self._weights: dict[nn.Conv2d, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def forget(self) -> None:
+        """Drop folded weights: those of the modules may have changed since."""
+        self._weights = {}
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Run all pairs folded while the block lasts."""
+    def active(self, images: int) -> Iterator[None]:
+        """Run pairs folded while this block lasts, in which the modules' weights stay as they are.
+
+        Parameters
+        ----------
+        images : int
+            How many a batch has; nothing is folded for a few.
+        """
         modules = list(self.model.modules())
         if modules != self._modules:
-            found = [(owner, _pairs(owner)) for owner in modules]
-            self._blocks, self._modules = [(owner, pairs) for owner, pairs in found if pairs], modules
-        compiled = any(module._compiled_call_impl is not None for module in modules)
+            self._blocks, self._modules = _blocks(modules), modules
         with ExitStack() as stack:
-            for owner, pairs in () if compiled else self._blocks:
-                ready = [pair for pair in pairs if _can_fold(*pair)]
-                if ready and "forward" not in vars(owner):
-                    stack.enter_context(self._while_running(owner, ready))
+            for owner, pairs in self._blocks if images >= FEWEST else ():
+                if "forward" not in vars(owner):
+                    stack.enter_context(self._while_running(owner, pairs))
             yield
 
     @contextmanager
@@ -83,54 +96,65 @@ class Folding:
         own = owner.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            ready = [] if torch.is_grad_enabled() else [pair for pair in pairs if _can_fold(*pair)]
             try:
-                for convolution, normalization in pairs:
+                for convolution, normalization in ready:
                     weight, bias = self._folded(convolution, normalization)
-                    convolution.forward = partial(convolution._conv_forward, weight=weight, bias=bias)  # type: ignore[method-assign]
-                    normalization.forward = lambda value: value  # type: ignore[method-assign]
+                    vars(convolution)["forward"] = partial(convolution._conv_forward, weight=weight, bias=bias)
+                    vars(normalization)["forward"] = _as_it_is
                 return own(*args, **kwargs)
             finally:
-                for module in (module for pair in pairs for module in pair):
+                for module in (module for pair in ready for module in pair):
                     vars(module).pop("forward", None)
 
-        owner.forward = forward
+        vars(owner)["forward"] = forward
         try:
             yield
         finally:
             vars(owner).pop("forward", None)
 
     def _folded(self, convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-        """W' = W γ / √(σ² + ε) and b' = (b − μ) γ / √(σ² + ε) + β, made anew when one of them has changed."""
-        made_of = _tensors(convolution, normalization)
-        state = (normalization.eps, *((t.data_ptr(), t._version) for t in made_of if t is not None))
-        if convolution not in self._weights or self._weights[convolution][0] != state:
-            weight, bias, gamma, beta, mean, variance = made_of
-            with torch.no_grad():
-                scale = (variance + normalization.eps).rsqrt() * (1 if gamma is None else gamma)
-                shift = (-mean if bias is None else bias - mean) * scale + (0 if beta is None else beta)
-                self._weights[convolution] = state, weight * scale[:, None, None, None], shift
-        return self._weights[convolution][1:]
+        """W' = W γ / √(σ² + ε) and b' = (b − μ) γ / √(σ² + ε) + β."""
+        if convolution not in self._weights:
+            weight, bias, gamma, beta, mean, variance = _tensors(convolution, normalization)
+            scale = (variance + normalization.eps).rsqrt() * (1 if gamma is None else gamma)
+            shift = (-mean if bias is None else bias - mean) * scale + (0 if beta is None else beta)
+            self._weights[convolution] = weight * scale[:, None, None, None], shift
+        return self._weights[convolution]
 
 
-def _pairs(owner: nn.Module) -> list[Pair]:
-    """Convolutions and normalizations of a block that belong together; none that runs more than once in it."""
+def _as_it_is(value: torch.Tensor) -> torch.Tensor:
+    return value
+
+
+def _blocks(modules: list[nn.Module]) -> list[tuple[nn.Module, list[Pair]]]:
+    """Blocks and their pairs, of which no module stands anywhere else."""
+    wrapped = any(unwrap(module) is not module for module in modules)
+    if wrapped or any(module._compiled_call_impl is not None for module in modules):
+        return []
+    places = Counter(child for module in modules for child in module._modules.values())
+    found = [
+        (owner, [pair for pair in _pairs(owner) if all(places[module] == 1 for module in pair)]) for owner in modules
+    ]
+    return [(owner, pairs) for owner, pairs in found if pairs]
+
+
+def _pairs(owner: nn.Module) -> Iterator[Pair]:
+    """Convolutions and normalizations of a block that belong together."""
     kind = type(owner)
-    if kind.forward is nn.Sequential.forward:
-        children = list(owner._modules.values())
-        neighbors = list(pairwise(children))
+    method = getattr(kind, "forward", None)  # a scripted module's class has none
+    if method is nn.Sequential.forward:
+        neighbors = list(pairwise(owner._modules.values()))
     else:
-        implementation = kind._forward_impl if kind.forward is resnet.ResNet.forward else kind.forward
-        names = BLOCKS.get(implementation, ())
+        names = BLOCKS.get(kind._forward_impl if method is resnet.ResNet.forward else method, ())
         neighbors = [(getattr(owner, first, None), getattr(owner, second, None)) for first, second in names]
-        children = [module for pair in neighbors for module in pair]
-    times = Counter(children)
-    return [
-        (first, second)
-        for first, second in neighbors
-        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and times[first] == times[second] == 1
-        and type(first).forward is nn.Conv2d.forward and type(first)._conv_forward is nn.Conv2d._conv_forward
-        and type(second).forward is nn.BatchNorm2d.forward
-    ]  # fmt: skip
+    for first, second in neighbors:
+        if (
+            isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+            and type(first).forward is nn.Conv2d.forward and type(first)._conv_forward is nn.Conv2d._conv_forward
+            and type(second).forward is nn.BatchNorm2d.forward
+        ):  # fmt: skip
+            yield first, second
 
 
 def _can_fold(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> bool:
@@ -141,13 +165,14 @@ def _can_fold(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> bool:
         )  # fmt: skip
         if any(hooks) or "forward" in vars(module):
             return False
+    if shared_by_all._global_forward_hooks or shared_by_all._global_forward_pre_hooks:
+        return False
     if normalization.training or normalization.running_mean is None or normalization.running_var is None:
         return False
     dtype = convolution.weight.dtype
     if dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(convolution.weight.device.type):
         return False
-    tensors = [tensor for tensor in _tensors(convolution, normalization) if tensor is not None]
-    return all(tensor.dtype == dtype and not tensor.is_inference() for tensor in tensors)
+    return all(tensor is None or tensor.dtype == dtype for tensor in _tensors(convolution, normalization))
 
 
 def _tensors(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> tuple[Any, ...]:

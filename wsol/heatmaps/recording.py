@@ -129,7 +129,7 @@ class Recording:
 
     def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
-        with torch.set_grad_enabled(graph), self.passed.folding.active():
+        with torch.set_grad_enabled(graph), self.passed.folding.active(len(images)):
             return _logits(self.model(images))
 
     def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -251,7 +251,7 @@ def record(
     inputs : iterable of str
         Layers whose first input is kept, detached: transformer blocks, say.
     folding : Folding, optional
-        Of this model, with the weights it has folded before.
+        Of this model; weights that it has folded are used again.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def record(
             keep = lambda _, values, name=name: kept.update({name: values[0].detach()})  # noqa: E731
             hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
         # The hook turns gradients on; leaving this block restores the caller's mode.
-        with torch.no_grad(), folding.active(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+        with torch.no_grad(), folding.active(len(images)), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
             logits = _logits(model(images))
     finally:
         for handle in hooks:

@@ -118,6 +118,7 @@ def percentile_interval(estimates: np.ndarray, level: float = LEVEL) -> tuple[np
     Parameters
     ----------
     estimates : array (resamples, …)
+        NaN where a resample has none: PxAP, of images without an object.
     level : float
         In (0, 1); 0.95 leaves 2.5 % on either side.
 
@@ -132,5 +133,5 @@ def percentile_interval(estimates: np.ndarray, level: float = LEVEL) -> tuple[np
     (2.5, 97.5)
     """
     tail = (1 - level) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(estimates, [tail, 1 - tail], axis=0)
     return low, high

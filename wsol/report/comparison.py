@@ -154,14 +154,17 @@ def compare(
     if samples["image_id"].nunique() < len(samples):
         notes.append("Images have several samples: McNemar's test takes them for independent, the intervals don't.")
     about = {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
-    if "pxap" in wanted and any(entry.row["pxap"] > 0 and entry.outcomes.pxap is None for entry in entries):
-        notes.append(
-            f"PxAP is not compared: its resamples are drawn while a run is scored, {RESAMPLES:,} times from all of its "
-            f"images in their order; score older runs again, and compare whole ones."
-        )
     hypotheses = list(_hypotheses(pairs, wanted))
+    lacking = [entry.title for entry in entries if pd.notna(entry.row["pxap"]) and entry.outcomes.pxap is None]
+    reason = (
+        f"PxAP can't be compared of {', '.join(dict.fromkeys(lacking))}: its resamples are drawn while a run is "
+        f"scored, {RESAMPLES:,} of all its images in their order, with seed 0; score an older run again"
+    )
     if not hypotheses:
-        raise UserError(f"the runs share none of the metrics {', '.join(wanted)}, so nothing can be compared")
+        why = reason if lacking and wanted == ["pxap"] else f"the runs share none of the metrics {', '.join(wanted)}"
+        raise UserError(f"{why}, so nothing can be compared")
+    if lacking and "pxap" in wanted:
+        notes.append(f"{reason}.")
     rows = [about | _row(first, second, metric, means) for first, second, metric in hypotheses]
     table, tests = _judged(pd.DataFrame(rows), [_test(*hypothesis) for hypothesis in hypotheses])
     return Comparison(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ logger = logging.getLogger("wsol")
 
 GALLERY = 60  # samples at most
 BUDGET = 5_000_000  # bytes of the gallery
+DRAWN = 256  # pixels along a side of a score map in the gallery, at most
 COLOR_MAPS = ("viridis", "inferno", "cividis", "gray", "jet")  # jet is no perceptual one; it is there by choice
 
 
@@ -186,7 +187,12 @@ def _gallery(
         notes.append(f"Heatmaps and boxes stand on gray where there is no image: {why}.")
     if any("bytes" in one for sample in samples for one in sample["maps"].values()):
         notes.append("Large heatmaps were reduced to 64 pixels: their masks are close, the boxes are the run's own.")
+    if any(side > DRAWN for sample in samples for side in _map_sides(sample["size"], run.protocols.values())):
+        notes.append(f"Score maps of more than {DRAWN} pixels a side are drawn at {DRAWN}.")
+    if run.boxed:
+        notes.append("Error kinds are those at the summary's τ; they stay when the slider moves.")
     data = {
+        "drawn": DRAWN,
         "methods": [_method(name, styles[name]) | _kind(name, store) for name in run.methods],
         "protocol_names": list(run.protocols),
         "protocols": {name: _rules(protocol) for name, protocol in run.protocols.items()},
@@ -196,6 +202,11 @@ def _gallery(
     }
     packed = base64.b64encode(zlib.compress(as_json(data).encode(), 9)).decode()
     return {"notes": notes, "packed": packed, "colormaps": COLOR_MAPS, "kinds": data["kinds"], "reasons": REASONS}
+
+
+def _map_sides(image_size: Sequence[int], protocols: Iterable[Protocol]) -> list[int]:
+    """Sides of one image's score maps, under all protocols."""
+    return [side for protocol in protocols for side in protocol.size or image_size]
 
 
 def _kind(name: str, store: HeatmapStore | None) -> dict[str, Any]:

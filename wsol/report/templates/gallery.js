@@ -12,7 +12,6 @@ wsol.inflated = async (id) => {
 wsol.Gallery = class {
   static TRUTH = "#ffffff";
   static FOUND = "#ff5a36";
-  static LARGEST = 256; // a score map is drawn with no more pixels along a side than this
 
   constructor(root, data, charts) {
     this.root = root;
@@ -195,7 +194,7 @@ wsol.Gallery = class {
   // Size of the score map, and of the canvas that shows it.
   sizes(sample) {
     const [width, height] = this.rules.size ?? sample.size;
-    const scale = Math.min(1, wsol.Gallery.LARGEST / Math.max(width, height));
+    const scale = Math.min(1, this.data.drawn / Math.max(width, height));
     return { map: [width, height], canvas: [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))] };
   }
 
