@@ -16,6 +16,7 @@ import pandas as pd
 import wsol
 from wsol.datasets import Shapes, TinyImageNet
 from wsol.heatmaps.method import METHODS, make_method
+from wsol.memory import keep_memory
 from wsol.models import Classifier, shapes_classifier, tiny_resnet18
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     asked = parser.parse_args()
     assert set(ONE_RECORDING) <= set(METHODS)
+    keep_memory()
     rows = [
         "# Methods of one recording, side by side", "",
         "Protocol `choe2020_v2`, percent, thresholds are oracles. Written by `python scripts/compare_methods.py "
