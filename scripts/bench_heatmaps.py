@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,9 +57,11 @@ def ours(model: nn.Module, methods: tuple[str, ...], chunk: int = 32) -> Job:
     return lambda: wsol.HeatmapExtractor(model, methods, chunk=chunk)
 
 
-def of_torchcam(model: nn.Module, layer: str, method: str) -> Job:
+def of_torchcam(model: nn.Module, method: str) -> Job:
     """One method of torchcam: hooks, forward pass, maps at the layer's resolution."""
     from torchcam import methods
+
+    layer = default_layer(model)
 
     @contextmanager
     def ready() -> Iterator[Call]:
@@ -74,11 +77,11 @@ def of_torchcam(model: nn.Module, layer: str, method: str) -> Job:
     return ready
 
 
-def of_grad_cam(model: nn.Module, layer: str, name: str, **options: object) -> Job:
+def of_grad_cam(model: nn.Module, name: str, **options: object) -> Job:
     """One method of grad-cam, as its users call it."""
     import pytorch_grad_cam
 
-    tokens = isinstance(model, models.VisionTransformer)
+    tokens, layer = isinstance(model, models.VisionTransformer), default_layer(model)
 
     def grid(tensor: torch.Tensor) -> torch.Tensor:
         return tensor[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
@@ -111,16 +114,16 @@ def competitors(name: str) -> dict[str, Callable[[nn.Module], Job]]:
         "forward": forward,
         "ours, Grad-CAM": lambda model: ours(model, ("gradcam",)),
     }
-    theirs, others = ("gradcam",), ("gradcam",)
+    theirs: tuple[str, ...] = ("gradcam",)
+    others = theirs
     if name == "resnet50":
         found["ours, eight methods"] = lambda model: ours(model, EIGHT)
         found |= {f"{name}, {KEPT}": job for name, job in found.items()}
         theirs, others = tuple(TORCHCAM), tuple(GRAD_CAM)
     for method in theirs if name != "vit_b_16" else ():  # torchcam's Grad-CAM takes no tokens
-        found[f"torchcam, {method}"] = lambda model, method=method: of_torchcam(model, default_layer(model), method)
+        found[f"torchcam, {method}"] = partial(of_torchcam, method=method)
     for method in others:
-        kind = GRAD_CAM[method]
-        found[f"grad-cam, {method}"] = lambda model, kind=kind: of_grad_cam(model, default_layer(model), kind)
+        found[f"grad-cam, {method}"] = partial(of_grad_cam, name=GRAD_CAM[method])
     return found
 
 
@@ -201,7 +204,7 @@ def slow_methods(rounds: int) -> list[str]:
             "ResNet-18, one image of 224 x 224, 512 channels, batches of 32; one process, the better of two.", "",
             "| method | ours | grad-cam | grad-cam / ours |", "| --- | ---: | ---: | ---: |"]  # fmt: skip
     for method, name in (("scorecam", "ScoreCAM"), ("ablationcam", "AblationCAM")):
-        jobs = ours(model, (method,), chunk=32), of_grad_cam(model, "layer4", name, batch_size=32)
+        jobs = ours(model, (method,), chunk=32), of_grad_cam(model, name, batch_size=32)
         mine, theirs = (
             min(times) for times in zip(*([seconds(job) for job in jobs] for _ in range(rounds)), strict=True)
         )

@@ -182,6 +182,17 @@ def test_the_same_twice(folder: Path, tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_the_gallery_says_how_it_draws(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, told in ((10_000, False), (100, True)):  # score maps are of 224 pixels
+        monkeypatch.setattr(page_module, "DRAWN", most)
+        parsed = Parsed(write_report(folder).read_text(encoding="utf-8"))
+        assert parsed.gallery()["drawn"] == most
+        words = " ".join(parsed.words)
+        assert ("Score maps of more than 100 pixels a side are drawn at 100." in words) == told
+        assert "Error kinds are those at the summary's τ" in words
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_without_images_the_gallery_says_so(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "run")
     page = write_report(tmp_path / "run", None, why_no_images="the disk <is> gone")

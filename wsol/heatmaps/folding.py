@@ -146,7 +146,8 @@ def _pairs(owner: nn.Module) -> Iterator[Pair]:
     if method is nn.Sequential.forward:
         neighbors = list(pairwise(owner._modules.values()))
     else:
-        names = BLOCKS.get(kind._forward_impl if method is resnet.ResNet.forward else method, ())
+        inner = getattr(kind, "_forward_impl", None) if method is resnet.ResNet.forward else method
+        names = BLOCKS.get(inner, ())
         neighbors = [(getattr(owner, first, None), getattr(owner, second, None)) for first, second in names]
     for first, second in neighbors:
         if (
