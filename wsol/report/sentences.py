@@ -133,8 +133,8 @@ def meaning(pairs: pd.DataFrame, tests: int, alpha: float) -> list[str]:
     if tests:
         notes.append(
             f"p: McNemar's exact test, corrected by Holm's method for all {tests:,} tests of this comparison; below "
-            f"{alpha:g} a difference is more than noise. What is not right or wrong (mean IoU, MaxBoxAccV2) is not "
-            f"tested: there the interval decides, uncorrected."
+            f"{alpha:g} a difference is more than noise. What is not right or wrong (mean IoU, MaxBoxAccV2, PxAP) is "
+            f"not tested: there the interval decides, uncorrected."
         )
     if pairs["oracle"].any():
         notes.append(
