@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.files import whole_file
+from wsol.localization.sweep import join_runs
 from wsol.metrics import ERROR_KINDS, OUTCOMES, OutcomeCounts
 from wsol.metrics.outcomes import COUNTED
 from wsol.metrics.scoring import MethodScores, ProtocolScores
@@ -217,20 +218,17 @@ def curve_table(method: str, part: ProtocolScores, ranked: bool, top5: bool) -> 
 
 def sweep_table(method: str, part: ProtocolScores, sample_ids: Sequence[str]) -> pd.DataFrame:
     """Make the run-length coded sweeps of one method under one protocol."""
-    pairs = [
-        (sample_id, sweep.runs(part.protocol.component), sweep.thresholds)
-        for sample_id, sweep in zip(sample_ids, part.sweeps, strict=True)
-        if sweep is not None
-    ]
-    counts = [len(runs.first) for _, runs, _ in pairs]
-    boxes = np.concatenate([runs.boxes for _, runs, _ in pairs]) if pairs else np.zeros((0, 4))
-    table = pd.DataFrame({"sample_id": np.repeat(np.array([name for name, _, _ in pairs], object), counts)})
+    pairs = zip(sample_ids, part.sweeps, strict=True)
+    known = {sample_id: sweep for sample_id, sweep in pairs if sweep is not None}
+    runs = join_runs(list(known.values()), part.protocol.component)
+    counts = np.diff([*np.flatnonzero(runs.first == 0), len(runs.first)])  # each sweep begins at the first threshold
+    table = pd.DataFrame({"sample_id": np.repeat(np.array(list(known), object), counts)})
     table.insert(0, "protocol", part.protocol.name)
     table.insert(0, "method", method)
-    table["threshold"] = np.concatenate([taus[runs.first] for _, runs, taus in pairs]) if pairs else 0.0
+    table["threshold"] = part.accuracy.thresholds[runs.first]
     for number, name in enumerate(("x0", "y0", "x1", "y1")):
-        table[name] = boxes[:, number].astype(np.float32)
-    table["iou"] = np.concatenate([runs.iou for _, runs, _ in pairs]) if pairs else 0.0
+        table[name] = runs.boxes[:, number].astype(np.float32)
+    table["iou"] = runs.iou
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,10 +110,37 @@ class Sweep:
         >>> sweep_thresholds(np.eye(4), [0, 0, 3, 3]).runs("largest").first.tolist()
         [0]
         """
-        if which not in self._coded:
-            raise UserError(f"no runs of {which!r} components: choose largest or any")
-        coded = self._coded[which]
+        coded = self._coded_of(which)
         return Runs(first=coded.first, boxes=self._boxes(coded.packed), iou=coded.iou)
+
+    def at(self, index: int, which: str) -> tuple[np.ndarray, float]:
+        """Box and IoU at one threshold, without decoding the others.
+
+        Parameters
+        ----------
+        index : int
+            Of the threshold.
+        which : "largest" or "any"
+
+        Returns
+        -------
+        box : float64 array (4,)
+        iou : float
+
+        Raises
+        ------
+        UserError
+            If it is neither.
+
+        Examples
+        --------
+        >>> box, iou = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact").at(0, "largest")
+        >>> box.tolist(), iou
+        ([0.0, 0.0, 4.0, 4.0], 1.0)
+        """
+        coded = self._coded_of(which)
+        run = int(np.searchsorted(coded.first, index, side="right")) - 1
+        return self._boxes(coded.packed[run : run + 1])[0], float(coded.iou[run])
 
     @property
     def boxes_largest(self) -> np.ndarray:
@@ -179,6 +206,11 @@ class Sweep:
         coded = Coded(first, packed, iou)
         return Sweep(self.thresholds, self.size, self.protocol, {"largest": coded, "any": coded}, self.convention)
 
+    def _coded_of(self, which: str) -> Coded:
+        if which not in self._coded:
+            raise UserError(f"no runs of {which!r} components: choose largest or any")
+        return self._coded[which]
+
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
         boxes = from_inclusive(corners, self.convention, self.size)  # (R, 4)
@@ -197,6 +229,30 @@ class Sweep:
     def _spread(self, values: np.ndarray, which: str) -> np.ndarray:
         lengths = np.diff(self._coded[which].first, append=len(self.thresholds))
         return np.repeat(values, lengths, axis=0)  # (T, …)
+
+
+def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
+    """Runs of many sweeps of one protocol, one after the other.
+
+    Parameters
+    ----------
+    sweeps : sequence of Sweep
+    which : "largest" or "any"
+
+    Examples
+    --------
+    >>> sweeps = [sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")] * 2
+    >>> join_runs(sweeps, "largest").boxes.tolist()
+    [[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.0]]
+    """
+    coded = [sweep._coded_of(which) for sweep in sweeps]
+    if not coded:
+        return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+    if len({(sweep.size, sweep.convention) for sweep in sweeps}) == 1:
+        boxes = sweeps[0]._boxes(np.concatenate([one.packed for one in coded]))
+    else:
+        boxes = np.concatenate([sweep._boxes(one.packed) for sweep, one in zip(sweeps, coded, strict=True)])
+    return Runs(np.concatenate([one.first for one in coded]), boxes, np.concatenate([one.iou for one in coded]))
 
 
 def sweep_thresholds(

@@ -135,9 +135,7 @@ def _box_at(sweep: Sweep | None, component: str, index: int, image_size: tuple[i
     """Return the inclusive box in original pixels, x1 < x0 where there is none, and its IoU."""
     if sweep is None:
         return np.array([0.0, 0.0, -1.0, -1.0]), 0.0
-    runs = sweep.to_inclusive().runs(component)
-    run = int(np.searchsorted(runs.first, index, side="right")) - 1
-    box = runs.boxes[run]
+    box, iou = sweep.to_inclusive().at(index, component)
     if box[2] < box[0] or box[3] < box[1]:
-        return np.array([0.0, 0.0, -1.0, -1.0]), float(runs.iou[run])
-    return to_image(box[None], sweep.size, image_size)[0], float(runs.iou[run])
+        return np.array([0.0, 0.0, -1.0, -1.0]), iou
+    return to_image(box[None], sweep.size, image_size)[0], iou
