@@ -247,12 +247,13 @@ def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
     """
     coded = [sweep._coded_of(which) for sweep in sweeps]
     if not coded:
-        return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+        return Runs(first=np.zeros(0, np.int64), boxes=np.zeros((0, 4)), iou=np.zeros(0))
     if len({(sweep.size, sweep.convention) for sweep in sweeps}) == 1:
         boxes = sweeps[0]._boxes(np.concatenate([one.packed for one in coded]))
     else:
         boxes = np.concatenate([sweep._boxes(one.packed) for sweep, one in zip(sweeps, coded, strict=True)])
-    return Runs(np.concatenate([one.first for one in coded]), boxes, np.concatenate([one.iou for one in coded]))
+    first, iou = (np.concatenate([one[column] for one in coded]) for column in (0, 2))
+    return Runs(first=first, boxes=boxes, iou=iou)
 
 
 def sweep_thresholds(
