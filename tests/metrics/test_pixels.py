@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsol.errors import UserError
+from wsol.heatmaps.baselines import center, full, profiles
 from wsol.metrics import Pointing, PxAP, point_and_energy
 from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.pixels import resize_mask
+from wsol.metrics.pixels import point_and_energy_of_product, resize_mask
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openimages_val_5.npz"
 OPENIMAGES = Path(__file__).parents[3] / "shared" / "data" / "wsolevaluation"
@@ -91,6 +92,19 @@ def test_pointing_tolerance_and_energy() -> None:
     assert point_and_energy(heatmap, np.array([[0, 0, 10, 10]])) == (False, 0.25)
     assert point_and_energy(heatmap, np.array([[0, 0, 14, 30], [29, 29, 31, 31]])) == (True, 1.0)
     assert point_and_energy(-heatmap * 0, np.array([[0, 0, 10, 10]])) == (False, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["center", "full"])
+@pytest.mark.parametrize("size", [(96, 64), (33, 50), (1, 7)])
+def test_a_baseline_is_asked_without_its_pixels(kind: str, size: tuple[int, int]) -> None:
+    generator, whole = np.random.default_rng(0), (center if kind == "center" else full)(size)
+    for count in (1, 1, 1, 3):
+        low = generator.integers(0, size, (count, 2))
+        boxes = np.concatenate([low, generator.integers(low, size)], axis=1).astype(float)
+        wanted = point_and_energy(whole, boxes)
+        hit, energy = point_and_energy_of_product(*profiles(kind, size), boxes)
+        assert hit == wanted[0]
+        assert energy == pytest.approx(wanted[1], abs=1e-14)
 
 
 def test_pointing_adds_up() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["center", "full", "random"]
+__all__ = ["center", "full", "profiles", "random"]
 
 
 def center(size: tuple[int, int]) -> np.ndarray:
@@ -30,8 +31,33 @@ def center(size: tuple[int, int]) -> np.ndarray:
     >>> center((3, 3)).round(2).tolist()
     [[0.17, 0.41, 0.17], [0.41, 1.0, 0.41], [0.17, 0.41, 0.17]]
     """
-    along = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 4)) ** 2) for n in size]
-    return np.outer(along[1], along[0])
+    return np.outer(*profiles("center", size))
+
+
+@lru_cache(maxsize=4096)  # a few numbers for each size that images have
+def profiles(kind: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Down and across a baseline's map, which is their outer product.
+
+    Parameters
+    ----------
+    kind : "center" or "full"
+    size : (width, height)
+
+    Returns
+    -------
+    float64 arrays (height,) and (width,)
+        Not to be written to: all calls share them.
+
+    Examples
+    --------
+    >>> down, across = profiles("center", (5, 3))
+    >>> bool((np.outer(down, across) == center((5, 3))).all())
+    True
+    """
+    if kind == "full":
+        return np.ones(size[1]), np.ones(size[0])
+    across, down = (np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 4)) ** 2) for n in size)
+    return down, across
 
 
 def full(size: tuple[int, int]) -> np.ndarray:

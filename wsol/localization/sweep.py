@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice, repeat
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ from wsol.localization.cuts import bin_pixels
 from wsol.localization.protocol import Protocol, load_protocol
 from wsol.localization.records import COLUMNS
 
-__all__ = ["Runs", "Sweep", "sweep_many", "sweep_thresholds"]
+__all__ = ["Runs", "Sweep", "join_runs", "sweep_many", "sweep_thresholds"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -196,15 +196,19 @@ class Sweep:
         """
         image_size = self.size if image_size is None else image_size
         truth = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
-        first, packed, _ = self._coded["largest"]
-        rules = iou_rules(self.protocol, self.size)
+        iou = box_iou(self._compared, truth, self.protocol.iou_convention).max(axis=1)  # (R,)
+        coded = self._coded["largest"]._replace(iou=iou)
+        return Sweep(self.thresholds, self.size, self.protocol, {"largest": coded, "any": coded}, self.convention)
+
+    @cached_property
+    def _compared(self) -> np.ndarray:
+        """Boxes of the largest components as the protocol takes their IoU: float64 (R, 4)."""
+        packed, rules = self._coded["largest"].packed, iou_rules(self.protocol, self.size)
         corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
-        boxes = corners.astype(np.float64)  # (R, 4)
+        boxes = corners.astype(np.float64)
         boxes[:, 2:] = np.minimum(boxes[:, 2:] + rules[0], rules[1:3])
         boxes[packed < 0] = rules[4:]
-        iou = box_iou(boxes, truth, self.protocol.iou_convention).max(axis=1)  # (R,)
-        coded = Coded(first, packed, iou)
-        return Sweep(self.thresholds, self.size, self.protocol, {"largest": coded, "any": coded}, self.convention)
+        return boxes
 
     def _coded_of(self, which: str) -> Coded:
         if which not in self._coded:

@@ -41,6 +41,6 @@ def at_image_size(store: HeatmapStore, method: str, position: int, outside: floa
     return image
 
 
-@lru_cache(maxsize=32)  # photographs come in a few common sizes and many rare ones
+@lru_cache(maxsize=4)
 def _baseline(name: str, size: tuple[int, int]) -> np.ndarray:
     return (full if name == "full" else center)(size)

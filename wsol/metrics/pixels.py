@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from wsol.metrics.drawn_pixels import average_precision
 from wsol.metrics.localization import FIXED_POINT
 
-__all__ = ["Pointing", "PxAP", "point_and_energy", "resize_mask"]
+__all__ = ["Pointing", "PxAP", "point_and_energy", "point_and_energy_of_product", "resize_mask"]
 
 
 class PxAP(Metric):
@@ -175,17 +175,50 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
     if total <= 0:
         return False, 0.0
     y, x = np.unravel_index(int(clipped.argmax()), clipped.shape)
-    outside_x = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0)
-    outside_y = np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
-    hit = bool((np.hypot(outside_x, outside_y) <= tolerance).any())
-    corners = np.rint(boxes).astype(int).tolist()
-    windows = [np.s_[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] for x0, y0, x1, y1 in corners]
+    hit, windows = _hit(int(x), int(y), boxes, tolerance), _windows(boxes)
     if len(windows) == 1:
         return hit, float(clipped[windows[0]].sum()) / total
     inside = np.zeros(clipped.shape, bool)  # what lies in two boxes counts once
     for window in windows:
         inside[window] = True
     return hit, float(clipped[inside].sum()) / total
+
+
+def point_and_energy_of_product(
+    down: np.ndarray, across: np.ndarray, boxes: np.ndarray, tolerance: float = 15.0
+) -> tuple[bool, float]:
+    """Ask the same of a map that is an outer product, without its pixels where there is one box.
+
+    Parameters
+    ----------
+    down, across : arrays (H,) and (W,)
+        Not negative.
+    boxes, tolerance
+        As in `point_and_energy`.
+
+    Examples
+    --------
+    >>> point_and_energy_of_product(np.ones(4), np.ones(4), np.array([[0, 0, 1, 1]]))
+    (True, 0.25)
+    """
+    windows = _windows(boxes)
+    if len(windows) != 1:
+        return point_and_energy(np.outer(down, across), boxes, tolerance)
+    ((rows, columns),) = windows
+    energy = float(down[rows].sum() / down.sum()) * float(across[columns].sum() / across.sum())
+    return _hit(int(across.argmax()), int(down.argmax()), boxes, tolerance), energy
+
+
+def _hit(x: int, y: int, boxes: np.ndarray, tolerance: float) -> bool:
+    outside_x = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 2]), 0)
+    outside_y = np.maximum(np.maximum(boxes[:, 1] - y, y - boxes[:, 3]), 0)
+    return bool((np.hypot(outside_x, outside_y) <= tolerance).any())
+
+
+def _windows(boxes: np.ndarray) -> list[tuple[slice, slice]]:
+    """Rows and columns of the pixels in each box."""
+    corners = np.rint(boxes).astype(int).tolist()
+    return [(slice(max(y0, 0), y1 + 1), slice(max(x0, 0), x1 + 1)) for x0, y0, x1, y1 in corners]
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,14 +13,14 @@ from wsol.datasets.images import mask_fits
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.heatmaps.baselines import center, full
+from wsol.heatmaps.baselines import center, full, profiles
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.metrics.drawn_pixels import DrawnPixels
 from wsol.metrics.enlarge import at_image_size
 from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.localization import LocalizationAccuracy
-from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, resize_mask
+from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, point_and_energy_of_product, resize_mask
 from wsol.metrics.ready import ready_score_map
 from wsol.terminal import progress
 
@@ -225,7 +225,9 @@ def _score_sample(
             scored = score_map_under(pixel_rules)
             pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
     point = None
-    if boxes is not None:
+    if boxes is not None and baseline:
+        point = point_and_energy_of_product(*profiles(baseline, image_size), boxes)
+    elif boxes is not None:
         point = point_and_energy(at_image_size(store, method, position), boxes)
     empty = heatmap is not None and bool((heatmap == heatmap.flat[0]).all())
     return _Scored(sample.sample_id, sweeps, pixels, point, sample.label, boxes is not None, empty)
