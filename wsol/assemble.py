@@ -120,10 +120,9 @@ def assemble(
             row = about | {"method": method, "layer": described["layer"]}
             summary.append(summary_row(row, part, counts, threshold, origin, ranked, top5))
             sweep = sweeps[-1] if sweeps else pd.DataFrame()
-            pxap = None if part.drawn is None else part.drawn.pxap()
-            rebuilt = sample_outcomes(summary[-1], sweep, samples, part.protocol, pxap)
-            if pxap is not None:
-                columns = {"method": method, "protocol": part.protocol.name, "pxap": pxap}
+            rebuilt = sample_outcomes(summary[-1], sweep, samples, part.protocol, part.drawn_pxap)
+            if part.drawn_pxap is not None:
+                columns = {"method": method, "protocol": part.protocol.name, "pxap": part.drawn_pxap}
                 drawn_pxap.append(pd.DataFrame(columns))
             if rebuilt.thresholds:
                 resampled.append((method, part.protocol.name, rebuilt))

@@ -14,8 +14,8 @@ def keep_memory() -> bool:
 
     A network's activations are allocated anew for every batch. The GNU C library asks the system for each large block
     and hands it back, and every page of it is filled with zeros again: a fifth of the time of a ResNet-50's forward
-    pass on two cores (results/bench_heatmaps.md). Kept blocks cost none of that, but they aren't given back before the process ends. Meant for
-    programs; a library leaves this choice to them.
+    pass on two cores (`results/bench_heatmaps.md`). Kept blocks cost none of that, but they aren't given back before
+    the process ends. Meant for programs; a library leaves this choice to them.
 
     Returns
     -------

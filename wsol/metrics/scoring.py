@@ -42,15 +42,15 @@ class ProtocolScores:
         Without pixels where the dataset has no masks.
     sweeps : list of Sweep or None
         Per sample; None where the heatmap is missing, and without boxes.
-    drawn : DrawnPixels, optional
-        The pixels of resampled images.
+    drawn_pxap : float64 array (R,), optional
+        PxAP in each resample of the images.
     """
 
     protocol: Protocol
     accuracy: LocalizationAccuracy
     pxap: PxAP
     sweeps: list[Sweep | None] = field(default_factory=list)
-    drawn: DrawnPixels | None = None
+    drawn_pxap: np.ndarray | None = None
 
 
 @dataclass(eq=False)
@@ -64,15 +64,12 @@ class MethodScores:
     pointing : Pointing
     empty : list of str
         Ids of samples whose heatmap's values are all equal.
-    drawn : dict of Protocol to DrawnPixels
-        The pixels of resampled images, by the rules they depend on: protocols may share them.
     """
 
     method: str
     protocols: dict[str, ProtocolScores]
     pointing: Pointing
     empty: list[str] = field(default_factory=list)
-    drawn: dict[Protocol, DrawnPixels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +138,10 @@ def score_method(
         },
         Pointing(len(dataset.classes)),
     )
+    drawn: dict[Protocol, DrawnPixels] = {}  # by the rules they depend on: protocols may share them
     if draws is not None:
         for part in scores.protocols.values():
-            bins = len(part.pxap.edges) - 1
-            part.drawn = scores.drawn.setdefault(_pixel_rules(part.protocol), DrawnPixels(*draws, bins))
+            drawn[_pixel_rules(part.protocol)] = DrawnPixels(*draws, len(part.pxap.edges) - 1)
 
     def load(index: int) -> _Scored:
         sample = dataset[index]
@@ -157,13 +154,17 @@ def score_method(
     with progress(f"scoring {method}", len(dataset), show_progress) as advance:
         start = 0
         for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            _add(scores, chunk, ranks[start : start + len(chunk)], start)
+            _add(scores, chunk, ranks[start : start + len(chunk)])
+            _draw(drawn, chunk, start)
             start += len(chunk)
             advance(len(chunk))
+    estimates = {rules: pixels.pxap() for rules, pixels in drawn.items()}
+    for part in scores.protocols.values():
+        part.drawn_pxap = estimates.get(_pixel_rules(part.protocol))
     return scores
 
 
-def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray, start: int) -> None:
+def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
     scores.empty += [scored.sample_id for scored in chunk if scored.empty]
     points = [(*scored.point, scored.label) for scored in chunk if scored.point is not None]
     if points:
@@ -182,11 +183,15 @@ def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray, start: i
         for scored in chunk:
             if pixel_rules in scored.pixels:
                 part.pxap.update(*scored.pixels[pixel_rules], scored.label)
-    for pixel_rules, drawn in scores.drawn.items():
-        counted = [i for i, scored in enumerate(chunk) if pixel_rules in scored.pixels]
+
+
+def _draw(drawn: Mapping[Protocol, DrawnPixels], chunk: list[_Scored], start: int) -> None:
+    """Add a chunk's pixels, whose first sample has this number, to the resamples."""
+    for rules, pixels in drawn.items():
+        counted = [i for i, scored in enumerate(chunk) if rules in scored.pixels]
         if counted:
-            of_object, of_background = zip(*(chunk[i].pixels[pixel_rules] for i in counted), strict=True)
-            drawn.update([start + i for i in counted], np.stack(of_object), np.stack(of_background))
+            of_object, of_background = zip(*(chunk[i].pixels[rules] for i in counted), strict=True)
+            pixels.update([start + i for i in counted], np.stack(of_object), np.stack(of_background))
 
 
 def _ious(sweep: Sweep, component: str) -> np.ndarray:
