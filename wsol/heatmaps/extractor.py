@@ -18,6 +18,7 @@ from wsol.heatmaps.method import Method, apart, make_method
 from wsol.heatmaps.recording import Pass, frozen, record
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
+from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, unwrap
 
 __all__ = ["Found", "HeatmapExtractor"]
@@ -45,7 +46,8 @@ class HeatmapExtractor:
     """Heatmaps of several methods from one forward and one backward pass.
 
     Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
-    block ends, also after an exception. A compiled or data-parallel model is run as the network inside it.
+    block ends, also after an exception. A compiled or data-parallel model is run as the network inside it. Memory that
+    one batch frees is kept for the next while the block lasts (see `wsol.memory`).
 
     Parameters
     ----------
@@ -117,6 +119,7 @@ class HeatmapExtractor:
 
     def __enter__(self) -> HeatmapExtractor:
         self._stack, self.seen = ExitStack(), 0
+        self._stack.enter_context(kept_memory())
         self._stack.enter_context(frozen(self.model))
         if self.channels_last:
             self._stack.enter_context(_channels_last(self.model))
