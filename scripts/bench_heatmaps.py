@@ -109,21 +109,22 @@ def forward(model: nn.Module) -> Job:
 
 
 def competitors(name: str) -> dict[str, Callable[[nn.Module], Job]]:
-    """Everybody who makes heatmaps of a network, and the network alone."""
+    """Everybody who makes heatmaps of a network, and the network alone; who is compared runs one after the other."""
     found: dict[str, Callable[[nn.Module], Job]] = {
         "forward": forward,
         "ours, Grad-CAM": lambda model: ours(model, ("gradcam",)),
     }
-    theirs: tuple[str, ...] = ("gradcam",)
-    others = theirs
+    methods = ["gradcam"]
     if name == "resnet50":
-        found["ours, eight methods"] = lambda model: ours(model, EIGHT)
-        found[f"forward, {KEPT}"] = forward
-        theirs, others = tuple(TORCHCAM), tuple(GRAD_CAM)
-    for method in theirs if name != "vit_b_16" else ():  # torchcam's Grad-CAM takes no tokens
-        found[f"torchcam, {method}"] = partial(of_torchcam, method=method)
-    for method in others:
-        found[f"grad-cam, {method}"] = partial(of_grad_cam, name=GRAD_CAM[method])
+        methods += [method for method in EIGHT if method != "gradcam"]
+    for method in methods:
+        if method in TORCHCAM and name != "vit_b_16":  # torchcam's Grad-CAM takes no tokens
+            found[f"torchcam, {method}"] = partial(of_torchcam, method=method)
+        if method in GRAD_CAM:
+            found[f"grad-cam, {method}"] = partial(of_grad_cam, name=GRAD_CAM[method])
+        if method == "gradcam" and name == "resnet50":
+            found["ours, eight methods"] = lambda model: ours(model, EIGHT)
+            found[f"forward, {KEPT}"] = forward
     return found
 
 

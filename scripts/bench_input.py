@@ -2,7 +2,7 @@
 
 Run it on an idle machine, `python scripts/bench_input.py`; it prints a table and writes `results/bench_input.md`.
 Everybody reads the same files of 500 x 375 pixels, which the script writes into a temporary folder. Times are medians
-of rounds in which all competitors take turns.
+of rounds in which all competitors take turns, ratios are medians of those within a round.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def evaluation(dataset: Dataset, classifier: Classifier, device: torch.device, w
     )  # fmt: skip
 
 
-def rates(jobs: dict[str, Job], rounds: int, count: int) -> dict[str, float]:
-    """Let all jobs take turns; images a second of each, from the median time."""
+def times(jobs: dict[str, Job], rounds: int) -> dict[str, np.ndarray]:
+    """Let all jobs take turns; seconds of each in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds + 1):
         for name, job in jobs.items():
@@ -137,7 +137,7 @@ def rates(jobs: dict[str, Job], rounds: int, count: int) -> dict[str, float]:
             job()
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - began)
-    return {name: count / statistics.median(values) for name, values in seconds.items()}
+    return {name: np.array(values) for name, values in seconds.items()}
 
 
 def input_rates(paths: Sequence[Path], classifier: Classifier, rounds: int) -> list[str]:
@@ -150,11 +150,10 @@ def input_rates(paths: Sequence[Path], classifier: Classifier, rounds: int) -> l
         jobs = {"ours": our_loader(paths, classifier, workers)}
         jobs["torchvision, PIL resized"] = torchvision_loader(paths, classifier, workers, "resize")
         jobs["torchvision, tensors resized"] = torchvision_loader(paths, classifier, workers, "tensor")
-        found = rates(jobs, rounds, len(paths))
-        rows += [
-            f"| {workers} | {name} | {rate:.0f} | {rate / max(workers, 1):.0f} | {found['ours'] / rate:.2f} |"
-            for name, rate in found.items()
-        ]
+        seconds = times(jobs, rounds)
+        for name, values in seconds.items():
+            rate, ratio = len(paths) / np.median(values), np.median(values / seconds["ours"])
+            rows.append(f"| {workers} | {name} | {rate:.0f} | {rate / max(workers, 1):.0f} | {ratio:.2f} |")
     torch.set_num_threads(threads)
     return [*rows, ""]
 
@@ -167,19 +166,21 @@ def end_to_end(
     jobs = {"input alone": our_loader(paths, classifier, workers)}
     jobs["network alone"] = network_alone(paths, classifier, device)
     jobs["wsol.evaluate"] = evaluation(dataset, classifier, device, workers)
-    found = rates(jobs, rounds, len(paths))
-    own, slower = found["wsol.evaluate"], min(found["input alone"], found["network alone"])
+    seconds = times(jobs, rounds)
+    found = {name: float(len(paths) / np.median(values)) for name, values in seconds.items()}
+    slower = min(("input alone", "network alone"), key=found.__getitem__)
+    ratio = np.median(seconds[slower] / seconds["wsol.evaluate"])
     rows = ["## End to end", "",
             f"ResNet-18, random weights, on {device}, batch {BATCH}, {workers} workers. Alone, the network only runs "
             "its forward pass; the evaluation adds Grad-CAM, scoring with `choe2020_v2` and the tables.", "",
             "| what | images/s |", "| --- | ---: |"]  # fmt: skip
     rows += [f"| {name} | {rate:.1f} |" for name, rate in found.items()]
-    rows += ["", f"`wsol.evaluate` runs at {own / slower:.2f} times the slower of the two."]
+    rows += ["", f"`wsol.evaluate` runs at {ratio:.2f} times the slower of the two."]
     if device.type == "cpu":
         shared = 1 / (1 / found["input alone"] + 1 / found["network alone"])
         rows.append(
             "On a CPU both need the same cores: one after the other they would reach "
-            f"{shared:.1f} images/s, {shared / slower:.2f} times the slower, scoring not counted."
+            f"{shared:.1f} images/s, {shared / found[slower]:.2f} times the slower, scoring not counted."
         )
     return [*rows, ""]
 
@@ -210,7 +211,7 @@ def draft(folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench_input.md")
@@ -219,8 +220,8 @@ def main() -> None:
     logging.getLogger("wsol").setLevel(logging.ERROR)  # random weights give maps that are worth a warning elsewhere
     rows = [
         "# Input: speed", "",
-        f"`python scripts/bench_input.py --rounds {asked.rounds}`: medians in one run, all competitors in turn, images "
-        "squashed to 224 × 224.",
+        f"`python scripts/bench_input.py --rounds {asked.rounds}`: medians in one run, all competitors in turn, ratios "
+        "within each turn; images squashed to 224 × 224.",
         "",
         f"{torch.get_num_threads()} threads, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} when it "
         f"began; torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {Image.__version__}.", "",
@@ -231,7 +232,7 @@ def main() -> None:
         mean = statistics.mean(path.stat().st_size for path in paths) / 1000
         rows += [f"{len(paths)} JPEG files of 500 × 375 pixels, quality 90, {mean:.0f} kB on average.", ""]
         rows += input_rates(paths, classifier, asked.rounds)
-        rows += end_to_end(dataset, paths, classifier, device, min(asked.rounds, 3)) + draft(Path(name))
+        rows += end_to_end(dataset, paths, classifier, device, asked.rounds) + draft(Path(name))
     text = "\n".join(rows)
     print(text)
     asked.output.write_text(text, encoding="utf-8")

@@ -55,10 +55,16 @@ def broken(recording: Recording) -> torch.Tensor:
     raise RuntimeError("broken method")
 
 
-@pytest.mark.parametrize("where", ["method", "forward", "target", "block"])
-def test_model_is_as_before_also_after_an_exception(where: str) -> None:
+@pytest.mark.parametrize("where", ["beginning", "method", "forward", "target", "block"])
+def test_model_is_as_before_also_after_an_exception(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = half_frozen()
     before = traces(model)
+    if where == "beginning":
+
+        def no_room(model: nn.Module) -> None:
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr("wsol.heatmaps.extractor._channels_last", no_room)
     method = broken if where == "method" else "gradcam"
     with pytest.raises((RuntimeError, UserError)), HeatmapExtractor(model, {"m": make_method(method)}) as extractor:
         if where == "block":
@@ -74,6 +80,15 @@ def test_extractor_can_be_used_again(model: nn.Module) -> None:
         first = extractor(images()).maps["gradcam"]
     with extractor:
         assert torch.equal(extractor(images()).maps["gradcam"], first)
+
+
+def test_an_open_extractor_cannot_be_opened_again(model: nn.Module) -> None:
+    before, extractor = traces(model), HeatmapExtractor(model)
+    with extractor:
+        with pytest.raises(UserError, match="open already"), extractor:
+            pass
+        extractor(images())
+    assert traces(model) == before
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

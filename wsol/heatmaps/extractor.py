@@ -72,7 +72,7 @@ class HeatmapExtractor:
     Raises
     ------
     UserError
-        If a method or layer is unknown (naming the nearest).
+        If a method or layer is unknown (naming the nearest); if it is opened while it is open.
 
     Examples
     --------
@@ -118,12 +118,15 @@ class HeatmapExtractor:
         return {name: layer if isinstance(layer, str) else "+".join(layer) for name, layer in of.items()}
 
     def __enter__(self) -> HeatmapExtractor:
-        self._stack, self.seen = ExitStack(), 0
-        self._stack.enter_context(kept_memory())
-        self._stack.enter_context(frozen(self.model))
-        if self.channels_last:
-            self._stack.enter_context(_channels_last(self.model))
-        self._folding = Folding(self.model)
+        if self._stack is not None:
+            raise UserError("this HeatmapExtractor is open already: use it in one `with` block at a time")
+        with ExitStack() as stack:  # what has begun ends, also where the rest doesn't begin
+            stack.enter_context(kept_memory())
+            stack.enter_context(frozen(self.model))
+            if self.channels_last:
+                stack.enter_context(_channels_last(self.model))
+            self._stack = stack.pop_all()
+        self._folding, self.seen = Folding(self.model), 0
         return self
 
     def __exit__(
