@@ -133,8 +133,8 @@ class HeatmapExtractor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._stack is not None
-        self._stack.close()
-        self._stack = self._folding = None
+        stack, self._stack, self._folding = self._stack, None, None  # weights that were folded are free first
+        stack.close()
 
     def __call__(
         self,
