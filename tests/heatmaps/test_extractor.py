@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Recording, make_method
+from wsol.heatmaps.method import METHODS as EVERY
 from wsol.models import Classifier, gapnet
 
 
@@ -287,6 +290,78 @@ def test_activations_that_are_not_finite_name_image_and_layer(model: nn.Module, 
     with pytest.raises(UserError) as error, HeatmapExtractor(model, (method,)) as extractor:
         extractor(pictures, None, ["a", "b", "c"])
     assert "layer features are not finite for image b (number 1 in the batch)" in str(error.value)
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_weights_that_are_not_finite_name_the_first_layer(method: str) -> None:
+    torch.manual_seed(0)
+    tokens = method in ("rollout", "legrad")
+    broken: nn.Module = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=7) if tokens else gapnet(7)
+    inner = broken.conv_proj if tokens else broken.features[0]
+    inner.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(UserError) as error, HeatmapExtractor(broken.eval(), (method,)) as extractor:
+        extractor(images())
+    assert "are not finite for image 0 (number 0 in the batch): are the weights broken?" in str(error.value)
+    if method in ("saliency", "rise", "occlusion"):  # that look at no layer
+        assert "layer features.0 are" in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "finercam", "shapleycam", "scorecam", "saliency"])
+def test_a_head_that_is_not_finite_is_named(model: nn.Module, method: str) -> None:
+    model.classifier.bias.data[2] = float("inf")
+    message = "layer classifier are not finite for image a "
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,)) as extractor:
+        extractor(images(), None, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("method", ["saliency", "gradcam"])
+def test_pixels_that_are_not_finite_are_said_to_be_the_cause(model: nn.Module, method: str) -> None:
+    pictures = images()
+    pictures[2, 1, 3, 3] = float("nan")
+    message = "for image 2 .*the pixels that the network was shown are not"
+    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,)) as extractor:
+        extractor(pictures)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 32, 32), (3, 32, 32), (1, 1, 3, 32, 32)])
+def test_images_that_are_no_batch(model: nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"pass a batch \(B, 3, H, W\)"), HeatmapExtractor(model) as extractor:
+        extractor(torch.zeros(shape))
+
+
+class Answering(nn.Module):
+    """A network that answers in its own way."""
+
+    def __init__(self, answer: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.features, self.answer = nn.Conv2d(3, 7, 3), answer
+
+    def forward(self, pictures: torch.Tensor) -> object:
+        return self.answer(self.features(pictures))
+
+
+def without_gradient(maps: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return maps.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda maps: {"logits": maps.mean((2, 3))}, "answers with dict, not with logits"),
+        (lambda maps: (), "answers with tuple, not with logits"),
+        (lambda maps: maps, r"answers with shape \(3, 7, 30, 30\), not with logits"),
+        (lambda maps: maps.mean((1, 2, 3)), r"answers with shape \(3,\), not with logits"),
+        (without_gradient, "no gradient with respect to layer features.*Choose a later layer"),
+    ],
+    ids=["dictionary", "nothing", "maps", "one number", "no gradient"],
+)
+def test_answers_that_give_no_heatmap(answer: Callable[[torch.Tensor], object], message: str) -> None:
+    with (
+        pytest.raises(UserError, match=message),
+        HeatmapExtractor(Answering(answer).eval(), ("gradcam",), "features") as extractor,
+    ):
+        extractor(images())
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 8, 8), (2, 8, 8)])

@@ -80,6 +80,57 @@ def test_squeezenets_own_channel_is_cam_at_its_last_convolution_too() -> None:
     torch.testing.assert_close(found["b"], (found["a"] + bias[:, None, None]).relu(), rtol=1e-4, atol=1e-5)
 
 
+def network_in_network(inplace: bool) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Dropout(), nn.Conv2d(8, 7, 1), nn.ReLU(inplace)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ).eval()
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_network_in_networks_own_channel_before_its_relu(inplace: bool) -> None:
+    model, targets = network_in_network(inplace), torch.tensor([5, 2])
+    methods = {"default": make_method("cam"), "convolution": make_method("cam", layer="3")}
+    with HeatmapExtractor(model, methods) as extractor:
+        assert extractor.layers["default"] == "2"
+        found = extractor(shown(""), targets).maps
+    with torch.no_grad():
+        own = model[:4](shown(""))[range(2), targets]
+    assert own.min() < 0
+    bias = model[3].bias.detach()[targets][:, None, None]
+    torch.testing.assert_close(found["default"], own - bias)
+    torch.testing.assert_close(found["convolution"], own.relu() if inplace else own)
+
+
+NOT_PROVED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a head of zeros, as torchvision's ViT begins": (
+        lambda: models.VisionTransformer(96, 16, 2, 2, 16, 32, num_classes=7), "encoder.layers.encoder_layer_1.ln_1",
+    ),
+    "little but the bias": (lambda: models.inception_v3(num_classes=7, init_weights=False), "Mixed_7b"),
+    "a maximum with small weights": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), small()), "1",
+    ),
+}  # fmt: skip
+
+
+def small() -> nn.Linear:
+    linear = nn.Linear(8, 7)
+    linear.weight.data *= 1e-4
+    return linear
+
+
+@pytest.mark.parametrize("name", NOT_PROVED)
+def test_the_bias_alone_proves_no_head(name: str) -> None:
+    make, layer = NOT_PROVED[name]
+    torch.manual_seed(0)
+    with (
+        pytest.raises(UserError, match=r"has no such head there .*use gradcam"),
+        HeatmapExtractor(make().eval(), ("cam",), layer) as extractor,
+    ):
+        extractor(shown(name))
+
+
 WITHOUT_HEAD: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v3_small": lambda: models.mobilenet_v3_small(num_classes=7),
     "vit": lambda: models.VisionTransformer(96, 16, 2, 2, 16, 32, num_classes=7),

@@ -108,14 +108,29 @@ def test_wrapped_models_give_the_same_maps_and_go_on_working(wrap: Callable[[nn.
             torch.testing.assert_close(wrapped(images()), logits)
 
 
-def test_models_compiled_in_place_give_the_same_maps() -> None:
-    model, names = net(), ("cam", "gradcam")
-    wanted = maps_of(net(), names, images(), TARGETS)
-    model.compile(backend="eager")
+def in_place(model: nn.Module, backend: str) -> None:
+    model.compile(backend=backend)
+
+
+def in_part(model: nn.Module, backend: str) -> None:
+    model.features = torch.compile(model.features, backend=backend)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch 2.6 can leave compiled code aside")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("compile_it", [in_place, in_part])
+def test_models_compiled_in_place_or_in_part_give_the_same_maps(
+    compile_it: Callable[[nn.Module, str], None], backend: str
+) -> None:
+    names = ("cam", "gradcam", "shapleycam", "ablationcam")
+    wanted, model = maps_of(net(), names, images(), TARGETS), net()
+    compile_it(model, backend)
     with torch.no_grad():
-        model(images())
+        logits = model(images())
     for _ in range(2):
-        assert_same(maps_of(model, names, images(), TARGETS), wanted)
+        assert_same(maps_of(model, names, images(), TARGETS, layer="features"), wanted)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images()), logits)
 
 
 # --- memory ---
@@ -182,6 +197,24 @@ def test_memory_stays_flat(methods: dict[str, Method], batches: int) -> None:
 
 
 # --- no trace ---
+
+
+def test_weights_keep_their_own_memory() -> None:
+    """Others may look into it: processes that share it, an optimizer's flat buffer."""
+    model = net().share_memory()
+    first = model.features[0].weight
+    flat = torch.cat([first.detach().flatten(), torch.zeros(3)])
+    model.features[3].weight.data = torch.zeros_like(model.features[3].weight)
+    first.data = flat[:-3].view(first.shape)
+    places = {name: (value.data_ptr(), value.stride()) for name, value in model.named_parameters()}
+    shared = {name: value.is_shared() for name, value in model.named_parameters()}
+    with HeatmapExtractor(model) as extractor:
+        extractor(images())
+        first.data += 1  # a change while it is open is not lost
+    assert {name: (value.data_ptr(), value.stride()) for name, value in model.named_parameters()} == places
+    assert {name: value.is_shared() for name, value in model.named_parameters()} == shared
+    assert any(shared.values())
+    torch.testing.assert_close(flat[:-3], net().features[0].weight.detach().flatten() + 1)
 
 
 def test_neither_gradients_nor_statistics_nor_random_numbers_nor_images_change() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -123,6 +123,7 @@ class HeatmapExtractor:
         with ExitStack() as stack:  # what has begun ends, also where the rest doesn't begin
             stack.enter_context(kept_memory())
             stack.enter_context(frozen(self.model))
+            stack.enter_context(_not_compiled(self.model))
             if self.channels_last:
                 stack.enter_context(_channels_last(self.model))
             self._stack = stack.pop_all()
@@ -156,11 +157,13 @@ class HeatmapExtractor:
         Raises
         ------
         UserError
-            Outside a `with` block; for targets that are no classes; for activations that are not finite, naming the
-            image and the layer; from methods that don't fit the network.
+            Outside a `with` block; for images that are no batch; for targets that are no classes; for activations or
+            logits that are not finite, naming the image and the layer; from methods that don't fit the network.
         """
         if self._stack is None:
             raise UserError("HeatmapExtractor restores the model when it ends: use it in a `with` block")
+        if images.ndim != 4 or not len(images):
+            raise UserError(f"images of shape {tuple(images.shape)}: pass a batch (B, 3, H, W) of one image or more")
         names = list(sample_ids or (str(self.seen + i) for i in range(len(images))))
         if len(names) != len(images):
             raise UserError(f"{len(names)} sample_ids for {len(images)} images: pass one for each")
@@ -168,7 +171,7 @@ class HeatmapExtractor:
             with torch.inference_mode(False):  # gradients can't be recorded inside
                 return self(images, targets, sample_ids)
         self.seen += len(images)
-        if self.channels_last and images.ndim == 4:
+        if self.channels_last:
             images = images.detach().contiguous(memory_format=torch.channels_last)
         passed = self._record(images, targets)
         _check_finite(passed, names)
@@ -237,23 +240,54 @@ def _tuple(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 @contextmanager
 def _channels_last(model: nn.Module) -> Iterator[None]:
-    """Keep four-dimensional weights in channels-last memory; each lies as before when the block ends."""
+    """Keep four-dimensional weights in channels-last memory; each has its own memory back when the block ends."""
     changed = [w for w in model.parameters() if w.ndim == 4 and not w.is_contiguous(memory_format=torch.channels_last)]
+    own = [weight.data for weight in changed]  # which others may share, and see
     try:
         for weight in changed:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         yield
     finally:
-        for weight in changed:
-            weight.data = weight.data.contiguous()
+        for weight, before in zip(changed, own, strict=True):
+            if not torch.equal(weight.data, before):
+                before.copy_(weight.data)
+            weight.data = before
+
+
+@contextmanager
+def _not_compiled(model: nn.Module) -> Iterator[None]:
+    """Run compiled parts as they were written: compiled code can't be differentiated twice, nor run in parts."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
+    compiled = any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules())
+    with set_stance("force_eager") if set_stance and compiled else nullcontext():
+        yield
 
 
 def _check_finite(passed: Pass, sample_ids: Sequence[str]) -> None:
-    for layer, tensor in passed.handed_on.items():
+    """Refuse activations and logits that are not finite, naming the image and the layer."""
+    for layer, tensor in [*passed.handed_on.items(), ("", passed.logits)]:
         finite = tensor.detach().flatten(1).isfinite().all(1)
         if not bool(finite.all()):
             image = int((~finite).nonzero()[0])
+            shown = bool(passed.images[image].isfinite().all())
             raise UserError(
-                f"activations of layer {layer} are not finite for image {sample_ids[image]} "
-                f"(number {image} in the batch): are the weights or the input broken?"
+                f"activations of layer {layer or _first_not_finite(passed)} are not finite for image "
+                f"{sample_ids[image]} (number {image} in the batch): "
+                f"{'are the weights broken?' if shown else 'the pixels that the network was shown are not'}"
             )
+
+
+def _first_not_finite(passed: Pass) -> str:
+    """Run the network once more, to name the first layer whose output is not finite."""
+    found: list[str] = []
+
+    def look(name: str, output: object) -> None:
+        if isinstance(output, torch.Tensor) and not bool(output.isfinite().all()):
+            found.append(name)
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in passed.model.named_modules():
+            hook = module.register_forward_hook(lambda _, __, output, name=name: look(name, output))
+            stack.callback(hook.remove)
+        passed.model(passed.images)
+    return next((name for name in found if name), type(passed.model).__name__)

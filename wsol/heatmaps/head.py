@@ -52,7 +52,7 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
 
     Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean; behind the
     mean and a layer normalization, which is folded into weights of each image's own (ConvNeXt); before a ReLU and
-    the mean (SqueezeNet); and the activations themselves, where they have a channel for each class.
+    the mean (SqueezeNet); and the activations themselves or their ReLU, where they have a channel for each class.
 
     Parameters
     ----------
@@ -76,15 +76,18 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     """
     wanted, activity = logits.detach().double(), activations.double()
     half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32
-    tolerance = (3e-2 if half else 1e-3) * (float(wanted.abs().max()) + 1e-12)
+    rounding = 8 * torch.finfo(logits.dtype).eps * float(wanted.abs().max()) + 1e-12
     for head in _candidates(model, layer, activity, logits.shape[1]):
-        if float((head.logits(activity) - wanted).abs().max()) <= tolerance:
+        # What the bias gives proves nothing; an untrained network may answer with little else.
+        rest = wanted if head.relu else wanted - head.bias
+        tolerance = (3e-2 if half else 1e-3) * float(rest.abs().max()) + rounding
+        if bool(head.weight.any()) and float((head.logits(activity) - wanted).abs().max()) <= tolerance:
             dtype = torch.float32 if half else activations.dtype
             return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
     raise UserError(
-        f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no "
-        f"such head there (the mean activations don't give the logits); use gradcam, which works for any network, "
-        f"or model=vgg16_gap, alexnet_gap or a ResNet"
+        f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no such "
+        f"head there (the mean activations don't give the logits, or its weights are all 0); use gradcam, which works "
+        f"for any network, or model=vgg16_gap, alexnet_gap or a ResNet"
     )
 
 
@@ -111,6 +114,7 @@ def _candidates(model: nn.Module, layer: str, activations: torch.Tensor, classes
     if classes == activations.shape[1]:
         own = torch.eye(classes, dtype=activations.dtype, device=activations.device)
         yield Head(own, own.new_zeros(classes), layer)
+        yield Head(own, own.new_zeros(classes), layer, relu=True)
 
 
 def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:

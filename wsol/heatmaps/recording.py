@@ -190,6 +190,11 @@ class Pass:
         """Differentiate the scores of one target per image, once, with respect to all layers."""
         if (column, score) not in self._gradients:
             scores = (SCORES[score] if isinstance(score, str) else score)(self.logits, self.targets[:, column])
+            if not scores.requires_grad:
+                raise UserError(
+                    f"the logits have no gradient with respect to layer {', '.join(self.handed_on)}: does the network "
+                    f"run behind it under torch.no_grad(), or detach what it hands on? Choose a later layer"
+                )
             found = torch.autograd.grad(
                 scores.sum(), list(self.handed_on.values()), retain_graph=True, allow_unused=True
             )
@@ -316,8 +321,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 def _logits(output: object) -> torch.Tensor:
     """Take the logits from what a network returns; auxiliary outputs come behind them."""
-    logits = output if isinstance(output, torch.Tensor) else output[0]  # type: ignore[index]
-    assert isinstance(logits, torch.Tensor)
+    logits = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(logits, torch.Tensor):
+        raise UserError(
+            f"the network answers with {type(output).__name__}, not with logits (B, C); wrap it in a module whose "
+            f"forward method returns them"
+        )
+    if logits.ndim != 2:
+        raise UserError(f"the network answers with shape {tuple(logits.shape)}, not with logits (B, C)")
     return logits
 
 

@@ -112,6 +112,9 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
     """Run the network once on noise and name the last layer that yields a map (B, C, h, w) with h·w > 1.
 
+    Where a 1 × 1 convolution, and no linear layer, makes a channel for each class (Network in Network), it is the
+    layer before that: the convolution is the head, and a ReLU behind it would cut its maps.
+
     The mode of every part, the parameters and the state of the random numbers are as before when it ends.
 
     Parameters
@@ -133,12 +136,12 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     '1'
     """
     module = unwrap(module)
-    spatial: list[str] = []
+    spatial: list[tuple[str, nn.Module, int]] = []  # name, layer and channels
 
     def note(name: str) -> Callable[..., None]:
-        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+        def hook(layer: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                spatial.append(name)
+                spatial.append((name, layer, output.shape[1]))
 
         return hook
 
@@ -149,7 +152,7 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     try:
         module.eval()
         with torch.no_grad():
-            module(noise.to(like.device, like.dtype))
+            answer = module(noise.to(like.device, like.dtype))
     except Exception as error:
         raise UserError(
             f"{type(module).__name__} does not run on images of {input_size[0]} x {input_size[1]} pixels "
@@ -165,7 +168,14 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
             f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
             "name the layer that holds the tokens with layer="
         )
-    return spatial[-1]
+    linear = any(isinstance(layer, nn.Linear) for layer in module.modules())
+    classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 and not linear else 0
+    for place, (_, layer, channels) in reversed(list(enumerate(spatial))):
+        if channels != classes or place == 0:
+            break
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            return spatial[place - 1][0]
+    return spatial[-1][0]
 
 
 def _last_child(parent: str) -> Callable[[nn.Module], str]:
