@@ -3,14 +3,15 @@
 Run it on an idle machine, `python scripts/bench_heatmaps.py`; it prints a table and writes `results/bench_heatmaps.md`.
 Everything runs on the same images in the same memory format (channels-last); the peers make their maps method after
 method, as they are made to. Competitors take turns, each in a process of its own, since nobody uses several of them
-in one: the memory that one leaves behind would speed up the next. Times are medians over rounds of batches, each
-competitor set up and shown one batch before its clock starts.
+in one: the memory that one leaves behind would speed up the next. Times are medians over rounds, of medians
+over batches, each competitor set up and shown one batch before its clock starts; ratios are of times in one round.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ GRAD_CAM = {
     "layercam": "LayerCAM", "gradcamelementwise": "GradCAMElementWise", "fem": "FEM",
 }  # fmt: skip
 KEPT = "memory kept"
+GRAD_CAMS = ("torchcam, gradcam", "grad-cam, gradcam")  # of the peers
 Call = Callable[[torch.Tensor], object]
 Job = Callable[[], AbstractContextManager[Call]]  # what a library sets up, and what then makes maps of a batch
 
@@ -124,7 +126,7 @@ def competitors(name: str) -> dict[str, Callable[[nn.Module], Job]]:
             found[f"grad-cam, {method}"] = partial(of_grad_cam, name=GRAD_CAM[method])
         if method == "gradcam" and name == "resnet50":
             found["ours, eight methods"] = lambda model: ours(model, EIGHT)
-            found[f"forward, {KEPT}"] = forward
+            found |= {f"{other}, {KEPT}": found[other] for other in ("forward", *GRAD_CAMS)}
     return found
 
 
@@ -143,8 +145,8 @@ def times(name: str, competitor: str, batch: int, batches: int, sent: Connection
     sent.send(seconds[1:])  # the first warms up
 
 
-def medians(name: str, batch: int, rounds: int, batches: int = 3) -> dict[str, float]:
-    """Let all competitors take turns; median seconds of each."""
+def measured(name: str, batch: int, rounds: int, batches: int = 3) -> dict[str, list[float]]:
+    """Let all competitors take turns; median seconds of each in each round."""
     seconds: dict[str, list[float]] = {competitor: [] for competitor in competitors(name)}
     context = multiprocessing.get_context("fork")  # nothing has run in this process that a child could take over
     for _ in range(rounds):
@@ -153,39 +155,48 @@ def medians(name: str, batch: int, rounds: int, batches: int = 3) -> dict[str, f
             process = context.Process(target=times, args=(name, competitor, batch, batches, sent))
             process.start()
             sent.close()
-            found += received.recv()
+            found.append(statistics.median(received.recv()))
             process.join()
-    return {competitor: statistics.median(values) for competitor, values in seconds.items()}
+    return seconds
+
+
+def ratio(theirs: list[float], own: list[float]) -> str:
+    """How many times as fast our own is: the median of the rounds, and their range."""
+    found = [one / other for one, other in zip(theirs, own, strict=True)]
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f}) times"
 
 
 def fast_methods(rounds: int, batch: int) -> list[str]:
     """ResNet-50: one method, and eight together."""
-    found = medians("resnet50", batch, rounds)
-    one, all_of_ours, alone = found["ours, Grad-CAM"], found["ours, eight methods"], found["forward"]
+    found = measured("resnet50", batch, rounds)
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    one, eight = found["ours, Grad-CAM"], found["ours, eight methods"]
     rows = [f"## ResNet-50, batch {batch}, 224 x 224", "", "| what | seconds | x forward |", "| --- | ---: | ---: |"]
-    rows += [f"| {name} | {value:.3f} | {value / alone:.2f} |" for name, value in found.items()]
-    slower = {peer: found[f"{peer}, gradcam"] for peer in ("torchcam", "grad-cam")}
-    rows += ["", *(f"Grad-CAM: {value / one:.2f} times as fast as {peer}." for peer, value in slower.items())]
-    for peer, table in (("torchcam", TORCHCAM), ("grad-cam", GRAD_CAM)):
-        own = sum(found[f"{peer}, {method}"] for method in table)
-        rows.append(
-            f"{peer} makes {len(table)} of the eight, method after method, in {own:.2f} s: {own / all_of_ours:.1f} "
-            f"times our eight; eight at its mean would be {8 / len(table) * own / all_of_ours:.1f} times."
-        )
+    rows += [f"| {name} | {value:.3f} | {value / middle['forward']:.2f} |" for name, value in middle.items()]
+    rows += ["", f"Medians of {rounds} rounds, in parentheses their range: memory costs more at some times."]
+    for peer, table in zip(GRAD_CAMS, (TORCHCAM, GRAD_CAM), strict=True):
+        library = peer.partition(",")[0]
+        own = [sum(turn) for turn in zip(*(found[f"{library}, {method}"] for method in table), strict=True)]
+        rows += [
+            "", f"Grad-CAM: {ratio(found[peer], one)} as fast as {library}; "
+            f"{ratio(found[f'{peer}, {KEPT}'], one)} where {library} is given the same kept memory.",
+            f"{library} makes {len(table)} of the eight, method after method: our eight are {ratio(own, eight)} as "
+            f"fast; eight at its mean would be {8 / len(table) * sum(own) / sum(eight):.1f} times.",
+        ]  # fmt: skip
     return [*rows, ""]
 
 
 def other_networks(rounds: int, batch: int) -> list[str]:
     """Grad-CAM on networks of other kinds."""
-    columns = ("forward", "ours, Grad-CAM", "torchcam, gradcam", "grad-cam, gradcam")
+    columns = ("forward", "ours, Grad-CAM", *GRAD_CAMS)
     rows = ["## Grad-CAM on other networks", "", f"Batch {batch}, seconds.", "",
             "| network | forward | ours | torchcam | grad-cam | faster peer / ours |",
-            "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+            "| --- | ---: | ---: | ---: | ---: | --- |"]  # fmt: skip
     for name in ("vgg16", "mobilenet_v3_large", "vit_b_16"):
-        found = medians(name, batch, rounds)
-        peers = [found[peer] for peer in columns[2:] if peer in found]
-        cells = [f"{found[key]:.3f}" if key in found else "-" for key in columns]
-        rows.append(f"| {name} | {' | '.join(cells)} | {min(peers) / found['ours, Grad-CAM']:.2f} |")
+        found = measured(name, batch, rounds)
+        faster = min((found[peer] for peer in GRAD_CAMS if peer in found), key=statistics.median)
+        cells = [f"{statistics.median(found[key]):.3f}" if key in found else "-" for key in columns]
+        rows.append(f"| {name} | {' | '.join(cells)} | {ratio(faster, found['ours, Grad-CAM'])} |")
     return [*rows, ""]
 
 
@@ -225,17 +236,35 @@ def peak(kind: str, batch: int) -> None:
     print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))
 
 
+def flat(batches: int) -> None:
+    """Print the resident memory, in MiB, after 100 batches of all sizes and after all of them."""
+    draw, resident = random.Random(0), []
+    with ours(network("resnet18"), ("gradcam", "layercam", "eigencam"))() as call:
+        for number in range(1, batches + 1):
+            side = draw.choice((32, 48, 64, 96))
+            call(torch.rand(draw.choice((1, 2, 5, 8)), 3, side, side))
+            if number in (100, batches):
+                status = Path("/proc/self/status").read_text().splitlines()
+                resident.append(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")))
+    print(*resident)
+
+
 def memory(batch: int) -> list[str]:
-    """Measure peak memory in processes of their own."""
-    found = {}
-    for kind in ("forward", "eight"):
-        command = [sys.executable, __file__, "--peak", kind, "--batch", str(batch)]
-        found[kind] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    """Measure memory in processes of their own."""
+
+    def said(*arguments: str) -> list[float]:
+        command = [sys.executable, __file__, "--batch", str(batch), *arguments]
+        return [
+            float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        ]
+
+    (alone,), (eight,), (early, late) = said("--peak", "forward"), said("--peak", "eight"), said("--flat", "2000")
     return [
         "## Memory", "",
         f"ResNet-50, batch {batch}: highest resident memory of a process that runs the network five times, "
-        f"{found['forward']:.0f} MiB; with eight heatmaps, {found['eight']:.0f} MiB "
-        f"({found['eight'] / found['forward']:.2f} times).", "",
+        f"{alone:.0f} MiB; with eight heatmaps, {eight:.0f} MiB ({eight / alone:.2f} times).", "",
+        "ResNet-18, three methods, 2,000 batches of 1 to 8 images of 32 to 96 pixels, each drawn anew: "
+        f"{early:.1f} MiB after 100, {late:.1f} MiB after all.", "",
     ]  # fmt: skip
 
 
@@ -251,22 +280,26 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sections", nargs="+", choices=("one", "networks", "several", "memory"))
     parser.add_argument("--peak", choices=("forward", "eight"))
+    parser.add_argument("--flat", type=int)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results" / "bench_heatmaps.md")
     asked = parser.parse_args()
     if asked.peak:
         peak(asked.peak, asked.batch)
         return
+    if asked.flat:
+        flat(asked.flat)
+        return
     rows = [
         "# Heatmaps: speed", "",
         "`python scripts/bench_heatmaps.py`: medians in one run; all competitors in turn, each in a process of its "
         "own, set up and warm; channels-last memory. Ours keeps the memory that a batch frees while its extractor is "
-        "open; the row \"forward, memory kept\" is the network alone with `wsol.memory.keep_memory`.", "",
+        "open; others do so in the rows \"memory kept\", by `wsol.memory.keep_memory`.", "",
         f"{torch.get_num_threads()} threads of {processor()}, torch {torch.__version__}, "
         f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}.", "",
     ]  # fmt: skip
     sections = {
         "one": lambda: fast_methods(asked.rounds, asked.batch),
-        "networks": lambda: other_networks(max(asked.rounds // 2, 1), asked.batch // 2),
+        "networks": lambda: other_networks(asked.rounds, asked.batch // 2),
         "several": lambda: slow_methods(2),
         "memory": lambda: memory(asked.batch),
     }
