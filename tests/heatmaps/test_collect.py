@@ -343,5 +343,5 @@ def test_logits_come_first_among_several_outputs() -> None:
 
 def test_answers_that_are_no_logits_are_refused() -> None:
     module = Answer(lambda images: torch.zeros(len(images), 4, 7, 7))
-    with pytest.raises(UserError, match=r"model maps answers with shape \(1, 4, 7, 7\), not logits"):
+    with pytest.raises(UserError, match=r"model maps answers with shape \(1, 4, 7, 7\), not with logits"):
         count_logits(Classifier(name="maps", module=module, layer="", input_size=(8, 8)))

@@ -348,7 +348,7 @@ def without_gradient(maps: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda maps: {"logits": maps.mean((2, 3))}, "answers with dict, not with logits"),
+        (lambda maps: {"scores": maps.mean((2, 3))}, "answers with dict, not with logits"),
         (lambda maps: (), "answers with tuple, not with logits"),
         (lambda maps: maps, r"answers with shape \(3, 7, 30, 30\), not with logits"),
         (lambda maps: maps.mean((1, 2, 3)), r"answers with shape \(3,\), not with logits"),
@@ -362,6 +362,23 @@ def test_answers_that_give_no_heatmap(answer: Callable[[torch.Tensor], object], 
         HeatmapExtractor(Answering(answer).eval(), ("gradcam",), "features") as extractor,
     ):
         extractor(images())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda logits: (logits, -logits), lambda logits: [logits], lambda logits: {"loss": None, "logits": logits}],
+    ids=["auxiliary outputs", "list", "names"],
+)
+def test_logits_are_found_among_what_a_network_answers(answer: Callable[[torch.Tensor], object]) -> None:
+    torch.manual_seed(0)
+    plain = Answering(lambda maps: maps.mean((2, 3))).eval()
+    other = Answering(lambda maps: answer(maps.mean((2, 3)))).eval()
+    other.load_state_dict(plain.state_dict())
+    maps = []
+    for network in (plain, other):
+        with HeatmapExtractor(network, ("gradcam",), "features") as extractor:
+            maps.append(extractor(images()).maps["gradcam"])
+    torch.testing.assert_close(*maps)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 8, 8), (2, 8, 8)])

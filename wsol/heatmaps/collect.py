@@ -28,7 +28,7 @@ from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
 from wsol.heatmaps.recording import frozen
 from wsol.heatmaps.store import HeatmapStore, describe
-from wsol.models import Classifier
+from wsol.models import Classifier, logits_of
 from wsol.terminal import progress
 
 __all__ = ["collect_heatmaps", "count_logits"]
@@ -167,10 +167,7 @@ def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> 
     """
     with frozen(classifier.module):
         output = classifier.module(torch.zeros(1, 3, *classifier.input_size, device=device))
-    logits = output if isinstance(output, torch.Tensor) else output[0]
-    if logits.ndim != 2:
-        raise UserError(f"model {classifier.name} answers with shape {tuple(logits.shape)}, not logits (B, C)")
-    return int(logits.shape[1])
+    return int(logits_of(output, f"model {classifier.name}").shape[1])
 
 
 def _by_image(dataset: Dataset) -> list[tuple[int, ...]]:

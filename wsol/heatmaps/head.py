@@ -76,7 +76,7 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     """
     wanted, activity = logits.detach().double(), activations.double()
     half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32
-    rounding = 8 * torch.finfo(logits.dtype).eps * float(wanted.abs().max()) + 1e-12
+    rounding = 4 * torch.finfo(logits.dtype).eps * float(wanted.abs().max()) + 1e-12
     for head in _candidates(model, layer, activity, logits.shape[1]):
         # What the bias gives proves nothing; an untrained network may answer with little else.
         rest = wanted if head.relu else wanted - head.bias

@@ -22,7 +22,7 @@ from wsol.heatmaps.head import Head, find_head
 from wsol.heatmaps.layout import Layout, layout_of
 from wsol.heatmaps.replay import Replay
 from wsol.heatmaps.scores import SCORES
-from wsol.models import find_layer
+from wsol.models import find_layer, logits_of
 
 __all__ = ["Pass", "Recording", "frozen", "record"]
 
@@ -130,7 +130,7 @@ class Recording:
     def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
         with torch.set_grad_enabled(graph), self.passed.folding.active(len(images)):
-            return _logits(self.model(images))
+            return logits_of(self.model(images))
 
     def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Gradient (N, 3, H, W) of the score with respect to other images, which are versions of image (N,)."""
@@ -294,7 +294,7 @@ def record(
             hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
         # The hook turns gradients on; leaving this block restores the caller's mode.
         with torch.no_grad(), folding.active(len(images)), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-            logits = _logits(model(images))
+            logits = logits_of(model(images))
     finally:
         for handle in hooks:
             handle.remove()
@@ -317,19 +317,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-
-
-def _logits(output: object) -> torch.Tensor:
-    """Take the logits from what a network returns; auxiliary outputs come behind them."""
-    logits = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(logits, torch.Tensor):
-        raise UserError(
-            f"the network answers with {type(output).__name__}, not with logits (B, C); wrap it in a module whose "
-            f"forward method returns them"
-        )
-    if logits.ndim != 2:
-        raise UserError(f"the network answers with shape {tuple(logits.shape)}, not with logits (B, C)")
-    return logits
 
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from wsol.models import find_layer, unwrap
+from wsol.models import find_layer, logits_of, unwrap
 
 __all__ = ["Replay"]
 
@@ -62,7 +62,7 @@ class Replay:
     def _behind(self, activations: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self._patched(activations):
             output = self.model(self._repeated(shown, len(activations)))
-        return output if isinstance(output, torch.Tensor) else output[0]
+        return logits_of(output)
 
     def _repeated(self, value: torch.Tensor, count: int) -> torch.Tensor:
         shared = value.expand(count, *value.shape[1:])

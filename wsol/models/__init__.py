@@ -4,7 +4,7 @@ from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
 from wsol.models.classifier import Classifier
 from wsol.models.gap import GlobalAveragePoolingNet, alexnet_gap, vgg16_gap
 from wsol.models.gapnet import GapNet, gapnet
-from wsol.models.layers import default_layer, find_layer, unwrap
+from wsol.models.layers import default_layer, find_layer, logits_of, unwrap
 from wsol.models.shapes import shapes_classifier
 from wsol.models.tiny_resnet import tiny_resnet18
 from wsol.models.torchvision_models import torchvision_classifier
@@ -18,6 +18,7 @@ __all__ = [
     "find_layer",
     "gapnet",
     "load_state",
+    "logits_of",
     "read_checkpoint",
     "save_checkpoint",
     "shapes_classifier",

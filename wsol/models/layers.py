@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 
-__all__ = ["default_layer", "find_layer", "last_spatial_layer", "unwrap"]
+__all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "unwrap"]
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -30,6 +30,38 @@ def unwrap(module: nn.Module) -> nn.Module:
             module = inner
         else:
             return module
+
+
+def logits_of(output: object, network: str = "the network") -> torch.Tensor:
+    """Take the logits from what a network returns: auxiliary outputs come behind them, or each has a name.
+
+    Parameters
+    ----------
+    output : tensor (B, C), a tuple or list that begins with it, or a mapping with "logits"
+    network : str
+        For the message.
+
+    Raises
+    ------
+    UserError
+        If there are no logits (B, C).
+
+    Examples
+    --------
+    >>> logits_of({"loss": None, "logits": torch.zeros(2, 7)}).shape
+    torch.Size([2, 7])
+    """
+    logits = output.get("logits") if isinstance(output, Mapping) else output
+    if isinstance(output, tuple | list) and output:
+        logits = output[0]
+    if not isinstance(logits, torch.Tensor):
+        raise UserError(
+            f'{network} answers with {type(output).__name__}, not with logits (B, C), nor under the name "logits"; '
+            f"wrap it in a module whose forward method returns them"
+        )
+    if logits.ndim != 2:
+        raise UserError(f"{network} answers with shape {tuple(logits.shape)}, not with logits (B, C)")
+    return logits
 
 
 def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:

@@ -17,7 +17,7 @@ from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.datasets.view import look
 from wsol.errors import UserError
-from wsol.models import Classifier, find_layer, save_checkpoint
+from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.device import choose_device
 from wsol.terminal import progress
 from wsol.training.augment import augment
@@ -196,7 +196,7 @@ def _train_epoch(
             images = classifier.prepare(torch.stack([pixels for pixels, _ in batch]), tools.device)
             labels = torch.tensor([label for _, label in batch], device=tools.device)
             with tools.autocast():
-                logits = _logits(module(images))
+                logits = logits_of(module(images))
                 if logits.shape[1] != len(data.classes):
                     raise UserError(
                         f"{classifier.name} has {logits.shape[1]} logits, {data.name} {len(data.classes)} "
@@ -234,7 +234,7 @@ def classification_accuracy(
     module, right = classifier.module.eval(), 0
     device = next(module.parameters()).device
     for images, labels in _views(classifier, dataset, input_size or classifier.input_size, batch_size, workers):
-        right += int((_logits(module(classifier.prepare(images, device))).argmax(1).cpu() == labels).sum())
+        right += int((logits_of(module(classifier.prepare(images, device))).argmax(1).cpu() == labels).sum())
     return right / len(dataset)
 
 
@@ -247,8 +247,3 @@ def _views(
 
     for batch in load_ahead(range(len(dataset)), load, batch_size, workers):
         yield torch.stack([pixels for pixels, _ in batch]), torch.tensor([label for _, label in batch])
-
-
-def _logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Drop auxiliary outputs: Inception and GoogLeNet give them in training mode, the logits first."""
-    return output if isinstance(output, torch.Tensor) else output[0]
