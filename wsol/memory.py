@@ -1,8 +1,8 @@
 """Where the C library keeps freed memory: with the process, for the next batch.
 
 A network's activations are allocated anew for every batch. The GNU C library asks the system for each large block and
-hands it back, and every page of it is filled with zeros again: a fifth of the time of a ResNet-50's forward pass on
-two cores (`results/bench_heatmaps.md`). Kept blocks cost none of that.
+hands it back, and every page of it is filled with zeros again: a fifth or more of a ResNet-50's forward pass on two
+cores (`results/bench_heatmaps.md`). Kept blocks cost none of that.
 
 Blocks of up to 1 GiB are kept; by a C library before 2.35, and in threads other than the main one, only those of up to
 32 MiB. Other C libraries are left alone, and so is a user who has set thresholds in the environment.
