@@ -4,8 +4,8 @@ A network's activations are allocated anew for every batch. The GNU C library as
 hands it back, and every page of it is filled with zeros again: a fifth or more of a ResNet-50's forward pass on two
 cores (`results/bench_heatmaps.md`). Kept blocks cost none of that.
 
-Blocks of up to 1 GiB are kept; by a C library before 2.35, and in threads other than the main one, only those of up to
-32 MiB. Other C libraries are left alone, and so is a user who has set thresholds in the environment.
+Blocks of up to 1 GiB are kept; in threads other than the main one those below 64 MiB, and by a C library before 2.35
+those of up to 32. Other C libraries are left alone, and so is a user who has set thresholds in the environment.
 """
 
 from __future__ import annotations
