@@ -270,6 +270,7 @@ def record(
     folding = folding or Folding(model)
 
     def hand_on(name: str, module: nn.Module, output: object) -> torch.Tensor:
+        """Detach what a layer yields and hand on a clone, from which the graph begins."""
         if not isinstance(output, torch.Tensor):
             raise UserError(
                 f"layer {name} ({type(module).__name__}) yields {type(output).__name__}, not a tensor; choose another"

@@ -256,8 +256,9 @@ def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
         boxes = sweeps[0]._boxes(np.concatenate([one.packed for one in coded]))
     else:
         boxes = np.concatenate([sweep._boxes(one.packed) for sweep, one in zip(sweeps, coded, strict=True)])
-    first, iou = (np.concatenate([one[column] for one in coded]) for column in (0, 2))
-    return Runs(first=first, boxes=boxes, iou=iou)
+    return Runs(
+        first=np.concatenate([one.first for one in coded]), boxes=boxes, iou=np.concatenate([one.iou for one in coded])
+    )
 
 
 def sweep_thresholds(

@@ -200,14 +200,19 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
             f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
             "name the layer that holds the tokens with layer="
         )
-    linear = any(isinstance(layer, nn.Linear) for layer in module.modules())
-    classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 and not linear else 0
-    for place, (_, layer, channels) in reversed(list(enumerate(spatial))):
-        if channels != classes or place == 0:
+    has_linear = any(isinstance(layer, nn.Linear) for layer in module.modules())
+    return spatial[-1 if has_linear else _before_head(spatial, logits_of(answer).shape[1])][0]
+
+
+def _before_head(spatial: list[tuple[str, nn.Module, int]], classes: int) -> int:
+    """Which layer stands before a 1 × 1 convolution that makes a channel for each class; without one, the last."""
+    for place in range(len(spatial) - 1, 0, -1):
+        _, layer, channels = spatial[place]
+        if channels != classes:
             break
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            return spatial[place - 1][0]
-    return spatial[-1][0]
+            return place - 1
+    return -1
 
 
 def _last_child(parent: str) -> Callable[[nn.Module], str]:
