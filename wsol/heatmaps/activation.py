@@ -67,7 +67,7 @@ def eigencam(recording: Recording, center: bool = False) -> torch.Tensor:
 
     References
     ----------
-    Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN 2020, eq. 3 and 4.
+    Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components", IJCNN 2020, eq. 2 and 3.
 
     Examples
     --------

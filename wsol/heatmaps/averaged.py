@@ -80,7 +80,7 @@ def integratedgradients(
 
     References
     ----------
-    Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, sections 3 and 5.
+    Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, eq. 1 (the integral) and 3 (the sum).
 
     Examples
     --------

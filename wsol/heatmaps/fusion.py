@@ -38,7 +38,8 @@ def fuse(maps: Sequence[torch.Tensor], how: str = "max", gamma: float = 2.0) -> 
     References
     ----------
     Jiang, Zhang, Hou, Cheng, Wei, "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP
-    2021, eq. 8 and the paragraph on fusing by the element-wise maximum.
+    2021, eq. 9, and the paragraph on fusing by the element-wise maximum. Here every layer is scaled, the last one too,
+    so that all are between 0 and 1.
 
     Examples
     --------

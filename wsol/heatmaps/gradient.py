@@ -64,7 +64,7 @@ def gradcampp(recording: Recording) -> torch.Tensor:
     References
     ----------
     Chattopadhay, Sarkar, Howlader, Balasubramanian, "Grad-CAM++: Generalized Gradient-based Visual Explanations for
-    Deep Convolutional Networks", WACV 2018, eq. 5, 15 and 19.
+    Deep Convolutional Networks", WACV 2018, eq. 5, 19 and 20 as numbered in arXiv 1710.11063.
 
     Examples
     --------
@@ -85,7 +85,10 @@ def plusplus_weights(
     second: torch.Tensor | None = None,
     third: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return w_k = Σ_ij α_kij ReLU(G_kij) (B, K) of Grad-CAM++, α = D₂ / (2 D₂ + S D₃); by default D₂ = G², D₃ = G³."""
+    """Return w_k = Σ_ij α_kij ReLU(G_kij) (B, K) of Grad-CAM++, α = D₂ / (2 D₂ + S D₃); by default D₂ = G², D₃ = G³.
+
+    Equations 5 and 10 of the paper, 19 by default (numbered as in arXiv 1710.11063).
+    """
     # α is a ratio of powers: cancelling G² first keeps gradients of 1e-20 from vanishing.
     total = activations.sum((2, 3), keepdim=True)  # (B, K, 1, 1)
     if second is None or third is None:
@@ -109,8 +112,8 @@ def gradcamelementwise(recording: Recording) -> torch.Tensor:
 
     References
     ----------
-    Pillai, Pirsiavash, "Explainable Models with Consistent Interpretations", AAAI 2021, section on Grad-CAM without
-    average pooling of the gradients.
+    Gildenblat, "PyTorch library for CAM methods", 2021, which names it; after Pillai and Pirsiavash, "Explainable
+    Models with Consistent Interpretations", AAAI 2021, who leave the mean of the gradients out of Grad-CAM.
 
     Examples
     --------
@@ -138,7 +141,7 @@ def xgradcam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Fu, Hu, Dong, Guo, Gao, Li, "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs", BMVC
-    2020, eq. 8.
+    2020, eq. 7 and 8.
 
     Examples
     --------
@@ -169,7 +172,7 @@ def hirescam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
-    arXiv 2011.08891, 2020, eq. 4; the ReLU as in Grad-CAM.
+    arXiv 2011.08891, 2020, the definition of HiResCAM; the ReLU as in Grad-CAM.
 
     Examples
     --------
@@ -197,7 +200,7 @@ def layercam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Jiang, Zhang, Hou, Cheng, Wei, "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP
-    2021, eq. 5 to 7.
+    2021, eq. 6 to 8.
 
     Examples
     --------
@@ -261,7 +264,7 @@ def finercam(recording: Recording, gamma: float = 0.6, references: int = 3) -> t
     References
     ----------
     Zhang, Gu, Chowdhury, Mai, Carlyn, Berger-Wolf, Su, Chao, "Finer-CAM: Spotting the Difference Reveals Finer Details
-    for Visual Explanation", CVPR 2025, eq. 5.
+    for Visual Explanation", CVPR 2025, eq. 5 and 8.
 
     Examples
     --------

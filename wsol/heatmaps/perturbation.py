@@ -40,7 +40,7 @@ def scorecam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu, "Score-CAM: Score-Weighted Visual Explanations for Convolutional
-    Neural Networks", CVPR Workshops 2020, definition 3 and algorithm 1.
+    Neural Networks", CVPR Workshops 2020, eq. 6 to 9 (definitions 4 and 5); the softmax: algorithm 1.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def ablationcam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
-    Localization", WACV 2020, section 3.
+    Localization", WACV 2020, eq. 3 and 4.
 
     Examples
     --------

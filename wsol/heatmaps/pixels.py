@@ -29,7 +29,7 @@ def saliency(recording: Recording) -> torch.Tensor:
     References
     ----------
     Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification Models and
-    Saliency Maps", ICLR Workshops 2014, section 3.1.
+    Saliency Maps", ICLR Workshops 2014, section 3.1 and, for the derivative, eq. 4.
 
     Examples
     --------

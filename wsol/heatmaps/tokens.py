@@ -41,7 +41,7 @@ def rollout(recording: Recording, keep: float = 0.5) -> torch.Tensor:
 
     References
     ----------
-    Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, section 3, eq. 1.
+    Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, eq. 1.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def legrad(recording: Recording, blocks: int | None = None) -> torch.Tensor:
     References
     ----------
     Bousselham, Boggust, Chaybouti, Strobelt, Kuehne, "LeGrad: An Explainability Method for Vision Transformers via
-    Feature Formation Sensitivity", ICCV 2025, eq. 4 to 8.
+    Feature Formation Sensitivity", ICCV 2025, the section on the method.
 
     Examples
     --------

@@ -58,7 +58,7 @@ def average_precision(of_object: np.ndarray, of_background: np.ndarray) -> np.nd
 
     References
     ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, eq. 4 to 6.
+    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, the definition of PxAP.
 
     Examples
     --------

@@ -27,7 +27,8 @@ class PxAP(Metric):
 
     References
     ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, eq. 4 to 6.
+    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, the definition of
+    PxAP.
 
     Examples
     --------
