@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wsol import Protocol, load_protocol
-from wsol.localization import protocol_names
+from wsol.localization import protocol_names, sweep_thresholds
 from wsol.paths import conf_dir
 
 
@@ -102,6 +102,14 @@ def test_an_unknown_field_names_the_nearest() -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean choe2020"):
         load_protocol("cho2020")
+
+
+def test_rules_may_be_given_by_name_as_a_file_or_as_they_are() -> None:
+    rules, path = load_protocol("exact"), conf_dir() / "protocol" / "exact.yaml"
+    assert load_protocol(rules) is rules and load_protocol(path) == rules
+    asked = ("exact", path, str(path), rules)
+    found = [sweep_thresholds(np.eye(4), [0, 0, 2, 3], given).iou_largest for given in asked]
+    assert all((one == found[0]).all() for one in found)
 
 
 def test_a_file_of_ones_own_builds_on_a_preset(tmp_path: Path) -> None:

@@ -331,12 +331,12 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "protocol").glob("*.yaml"))
 
 
-def load_protocol(name_or_path: str | Path) -> Protocol:
-    """Read a protocol from its YAML file.
+def load_protocol(protocol: Protocol | str | Path) -> Protocol:
+    """Read a protocol from its YAML file; a `Protocol` comes back as it is.
 
     Parameters
     ----------
-    name_or_path : str or path
+    protocol : Protocol, str or path
         A preset's name, or a YAML file: fields of `Protocol`, and optionally `defaults: [other@_here_]` with what
         it builds upon. The file's stem is the protocol's name unless it says otherwise.
 
@@ -350,10 +350,12 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     >>> load_protocol("selvaraju2017").threshold
     0.15
     """
-    path = Path(name_or_path).expanduser()
+    if isinstance(protocol, Protocol):
+        return protocol
+    path = Path(protocol).expanduser()
     if path.suffix in (".yaml", ".yml"):
         return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
-    return _preset(str(name_or_path))
+    return _preset(str(protocol))
 
 
 @lru_cache(maxsize=64)

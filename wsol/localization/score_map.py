@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ Rectangle = tuple[float, float, float, float]
 
 def score_map(
     heatmap: np.ndarray | torch.Tensor,
-    protocol: Protocol | str,
+    protocol: Protocol | str | Path,
     image_size: tuple[int, int] | None = None,
     rectangle: Rectangle | None = None,
 ) -> np.ndarray:
@@ -31,7 +32,7 @@ def score_map(
     ----------
     heatmap : array or tensor (h, w)
         As the network gave it: any range, no NaN or infinity.
-    protocol : Protocol or str
+    protocol : Protocol, str or path
         Its `size`, `interpolation` and `normalization` are used.
     image_size : (width, height), optional
         Of the original image; needed where the protocol evaluates at that size, and with `rectangle`.
@@ -65,7 +66,7 @@ def score_map(
 
 def score_maps(
     heatmaps: np.ndarray | torch.Tensor,
-    protocol: Protocol | str,
+    protocol: Protocol | str | Path,
     image_sizes: Sequence[tuple[int, int] | None] | None = None,
     rectangles: Sequence[Rectangle | None] | None = None,
 ) -> list[np.ndarray]:
@@ -75,7 +76,7 @@ def score_maps(
     ----------
     heatmaps : array or tensor (N, h, w)
         See `score_map`.
-    protocol : Protocol or str
+    protocol : Protocol, str or path
         See `score_map`.
     image_sizes : N times (width, height) or None, optional
         See `score_map`.
@@ -96,7 +97,7 @@ def score_maps(
     >>> [found.shape for found in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
     [(6, 8)]
     """
-    rules = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    rules = load_protocol(protocol)
     raw = _as_array(heatmaps)
     if raw.ndim != 3 or 0 in raw.shape:
         raise UserError(f"heatmaps have shape {raw.shape}: pass a non-empty array of shape (N, h, w)")

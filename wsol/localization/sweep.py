@@ -1,16 +1,13 @@
-"""The sweep: what one score map yields under one protocol at every threshold, alone or for a stream of maps."""
+"""The sweep: what one score map yields under one protocol at every threshold."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice, repeat
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +18,8 @@ from wsol.localization.cuts import bin_pixels
 from wsol.localization.protocol import Protocol, load_protocol
 from wsol.localization.records import COLUMNS
 
-__all__ = ["Runs", "Sweep", "join_runs", "sweep_many", "sweep_thresholds"]
+__all__ = ["Runs", "Sweep", "join_runs", "sweep_thresholds"]
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-CHUNK = 4
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
@@ -264,7 +257,7 @@ def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
 def sweep_thresholds(
     score_map: object,
     gt_boxes: object,
-    protocol: Protocol | str = "choe2020",
+    protocol: Protocol | str | Path = "choe2020",
     image_size: tuple[int, int] | None = None,
 ) -> Sweep:
     """Boxes of the largest and of the best component at every threshold, and their IoUs with the truth.
@@ -276,8 +269,8 @@ def sweep_thresholds(
     gt_boxes : array-like (G, 4)
         True boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if
         `image_size` is given.
-    protocol : Protocol or str
-        The rules, or a preset's name; it says nothing about the map's size here.
+    protocol : Protocol, str or path
+        The rules, a preset's name, or a file; it says nothing about the map's size here.
     image_size : (width, height), optional
         Of the original image.
 
@@ -302,111 +295,19 @@ def sweep_thresholds(
     >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
     ([1.0, 2.0, 7.0, 6.0], 1.0)
     """
-    return _sweep(score_map, gt_boxes, _rules(protocol), image_size)
-
-
-def sweep_many(
-    score_maps: Iterable[object],
-    gt_boxes: Iterable[object],
-    protocol: Protocol | str = "choe2020",
-    image_sizes: Iterable[tuple[int, int] | None] | None = None,
-    threads: int | None = None,
-) -> Iterator[Sweep]:
-    """Sweep a stream of score maps with several threads, which do not wait for each other.
-
-    Inputs are taken as they are needed, so any number of maps passes through the memory of a few per thread.
-
-    Parameters
-    ----------
-    score_maps, gt_boxes, image_sizes : iterables of equal length
-        For each map what `sweep_thresholds` takes; an array (N, H, W) will do.
-    protocol : Protocol or str
-        The rules, or a preset's name.
-    threads : int, optional
-        By default one for each processor that this process may use.
-
-    Yields
-    ------
-    Sweep
-        In the order of the maps.
-
-    Raises
-    ------
-    UserError
-        As `sweep_thresholds`; the text names the map's index.
-
-    Examples
-    --------
-    >>> maps = np.stack([np.eye(4), np.ones((4, 4))])
-    >>> [float(sweep.iou_largest[0]) for sweep in sweep_many(maps, [[0, 0, 3, 3]] * 2, threads=2)]
-    [1.0, 1.0]
-    """
-    rules = _rules(protocol)
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads < 1:
-        raise UserError(f"threads = {threads}: use at least 1")
-    return _stream(_matched(score_maps, gt_boxes, image_sizes), rules, threads)
-
-
-def _matched(
-    score_maps: Iterable[object],
-    gt_boxes: Iterable[object],
-    image_sizes: Iterable[tuple[int, int] | None] | None,
-) -> Iterator[tuple[object, object, tuple[int, int] | None]]:
-    streams = [iter(score_maps), iter(gt_boxes), repeat(None) if image_sizes is None else iter(image_sizes)]
-    end = object()
-    for index in range(1 << 62):
-        score_map, boxes, image_size = (next(stream, end) for stream in streams)
-        if score_map is end and boxes is end and (image_sizes is None or image_size is end):
-            return
-        for name, value in (("score_maps", score_map), ("gt_boxes", boxes), ("image_sizes", image_size)):
-            if value is end:
-                raise UserError(f"{name} ends after {index}, the others go on: pass one for each map")
-        yield score_map, boxes, image_size  # type: ignore[misc]
-
-
-def _stream(
-    inputs: Iterator[tuple[object, object, tuple[int, int] | None]], rules: Protocol, threads: int
-) -> Iterator[Sweep]:
-    def some(tasks: list[tuple[int, tuple[object, object, tuple[int, int] | None]]]) -> list[Sweep | UserError]:
-        found: list[Sweep | UserError] = []
-        for index, given in tasks:
-            try:
-                found.append(_sweep(given[0], given[1], rules, given[2]))
-            except UserError as error:
-                return [*found, UserError(f"map {index}: {error}")]
-        return found
-
-    # A few maps at a time, so that handing them over costs little beside the work.
-    numbered = enumerate(inputs)
-    chunks = iter(lambda: list(islice(numbered, CHUNK if threads > 1 else 1)), [])
-    for found in map(some, chunks) if threads == 1 else _in_order(some, chunks, threads):
-        for sweep in found:
-            if isinstance(sweep, UserError):
-                raise sweep
-            yield sweep
-
-
-def _in_order(work: Callable[[T], R], tasks: Iterator[T], threads: int) -> Iterator[R]:
-    """Map with threads; takes a task only when one was finished."""
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(work, task))
-                del task
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _rules(protocol: Protocol | str) -> Protocol:
-    return load_protocol(protocol) if isinstance(protocol, str) else protocol
+    rules = load_protocol(protocol)
+    values = _checked_map(score_map)
+    height, width = values.shape
+    size = (width, height)
+    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
+        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
+    image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
+    truth = truth_boxes(checked_boxes(gt_boxes, image_size), rules, image_size, size)
+    WORKSPACE.reserve(height, width)
+    cuts, bins = bin_pixels(values, rules, WORKSPACE.bins)
+    numbers, settings = _kernel_rules(rules, size)
+    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch)
+    return Sweep(cuts.thresholds, size, rules, {"largest": Coded(*largest), "any": Coded(*best)})
 
 
 def _checked_map(score_map: object) -> np.ndarray:
@@ -450,21 +351,6 @@ class Workspace(threading.local):
 
 
 WORKSPACE = Workspace()
-
-
-def _sweep(score_map: object, gt_boxes: object, rules: Protocol, image_size: tuple[int, int] | None) -> Sweep:
-    values = _checked_map(score_map)
-    height, width = values.shape
-    size = (width, height)
-    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
-    image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
-    truth = truth_boxes(checked_boxes(gt_boxes, image_size), rules, image_size, size)
-    WORKSPACE.reserve(height, width)
-    cuts, bins = bin_pixels(values, rules, WORKSPACE.bins)
-    numbers, settings = _kernel_rules(rules, size)
-    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch)
-    return Sweep(cuts.thresholds, size, rules, {"largest": Coded(*largest), "any": Coded(*best)})
 
 
 @lru_cache(maxsize=256)
