@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from PIL import Image
 
 from wsol import cli
 from wsol.datasets import Shapes
+from wsol.datasets.class_map import ClassMap
 from wsol.datasets.view import look
 from wsol.errors import UserError
 from wsol.explain import explain
+from wsol.heatmaps import make_method
+from wsol.heatmaps.collect import collect_heatmaps
 from wsol.localization import load_protocol, score_map, sweep_thresholds
-from wsol.models import Classifier
+from wsol.models import Classifier, shapes_classifier
 
 
 def a_blob(recording: object) -> torch.Tensor:
@@ -36,8 +40,6 @@ def image() -> np.ndarray:
 
 
 def methods(*functions):
-    from wsol.heatmaps import make_method
-
     return {function.__name__: make_method(function) for function in functions}
 
 
@@ -88,6 +90,23 @@ def test_cropped_view_leaves_the_rest_dark(image: np.ndarray, classifier: Classi
     assert not cropped.heat[:, 0].any() and cropped.heat.max() > 0.9
 
 
+@pytest.mark.parametrize(("view", "flip", "score"), [("squash", True, None), ("tencrop", False, "log_prob")])
+def test_maps_and_classes_are_those_that_an_evaluation_sees(view: str, flip: bool, score: str | None) -> None:
+    data, shapes, rules = Shapes(length=1), shapes_classifier(), load_protocol("exact")
+    names, options = ["gradcam", "random"], {"view": view, "flip": flip, "score": score}
+    chosen = {name: make_method(name) for name in names}
+    everything = ClassMap(np.arange(len(data.classes)), "name")
+    store, samples = collect_heatmaps(data, shapes, chosen, everything, show_progress=False, **options)
+    found = explain(data[0].read_image(), shapes, names, rules, targets=[data[0].label], **options).answers[0]
+    assert found.probability == pytest.approx(float(samples["top5_probability"][0][samples["rank"][0]]), abs=1e-6)
+    seen = score_map(store.heatmap("gradcam", 0), rules, store.image_size(0), store.rectangle(0))
+    np.testing.assert_allclose(found.regions["gradcam"].heat, seen, atol=1e-3)  # they are kept as float16
+    noise = found.regions["random"].heat
+    assert np.abs(noise - noise[:, ::-1]).max() > 0.1, "a baseline is not merged with its mirror image"
+    once = explain(data[0].read_image(), shapes, names, rules, targets=[data[0].label]).answers[0]
+    assert np.abs(once.regions["gradcam"].heat - seen).max() > 0.01
+
+
 def test_targets_by_index_name_and_id(image: np.ndarray, classifier: Classifier) -> None:
     names = classifier.classes or ()
     for target in (1, "1", names[1], names[1].upper()):
@@ -129,6 +148,19 @@ def test_pictures_from_the_command_line(place: Path, capsys: pytest.CaptureFixtu
     assert upright.size[0] < turned.size[0], "a picture turned by its camera is wider than high"
 
 
+@pytest.mark.parametrize(
+    ("words", "caption"),
+    [
+        (["view=crop"], "the center of the image at 96 × 96 pixels"),
+        (["view=tencrop", "flip=true"], "the ten crops of the image at 96 × 96 pixels"),
+        (["flip=true", "score=log_prob"], "the whole image, also mirrored, at 96 × 96 pixels"),
+    ],
+)
+def test_the_picture_says_how_the_network_looked(place: Path, words: list[str], caption: str) -> None:
+    assert cli.main(["explain", "image=cat.png", "top=1", "output=it.svg", *words]) == 0
+    assert caption in " ".join(re.findall(r"<!-- (.*?) -->", Path("it.svg").read_text(encoding="utf-8"), re.DOTALL))
+
+
 def re_rows(out: str) -> list[str]:
     return [line.split("|")[4].strip() for line in out.splitlines() if line.startswith("|    1 |")]
 
@@ -165,6 +197,9 @@ def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.C
         (["image=cat.png", "protocol=[zhou2016,exact]"], "one picture shows the boxes of one protocol; choose one"),
         (["image=cat.png", "color_map=virdis"], "color_map='virdis': there is no such color map"),
         (["image=cat.png", "threshold=2"], "threshold"),
+        (["image=cat.png", "view=tencorp"], "unknown view 'tencorp': there are squash, crop, tencrop"),
+        (["image=cat.png", "flip=maybe"], "flip='maybe': pass true or false"),
+        (["image=cat.png", "score=logits"], "score='logits'"),
         (["sample=500"], "sample=500: shapes (test) has samples 0 to 499"),
         (["sample=x"], "sample=x: shapes (test) has no such sample; there are test/00000"),
     ],

@@ -702,6 +702,8 @@ def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
         ({"seed": float("inf")}, "seed=inf: pass"),
         ({"pictures": -1}, "pictures=-1: pass"),
         ({"progress": "maybe"}, "progress='maybe': pass true or false"),
+        ({"flip": "maybe"}, "flip='maybe': pass true or false"),
+        ({"threshold_from_test": 1}, "threshold_from_test=1: pass true or false"),
         ({"device": 3}, "device=3: pass a word"),
         ({"view": None}, "view=None: pass a word"),
     ],

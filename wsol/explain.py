@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from wsol.datasets.class_map import find_logit
-from wsol.datasets.view import look
+from wsol.datasets.view import View
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.extractor import HeatmapExtractor
+from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
 from wsol.localization import Protocol, load_protocol, score_map, sweep_thresholds
 from wsol.localization.boxes import to_image
 from wsol.localization.resize import resize
-from wsol.models import Classifier
+from wsol.models import Classifier, logits_of
 from wsol.models.device import choose_device
 
 __all__ = ["Answer", "Explanation", "Region", "explain"]
@@ -89,12 +91,14 @@ def explain(
     image: np.ndarray,
     classifier: Classifier,
     methods: Sequence[str] | Mapping[str, Method] = ("gradcam",),
-    protocol: Protocol | str = "zhou2016",
+    protocol: Protocol | str | Path = "zhou2016",
     *,
     targets: Sequence[int | str] = (),
     top: int = 3,
     threshold: float | None = None,
     view: str = "squash",
+    flip: bool = False,
+    score: str | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> Explanation:
@@ -106,7 +110,7 @@ def explain(
     classifier : Classifier
         It stays on the device when this returns.
     methods : sequence of names, or dict of name to Method
-    protocol : Protocol or str
+    protocol : Protocol, str or path
         The rules by which a heatmap becomes a box; the box is that of the largest region, for without the truth no
         other can be chosen.
     targets : sequence of int or str
@@ -115,8 +119,12 @@ def explain(
         How many of those.
     threshold : float, optional
         τ of the box in [0, 1); by default the protocol's own, or 0.2 where it fixes none.
-    view : "squash" or "crop"
-        How the image becomes the network's input.
+    view : "squash", "crop" or "tencrop"
+        How the image becomes the network's input, see `wsol.datasets.view.View`.
+    flip : bool
+        Show it mirrored as well, and average.
+    score : "logit", "log_prob", "prob" or "rest", optional
+        What methods differentiate or watch; by default what each is made for.
     device : str
     seed : int
         For the random baseline and methods that draw.
@@ -142,22 +150,25 @@ def explain(
         raise UserError(f"top={top}: pass how many of the most likely classes are wanted, at least 1")
     rules, place = _rules(protocol, threshold), choose_device(device)
     classifier.module.to(place).eval()
-    pixels, rectangle = look(image, view, classifier.input_size, classifier.interpolation)
-    batch = classifier.prepare(pixels[None], place)
+    shown = View(view, classifier.input_size, flip)
+    pixels, rectangle = shown.show(image, classifier.interpolation)
+    batch = classifier.prepare(pixels, place)  # (V, 3, h, w)
     with torch.inference_mode():
-        logits = classifier.module(batch)[0].float().cpu()  # (C,)
+        logits = logits_of(classifier.module(batch), f"model {classifier.name}").float().mean(0).cpu()  # (C,)
     order = logits.argsort(descending=True, stable=True)
     names = (classifier.classes, classifier.class_ids)
     wanted = [find_logit(str(target), *names, len(logits), "target") for target in targets] or order[:top].tolist()
-    with HeatmapExtractor(classifier, methods, seed=seed) as extractor:
-        found = extractor(batch, torch.tensor([wanted], device=place), sample_ids=["0"])
+    with HeatmapExtractor(classifier, methods, score=score, seed=seed) as extractor:
+        found = extractor(batch, torch.tensor([wanted] * len(batch), device=place), sample_ids=["0"] * len(batch))
+    baselines = {name: method.baseline for name, method in extractor.methods.items()}
+    heatmaps = {name: maps[0] if baselines[name] else merge(maps[None], shown)[0] for name, maps in found.maps.items()}
     probabilities = logits.softmax(0)
     answers = []
     size = image.shape[1], image.shape[0]
     for column, logit in enumerate(wanted):
         regions = {}
-        for name, maps in found.maps.items():
-            scores = _scores(maps[0, column], extractor.methods[name].baseline, rules, size, rectangle)
+        for name, maps in heatmaps.items():
+            scores = _scores(maps[column], baselines[name], rules, size, rectangle)  # of maps (K, h, w)
             regions[name] = _region(scores, rules, size)
         name = classifier.classes[logit] if classifier.classes else f"class {logit}"
         rank = int((order == logit).nonzero()) + 1
@@ -165,8 +176,8 @@ def explain(
     return Explanation(image, answers, rules, extractor.layers)
 
 
-def _rules(protocol: Protocol | str, threshold: float | None) -> Protocol:
-    rules = load_protocol(protocol) if isinstance(protocol, str) else protocol
+def _rules(protocol: Protocol | str | Path, threshold: float | None) -> Protocol:
+    rules = load_protocol(protocol)
     tau = next(value for value in (threshold, rules.threshold, THRESHOLD) if value is not None)
     return replace(rules, component="largest", threshold=tau, thresholds=(tau,))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from wsol.datasets import Dataset
+    from wsol.datasets.view import View
     from wsol.explain import Explanation
     from wsol.models import Classifier
 
@@ -44,7 +45,8 @@ def explain_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: b
     check_root_keys(cfg)
     settings = plain(cfg)
     check_values(settings)
-    from wsol.explain import explain  # not above: torch is not loaded for --help
+    from wsol.datasets.view import View  # not above: torch is not loaded for --help
+    from wsol.explain import explain
     from wsol.report.saving import save_figure
     from wsol.report.side_by_side import check_color_map, draw_side_by_side
 
@@ -66,10 +68,12 @@ def explain_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: b
             top=settings["top"],
             threshold=settings["threshold"],
             view=cfg.view,
+            flip=cfg.flip,
+            score=cfg.score,
             device=cfg.device,
             seed=cfg.seed,
         )
-        about = _about(picture, classifier, found, str(cfg.view))
+        about = _about(picture, classifier, found, View(cfg.view, classifier.input_size, cfg.flip))
         figure = draw_side_by_side(found, about, picture.truth, cfg.color_map)
         output.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, output.with_suffix(""), [output.suffix[1:]])
@@ -141,7 +145,7 @@ def _outputs(output: Path | None, run_dir: Path, stems: Sequence[str]) -> list[P
     return [folder / f"explain_{name}.png" for name in names]
 
 
-def _about(picture: Picture, classifier: Classifier, found: Explanation, view: str) -> str:
+def _about(picture: Picture, classifier: Classifier, found: Explanation, view: View) -> str:
     layers: dict[str, list[str]] = {}
     for method, layer in found.layers.items():
         if layer:
@@ -149,7 +153,8 @@ def _about(picture: Picture, classifier: Classifier, found: Explanation, view: s
     several = len(layers) > 1
     where = "; ".join(f"{', '.join(own)} at {layer}" if several else f"layer {layer}" for layer, own in layers.items())
     height, width = classifier.input_size
-    looked = "whole image" if view == "squash" else "center of the image"
+    looked = {"squash": "whole image", "crop": "center of the image", "tencrop": "ten crops of the image"}[view.name]
+    looked += ", also mirrored," if view.flip and view.name != "tencrop" else ""
     truth = f"The image shows: {picture.label}. " if picture.label else ""
     network = f"{classifier.name} (weights: {Path(classifier.weights).name}){f', {where}' if where else ''}"
     return f"{truth}{network}; the {looked} at {width} × {height} pixels."

@@ -14,7 +14,7 @@ WHOLE = {
     "batch_size": (1, None), "workers": (0, None), "limit": (1, None), "pictures": (0, None), "seed": (0, 2**63 - 1),
     "most": (1, None), "resamples": (100, None),
 }  # fmt: skip
-SWITCHES = ("progress", "report", "resume", "shared")
+SWITCHES = ("progress", "report", "resume", "shared", "flip", "threshold_from_test")
 WORDS = ("view", "device", "on_error", "predict_over")
 
 
