@@ -5,6 +5,7 @@ Everything runs on the same images in the same memory format (channels-last); th
 method, as they are made to. Competitors take turns, each in a process of its own, since nobody uses several of them
 in one: the memory that one leaves behind would speed up the next. Times are medians over rounds, of medians
 over batches, each competitor set up and shown one batch before its clock starts; ratios are of times in one round.
+Runs differ more than rounds do: each adds a line to `results/bench_heatmaps.csv`, and the page shows them all.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 from torchvision import models
 
 import wsol
+from wsol.files import write_text
 from wsol.memory import keep_memory
 from wsol.models import default_layer
 
@@ -40,7 +44,8 @@ GRAD_CAM = {
     "layercam": "LayerCAM", "gradcamelementwise": "GradCAMElementWise", "fem": "FEM",
 }  # fmt: skip
 KEPT = "memory kept"
-GRAD_CAMS = ("torchcam, gradcam", "grad-cam, gradcam")  # of the peers
+PEERS = {"torchcam": TORCHCAM, "grad-cam": GRAD_CAM}
+GRAD_CAMS = tuple(f"{library}, gradcam" for library in PEERS)
 Call = Callable[[torch.Tensor], object]
 Job = Callable[[], AbstractContextManager[Call]]  # what a library sets up, and what then makes maps of a batch
 
@@ -160,30 +165,61 @@ def measured(name: str, batch: int, rounds: int, batches: int = 3) -> dict[str, 
     return seconds
 
 
+def ratios(theirs: list[float], own: list[float]) -> list[float]:
+    """How many times as fast our own is, in each round."""
+    return [one / other for one, other in zip(theirs, own, strict=True)]
+
+
 def ratio(theirs: list[float], own: list[float]) -> str:
     """How many times as fast our own is: the median of the rounds, and their range."""
-    found = [one / other for one, other in zip(theirs, own, strict=True)]
+    found = ratios(theirs, own)
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f}) times"
 
 
-def fast_methods(rounds: int, batch: int) -> list[str]:
+def eight_of(library: str, found: dict[str, list[float]]) -> list[float]:
+    """Seconds that eight methods of a library would take one after the other, at the mean of those that it has."""
+    turns = zip(*(found[f"{library}, {method}"] for method in PEERS[library]), strict=True)
+    return [8 * statistics.mean(turn) for turn in turns]
+
+
+def runs_so_far(record: Path, rounds: int, found: dict[str, list[float]]) -> list[str]:
+    """Add this run to the record of all of them, and show it."""
+    one, eight = found["ours, Grad-CAM"], found["ours, eight methods"]
+    columns = {
+        "Grad-CAM / forward": ratios(one, found["forward"]),
+        "eight / forward": ratios(eight, found["forward"]),
+        **{f"{library} / Grad-CAM": ratios(found[f"{library}, gradcam"], one) for library in PEERS},
+    }
+    columns |= {f"eight of {library} / eight": ratios(eight_of(library, found), eight) for library in PEERS}
+    row = {name: f"{statistics.median(values):.2f}" for name, values in columns.items()}
+    about = {"day": f"{date.today()}", "rounds": str(rounds), "processor": processor(), "torch": torch.__version__}
+    table = pd.DataFrame([about | row])
+    if record.exists():
+        table = pd.concat([pd.read_csv(record, dtype=str, keep_default_na=False), table])  # "" where not measured
+    write_text(record, table.to_csv(index=False, lineterminator="\n"))
+    names = list(map(str, table))
+    lines = [f"| {' | '.join(names)} |", "|" + " --- |" * len(names)]
+    lines += [f"| {' | '.join(cells)} |" for cells in table.to_numpy().tolist()]
+    return ["", "All runs; the machine is a shared one, and memory costs more at some times.", "", *lines]
+
+
+def fast_methods(rounds: int, batch: int, record: Path) -> list[str]:
     """ResNet-50: one method, and eight together."""
     found = measured("resnet50", batch, rounds)
     middle = {name: statistics.median(values) for name, values in found.items()}
     one, eight = found["ours, Grad-CAM"], found["ours, eight methods"]
     rows = [f"## ResNet-50, batch {batch}, 224 x 224", "", "| what | seconds | x forward |", "| --- | ---: | ---: |"]
     rows += [f"| {name} | {value:.3f} | {value / middle['forward']:.2f} |" for name, value in middle.items()]
-    rows += ["", f"Medians of {rounds} rounds, in parentheses their range: memory costs more at some times."]
-    for peer, table in zip(GRAD_CAMS, (TORCHCAM, GRAD_CAM), strict=True):
-        library = peer.partition(",")[0]
-        own = [sum(turn) for turn in zip(*(found[f"{library}, {method}"] for method in table), strict=True)]
+    rows += ["", f"Medians of {rounds} rounds, in parentheses their range."]
+    for library, table in PEERS.items():
+        alone = f"{library}, gradcam"
         rows += [
-            "", f"Grad-CAM: {ratio(found[peer], one)} as fast as {library}; "
-            f"{ratio(found[f'{peer}, {KEPT}'], one)} where {library} is given the same kept memory.",
-            f"{library} makes {len(table)} of the eight, method after method: our eight are {ratio(own, eight)} as "
-            f"fast; eight at its mean would be {8 / len(table) * sum(own) / sum(eight):.1f} times.",
+            "", f"Grad-CAM: {ratio(found[alone], one)} as fast as {library}; "
+            f"{ratio(found[f'{alone}, {KEPT}'], one)} where {library} is given the same kept memory.",
+            f"Eight methods: {ratio(eight_of(library, found), eight)} as fast as {library}, method after method, at "
+            f"the mean of the {len(table)} of them that it has.",
         ]  # fmt: skip
-    return [*rows, ""]
+    return [*rows, *runs_so_far(record, rounds, found), ""]
 
 
 def other_networks(rounds: int, batch: int) -> list[str]:
@@ -298,7 +334,7 @@ def main() -> None:
         f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}.", "",
     ]  # fmt: skip
     sections = {
-        "one": lambda: fast_methods(asked.rounds, asked.batch),
+        "one": lambda: fast_methods(asked.rounds, asked.batch, asked.output.with_suffix(".csv")),
         "networks": lambda: other_networks(asked.rounds, asked.batch // 2),
         "several": lambda: slow_methods(2),
         "memory": lambda: memory(asked.batch),
