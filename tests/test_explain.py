@@ -44,7 +44,10 @@ def methods(*functions):
 
 
 def test_the_most_likely_classes_come_first_with_their_probabilities(image: np.ndarray, classifier: Classifier) -> None:
+    classifier.module.train()
     found = explain(image, classifier, ["gradcam", "center"], top=2)
+    assert classifier.module.training, "its mode is as before"
+    classifier.module.eval()
     pixels, _ = look(image, "squash", (32, 32))
     with torch.inference_mode():
         expected = classifier.module(classifier.prepare(pixels[None])).softmax(1)[0]
@@ -105,6 +108,20 @@ def test_maps_and_classes_are_those_that_an_evaluation_sees(view: str, flip: boo
     assert np.abs(noise - noise[:, ::-1]).max() > 0.1, "a baseline is not merged with its mirror image"
     once = explain(data[0].read_image(), shapes, names, rules, targets=[data[0].label]).answers[0]
     assert np.abs(once.regions["gradcam"].heat - seen).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (np.zeros((8, 8, 3)), r"float64 \(8, 8, 3\)"),
+        (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"uint8 \(8, 8, 4\)"),
+        (Image.new("RGB", (8, 8)), "Image"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: np.ndarray, kind: str, classifier: Classifier) -> None:
+    with pytest.raises(UserError, match=f"image is {kind}: pass an array of uint8"):
+        explain(image, classifier, ["center"])
 
 
 def test_targets_by_index_name_and_id(image: np.ndarray, classifier: Classifier) -> None:

@@ -21,6 +21,7 @@ from wsol.localization.boxes import to_image
 from wsol.localization.resize import resize
 from wsol.models import Classifier, logits_of
 from wsol.models.device import choose_device
+from wsol.models.frozen import frozen
 
 __all__ = ["Answer", "Explanation", "Region", "explain"]
 
@@ -108,7 +109,7 @@ def explain(
     ----------
     image : uint8 array (H, W, 3)
     classifier : Classifier
-        It stays on the device when this returns.
+        It stays on the device when this returns; its mode is as before.
     methods : sequence of names, or dict of name to Method
     protocol : Protocol, str or path
         The rules by which a heatmap becomes a box; the box is that of the largest region, for without the truth no
@@ -136,7 +137,7 @@ def explain(
     Raises
     ------
     UserError
-        If a class is unknown (naming the nearest), or a method doesn't fit the network.
+        If the image is no such array, a class is unknown (naming the nearest), or a method doesn't fit the network.
 
     Examples
     --------
@@ -148,12 +149,15 @@ def explain(
     """
     if top < 1:
         raise UserError(f"top={top}: pass how many of the most likely classes are wanted, at least 1")
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f"image is {kind}: pass an array of uint8 (H, W, 3), 0 to 255")
     rules, place = _rules(protocol, threshold), choose_device(device)
-    classifier.module.to(place).eval()
+    classifier.module.to(place)
     shown = View(view, classifier.input_size, flip)
     pixels, rectangle = shown.show(image, classifier.interpolation)
     batch = classifier.prepare(pixels, place)  # (V, 3, h, w)
-    with torch.inference_mode():
+    with frozen(classifier.module), torch.no_grad():
         logits = logits_of(classifier.module(batch), f"model {classifier.name}").float().mean(0).cpu()  # (C,)
     order = logits.argsort(descending=True, stable=True)
     names = (classifier.classes, classifier.class_ids)
@@ -179,6 +183,8 @@ def explain(
 def _rules(protocol: Protocol | str | Path, threshold: float | None) -> Protocol:
     rules = load_protocol(protocol)
     tau = next(value for value in (threshold, rules.threshold, THRESHOLD) if value is not None)
+    if isinstance(tau, bool) or not isinstance(tau, int | float) or not 0 <= tau < 1:
+        raise UserError(f"threshold={tau!r}: pass a number in [0, 1)")
     return replace(rules, component="largest", threshold=tau, thresholds=(tau,))
 
 

@@ -14,8 +14,9 @@ from torchvision import models
 
 from wsol import HeatmapExtractor
 from wsol.heatmaps.folding import FEWEST, Folding
-from wsol.heatmaps.recording import frozen, record
+from wsol.heatmaps.recording import record
 from wsol.models import default_layer, gapnet
+from wsol.models.frozen import frozen
 
 
 class _Count(TorchDispatchMode):

@@ -57,6 +57,29 @@ def test_options_that_do_not_fit_are_named() -> None:
         make_method("gradcam", power=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("iscam", {"steps": "many"}, "method iscam: steps='many': pass a whole number"),
+        ("iscam", {"steps": 2.5}, "steps=2.5: pass a whole number"),
+        ("iscam", {"steps": True}, "steps=True: pass a whole number"),
+        ("fem", {"sigmas": "many"}, "sigmas='many': pass a number"),
+        ("kpcacam", {"gamma": "many"}, "gamma='many': pass a number, or null"),
+        ("eigencam", {"center": 1}, "center=1: pass true or false"),
+        ("sscam", {"smooth": 3}, "smooth=3: pass a word"),
+    ],
+)
+def test_options_of_another_type(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        make_method(name, **options)
+    assert message in str(error.value)
+
+
+def test_options_of_the_right_type() -> None:
+    for name, options in (("fem", {"sigmas": 2}), ("kpcacam", {"gamma": None}), ("kpcacam", {"gamma": 1})):
+        assert make_method(name, **options).kind is not None
+
+
 @pytest.mark.parametrize(("layer", "options"), [("layer4", {}), (None, {"sigma": 3})])
 @pytest.mark.parametrize("name", ["center", "full"])
 def test_baselines_take_no_options(name: str, layer: str | None, options: dict[str, int]) -> None:

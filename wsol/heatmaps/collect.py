@@ -26,9 +26,9 @@ from wsol.errors import UserError
 from wsol.heatmaps.extractor import HeatmapExtractor
 from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
-from wsol.heatmaps.recording import frozen
 from wsol.heatmaps.store import HeatmapStore, describe
 from wsol.models import Classifier, logits_of
+from wsol.models.frozen import frozen
 from wsol.terminal import progress
 
 __all__ = ["collect_heatmaps", "count_logits"]
@@ -156,7 +156,7 @@ def collect_heatmaps(
     return store, samples
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a network may keep tensors for its next pass
 def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> int:
     """Ask the network how many classes it has, by showing it one black image.
 

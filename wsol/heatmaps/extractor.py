@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from wsol.heatmaps import baselines
 from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.fusion import fuse
 from wsol.heatmaps.method import Method, apart, make_method
-from wsol.heatmaps.recording import Pass, frozen, record
+from wsol.heatmaps.recording import Pass, record
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, unwrap
+from wsol.models.frozen import frozen
 
 __all__ = ["Found", "HeatmapExtractor"]
 
@@ -43,7 +45,7 @@ class Found:
 
 
 class HeatmapExtractor:
-    """Heatmaps of several methods from one forward and one backward pass.
+    """Heatmaps of several methods from one forward pass, and one backward pass for each class asked for.
 
     Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
     block ends, also after an exception. A compiled or data-parallel model is run as the network inside it. Memory that
@@ -52,7 +54,7 @@ class HeatmapExtractor:
     Parameters
     ----------
     model : nn.Module or Classifier
-    methods : sequence of str, or mapping of str to Method
+    methods : sequence of str, or mapping of str to Method or str
         Names of ours, or your own methods by name.
     layer : str or sequence of str, optional
         Dotted name of the target layer for methods that don't name their own; by default the classifier's, or the
@@ -86,7 +88,7 @@ class HeatmapExtractor:
     def __init__(
         self,
         model: nn.Module | Classifier,
-        methods: Sequence[str] | Mapping[str, Method] = ("gradcam",),
+        methods: Sequence[str] | Mapping[str, Method | str] = ("gradcam",),
         layer: str | Sequence[str] | None = None,
         *,
         score: str | None = None,
@@ -98,7 +100,8 @@ class HeatmapExtractor:
         self.model = unwrap(model.module if isinstance(model, Classifier) else model)
         if isinstance(methods, str):
             methods = (methods,)
-        chosen = dict(methods) if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
+        named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
+        chosen = {name: m if isinstance(m, Method) else make_method(m) for name, m in named.items()}
         default = layer or (model.layer if isinstance(model, Classifier) else "")
         if not default and any(m.layer is None and m.needs_layer for m in chosen.values()):
             default = default_layer(self.model)
@@ -120,10 +123,12 @@ class HeatmapExtractor:
     def __enter__(self) -> HeatmapExtractor:
         if self._stack is not None:
             raise UserError("this HeatmapExtractor is open already: use it in one `with` block at a time")
-        with ExitStack() as stack:  # what has begun ends, also where the rest doesn't begin
+        _check_model(self.model)
+        # What has begun ends, also where the rest doesn't begin.
+        with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(kept_memory())
             stack.enter_context(frozen(self.model))
-            stack.enter_context(_not_compiled(self.model))
+            stack.enter_context(_not_compiled())
             if self.channels_last:
                 stack.enter_context(_channels_last(self.model))
             self._stack = stack.pop_all()
@@ -162,6 +167,11 @@ class HeatmapExtractor:
         """
         if self._stack is None:
             raise UserError("HeatmapExtractor restores the model when it ends: use it in a `with` block")
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+            raise UserError(f"images of type {kind}: pass a tensor of normalized images, as `Classifier.prepare` makes")
+        if any(module.training for module in self.model.modules()):
+            raise UserError("the model was set to training while this HeatmapExtractor is open: call model.eval()")
         if images.ndim != 4 or not len(images):
             raise UserError(f"images of shape {tuple(images.shape)}: pass a batch (B, 3, H, W) of one image or more")
         names = list(sample_ids or (str(self.seen + i) for i in range(len(images))))
@@ -175,9 +185,9 @@ class HeatmapExtractor:
             images = images.detach().contiguous(memory_format=torch.channels_last)
         passed = self._record(images, targets)
         _check_finite(passed, names)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             maps = {name: self._map(name, method, passed, names) for name, method in self.methods.items()}
-        several = passed.targets.shape[1] > 1 or (isinstance(targets, torch.Tensor) and targets.ndim == 2)
+        several = isinstance(targets, str) or (targets is not None and torch.as_tensor(targets).ndim == 2)
         if not several:
             maps = {name: heatmap[:, 0] for name, heatmap in maps.items()}
         return Found(passed.logits.detach(), passed.targets if several else passed.targets[:, 0], maps)
@@ -206,18 +216,18 @@ class HeatmapExtractor:
         if isinstance(method.function, str):
             return self._baseline(method.function, method, passed, sample_ids)
         score = method.score or self.score or (method.kind.score if method.kind else "logit")
+        if score in ("prob", "log_prob") and passed.logits.shape[1] == 1:
+            raise UserError(f"method {name}: score={score} of a network with one logit never changes; use score=logit")
         passed.say = lambda text: self.say(f"{name} {text}") if self.say else None
         found = []
         for column in range(passed.targets.shape[1]):
             with torch.enable_grad():
                 recordings = [passed.recording(layer, column, score) for layer in _tuple(method.layer) or ("",)]
-                maps = [method.function(recording).detach() for recording in recordings]
-            for heatmap in maps:
-                if heatmap.ndim != 3 or len(heatmap) != len(passed.images):
-                    raise UserError(
-                        f"method {name} returned shape {tuple(heatmap.shape)} for {len(passed.images)} images; "
-                        f"wanted ({len(passed.images)}, h, w)"
-                    )
+                maps = [_checked(method.function(recording), name, len(passed.images)) for recording in recordings]
+            if passed.changed():
+                raise UserError(
+                    f"method {name} changes in place what other methods see as well: work on a copy (no `relu_`, `*=`)"
+                )
             found.append((fuse(maps, method.fuse) if method.fuse else maps[0]).float())
         return torch.stack(found, 1)
 
@@ -230,8 +240,26 @@ class HeatmapExtractor:
             height, width = images.shape[2:]
             make = baselines.center if kind == "center" else baselines.full
             maps = [make((width, height))] * len(images)
-        heatmaps = torch.stack([torch.from_numpy(heatmap) for heatmap in maps]).to(images)  # (B, h, w)
+        heatmaps = torch.stack([torch.from_numpy(heatmap) for heatmap in maps]).to(images.device).float()  # (B, h, w)
         return heatmaps[:, None].expand(-1, passed.targets.shape[1], -1, -1)
+
+
+def _checked(heatmap: object, method: str, images: int) -> torch.Tensor:
+    """Refuse what is no batch of heatmaps."""
+    shape = tuple(heatmap.shape) if isinstance(heatmap, torch.Tensor) else f"no tensor but {type(heatmap).__name__}"
+    if not isinstance(heatmap, torch.Tensor) or heatmap.ndim != 3 or len(heatmap) != images or 0 in heatmap.shape:
+        raise UserError(f"method {method} returned shape {shape} for {images} images; wanted ({images}, h, w)")
+    return heatmap.detach()
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse a network whose layers can't be watched or differentiated."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            "the model is a torch.jit script or trace, which shows no layers: pass the module it was made of"
+        )
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise UserError("the model's weights were made under torch.inference_mode(): build or load it outside of that")
 
 
 def _tuple(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -255,10 +283,11 @@ def _channels_last(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _not_compiled(model: nn.Module) -> Iterator[None]:
+def _not_compiled() -> Iterator[None]:
     """Run compiled parts as they were written: compiled code can't be differentiated twice, nor run in parts."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
-    compiled = any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in model.modules())
+    # A function that the network calls may be compiled as well, which shows nowhere.
+    compiled = "torch._dynamo" in sys.modules
     with set_stance("force_eager") if set_stance and compiled else nullcontext():
         yield
 

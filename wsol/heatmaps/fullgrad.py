@@ -56,8 +56,9 @@ def fullgrad(recording: Recording, jointly: bool = False) -> torch.Tensor:
 
 
 def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tensor]:
-    """Take the score apart: X ∘ ∂y_c/∂X (N, 3, H, W), then b ∘ ∂y_c/∂b (N, K, h, w) or (N, …, K) of each bias.
+    """Take the score apart: X ∘ ∂y_c/∂X (N, 3, H, W), then b ∘ ∂y_c/∂b (N, K, h, w) of each bias.
 
+    What a linear layer contributes has no place, also where it works on every place (ConvNeXt): it comes as (N, M).
     A batch normalization counts with what it adds in evaluation, b = β − μ γ / σ. For a network of convolutions,
     linear layers, batch normalizations, pooling and ReLUs, all values together are the logit, to the last digit.
 
@@ -69,8 +70,9 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
 
     Examples
     --------
-    >>> from wsol.heatmaps.recording import frozen, record
+    >>> from wsol.heatmaps.recording import record
     >>> from wsol.models import gapnet
+    >>> from wsol.models.frozen import frozen
     >>> model, images = gapnet(10).double(), torch.rand(1, 3, 32, 32).double()
     >>> with frozen(model):
     ...     recording = record(model, [], images, None).recording("", 0)
@@ -79,12 +81,14 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     0.0
     """
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []  # bias, output
+    linear: list[bool] = [False]  # the image's part comes first
 
     def keep(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
         bias = _bias(module)
         if bias is None or not output.requires_grad:
             return output
-        kept.append((bias if isinstance(module, nn.Linear) else bias.reshape(-1, *[1] * (output.ndim - 2)), output))
+        linear.append(isinstance(module, nn.Linear))
+        kept.append((bias if linear[-1] else bias.reshape(-1, *[1] * (output.ndim - 2)), output))
         return output.clone()  # an in-place ReLU behind it must not reach the output that is differentiated
 
     hooks = [module.register_forward_hook(keep) for module in recording.model.modules() if isinstance(module, _BIASED)]
@@ -96,7 +100,8 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
             hook.remove()
     factors, places = zip((shown.detach(), shown), *kept, strict=True)
     gradients = torch.autograd.grad(scores.sum(), places, allow_unused=True, materialize_grads=True)
-    return [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
+    parts = [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
+    return [part.flatten(1) if placeless else part for part, placeless in zip(parts, linear, strict=True)]
 
 
 _BIASED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Linear)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models.maxvit import PartitionAttentionLayer
+from torchvision.ops.misc import Permute
 
 from wsol.errors import UserError
 from wsol.models import find_layer, unwrap
@@ -68,6 +70,9 @@ def layout_of(model: nn.Module, layer: str, tensor: torch.Tensor, image_size: tu
     UserError
         If the output has no spatial layout.
     """
+    windows = _window_around(unwrap(model), layer)
+    if windows is not None:
+        raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
     if tensor.ndim == 4:
         return Layout(channels_last=_is_channels_last(model, layer))
     if tensor.ndim == 3:
@@ -99,7 +104,29 @@ def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | Non
 def _is_channels_last(model: nn.Module, layer: str) -> bool:
     """Swin's stages, and what works on the last axis by its nature, yield (B, h, w, K)."""
     module, network = find_layer(model, layer), unwrap(model)
+    turned = _turned(network, layer)
+    if turned is not None:
+        return turned
     if isinstance(network, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
         return layer != "features.0.0"  # the convolution that makes the patches
     plain_norm = isinstance(module, nn.LayerNorm) and not type(module).__name__.endswith("2d")
     return plain_norm or isinstance(module, nn.Linear)
+
+
+def _turned(network: nn.Module, layer: str) -> bool | None:
+    """Whether a layer's maps are channels-last in a Sequential that turns them (ConvNeXt); None: it turns none."""
+    parent, _, own = layer.rpartition(".")
+    container = network.get_submodule(parent)
+    if not isinstance(container, nn.Sequential):
+        return None
+    names = list(container._modules)
+    before = [container._modules[name] for name in names[: names.index(own) + 1]]
+    turns = [list(module.dims) for module in before if isinstance(module, Permute)]
+    return turns[-1] == [0, 2, 3, 1] if turns else None
+
+
+def _window_around(network: nn.Module, layer: str) -> str | None:
+    """Name of the layer that cuts maps into windows for its own layers, among them this one (MaxViT)."""
+    parts = layer.split(".")
+    above = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((name for name in above if isinstance(network.get_submodule(name), PartitionAttentionLayer)), None)

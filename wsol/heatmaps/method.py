@@ -184,11 +184,31 @@ def make_method(
         inspect.signature(call).bind(None, **options)
     except TypeError as error:
         raise UserError(f"method {function}: options {options} don't fit its function: {error}") from error
+    if kind is not None:
+        _check_options(str(function), call, options)
     if kind is not None and not kind.layer and (layers or fuse):
         raise UserError(f"method {function} looks at no layer: leave out layer and fuse")
     if fuse is not None and (fuse not in FUSIONS or not isinstance(layers, tuple)):
         raise UserError(f"fuse={fuse!r}: pass one of {', '.join(FUSIONS)}, and layer=[…] with the layers to fuse")
     return Method(partial(call, **options), layers, fuse, kind, None if score is None else check_score(score))
+
+
+# What an option's annotation stands for; a number for int may not be a fraction.
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "float | None": ((int, float, type(None)), "a number, or null"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a word"),
+}
+
+
+def _check_options(method: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse an option of another type than the method's own."""
+    for name, value in options.items():
+        kind, wanted = _TYPES.get(str(inspect.signature(function).parameters[name].annotation), (object, ""))
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
+            raise UserError(f"method {method}: {name}={value!r}: pass {wanted}")
 
 
 def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:
@@ -211,7 +231,11 @@ def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = N
         if layers is None or isinstance(layers, str) or method.fuse:
             found[name] = replace(method, layer=layers if layers is None or isinstance(layers, str) else tuple(layers))
         else:
-            found |= {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
+            several = {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
+            both = several.keys() & (found.keys() | methods.keys())
+            if both:
+                raise UserError(f"two methods are called {min(both)}: give one of them another name")
+            found |= several
     return found
 
 

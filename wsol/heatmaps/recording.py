@@ -8,7 +8,7 @@ score differentiated with respect to, the tensor that was handed on. In-place op
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from wsol.heatmaps.replay import Replay
 from wsol.heatmaps.scores import SCORES
 from wsol.models import find_layer, logits_of
 
-__all__ = ["Pass", "Recording", "frozen", "record"]
+__all__ = ["Pass", "Recording", "record"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,8 @@ class Recording:
 
     def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
-        with torch.set_grad_enabled(graph), self.passed.folding.active(len(images)):
+        self.passed.check_alone()
+        with torch.set_grad_enabled(graph), self.passed.folding.active(len(images)), self.passed.precision():
             return logits_of(self.model(images))
 
     def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -141,12 +142,24 @@ class Recording:
 
     def again(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
-        passed = record(self.model, [self.layer], images, self.targets[image], folding=self.passed.folding)
+        self.passed.check_alone()
+        with self.passed.precision():
+            passed = record(self.model, [self.layer], images, self.targets[image], folding=self.passed.folding)
         return passed.recording(self.layer, 0, self.score)
 
-    def replay(self) -> Replay:
-        """Make the part of the network behind the layer run alone on activations that were changed."""
-        return self.passed.replay(self.layer)
+    def replay(self) -> Callable[[torch.Tensor, int], torch.Tensor]:
+        """Make the part of the network behind the layer run alone on activations that were changed, see `Replay`.
+
+        Raises `UserError` where that part does not give the network's own logits again.
+        """
+        self.passed.check_alone()
+        behind = self.passed.replay(self.layer)
+
+        def run(activations: torch.Tensor, image: int) -> torch.Tensor:
+            with self.passed.precision():
+                return behind(activations, image)
+
+        return run
 
 
 class Pass:
@@ -168,10 +181,36 @@ class Pass:
         self.chunk = 32  # images in each further pass
         self.seed = 0  # of masks and noise
         self.say: Callable[[str], None] = lambda text: None
+        kind = images.device.type
+        self._autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        self._versions: list[tuple[torch.Tensor, int]] = []
+        self._note([images, logits, targets, *handed_on.values(), *inputs.values()])
         self._gradients: dict[object, dict[str, torch.Tensor]] = {}
         self._heads: dict[str, Head] = {}
         self._layouts: dict[str, Layout] = {}
         self._replays: dict[str, Replay] = {}
+
+    def precision(self) -> torch.autocast:
+        """Run the network as it was run in this pass, under `torch.autocast` or not; methods calculate without it."""
+        kind, dtype, enabled = self._autocast
+        return torch.autocast(kind, dtype, enabled)
+
+    def changed(self) -> bool:
+        """Whether a tensor that all methods see was changed in place."""
+        return any(tensor._version != version for tensor, version in self._versions)
+
+    def _note(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Remember how often each tensor was changed in place by now."""
+        self._versions += [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
+
+    def check_alone(self) -> None:
+        """Refuse further passes through a network in which the images of a batch change each other's logits."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise UserError(
+                    f"layer {name} ({type(module).__name__}) has no running statistics, so an image's logits depend on "
+                    f"the others in its batch: methods that run the network more than once make no sense here"
+                )
 
     def layout(self, layer: str) -> Layout:
         """Tell how a layer's output lies."""
@@ -198,10 +237,21 @@ class Pass:
             found = torch.autograd.grad(
                 scores.sum(), list(self.handed_on.values()), retain_graph=True, allow_unused=True
             )
-            self._gradients[column, score] = {
-                name: torch.zeros_like(tensor) if gradient is None else gradient
-                for (name, tensor), gradient in zip(self.handed_on.items(), found, strict=True)
-            }
+            gradients = dict(zip(self.handed_on, found, strict=True))
+            for name, gradient in gradients.items():
+                if gradient is None:
+                    raise UserError(
+                        f"the logits do not depend on layer {name}: does the network run behind it under "
+                        f"torch.no_grad(), or use it for another output? Choose another layer"
+                    )
+                finite = gradient.flatten(1).isfinite().all(1)
+                if not bool(finite.all()):
+                    raise UserError(
+                        f"gradients of the logits with respect to layer {name} are not finite for image "
+                        f"{int((~finite).nonzero()[0])} in the batch: is there a root or a division by 0 behind it?"
+                    )
+            self._note(gradients.values())
+            self._gradients[column, score] = gradients
         return self._gradients[column, score]
 
     def curvature(self, column: int, score: str, layer: str) -> torch.Tensor:
@@ -224,7 +274,8 @@ class Pass:
     def replay(self, layer: str) -> Replay:
         """Record what stands below a layer once more, so that the rest can run alone."""
         if layer not in self._replays:
-            self._replays[layer] = Replay(self.model, layer, self.images)
+            proof = self.handed_on[layer].detach(), self.logits.detach()
+            self._replays[layer] = Replay(self.model, layer, self.images, proof)
         return self._replays[layer]
 
 
@@ -243,7 +294,7 @@ def record(
     Parameters
     ----------
     model : nn.Module
-        In eval mode with frozen parameters (see `frozen`).
+        In eval mode with frozen parameters (see `wsol.models.frozen`).
     layers : iterable of str
         Dotted names.
     images : tensor (B, 3, H, W)
@@ -305,21 +356,6 @@ def record(
     return Pass(model, images, handed_on, kept, logits, _columns(targets, logits), folding)
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluate with parameters that get no gradients; every mode and flag is as before when the block ends."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
 def _full(tensor: torch.Tensor) -> torch.Tensor:
     """Bring half precision to float32, in which the methods calculate."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
@@ -335,13 +371,13 @@ def _columns(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.
             raise UserError(f'targets={targets!r}: pass class indices, None or "top5"')
         return logits.detach().topk(min(5, classes), 1).indices
     targets = torch.as_tensor(targets, device=logits.device)
-    whole = not (targets.is_floating_point() or targets.dtype == torch.bool)
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
     if not whole or targets.ndim not in (1, 2) or len(targets) != count or 0 in targets.shape[1:]:
         raise UserError(
             f"targets of type {targets.dtype} and shape {tuple(targets.shape)} for {count} images; "
             f"wanted whole numbers of shape ({count},) or ({count}, K)"
         )
-    columns = targets.long().reshape(count, -1)
+    columns = targets.long().reshape(count, -1).clone()  # not a tensor of inference mode: autograd keeps it
     wrong = ((columns < 0) | (columns >= classes)).nonzero()
     if len(wrong):
         image, column = wrong[0].tolist()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from wsol.errors import UserError
 from wsol.models import find_layer, logits_of, unwrap
 
 __all__ = ["Replay"]
@@ -30,6 +31,13 @@ class Replay:
     layer : str
         Dotted name.
     images : tensor (B, 3, H, W)
+    proof : (tensor (B, …), tensor (B, C)), optional
+        The layer's own outputs and the logits that followed: what is behind the layer must give them again.
+
+    Raises
+    ------
+    UserError
+        When called, if it doesn't: where something behind the layer works in place on its output, for example.
 
     Examples
     --------
@@ -41,7 +49,14 @@ class Replay:
     torch.Size([5, 4])
     """
 
-    def __init__(self, model: nn.Module, layer: str, images: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        images: torch.Tensor,
+        proof: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        self.layer, self.proof = layer, proof
         self.model, self.target, self.images = unwrap(model), find_layer(model, layer), images
         self._image: int | None = None  # the one whose outputs are kept
         self._kept: dict[nn.Module, list[Any]] = {}
@@ -52,12 +67,26 @@ class Replay:
         shown = self.images[image : image + 1]
         if image != self._image:
             self._kept, self._image = self._outputs_below(shown), image
+            if self.proof is not None:
+                self._prove(*(value[image : image + 1] for value in self.proof))
         if not self._copies:
             try:
                 return self._behind(activations, shown)
             except RuntimeError:  # most likely something works in place on what all activations share
                 self._copies = True
         return self._behind(activations, shown)
+
+    def _prove(self, output: torch.Tensor, logits: torch.Tensor) -> None:
+        assert self._image is not None
+        again = self(output, self._image)
+        apart = float((again - logits).abs().max())
+        half = {again.dtype, output.dtype} & {torch.float16, torch.bfloat16}
+        if not apart <= (0.05 if half else 1e-3) * max(float(logits.abs().max()), 1e-6):
+            raise UserError(
+                f"what stands behind layer {self.layer} gives other logits (by {apart:.2g}) when it runs again on the "
+                f"layer's own output: something there works on it in place, or a hook changes it; choose a later "
+                f"layer, such as the block that this one belongs to"
+            )
 
     def _behind(self, activations: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self._patched(activations):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torchvision import models
 
 from wsol.errors import UserError
+from wsol.models.frozen import frozen
 
 __all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "unwrap"]
 
@@ -144,6 +146,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
     """Run the network once on noise and name the last layer that yields a map (B, C, h, w) with h·w > 1.
 
+    Layers that run more than once, such as a ReLU that serves the whole network, can't be recorded and don't count.
     Where a 1 × 1 convolution, and no linear layer, makes a channel for each class (Network in Network), it is the
     layer before that: the convolution is the head, and a ReLU behind it would cut its maps.
 
@@ -178,12 +181,10 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
         return hook
 
     hooks = [layer.register_forward_hook(note(name)) for name, layer in module.named_modules() if name]
-    modes = {layer: layer.training for layer in module.modules()}
     like = next(module.parameters(), torch.empty(0))
     noise = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))  # (2, 3, H, W)
     try:
-        module.eval()
-        with torch.no_grad():
+        with frozen(module), torch.no_grad():
             answer = module(noise.to(like.device, like.dtype))
     except Exception as error:
         raise UserError(
@@ -193,8 +194,8 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     finally:
         for handle in hooks:
             handle.remove()
-        for layer, training in modes.items():
-            layer.training = training
+    runs = Counter(layer for _, layer, _ in spatial)
+    spatial = [row for row in spatial if runs[row[1]] == 1]  # of one that runs again and again no run is meant
     if not spatial:
         raise UserError(
             f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
