@@ -127,12 +127,11 @@ def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog:
     assert (swept["threshold_source"] == f"{run.run_dir} (chosen on test)").all()
     assert found.summary.query("protocol == 'zhou2016'")["threshold_source"].eq("fixed").all()
     assert not caplog.records
-    with caplog.at_level(logging.WARNING, "wsol"):
-        wsol.evaluate(
-            Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir,
-            threshold_from_test=True, progress=False,
-        )  # fmt: skip
-    assert "the same split" in caplog.text
+    again = wsol.evaluate(
+        Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir,
+        threshold_from_test=True, progress=False,
+    )  # fmt: skip
+    assert (again.summary["threshold_source"] == f"{run.run_dir} (chosen on this very split)").all()
     with pytest.raises(UserError, match="no threshold for method cam under protocol mine"):
         wsol.evaluate(
             Shapes(length=4), make_classifier(), ["cam"], {"mine": wsol.Protocol(name="mine")},
@@ -140,6 +139,34 @@ def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog:
         )  # fmt: skip
     with pytest.raises(UserError, match="no summary.csv there"):
         wsol.evaluate(Shapes(length=4), make_classifier(), ["cam"], threshold_from=tmp_path, progress=False)
+
+
+class Named(Shapes):
+    """Shapes whose split has another name, and no role."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(length=4)
+        self.split, self.role = split, ""
+
+
+def test_thresholds_from_what_is_tested_on_are_refused_without_roles_too(tmp_path: Path) -> None:
+    heatmaps = {split: tmp_path / split for split in ("test", "mine")}
+    for split, folder in heatmaps.items():
+        wsol.evaluate(Named(split), make_classifier(), ["cam"], ["choe2020"], run_dir=folder, progress=False)
+    options = {"protocols": ["choe2020"], "progress": False}
+    for chosen, scored, why in (("test", "mine", "whose role is test"), ("mine", "mine", "which is scored now")):
+        with pytest.raises(UserError, match=why):
+            wsol.score(Named(scored), heatmaps[scored] / "heatmaps", threshold_from=heatmaps[chosen], **options)
+    honest = wsol.score(Named("test"), heatmaps["test"] / "heatmaps", threshold_from=heatmaps["mine"], **options)
+    assert honest.summary["threshold_source"].tolist() == [str(heatmaps["mine"])]
+
+
+def test_runs_without_a_model_are_no_surprise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"methods": ["center"], "protocols": ["choe2020"], "progress": False}
+    wsol.score(Shapes(split="val", length=4), None, run_dir=tmp_path / "run", **options)
+    with caplog.at_level(logging.WARNING, "wsol"):
+        wsol.score(Shapes(length=4), None, threshold_from=tmp_path / "run", **options)
+    assert "model" not in caplog.text
 
 
 class Broken(Shapes):

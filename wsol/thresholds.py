@@ -14,7 +14,7 @@ from wsol.errors import UserError
 from wsol.localization import Protocol
 from wsol.metrics.scoring import ProtocolScores
 
-__all__ = ["Given", "choose_threshold", "thresholds_of"]
+__all__ = ["Given", "choose_threshold", "is_for_testing", "thresholds_of"]
 
 logger = logging.getLogger("wsol")
 
@@ -50,6 +50,17 @@ def choose_threshold(method: str, part: ProtocolScores, given: Given | None = No
     return thresholds[method, protocol.name], source
 
 
+def is_for_testing(split: str, role: str) -> bool:
+    """Whether settings chosen on this split have seen what they will be tested on.
+
+    Examples
+    --------
+    >>> is_for_testing("val", "train-fullsup"), is_for_testing("val", "test"), is_for_testing("test", "")
+    (False, True, True)
+    """
+    return role == "test" or (role == "" and split == "test")
+
+
 def thresholds_of(
     run: Path | str,
     source: Mapping[str, Any],
@@ -68,19 +79,20 @@ def thresholds_of(
     methods, protocols
         What is asked for; protocols with a fixed τ need none.
     from_test : bool
-        Whether they may have been chosen on a split whose role is "test"; the tables then say so.
+        Whether they may have been chosen on a split for testing, or on the one that is scored now; the tables then
+        say so.
 
     Returns
     -------
     source : str
-        For the tables: the run, and whether its thresholds were chosen on a test split.
+        For the tables: the run, and whether its thresholds were chosen on a test split, or on this one.
     thresholds : dict of (method, protocol) to float
 
     Raises
     ------
     UserError
-        If there is no such run, its split is for testing and that was not asked for, it lacks the threshold of a
-        method under a protocol, or a threshold that it chose is not on the protocol's grid.
+        If there is no such run, its split is for testing or this one and that was not asked for, it lacks the threshold
+        of a method under a protocol, or a threshold that it chose is not on the protocol's grid.
     """
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
@@ -102,20 +114,19 @@ def thresholds_of(
         protocol.threshold_index(thresholds[method, protocol.name])
     if table.empty:
         return str(run), thresholds
-    first = table.iloc[0]
-    on_test = read_environment(Path(run).expanduser()).get("role") == "test"
-    if on_test and not from_test:
+    first = table[["dataset", "split", "model"]].iloc[0]
+    dataset, split, model = ("" if pd.isna(value) else str(value) for value in first)
+    on_test = is_for_testing(split, str(read_environment(Path(run).expanduser()).get("role") or ""))
+    on_this = (dataset, split) == (source.get("dataset"), str(source.get("split")))
+    if (on_test or on_this) and not from_test:
+        why = "whose role is test" if on_test else "which is scored now"
         raise UserError(
-            f"threshold_from={run}: its thresholds were chosen on {first['dataset']} ({first['split']}), whose role is "
-            f"test. Choose them on a split with the role train-fullsup (a run on val, say); threshold_from_test=true "
-            f"takes them all the same, and the tables then say so"
+            f"threshold_from={run}: its thresholds were chosen on {dataset} ({split}), {why}. Choose them on a split "
+            f"with the role train-fullsup (a run on val, say); threshold_from_test=true takes them all the same, and "
+            f"the tables then say so"
         )
-    if first["split"] == str(source.get("split")) and first["dataset"] == source.get("dataset"):
-        logger.warning(
-            "threshold_from=%s: its thresholds were chosen on the same split (%s) that is scored now",
-            run,
-            first["split"],
-        )
-    if first["model"] != source.get("model"):
-        logger.warning("threshold_from=%s: its model is %s, not %s", run, first["model"], source.get("model"))
-    return f"{run} (chosen on test)" if on_test else str(run), thresholds
+    now = str(source.get("model") or "")
+    if model != now:
+        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", now or "none")
+    chosen_on = "this very split" if on_this else "test" if on_test else ""
+    return f"{run} (chosen on {chosen_on})" if chosen_on else str(run), thresholds

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["MEASURES", "best_settings", "chosen_on", "groups_of", "is_oracle", "measure_of"]
+from wsol.thresholds import is_for_testing
+
+__all__ = ["MEASURES", "best_settings", "chosen_on", "groups_of", "measure_of"]
 
 # What settings are judged by, in this order: column, its name, and what brings it to percent.
 MEASURES: dict[str, tuple[str, float]] = {
@@ -48,17 +50,6 @@ def measure_of(part: pd.DataFrame) -> str | None:
     'gt_known_loc'
     """
     return next((name for name in MEASURES if name in part and len(part) and (part[name] != "").all()), None)
-
-
-def is_oracle(split: str, role: str) -> bool:
-    """Whether settings chosen on this split have seen what they will be tested on.
-
-    Examples
-    --------
-    >>> is_oracle("val", "train-fullsup"), is_oracle("val", "test"), is_oracle("test", "")
-    (False, True, True)
-    """
-    return role == "test" or (role == "" and split == "test")
 
 
 def best_settings(frame: pd.DataFrame, overrides: Sequence[str], roles: Mapping[str, str]) -> pd.DataFrame:
@@ -132,7 +123,7 @@ def chosen_on(best: pd.DataFrame) -> list[str]:
             sentences.append("Chosen on the validation split of the training.")
             continue
         where = f"{dataset} ({', '.join(filter(None, (split, role and f'role {role}')))})"
-        if is_oracle(split, role):
+        if is_for_testing(split, role):
             sentences.append(
                 f"Chosen on {where}, the test split itself: an oracle, not a result. Choose settings on a split that "
                 "is not for testing, and run the best once on this one."
