@@ -125,6 +125,9 @@ def test_version_and_every_application_helps(capsys):
     assert "\n  method " not in shown["train"] and "\n  method " in shown["score"]
     assert "\n  model " not in shown["score"]
     assert "experiment  shapes, tiny_imagenet" in shown["train"]
+    for name, text in shown.items():
+        assert f"wsol{'' if name == 'evaluate' else ' ' + name} --cfg job" in text and "-h, --help" in text
+    assert "takes several" in shown["evaluate"] and "takes several" not in shown["train"]
     assert "training.lr=" in shown["train"] and "training.lr=" not in shown["evaluate"]
     assert said(capsys, "--help")[1] == shown["evaluate"] == said(capsys, "limit=3", "-h")[1]
 
@@ -232,6 +235,12 @@ def test_launcher_without_its_plugin_says_what_to_install(capsys, monkeypatch):
         (["protocols.choe2020.threshold=2"], "threshold"),
         (["train", "dataset=shapes", "+training.lrr=1"], "training.lrr: there is no such key"),
         (["train", "dataset=shapes", "training.lr=-1"], "training.lr=-1"),
+        (["train", "training.epochs=1"], "training.epochs=1: every stage of this recipe says its own epochs"),
+        (["train", "training.lr=abc", "training.stages=[{lr: 0.1}]"], "training.lr=abc"),
+        (["train", "training.batch_size=abc"], "training.batch_size=abc: pass a whole number"),
+        (["chunk=many"], "chunk='many': pass a whole number, at least 1"),
+        (["explain", "top=many"], "top='many': pass a whole number, at least 1"),
+        (["explain", "threshold=abc"], "threshold='abc': pass a number in [0, 1)"),
         (["score"], "heatmaps is needed"),
     ],
 )

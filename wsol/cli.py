@@ -97,7 +97,7 @@ def _dispatch(arguments: Arguments) -> int:
         print(help_text(arguments.command, abouts, arguments.config_dir))
         return 0
     if "--shell-completion" in arguments.flags and "query=bash" in arguments.overrides:
-        return _complete(arguments)
+        return _complete()
     arguments.overrides = _completed_overrides(arguments)
     sweep.sweep_folders.clear()
     failures.clear()
@@ -178,7 +178,7 @@ def _finish_sweep() -> int:
     return found.status
 
 
-def _complete(arguments: Arguments) -> int:
+def _complete() -> int:
     line = os.environ.get("COMP_LINE", "wsol ")
     typed, word, for_hydra = completion.prepare_line(line, list(APPLICATIONS))
     typed.flags = {**typed.flags, "--shell-completion": ""}

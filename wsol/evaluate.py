@@ -135,7 +135,8 @@ def evaluate(
     for note in notes:
         logger.warning("%s", note)
     source: dict[str, Any] = {"dataset": dataset.name, "split": dataset.split, "model": classifier.name}
-    source |= {"role": dataset.role, "weights": classifier.weights, "view": f"{view}+flip" if flip else view}
+    shown = f"{view}+flip" if flip and view != "tencrop" else view  # ten crops are mirrored anyway
+    source |= {"role": dataset.role, "weights": classifier.weights, "view": shown}
     source |= {"class_map": mapping.how, "predict_over": predict_over}
     source["competing"] = logits if predict_over == "all" else len(mapping.present)
     chosen = apart(_methods(methods))

@@ -2,10 +2,12 @@
 
 summary      one row per method and protocol, percent; empty where a column does not apply
 metrics      long: method, protocol, metric, iou_threshold, threshold, class, value, low, high; accuracies and
-             shares in percent, `empty_heatmaps` and `missing_heatmaps` as numbers of samples. low and high: 95 %
+             shares in percent (`mean_iou`, `peak_mask_iou`, `energy_in_box` and error_* too), `empty_heatmaps` and
+             `missing_heatmaps` as numbers of samples; `wsol.metrics` says what each measures. low and high: 95 %
              bootstrap interval over images of what the summary holds; τ is held, so where it was chosen on these
              images (an oracle) the interval is optimistic
-per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive
+per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive;
+             `iou` a fraction, `rank` of the true class (0 is the best), `error_kind` as in `wsol.metrics.outcomes`
 curves       accuracies in percent over τ, per IoU threshold
 sweeps       box and IoU over τ, run-length coded: a row holds from `threshold` to the next row of its sample; boxes
              in score-map pixels and the protocol's convention

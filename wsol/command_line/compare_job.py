@@ -52,7 +52,7 @@ def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
     return values
 
 
-def _print(comparison: Any, all_metrics: bool) -> None:
+def _print(comparison: Any, chosen_metrics: bool) -> None:
     """Print the summaries side by side, and what differs in words."""
     from wsol.report.comparison import ALPHA
     from wsol.report.sentences import headlines, meaning
@@ -70,7 +70,7 @@ def _print(comparison: Any, all_metrics: bool) -> None:
     print_table(short_summary(summary), title, headings=SHOWN, keys=("method", "protocol"), bold=best_cells(summary))
     for note in comparison.notes:
         line(f"Mind: {note}")
-    chosen: pd.DataFrame = pairs if all_metrics else headlines(pairs)
+    chosen: pd.DataFrame = pairs if chosen_metrics else headlines(pairs)
     for protocol, rows in chosen.head(ON_SCREEN).groupby("protocol", sort=False):
         line(f"{str(protocol) or 'classification'}:")
         for text in rows["sentence"]:

@@ -117,6 +117,7 @@ def train_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
     settings = _checked(cfg, run_dir)
     from wsol.training import train
 
+    _refuse_without_effect(overrides, settings["training"]["stages"])
     stages = build_stages(settings)
     classifier = build_model(cfg.model, stages[-1].dataset, for_training=True)
     if not cfg.resume and (run_dir / "resume.pt").exists():
@@ -154,6 +155,17 @@ def train_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
     return values
 
 
+def _refuse_without_effect(overrides: Sequence[str], stages: Sequence[Any]) -> None:
+    """Refuse a typed `training.KEY=…` where every stage of the recipe says something else."""
+    for word in _typed(overrides, "training."):
+        key = word.partition("=")[0].removeprefix("training.")
+        if stages and all(isinstance(own, Mapping) and key in own for own in stages):
+            raise UserError(
+                f"{word}: every stage of this recipe says its own {key}; change training.stages[0].{key} and so "
+                f"on, or train in one stage with training.stages=[]"
+            )
+
+
 def build_stages(settings: Mapping[str, Any]) -> list[Any]:
     """Make the stages of a training: each with its dataset, its validation set and its recipe.
 
@@ -171,12 +183,13 @@ def build_stages(settings: Mapping[str, Any]) -> list[Any]:
     Raises
     ------
     UserError
-        If a key is unknown.
+        If a key is unknown, or its value can't be meant.
     """
     from wsol.training import Recipe, Stage
 
     common = dict(settings["training"])
     stages, known, made = common.pop("stages") or [{}], Recipe.names(), []
+    Recipe(**{key: value for key, value in common.items() if key in known})  # also where each stage has its own
     for number, own in enumerate(stages):
         where = "training" if not own else f"training.stages[{number}]"
         if not isinstance(own, Mapping):
@@ -210,7 +223,9 @@ def _report(results: Any, run_dir: Path, steps: Sequence[Step]) -> None:
 
     print_summary(results)
     page = run_dir / "report.html"
-    console().print(f"Tables, heatmaps and pictures: {_short(run_dir)}", soft_wrap=True)
+    written = ["Tables", *(["heatmaps"] if (run_dir / "heatmaps").is_dir() else [])]
+    written += ["pictures"] if any(run_dir.glob("figures/example_*")) else []
+    console().print(f"{', '.join(written)}: {_short(run_dir)}", soft_wrap=True)
     if page.is_file():
         console().print(f"Report: {_short(page)}", soft_wrap=True)
     _go_on(steps)

@@ -143,16 +143,19 @@ def help_text(command: str, commands: Sequence[tuple[str, str]], config_dir: Pat
     ]
     lines += ["Commands (wsol COMMAND --help):"]
     lines += _columns([(name + (" (default)" if name == first else ""), text) for name, text in commands])
-    lines += ["", "Groups (group=option; 'method=[a,b]' takes several, +method=[c] adds one):"]
-    rows = [(g.split("/")[0], ", ".join(group_options(g, config_dir))) for g in application_groups(command, config_dir)]
+    groups = application_groups(command, config_dir)
+    several = "; 'method=[a,b]' takes several, +method=[c] adds one" if "method" in groups else ""
+    lines += ["", f"Groups (group=option{several}):"]
+    rows = [(g.split("/")[0], ", ".join(group_options(g, config_dir))) for g in groups]
     lines += _columns(rows)
     lines += ["", "Keys (key=value), with their defaults:"]
     lines += _columns([(f"{key.name}={key.default}", key.comment) for key in application_keys(command)])
     lines += ["", "Flags, before or after:"]
-    lines += _columns([(_usage(name), text) for name, text in FLAG_TEXTS.items()])
+    lines += _columns([(_usage(name), text) for name, text in FLAG_TEXTS.items()] + [("-h, --help", "show this")])
+    words = "wsol" if command == first else f"wsol {command}"
     lines += [
         "",
-        "An option's own keys: wsol --cfg job. In a sweep (-m) key=a,b makes two jobs, one table over both.",
+        f"An option's own keys: {words} --cfg job. In a sweep (-m) key=a,b makes two jobs, one table over both.",
         'Bash completion: eval "$(wsol -sc install=bash)"',
     ]
     return "\n".join(lines)

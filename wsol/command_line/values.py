@@ -12,7 +12,7 @@ __all__ = ["check_values"]
 # Key → least and most. Seeds end where torch's and NumPy's generators all take them.
 WHOLE = {
     "batch_size": (1, None), "workers": (0, None), "limit": (1, None), "pictures": (0, None), "seed": (0, 2**63 - 1),
-    "most": (1, None), "resamples": (100, None),
+    "most": (1, None), "resamples": (100, None), "chunk": (1, None), "top": (1, None),
 }  # fmt: skip
 SWITCHES = ("progress", "report", "resume", "shared", "flip", "threshold_from_test")
 WORDS = ("view", "device", "on_error", "predict_over")

@@ -101,7 +101,8 @@ class Pointing(Metric):
     References
     ----------
     Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016 (pointing game, 15 pixels of
-    tolerance); Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3 (energy-based pointing game).
+    tolerance; it averages over classes, here all samples are pooled, and each class has a row of its own in the
+    tables); Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3 (energy-based pointing game).
 
     Examples
     --------

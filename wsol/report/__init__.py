@@ -1,1 +1,1 @@
-"""What a run shows: example pictures."""
+"""What a run shows, and what sets runs apart: pages, figures, intervals, LaTeX."""
