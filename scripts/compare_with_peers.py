@@ -1,11 +1,14 @@
 """Our heatmaps beside those of the libraries `grad-cam` and `torchcam`: how far they are apart, and why.
 
 `python -m scripts.compare_with_peers`, in the folder of the repository, writes `results/heatmaps_and_peers.md`.
+It takes more than an hour on two cores. Each cell is kept as it comes: stopped and started again, it goes on where it
+was, and when it is stopped (Ctrl-C) the page is written with what there is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import platform
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from scripts.peers.comparison import Row, Verdict, apart, judge
 from scripts.peers.maps import of_grad_cam, of_torchcam, ours
 from scripts.peers.networks import Case, cases, random_case
 from scripts.peers.rows import grad_cam_rows, torchcam_rows
+from wsol.files import write_text
 from wsol.heatmaps.method import METHODS
 from wsol.memory import keep_memory
 
@@ -28,31 +32,50 @@ def short(number: float) -> str:
     return f"{digits}e{int(exponent)}" if number else "0"
 
 
-def cell(verdict: Verdict, letters: dict[str, str]) -> str:
-    """Write a verdict down; causes get letters in the order in which they come up."""
-    marks = ", ".join(letters.setdefault(cause.text, ascii_lowercase[len(letters)]) for cause in verdict.causes)
+def said(verdict: Verdict) -> str:
+    """Write a verdict down; `{}` stands for the letters of its causes."""
     if verdict.difference is None:
-        return f"{verdict.refusal} ({marks})" if marks else verdict.refusal
+        return f"{verdict.refusal} ({{}})" if verdict.causes else verdict.refusal
     if verdict.agrees:
         return f"agrees, {short(verdict.difference)}"
-    left = f"({marks}), then {short(verdict.left or 0)}" if verdict.explained else "for no cause found"
+    left = f"({{}}), then {short(verdict.left or 0)}" if verdict.explained else "for no cause found"
     return f"**{short(verdict.difference)}** {left}"
 
 
-def table(rows: Sequence[Row], shown: Sequence[Case], letters: dict[str, str]) -> list[str]:
-    lines = [f"| ours | theirs | {' | '.join(case.name for case in shown)} |", "| --- | --- |" + " --- |" * len(shown)]
-    for row in rows:
-        cells = [cell(judge(row, case), letters) for case in shown]
-        given = ", ".join(f"{name}={value}" for name, value in row.options)
-        lines.append(f"| {row.method}{f' ({given})' if given else ''} | `{row.label}` | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
-    return lines
+class Cells:
+    """What was found so far, by library, method and network: a text with the causes that it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def fill(self, library: str, row: Row, case: Case) -> None:
+        """Compare, unless it was done before."""
+        if self._key(library, row, case) not in self.found:
+            verdict = judge(row, case)
+            self.found[self._key(library, row, case)] = [said(verdict), *(cause.text for cause in verdict.causes)]
+            write_text(self.path, json.dumps(self.found, indent=1, ensure_ascii=False))
+            print(self._key(library, row, case), said(verdict), flush=True)
+
+    def read(self, library: str, row: Row, case: Case, letters: dict[str, str]) -> str:
+        """Return a cell; causes get letters in the order in which they come up."""
+        text, *causes = self.found.get(self._key(library, row, case), ["not run"])
+        return text.format(", ".join(letters.setdefault(cause, ascii_lowercase[len(letters)]) for cause in causes))
+
+    def _key(self, library: str, row: Row, case: Case) -> str:
+        return f"{library} {version(library)} {row.label} {dict(row.options) or ''} {case.name}"
 
 
-def beside(title: str, rows: Sequence[Row], shown: Sequence[Case]) -> list[str]:
+def beside(title: str, rows: Sequence[Row], shown: Sequence[Case], cells: Cells) -> list[str]:
     """Everything about one library."""
     letters: dict[str, str] = {}
-    lines = [f"## Beside {title} {version(title)}", "", *table(rows, shown, letters), ""]
+    lines = [f"## Beside {title} {version(title)}", ""]
+    lines += [f"| ours | theirs | {' | '.join(case.name for case in shown)} |", "| --- | --- |" + " --- |" * len(shown)]
+    for row in rows:
+        given = ", ".join(f"{name}={value}" for name, value in row.options)
+        texts = [cells.read(title, row, case, letters) for case in shown]
+        lines.append(f"| {row.method}{f' ({given})' if given else ''} | `{row.label}` | {' | '.join(texts)} |")
+    lines.append("")
     lines += [f"- **{letter}** {text}" for text, letter in letters.items()]
     none = [name for name in METHODS if name not in {row.method for row in rows}]
     return [*lines, "", f"{title} has no {', '.join(none)}.", ""]
@@ -83,8 +106,7 @@ A number is the largest difference at any place of two images, in float32.
 - “agrees, 2e-7”: below 1e-4.
 - “**0.14** (b, a), then 7e-6”: apart by 0.14, for the causes b and a named below the table. With what the library does
   otherwise done to our recording, or with one option changed, 7e-6 is left: that is the proof of the cause.
-- “–”: not defined for this network. “not run”: a pass for every channel, too slow here. “too faint”: our maps stay
-  below 1e-5.
+- “–”: not defined for this network. “too faint”: our maps stay below 1e-5. “not run”: stopped before.
 
 {networks}
 
@@ -112,12 +134,23 @@ def introduction(shown: Sequence[Case]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "heatmaps_and_peers.md")
+    kept = Path(__file__).parents[1] / "results" / "runs" / "heatmaps_and_peers.json"
+    parser.add_argument("--cells", type=Path, default=kept, help="where cells are kept; without it, from the beginning")
     asked = parser.parse_args()
     logging.getLogger("torchcam").setLevel(logging.ERROR)
     keep_memory()
-    shown = list(cases())
+    shown, cells = list(cases()), Cells(asked.cells)
+    rows = {"grad-cam": grad_cam_rows(), "torchcam": torchcam_rows()}
+    slow = ("sscam", "iscam")
+    todo = [(library, row, case) for library in rows for row in rows[library] for case in shown]
+    try:
+        for one in sorted(todo, key=lambda one: (one[1].method in slow, one[2].name == "DenseNet-121")):  # slowest last
+            cells.fill(*one)
+    except KeyboardInterrupt:
+        print("stopped: the page says what was not run")
     lines = [introduction(shown)]
-    lines += beside("grad-cam", grad_cam_rows(), shown) + beside("torchcam", torchcam_rows(), shown)
+    for library in rows:
+        lines += beside(library, rows[library], shown, cells)
     lines += [FAINT_MAPS, *faint_maps(), ""]
     asked.out.write_text("\n".join(lines), encoding="utf-8")
 

@@ -63,13 +63,12 @@ ROUNDING = Cause(
 
 @dataclass(frozen=True)
 class Row:
-    """One method of ours and the library's; where it runs (everywhere, if empty) and why maps may differ."""
+    """One method of ours and the library's, and why maps may differ."""
 
     method: str
     label: str
     theirs: Maps
     cause: Cause | None = None
-    where: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     compare: Compare = apart
 
@@ -101,8 +100,6 @@ class Verdict:
 
 def judge(row: Row, case: Case) -> Verdict:
     """Compare, and where maps differ look for the fewest causes that are the whole of it."""
-    if row.where and case.name not in row.where:
-        return Verdict(refusal="not run")
     try:
         mine = row.ours(case)
     except UserError:

@@ -43,11 +43,13 @@ def of_grad_cam(name: str, score: Callable[[int], Callable[[torch.Tensor], torch
 
     def run(case: Case) -> torch.Tensor:
         import pytorch_grad_cam
+        from pytorch_grad_cam.ablation_layer import AblationLayerVit
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         caught: list[np.ndarray] = []
         layer, make = case.model.get_submodule(case.layer), score or ClassifierOutputTarget
-        cam = getattr(pytorch_grad_cam, name)(case.model, [layer], reshape_transform=token_grid(case))
+        own = {"ablation_layer": AblationLayerVit()} if name == "AblationCAM" and token_grid(case) else {}
+        cam = getattr(pytorch_grad_cam, name)(case.model, [layer], reshape_transform=token_grid(case), **own)
         base = getattr(cam, "base_cam", cam)
         get, recorder = base.get_cam_image, base.activations_and_grads
 

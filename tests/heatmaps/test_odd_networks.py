@@ -120,6 +120,14 @@ def test_gradients_that_are_not_finite() -> None:
     assert "gradients of the logits with respect to layer 3 are not finite for image 0" in message
 
 
+@pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet", "guidedgradcam"])
+def test_checkpoints_and_the_rules_of_relus(name: str) -> None:
+    model = models.DenseNet(8, (1, 1), 8, 2, num_classes=5, memory_efficient=True).eval()
+    with HeatmapExtractor(model, (name,)) as extractor:
+        message = refusal(lambda: extractor(images(1, 64)))
+    assert "DenseNet calculates activations a second time (checkpoints)" in message
+
+
 def test_training_mode_inside_the_block() -> None:
     model = small()
     with HeatmapExtractor(model, ("gradcam",)) as extractor:

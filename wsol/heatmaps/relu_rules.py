@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointError
 
 from wsol.errors import UserError
 
@@ -37,7 +38,7 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     Raises
     ------
     UserError
-        At the end of the block, if no ReLU has run in it.
+        At the end of the block, if no ReLU has run in it; if the network uses checkpoints.
 
     Examples
     --------
@@ -50,7 +51,13 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     [2.0, 0.0, 2.0]
     """
     with _Caught(guided) as caught:
-        yield
+        try:
+            yield
+        except CheckpointError as error:
+            raise UserError(
+                f"{type(model).__name__} calculates activations a second time (checkpoints), where ReLUs can't be "
+                f"changed: turn that off (torchvision's DenseNet: memory_efficient=False), or use saliency or smoothgrad"
+            ) from error
     if not caught.count:
         raise UserError(
             f"guided backpropagation and deconvnet change what ReLUs hand back, and {type(model).__name__} runs none; "
