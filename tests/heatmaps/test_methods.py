@@ -307,3 +307,6 @@ def test_layer_without_influence_is_named() -> None:
     with HeatmapExtractor(build(Aside), methods) as extractor, pytest.raises(UserError) as error:
         extractor(images(8))
     assert "the logits do not depend on layer unused" in str(error.value)
+    methods["unused"] = make_method("eigencam", "unused")
+    with HeatmapExtractor(build(Aside), methods) as extractor:  # a method without gradients may look at it
+        assert extractor(images(8)).maps["unused"].any()

@@ -16,7 +16,7 @@ from wsol.heatmaps import baselines
 from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.fusion import fuse
 from wsol.heatmaps.method import Method, apart, make_method
-from wsol.heatmaps.recording import Pass, record
+from wsol.heatmaps.recording import Pass, record, without_autocast
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
@@ -185,7 +185,7 @@ class HeatmapExtractor:
             images = images.detach().contiguous(memory_format=torch.channels_last)
         passed = self._record(images, targets)
         _check_finite(passed, names)
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(images.device.type):
             maps = {name: self._map(name, method, passed, names) for name, method in self.methods.items()}
         several = isinstance(targets, str) or (targets is not None and torch.as_tensor(targets).ndim == 2)
         if not several:

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -195,9 +196,9 @@ def make_method(
 
 # What an option's annotation stands for; a number for int may not be a fraction.
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "int": (int, "a whole number"),
-    "float": ((int, float), "a number"),
-    "float | None": ((int, float, type(None)), "a number, or null"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "float | None": ((Real, type(None)), "a number, or null"),
     "bool": (bool, "true or false"),
     "str": (str, "a word"),
 }

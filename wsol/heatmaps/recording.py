@@ -8,8 +8,9 @@ score differentiated with respect to, the tensor that was handed on. In-place op
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from wsol.heatmaps.replay import Replay
 from wsol.heatmaps.scores import SCORES
 from wsol.models import find_layer, logits_of
 
-__all__ = ["Pass", "Recording", "record"]
+__all__ = ["Pass", "Recording", "record", "without_autocast"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Recording:
 
     def gradients_of(self, score: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Gradient (B, K, h, w) with respect to A of another score: a name, or (logits, targets) -> (B,)."""
-        return _full(self.layout.as_map(self.passed.gradients(self.column, score)[self.layer]))
+        return _full(self.layout.as_map(self.passed.gradient(self.column, score, self.layer)))
 
     def curvature(self) -> torch.Tensor:
         """H·A (B, K, h, w): the score's second derivatives with respect to A, applied to A."""
@@ -181,19 +182,17 @@ class Pass:
         self.chunk = 32  # images in each further pass
         self.seed = 0  # of masks and noise
         self.say: Callable[[str], None] = lambda text: None
-        kind = images.device.type
-        self._autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        self._autocast = _autocast_as_now(images.device.type)
         self._versions: list[tuple[torch.Tensor, int]] = []
         self._note([images, logits, targets, *handed_on.values(), *inputs.values()])
-        self._gradients: dict[object, dict[str, torch.Tensor]] = {}
+        self._gradients: dict[object, dict[str, torch.Tensor | None]] = {}
         self._heads: dict[str, Head] = {}
         self._layouts: dict[str, Layout] = {}
         self._replays: dict[str, Replay] = {}
 
-    def precision(self) -> torch.autocast:
+    def precision(self) -> AbstractContextManager[object]:
         """Run the network as it was run in this pass, under `torch.autocast` or not; methods calculate without it."""
-        kind, dtype, enabled = self._autocast
-        return torch.autocast(kind, dtype, enabled)
+        return self._autocast()
 
     def changed(self) -> bool:
         """Whether a tensor that all methods see was changed in place."""
@@ -223,10 +222,29 @@ class Pass:
         """Return what a method sees of one layer and one target per image."""
         return Recording(self, layer, column, score)
 
-    def gradients(
+    def gradient(
+        self, column: int, score: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor], layer: str
+    ) -> torch.Tensor:
+        """Gradient of the scores of one target per image with respect to what a layer handed on."""
+        gradients = self._differentiated(column, score)
+        gradient = gradients[layer]
+        if gradient is None:
+            raise UserError(
+                f"the logits do not depend on layer {layer}: does the network run behind it under torch.no_grad(), or "
+                f"use it for another output? Choose another layer"
+            )
+        finite = gradient.flatten(1).isfinite().all(1)
+        if not bool(finite.all()):
+            raise UserError(
+                f"gradients of the logits with respect to layer {layer} are not finite for image "
+                f"{int((~finite).nonzero()[0])} in the batch: is there a root or a division by 0 behind it?"
+            )
+        return gradient
+
+    def _differentiated(
         self, column: int, score: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """Differentiate the scores of one target per image, once, with respect to all layers."""
+    ) -> dict[str, torch.Tensor | None]:
+        """Differentiate once, with respect to all layers."""
         if (column, score) not in self._gradients:
             scores = (SCORES[score] if isinstance(score, str) else score)(self.logits, self.targets[:, column])
             if not scores.requires_grad:
@@ -237,21 +255,8 @@ class Pass:
             found = torch.autograd.grad(
                 scores.sum(), list(self.handed_on.values()), retain_graph=True, allow_unused=True
             )
-            gradients = dict(zip(self.handed_on, found, strict=True))
-            for name, gradient in gradients.items():
-                if gradient is None:
-                    raise UserError(
-                        f"the logits do not depend on layer {name}: does the network run behind it under "
-                        f"torch.no_grad(), or use it for another output? Choose another layer"
-                    )
-                finite = gradient.flatten(1).isfinite().all(1)
-                if not bool(finite.all()):
-                    raise UserError(
-                        f"gradients of the logits with respect to layer {name} are not finite for image "
-                        f"{int((~finite).nonzero()[0])} in the batch: is there a root or a division by 0 behind it?"
-                    )
-            self._note(gradients.values())
-            self._gradients[column, score] = gradients
+            self._note(gradient for gradient in found if gradient is not None)
+            self._gradients[column, score] = dict(zip(self.handed_on, found, strict=True))
         return self._gradients[column, score]
 
     def curvature(self, column: int, score: str, layer: str) -> torch.Tensor:
@@ -354,6 +359,18 @@ def record(
     if missing:
         raise UserError(f"layer {missing[0]} is not reached in the forward pass; choose another")
     return Pass(model, images, handed_on, kept, logits, _columns(targets, logits), folding)
+
+
+def _autocast_as_now(kind: str) -> Callable[[], AbstractContextManager[object]]:
+    """Make contexts in which `torch.autocast` is on or off for a type of device as it is now."""
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext
+    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+
+
+def without_autocast(kind: str) -> AbstractContextManager[object]:
+    """Make a context in which `torch.autocast` is off for a type of device."""
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
         except CheckpointError as error:
             raise UserError(
                 f"{type(model).__name__} calculates activations a second time (checkpoints), where ReLUs can't be "
-                f"changed: turn that off (torchvision's DenseNet: memory_efficient=False), or use saliency or smoothgrad"
+                f"changed: turn it off (torchvision's DenseNet: memory_efficient=False), or use saliency"
             ) from error
     if not caught.count:
         raise UserError(
