@@ -81,7 +81,7 @@ class Replay:
         again = self(output, self._image)
         apart = float((again - logits).abs().max())
         half = {again.dtype, output.dtype} & {torch.float16, torch.bfloat16}
-        if not apart <= (0.05 if half else 1e-3) * max(float(logits.abs().max()), 1e-6):
+        if not apart <= (0.05 if half else 0.01) * max(float(logits.abs().max()), 1e-6):
             raise UserError(
                 f"what stands behind layer {self.layer} gives other logits (by {apart:.2g}) when it runs again on the "
                 f"layer's own output: something there works on it in place, or a hook changes it; choose a later "
