@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
@@ -63,3 +66,16 @@ def test_a_mode_that_does_more_than_set_its_flag_is_asked_for() -> None:
         assert model[3].merged
     assert is_as_before(model) and not model[3].merged
     torch.testing.assert_close(model[3].weight.detach(), weight)
+
+
+def test_an_extractor_that_is_never_closed_says_nothing_at_the_end() -> None:
+    code = (
+        "import torch; from wsol import HeatmapExtractor; from wsol.models import gapnet\n"
+        "model = gapnet(3); extractor = HeatmapExtractor(model, ('gradcam',)).__enter__()\n"
+        "extractor(torch.rand(1, 3, 32, 32))\n"
+        "def again():\n"
+        "    own = gapnet(3); own.itself = [own]; HeatmapExtractor(own, ('gradcam',)).__enter__()\n"
+        "again(); import gc; gc.collect()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

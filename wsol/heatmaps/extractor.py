@@ -128,7 +128,6 @@ class HeatmapExtractor:
         with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(kept_memory())
             stack.enter_context(frozen(self.model))
-            stack.enter_context(_not_compiled())
             if self.channels_last:
                 stack.enter_context(_channels_last(self.model))
             self._stack = stack.pop_all()
@@ -183,10 +182,11 @@ class HeatmapExtractor:
         self.seen += len(images)
         if self.channels_last:
             images = images.detach().contiguous(memory_format=torch.channels_last)
-        passed = self._record(images, targets)
-        _check_finite(passed, names)
-        with torch.no_grad(), without_autocast(images.device.type):
-            maps = {name: self._map(name, method, passed, names) for name, method in self.methods.items()}
+        with _not_compiled():
+            passed = self._record(images, targets)
+            _check_finite(passed, names)
+            with torch.no_grad(), without_autocast(images.device.type):
+                maps = {name: self._map(name, method, passed, names) for name, method in self.methods.items()}
         several = isinstance(targets, str) or (targets is not None and torch.as_tensor(targets).ndim == 2)
         if not several:
             maps = {name: heatmap[:, 0] for name, heatmap in maps.items()}

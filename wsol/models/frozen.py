@@ -65,7 +65,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            blocks = _open[model]
+            blocks = _open.get(model, [before])  # the garbage collector may have forgotten a model before its block
             place = blocks.index(before)
             del blocks[place]
             last = place == len(blocks)
