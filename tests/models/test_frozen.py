@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import torch
 from torch import nn
@@ -28,6 +29,22 @@ def test_blocks_over_one_model_end_in_any_order() -> None:
             blocks[number].__exit__(None, None, None)
         assert model.training and model[0].training and not model[1].training
         assert model[0].weight.requires_grad and not model[1].weight.requires_grad and model[1].bias.requires_grad
+
+
+def test_threads_leave_a_model_as_it_was() -> None:
+    model, seen = nn.Sequential(*(nn.Linear(2, 2) for _ in range(50))), []
+
+    def use() -> None:
+        for _ in range(200):
+            with frozen(model):
+                seen.append(model.training or model[49].training or model[49].weight.requires_grad)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 800 and not any(seen) and is_as_before(model)
 
 
 def test_extractors_of_one_model_close_in_any_order() -> None:

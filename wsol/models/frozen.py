@@ -32,7 +32,7 @@ class _Before:
 
 
 _open: WeakKeyDictionary[nn.Module, list[_Before]] = WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @contextmanager
@@ -54,22 +54,25 @@ def frozen(model: nn.Module) -> Iterator[None]:
     >>> model.training, model.weight.requires_grad
     (True, True)
     """
-    before = _Before(
-        [(module, module.training) for module in model.modules()],
-        [(parameter, parameter.requires_grad) for parameter in model.parameters()],
-    )
-    with _lock:
+    with _lock:  # what one thread restores, another must not look at half done
+        before = _Before(
+            [(module, module.training) for module in model.modules()],
+            [(parameter, parameter.requires_grad) for parameter in model.parameters()],
+        )
+        try:
+            model.eval().requires_grad_(False)
+        except BaseException:
+            before.restore()
+            raise
         _open.setdefault(model, []).append(before)
     try:
-        model.eval().requires_grad_(False)
         yield
     finally:
         with _lock:
             blocks = _open.get(model, [before])  # the garbage collector may have forgotten a model before its block
             place = blocks.index(before)
             del blocks[place]
-            last = place == len(blocks)
-            if not last:  # the block that was begun next finds the model as this one did
+            if place < len(blocks):  # the block that was begun next finds the model as this one did
                 blocks[place].modes, blocks[place].flags = before.modes, before.flags
-        if last:
-            before.restore()
+            else:
+                before.restore()
