@@ -258,6 +258,12 @@ def slow_methods(rounds: int) -> list[str]:
     return [*rows, ""]
 
 
+def mebibytes(field: str) -> float:
+    """Memory of this process, in MiB, as Linux counts it: VmHWM, the highest, or VmRSS, that of now."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith(field))
+
+
 def peak(kind: str, batch: int) -> None:
     """Print the highest resident memory, in MiB, of this process: of inference alone, or with heatmaps.
 
@@ -268,8 +274,7 @@ def peak(kind: str, batch: int) -> None:
     with (forward(model) if kind == "forward" else ours(model, EIGHT))() as call:
         for _ in range(5):
             call(images)
-    status = Path("/proc/self/status").read_text().splitlines()
-    print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))
+    print(mebibytes("VmHWM"))
 
 
 def flat(batches: int) -> None:
@@ -280,8 +285,7 @@ def flat(batches: int) -> None:
             side = draw.choice((32, 48, 64, 96))
             call(torch.rand(draw.choice((1, 2, 5, 8)), 3, side, side))
             if number in (100, batches):
-                status = Path("/proc/self/status").read_text().splitlines()
-                resident.append(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")))
+                resident.append(mebibytes("VmRSS"))
     print(*resident)
 
 

@@ -33,7 +33,7 @@ class View:
     ----------
     name : "squash", "crop" or "tencrop"
         Ten-crop: the whole image resized to input size / 0.875 without regard to its aspect, and of that the four
-        corners and the center, each also mirrored, as in Zhou et al., CVPR 2016, section 3.
+        corners and the center, each also mirrored, as in Zhou et al., CVPR 2016.
     input_size : (height, width)
     flip : bool
         Show every picture mirrored as well; ten-crop does so anyway.

@@ -34,7 +34,7 @@ def cam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Zhou, Khosla, Lapedriza, Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 2016,
-    eq. 2.
+    the definition of the class activation map.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def kpcacam(recording: Recording, kernel: str = "sigmoid", gamma: float | None =
     References
     ----------
     Karmani et al., "KPCA-CAM: Visual Explainability of Deep Computer Vision Models using Kernel PCA", MMSP 2024,
-    section III.
+    the definition of KPCA-CAM.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def fem(recording: Recording, sigmas: float = 2.0) -> torch.Tensor:
     References
     ----------
     Fuad, Martin, Giot, Bourqui, Benois-Pineau, Zemmari, "Features Understanding in 3D CNNs for Actions Recognition in
-    Video", IPTA 2020, section III.
+    Video", IPTA 2020, the definition of FEM.
 
     Examples
     --------

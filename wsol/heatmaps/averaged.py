@@ -33,7 +33,7 @@ def smoothgrad(recording: Recording, samples: int = 50, noise: float = 0.15) -> 
     References
     ----------
     Smilkov, Thorat, Kim, Viégas, Wattenberg, "SmoothGrad: removing noise by adding noise", arXiv 1706.03825, 2017,
-    sections 2 and 3, which finds noise of 10 to 20 % and 50 samples enough.
+    which finds noise of 10 to 20 % and 50 samples enough.
 
     Examples
     --------
@@ -80,7 +80,8 @@ def integratedgradients(
 
     References
     ----------
-    Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, eq. 1 (the integral) and 3 (the sum).
+    Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, the definition of integrated
+    gradients and its approximation by a sum.
 
     Examples
     --------
@@ -129,7 +130,7 @@ def smoothgradcampp(recording: Recording, samples: int = 10, noise: float = 0.15
     References
     ----------
     Omeiza, Speakman, Cintas, Weldemariam, "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for
-    Deep Convolutional Neural Network Models", arXiv 1908.01224, 2019, section III.
+    Deep Convolutional Neural Network Models", arXiv 1908.01224, 2019, the definition of its weights.
 
     Examples
     --------

@@ -23,8 +23,7 @@ def center(size: tuple[int, int]) -> np.ndarray:
 
     References
     ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, section 5 (center
-    baseline).
+    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020 (center baseline).
 
     Examples
     --------

@@ -303,7 +303,8 @@ def shapleycam(recording: Recording) -> torch.Tensor:
 
     References
     ----------
-    Cai, "CAMs as Shapley Value-based Explainers", The Visual Computer 2025 (arXiv 2501.06261), section 4.
+    Cai, "CAMs as Shapley Value-based Explainers", The Visual Computer 2025 (arXiv 2501.06261), the
+    definition of ShapleyCAM.
 
     Examples
     --------

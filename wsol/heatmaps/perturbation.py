@@ -88,7 +88,7 @@ def sscam(recording: Recording, samples: int = 35, std: float = 2.0, smooth: str
     References
     ----------
     Wang, Naidu, Michael, Kundu, "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv
-    2006.14255, 2020, section 3.
+    2006.14255, 2020, the definition of SS-CAM.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def iscam(recording: Recording, steps: int = 10, cumulative: bool = False) -> to
     References
     ----------
     Naidu, Ghosh, Maurya, Nayak, Kundu, "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv
-    2010.03023, 2020, section 3.
+    2010.03023, 2020, the definition of IS-CAM.
 
     Examples
     --------
@@ -236,8 +236,8 @@ def rise(recording: Recording, masks: int = 4000, cells: int = 7, keep: float = 
 
     References
     ----------
-    Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, eq. 6 and
-    section 3.2.
+    Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, the
+    estimate by Monte Carlo sampling, and the making of masks.
 
     Examples
     --------

@@ -64,7 +64,7 @@ def guidedbackprop(recording: Recording) -> torch.Tensor:
     References
     ----------
     Springenberg, Dosovitskiy, Brox, Riedmiller, "Striving for Simplicity: The All Convolutional Net", ICLR Workshops
-    2015, figure 1.
+    2015, the figure that defines how signals are handed back.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def guidedgradcam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
-    section 3.2.
+    Guided Grad-CAM.
 
     Examples
     --------

@@ -102,7 +102,7 @@ class Protocol:
 
     References
     ----------
-    Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020, section 4.
+    Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020.
 
     Examples
     --------

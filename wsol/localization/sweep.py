@@ -285,7 +285,7 @@ def sweep_thresholds(
 
     References
     ----------
-    Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020, section 4.
+    Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020.
 
     Examples
     --------

@@ -36,7 +36,8 @@ class LocalizationAccuracy(Metric):
 
     References
     ----------
-    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, section 4.2;
+    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, the
+    localization error;
     Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, the definitions of BoxAcc,
     MaxBoxAcc and MaxBoxAccV2.
 

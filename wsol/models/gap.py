@@ -106,7 +106,7 @@ def vgg16_gap(
     References
     ----------
     Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization, CVPR
-    2016, section 3 ("VGGnet-GAP").
+    2016 ("VGGnet-GAP").
 
     Examples
     --------
@@ -169,7 +169,7 @@ def alexnet_gap(
 
     References
     ----------
-    Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, section 3 ("AlexNet-GAP",
+    Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016 ("AlexNet-GAP",
     "AlexNet*-GAP").
 
     Examples

@@ -17,7 +17,7 @@ class GapNet(nn.Module):
 
     With nothing between the last map and the mean, the logit of class c is the mean over the map of
     `W_c · A`, plus a bias: the class activation map of Zhou et al., *Learning Deep Features for
-    Discriminative Localization*, CVPR 2016, eq. 1-2, is exact. Its target layer is `features`.
+    Discriminative Localization*, CVPR 2016, is exact. Its target layer is `features`.
 
     Parameters
     ----------
