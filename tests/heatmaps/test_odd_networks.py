@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision import models
 
 from wsol import HeatmapExtractor
@@ -126,6 +127,21 @@ def test_checkpoints_and_the_rules_of_relus(name: str) -> None:
     with HeatmapExtractor(model, (name,)) as extractor:
         message = refusal(lambda: extractor(images(1, 64)))
     assert "DenseNet calculates activations a second time (checkpoints)" in message
+
+
+@pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet"])
+@pytest.mark.parametrize("check", ["default", "none"])
+def test_checkpoints_that_check_nothing_and_the_rules_of_relus(name: str, check: str) -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return checkpoint(self.inner, x, use_reentrant=False, determinism_check=check)
+
+    message = refusal(lambda: maps(small(Again(), nn.ReLU()), name, None))
+    assert "calculates activations a second time (checkpoints)" in message
 
 
 def test_training_mode_inside_the_block() -> None:

@@ -127,11 +127,18 @@ def hooked(model: nn.Module, guided: bool) -> Iterator[None]:
         hook.remove()
 
 
+class Thresholds(Modules):
+    """The same again, as thresholds of 0: a module, in place, and a call in place."""
+
+    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
+        return (nn.Threshold(0, 0), nn.Threshold(0, 0, inplace=True), lambda y: torch.threshold_(y, 0, 0))[which](x)
+
+
 RULES = pytest.mark.parametrize(("method", "guided"), [(pixels.guidedbackprop, True), (pixels.deconvnet, False)])
 
 
 @RULES
-@pytest.mark.parametrize("network", [Modules, Functional, Mixed])
+@pytest.mark.parametrize("network", [Modules, Functional, Mixed, Thresholds])
 def test_relus_of_every_spelling_follow_the_rule(
     network: type[Modules], method: Callable[[Recording], torch.Tensor], guided: bool
 ) -> None:

@@ -25,8 +25,8 @@ __all__ = ["relu_rule"]
 def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     """Let every ReLU that runs in this block hand back positive gradients only.
 
-    ReLU6 counts, and so does a hardtanh that begins at 0. SiLU, GELU, hardswish, leaky ReLUs and a `clamp` are as
-    they were.
+    ReLU6 counts, and so do a hardtanh that begins at 0 and a threshold of 0 with the value 0. SiLU, GELU, hardswish,
+    leaky ReLUs and a `clamp` are as they were.
 
     Parameters
     ----------
@@ -70,14 +70,17 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, most: float | None, guided: bool) -> torch.Tensor:
-        if guided:
-            ctx.save_for_backward(x > 0 if most is None else (x > 0) & (x < most))
+        ctx.guided = guided
+        ctx.save_for_backward(x > 0 if most is None else (x > 0) & (x < most))  # as many tensors as a ReLU saves
         return x.clamp(0, most)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (open_places,) = ctx.saved_tensors
+        if open_places.dtype != torch.bool:  # what a plain ReLU has saved: a second calculation that nobody checked
+            raise CheckpointError
         handed_back = gradients[0].clamp(min=0)
-        return (handed_back * ctx.saved_tensors[0] if ctx.saved_tensors else handed_back), None, None
+        return (handed_back * open_places if ctx.guided else handed_back), None, None
 
 
 class _Caught(TorchFunctionMode):
@@ -119,6 +122,14 @@ def _hardtanh(input: torch.Tensor, min_val: float = -1.0, max_val: float = 1.0, 
     return (input, max_val, inplace) if min_val == 0 else None
 
 
+def _threshold(input: torch.Tensor, threshold: float, value: float, inplace: bool = False) -> Read:
+    return (input, None, inplace) if threshold == value == 0 else None
+
+
+def _threshold_(input: torch.Tensor, threshold: float, value: float) -> Read:
+    return _threshold(input, threshold, value, True)
+
+
 _READ: dict[Callable[..., Any], Callable[..., Read]] = {
     functional.relu: _relu,
     torch.relu: _relu,
@@ -127,4 +138,7 @@ _READ: dict[Callable[..., Any], Callable[..., Read]] = {
     torch.Tensor.relu_: _relu_,
     functional.relu6: _relu6,
     functional.hardtanh: _hardtanh,  # what nn.ReLU6 calls
+    functional.threshold: _threshold,
+    torch.threshold: _threshold,
+    torch.threshold_: _threshold_,
 }
