@@ -128,7 +128,7 @@ def evaluate(
     began, target = time.time(), choose_device(device)
     dataset = dataset if limit is None else First(dataset, limit)
     classifier = model if isinstance(model, Classifier) else _wrap(model)
-    classifier.module.to(target).to(memory_format=torch.channels_last)
+    classifier.module.to(target)
     rules, boxes, logits = _protocols(protocols), true_boxes(dataset), count_logits(classifier, target)
     mapping = map_classes(dataset.classes, dataset.ids, classifier.classes, classifier.class_ids, logits, class_map)
     notes = [*mapping.notes, *_knob_notes(dataset, classifier)]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import torch
@@ -21,7 +22,8 @@ from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, unwrap
-from wsol.models.frozen import frozen
+from wsol.models.frozen import frozen, one_at_a_time
+from wsol.models.memory_format import wants_own_memory
 
 __all__ = ["Found", "HeatmapExtractor"]
 
@@ -48,8 +50,9 @@ class HeatmapExtractor:
     """Heatmaps of several methods from one forward pass, and one backward pass for each class asked for.
 
     Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
-    block ends, also after an exception. A compiled or data-parallel model is run as the network inside it. Memory that
-    one batch frees is kept for the next while the block lasts (see `wsol.memory`).
+    block ends, also after an exception. Extractors of one model take turns where threads share it; nobody else may run
+    the model while one works. A compiled or data-parallel model is run as the network inside it. Memory that one batch
+    frees is kept for the next while the block lasts (see `wsol.memory`).
 
     Parameters
     ----------
@@ -69,7 +72,8 @@ class HeatmapExtractor:
     say : callable, optional
         Called with a text such as "64/512" while such methods go on.
     channels_last : bool
-        Run the network and its images in channels-last memory, which convolutions like best.
+        Run the network and its images in channels-last memory, which convolutions like best; a network that can't
+        (`x.view(len(x), -1)` of maps) runs in its own. False: everything is left as it lies.
 
     Raises
     ------
@@ -112,6 +116,7 @@ class HeatmapExtractor:
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
         self.seen = 0
         self._stack: ExitStack | None = None
+        self._own_memory = False  # whether the network was found not to run in channels-last memory
         self._folding: Folding | None = None
 
     @property
@@ -125,13 +130,14 @@ class HeatmapExtractor:
             raise UserError("this HeatmapExtractor is open already: use it in one `with` block at a time")
         _check_model(self.model)
         # What has begun ends, also where the rest doesn't begin.
-        with torch.inference_mode(False), ExitStack() as stack:
+        with one_at_a_time(self.model), torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(kept_memory())
             stack.enter_context(frozen(self.model))
             if self.channels_last:
-                stack.enter_context(_channels_last(self.model))
+                self._memory = stack.enter_context(ExitStack())
+                self._memory.enter_context(_channels_last(self.model))
             self._stack = stack.pop_all()
-        self._folding, self.seen = Folding(self.model), 0
+        self._folding, self._own_memory, self.seen = Folding(self.model), False, 0
         return self
 
     def __exit__(
@@ -139,7 +145,8 @@ class HeatmapExtractor:
     ) -> None:
         assert self._stack is not None
         stack, self._stack, self._folding = self._stack, None, None  # weights that were folded are free first
-        stack.close()
+        with one_at_a_time(self.model):
+            stack.close()
 
     def __call__(
         self,
@@ -180,9 +187,7 @@ class HeatmapExtractor:
             with torch.inference_mode(False):  # gradients can't be recorded inside
                 return self(images, targets, sample_ids)
         self.seen += len(images)
-        if self.channels_last:
-            images = images.detach().contiguous(memory_format=torch.channels_last)
-        with _not_compiled():
+        with one_at_a_time(self.model), _not_compiled():
             passed = self._record(images, targets)
             _check_finite(passed, names)
             with torch.no_grad(), without_autocast(images.device.type):
@@ -198,16 +203,28 @@ class HeatmapExtractor:
         blocks = attention_blocks(self.model) if any(kind.blocks for kind in kinds) else ()
         assert self._folding is not None
         self._folding.forget()
-        passed = record(
+        run = partial(
+            record,
             self.model,
             list(layers),
-            images,
-            targets,
+            targets=targets,
             gradients=any(method.gradients for method in methods),
             twice=any(kind.curvature for kind in kinds),
             inputs=blocks,
             folding=self._folding,
         )
+        images, passed = images.detach(), None
+        if self.channels_last and not self._own_memory:
+            try:
+                passed = run(images.contiguous(memory_format=torch.channels_last))
+            except RuntimeError as error:
+                if not wants_own_memory(error):
+                    raise
+                self._own_memory = True
+                self._memory.close()  # the weights lie as they did
+                self._folding.forget()
+        if passed is None:
+            passed = run(images.contiguous() if self._own_memory else images)
         passed.chunk, passed.seed = self.chunk, self.seed
         return passed
 
@@ -277,6 +294,8 @@ def _channels_last(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for weight, before in zip(changed, own, strict=True):
+            if (weight.dtype, weight.device) != (before.dtype, before.device):
+                continue  # somebody has converted the model meanwhile
             if not torch.equal(weight.data, before):
                 before.copy_(weight.data)
             weight.data = before
@@ -318,5 +337,5 @@ def _first_not_finite(passed: Pass) -> str:
         for name, module in passed.model.named_modules():
             hook = module.register_forward_hook(lambda _, __, output, name=name: look(name, output))
             stack.callback(hook.remove)
-        passed.model(passed.images)
+        passed.model(passed.images.clone())
     return next((name for name in found if name), type(passed.model).__name__)

@@ -73,8 +73,16 @@ def layout_of(model: nn.Module, layer: str, tensor: torch.Tensor, image_size: tu
     windows = _window_around(unwrap(model), layer)
     if windows is not None:
         raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
+    module = find_layer(model, layer)
+    if any(_is_batch_second(part) for part in (module, *_around(unwrap(model), layer))):
+        raise UserError(f"layer {layer} yields (places, B, K): build its transformer with batch_first=True")
     if tensor.ndim == 4:
-        return Layout(channels_last=_is_channels_last(model, layer))
+        return Layout(channels_last=_is_channels_last(model, layer, tensor, image_size))
+    if tensor.ndim == 3 and (isinstance(module, nn.Flatten) or type(module).__name__.endswith("1d")):
+        raise UserError(
+            f"layer {layer} ({type(module).__name__}) yields shape {tuple(tensor.shape)}, channels before places in a "
+            f"row; wanted (B, K, h, w), or (B, 1 + h*w, K) tokens; choose another layer"
+        )
     if tensor.ndim == 3:
         for skipped in (1, 0, 2):
             grid = token_grid(tensor.shape[1] - skipped, image_size)
@@ -101,7 +109,34 @@ def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | Non
     return None
 
 
-def _is_channels_last(model: nn.Module, layer: str) -> bool:
+def _is_channels_last(model: nn.Module, layer: str, tensor: torch.Tensor, image_size: tuple[int, int]) -> bool:
+    """Tell (B, h, w, K) from (B, K, h, w): by the image's aspect where only one of them has it, else by the layer."""
+    last, first = (_pixels_off(sides, image_size) for sides in (tensor.shape[1:3], tensor.shape[2:4]))
+    for most in (0, 1):
+        if (last <= most) != (first <= most):
+            return last <= most
+    return _is_known_as_channels_last(model, layer)
+
+
+def _around(network: nn.Module, layer: str) -> list[nn.Module]:
+    """The modules that a layer stands in."""
+    parts = layer.split(".")
+    return [network.get_submodule(".".join(parts[:end])) for end in range(len(parts))]
+
+
+def _is_batch_second(module: nn.Module) -> bool:
+    if isinstance(module, nn.TransformerEncoder) and len(module.layers):
+        module = module.layers[0]
+    return isinstance(module, nn.TransformerEncoderLayer) and not module.self_attn.batch_first
+
+
+def _pixels_off(sides: torch.Size, image_size: tuple[int, int]) -> float:
+    """By how many pixels a map's height and width miss the image's aspect."""
+    (height, width), (image_height, image_width) = sides, image_size
+    return abs(height * image_width - width * image_height) / max(image_height, image_width)
+
+
+def _is_known_as_channels_last(model: nn.Module, layer: str) -> bool:
     """Swin's stages, and what works on the last axis by its nature, yield (B, h, w, K)."""
     module, network = find_layer(model, layer), unwrap(model)
     turned = _turned(network, layer)
@@ -109,8 +144,9 @@ def _is_channels_last(model: nn.Module, layer: str) -> bool:
         return turned
     if isinstance(network, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
         return layer != "features.0.0"  # the convolution that makes the patches
-    plain_norm = isinstance(module, nn.LayerNorm) and not type(module).__name__.endswith("2d")
-    return plain_norm or isinstance(module, nn.Linear)
+    if isinstance(module, nn.LayerNorm):
+        return len(module.normalized_shape) == 1 and not type(module).__name__.endswith("2d")
+    return isinstance(module, nn.Linear)
 
 
 def _turned(network: nn.Module, layer: str) -> bool | None:

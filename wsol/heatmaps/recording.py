@@ -132,12 +132,12 @@ class Recording:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""
         self.passed.check_alone()
         with torch.set_grad_enabled(graph), self.passed.folding.active(len(images)), self.passed.precision():
-            return logits_of(self.model(images))
+            return logits_of(self.model(images if graph else images.clone()))  # a network may normalize in place
 
     def input_gradients(self, images: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Gradient (N, 3, H, W) of the score with respect to other images, which are versions of image (N,)."""
         leaf = images.detach().requires_grad_()
-        # A clone: a network may begin with an in-place operation.
+        # A clone again: in-place operations on a leaf are refused.
         scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
         return _full(torch.autograd.grad(scores.sum(), leaf)[0])
 
@@ -321,11 +321,12 @@ def record(
     """
     handed_on: dict[str, torch.Tensor] = {}
     kept: dict[str, torch.Tensor] = {}
+    aliases: dict[str, tuple[torch.Tensor, int]] = {}  # outputs that are their layer's input, and their versions
     hooks = []
     layers = list(layers)
     folding = folding or Folding(model)
 
-    def hand_on(name: str, module: nn.Module, output: object) -> torch.Tensor:
+    def hand_on(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> torch.Tensor:
         """Detach what a layer yields and hand on a clone, from which the graph begins."""
         if not isinstance(output, torch.Tensor):
             raise UserError(
@@ -333,6 +334,8 @@ def record(
             )
         if name in handed_on:
             raise UserError(f"layer {name} runs more than once in a forward pass; choose another")
+        if any(isinstance(value, torch.Tensor) and _share(value, output) for value in given):
+            aliases[name] = output, output._version
         if gradients:
             torch.set_grad_enabled(True)
             leaf = output if output.requires_grad else output.detach().requires_grad_()
@@ -344,21 +347,51 @@ def record(
     try:
         for name in layers:
             module = find_layer(model, name)
-            hook = lambda module, _, output, name=name: hand_on(name, module, output)  # noqa: E731
+            hook = lambda module, given, output, name=name: hand_on(name, module, given, output)  # noqa: E731
             hooks.append(module.register_forward_hook(hook))
         for name in inputs:
             keep = lambda _, values, name=name: kept.update({name: values[0].detach()})  # noqa: E731
             hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
         # The hook turns gradients on; leaving this block restores the caller's mode.
         with torch.no_grad(), folding.active(len(images)), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-            logits = logits_of(model(images))
+            logits = logits_of(model(images.clone()))  # a network may normalize them in place
     finally:
         for handle in hooks:
             handle.remove()
+    _check_aliases(model, images, logits.detach(), handed_on, aliases)
     missing = [name for name in layers if name not in handed_on]
     if missing:
         raise UserError(f"layer {missing[0]} is not reached in the forward pass; choose another")
     return Pass(model, images, handed_on, kept, logits, _columns(targets, logits), folding)
+
+
+def _share(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors lie in the same memory."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _check_aliases(
+    model: nn.Module,
+    images: torch.Tensor,
+    logits: torch.Tensor,
+    handed_on: dict[str, torch.Tensor],
+    aliases: dict[str, tuple[torch.Tensor, int]],
+) -> None:
+    """Refuse layers that hand on their own input, where a clone of it makes a difference to what works in place."""
+    changed = [
+        name
+        for name, (output, version) in aliases.items()
+        if handed_on[name]._version or (not output.is_inference() and output._version != version)
+    ]
+    if not changed:
+        return
+    with torch.no_grad():
+        apart = float((logits_of(model(images.clone())) - logits).abs().max())
+    if apart > 1e-2 * float((logits - logits.mean(1, keepdim=True)).abs().max()) + 1e-5 * float(logits.abs().max()):
+        raise UserError(
+            f"layer {changed[0]} hands on its own input, and something in the network works on that in place: "
+            f"a copy of it gives other logits (by {apart:.2g}); choose the layer in front of it or a later one"
+        )
 
 
 def _autocast_as_now(kind: str) -> Callable[[], AbstractContextManager[object]]:

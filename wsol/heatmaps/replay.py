@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from wsol.errors import UserError
 from wsol.models import find_layer, logits_of, unwrap
 
 __all__ = ["Replay"]
+
+# How far logits may be apart, as a share of their spread and of their size: sums in another order, coarse ones on GPUs.
+_TOLERANCES = {"double": (1e-8, 1e-9), "single": (1e-4, 1e-5), "gpu": (5e-3, 1e-3), "half": (0.05, 0.05)}
 
 
 class Replay:
@@ -64,24 +67,41 @@ class Replay:
 
     def __call__(self, activations: torch.Tensor, image: int) -> torch.Tensor:
         """Logits (N, C) of activations (N, …) in the layer's own layout that take the place of one image's."""
-        shown = self.images[image : image + 1]
+        shown = self.images[image : image + 1].clone()
         if image != self._image:
             self._kept, self._image = self._outputs_below(shown), image
             if self.proof is not None:
                 self._prove(*(value[image : image + 1] for value in self.proof))
         if not self._copies:
-            try:
-                return self._behind(activations, shown)
-            except RuntimeError:  # most likely something works in place on what all activations share
-                self._copies = True
-        return self._behind(activations, shown)
+            leaves = tree_leaves((shown, [*self._kept.values()]))
+            shared = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            versions = [tensor._version for tensor in shared]
+            with suppress(RuntimeError):  # most likely something works in place on what all activations share
+                logits = self._behind(activations, shown)
+                if versions == [tensor._version for tensor in shared]:
+                    return logits
+            self._copies = True
+            shown = self.images[image : image + 1].clone()
+            self._kept = self._outputs_below(shown)
+        try:
+            return self._behind(activations, shown)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise UserError(
+                f"what stands behind layer {self.layer} does not run alone on {len(activations)} changed activations "
+                f"of one image ({error}); choose a later layer, or a method that needs no such thing: gradcam, scorecam"
+            ) from error
 
     def _prove(self, output: torch.Tensor, logits: torch.Tensor) -> None:
         assert self._image is not None
         again = self(output, self._image)
         apart = float((again - logits).abs().max())
         half = {again.dtype, output.dtype} & {torch.float16, torch.bfloat16}
-        if not apart <= (0.05 if half else 0.01) * max(float(logits.abs().max()), 1e-6):
+        spread = float((logits - logits.mean(1, keepdim=True)).abs().max())  # a bias that all share proves nothing
+        precise = "double" if again.dtype == torch.float64 else "single" if again.device.type == "cpu" else "gpu"
+        share, floor = _TOLERANCES["half" if half else precise]
+        if not apart <= share * spread + floor * float(logits.abs().max()):
             raise UserError(
                 f"what stands behind layer {self.layer} gives other logits (by {apart:.2g}) when it runs again on the "
                 f"layer's own output: something there works on it in place, or a hook changes it; choose a later "
@@ -141,7 +161,7 @@ class Replay:
         """Make the modules below hand out what they kept, for as many activations as there are."""
 
         def repeated(value: Any) -> Any:
-            if isinstance(value, torch.Tensor) and value.ndim and len(value) == 1:
+            if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
                 return self._repeated(value, len(activations))
             return value
 
@@ -149,13 +169,18 @@ class Replay:
             left = list(outputs)  # a module may run again behind the layer
             return lambda *args, **kwargs: tree_map(repeated, left.pop(0)) if left else forward(*args, **kwargs)
 
+        asked = []  # whether the layer ran; a hook also keeps transformers from calculating around it
+        hook = self.target.register_forward_hook(lambda *_: asked.append(True))
         touched = [(module, vars(module).get("forward")) for module in (*self._kept, self.target)]
         try:
             for module, outputs in self._kept.items():
                 module.forward = stub(outputs, module.forward)
             self.target.forward = lambda *args, **kwargs: activations.clone()  # the caller's stay as they are
             yield
+            if not asked:
+                raise UserError(f"layer {self.layer} does not run when the network runs again; choose a later layer")
         finally:
+            hook.remove()
             for module, own in touched:
                 vars(module).pop("forward", None)
                 if own is not None:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-__all__ = ["frozen"]
+__all__ = ["frozen", "one_at_a_time"]
 
 
 @dataclass(eq=False)
@@ -33,6 +33,21 @@ class _Before:
 
 _open: WeakKeyDictionary[nn.Module, list[_Before]] = WeakKeyDictionary()
 _lock = threading.RLock()
+_turns: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+def one_at_a_time(model: nn.Module) -> threading.RLock:
+    """Return the lock of a model, for a `with` block: heatmaps patch its modules while it runs.
+
+    Examples
+    --------
+    >>> model = nn.Linear(2, 2)
+    >>> with one_at_a_time(model), one_at_a_time(model):  # the same thread may enter again
+    ...     model.training
+    True
+    """
+    with _lock:
+        return _turns.setdefault(model, threading.RLock())
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from wsol.datasets.view import look
 from wsol.errors import UserError
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.device import choose_device
+from wsol.models.memory_format import prefer_channels_last
 from wsol.terminal import progress
 from wsol.training.augment import augment
 from wsol.training.optimization import Tools, make_tools
@@ -95,7 +96,8 @@ def train(
     _check(stages)
     target = choose_device(device)
     folder = None if run_dir is None else Path(run_dir)
-    module = classifier.module.to(target).to(memory_format=torch.channels_last)
+    module = classifier.module.to(target)
+    prefer_channels_last(module, stages[0].recipe.input_size or classifier.input_size, target)
     classifier.classes, classifier.class_ids = stages[-1].dataset.classes, stages[-1].dataset.ids
     classifier.knobs = stages[-1].dataset.knobs
     standing = Standing.load(folder, module, target) if resume else Standing()
