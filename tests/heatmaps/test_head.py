@@ -160,3 +160,21 @@ def test_folded_norm_in_half_precision(dtype: torch.dtype) -> None:
         rough = extractor(shown("").to(dtype), targets).maps["cam"]
     assert rough.dtype == torch.float32
     assert float((rough - exact).abs().max() / exact.abs().max()) < 0.3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_hidden_layer_is_not_overlooked_behind_a_large_bias(dtype: torch.dtype) -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(1)
+            self.conv, self.hidden, self.fc = nn.Conv2d(3, 16, 3), nn.Linear(16, 16), nn.Linear(16, 4)
+            self.fc.bias.data *= 1000
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.hidden(self.conv(x).relu().mean((2, 3))).relu())
+
+    model, images = Hidden().to(dtype), torch.rand(2, 3, 8, 8).to(dtype)
+    message = "cam needs global average" if dtype == torch.float32 else "run the network in float32"
+    with HeatmapExtractor(model, ("cam",), "conv") as extractor, pytest.raises(UserError, match=message):
+        extractor(images)

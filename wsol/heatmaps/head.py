@@ -77,13 +77,23 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     wanted, activity = logits.detach().double(), activations.double()
     half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32
     rounding = 4 * torch.finfo(logits.dtype).eps * float(wanted.abs().max()) + 1e-12
+    coarse = False  # whether logits in half precision are little but the bias, rounded
     for head in _candidates(model, layer, activity, logits.shape[1]):
         # What the bias gives proves nothing; an untrained network may answer with little else.
         rest = wanted if head.relu else wanted - head.bias
-        tolerance = (3e-2 if half else 1e-3) * float(rest.abs().max()) + rounding
+        most = float(rest.abs().max())
+        if half and rounding > 0.25 * most:
+            coarse = True
+            continue
+        tolerance = (3e-2 if half else 1e-3) * most + rounding
         if bool(head.weight.any()) and float((head.logits(activity) - wanted).abs().max()) <= tolerance:
             dtype = torch.float32 if half else activations.dtype
             return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
+    if coarse:
+        raise UserError(
+            f"cam's head behind {layer} can't be told from {logits.dtype} logits, whose rounding is as large as what "
+            f"the bias leaves of them: run the network in float32"
+        )
     raise UserError(
         f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no such "
         f"head there (the mean activations don't give the logits, or its weights are all 0); use gradcam, which works "
