@@ -17,7 +17,7 @@ from wsol.heatmaps import baselines
 from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.fusion import fuse
 from wsol.heatmaps.method import Method, apart, make_method
-from wsol.heatmaps.recording import Pass, record, without_autocast
+from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
@@ -240,7 +240,7 @@ class HeatmapExtractor:
         for column in range(passed.targets.shape[1]):
             with torch.enable_grad():
                 recordings = [passed.recording(layer, column, score) for layer in _tuple(method.layer) or ("",)]
-                maps = [_checked(method.function(recording), name, len(passed.images)) for recording in recordings]
+                maps = [_checked(method.function(recording), name, recording, sample_ids) for recording in recordings]
             if passed.changed():
                 raise UserError(
                     f"method {name} changes in place what other methods see as well: work on a copy (no `relu_`, `*=`)"
@@ -261,11 +261,20 @@ class HeatmapExtractor:
         return heatmaps[:, None].expand(-1, passed.targets.shape[1], -1, -1)
 
 
-def _checked(heatmap: object, method: str, images: int) -> torch.Tensor:
-    """Refuse what is no batch of heatmaps."""
+def _checked(heatmap: object, method: str, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
+    """Refuse what is no batch of finite heatmaps."""
+    images = len(sample_ids)
     shape = tuple(heatmap.shape) if isinstance(heatmap, torch.Tensor) else f"no tensor but {type(heatmap).__name__}"
     if not isinstance(heatmap, torch.Tensor) or heatmap.ndim != 3 or len(heatmap) != images or 0 in heatmap.shape:
         raise UserError(f"method {method} returned shape {shape} for {images} images; wanted ({images}, h, w)")
+    finite = heatmap.detach().flatten(1).isfinite().all(1)
+    if not bool(finite.all()):
+        image = int((~finite).nonzero()[0])
+        raise UserError(
+            f"method {method}{f' at layer {recording.layer}' if recording.layer else ''} gives values that are not "
+            f"finite for image {sample_ids[image]} (number {image} in the batch): is there a root, or a division by "
+            f"what may be 0 (the standard deviation of an even picture), in the network? Choose another method or layer"
+        )
     return heatmap.detach()
 
 
