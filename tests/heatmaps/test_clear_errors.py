@@ -7,10 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torchvision import models
+from torchvision.models import swin_transformer
 
 from wsol import HeatmapExtractor
 from wsol.errors import UserError
 from wsol.heatmaps import make_method
+from wsol.models import default_layer
 
 
 def small() -> nn.Sequential:
@@ -68,3 +72,65 @@ def test_gradients_of_pixels_that_are_not_finite(method: str) -> None:
     shown[1, :, 3, 3] = 0
     message = refusal(lambda: maps(Before(lambda x: x.abs().sqrt()), method, "net.3", shown))
     assert f"method {method}" in message and "not finite for image 1 (number 1 in the batch)" in message
+
+
+@pytest.mark.parametrize("method", ["guidedbackprop", "deconvnet"])
+def test_relus_that_no_gradient_passes_do_not_count(method: str) -> None:
+    kinds = {
+        "block": swin_transformer.SwinTransformerBlockV2,
+        "downsample_layer": swin_transformer.PatchMergingV2,  # version 2 has ReLUs in what makes its position biases
+    }
+    model = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=5, **kinds)
+    shown = torch.randn(2, 3, 32, 32)
+    assert "SwinTransformer runs none between the pixels" in refusal(lambda: maps(model, method, shown=shown))
+
+
+class Clipped(nn.Module):
+    """A small network whose ReLUs are another function."""
+
+    def __init__(self, clip: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.net, self.clip = small(), clip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for convolution in (self.net[0], self.net[2]):
+            x = convolution(x)
+            self.clip(x)
+        return self.net[4:](x)
+
+
+@pytest.mark.parametrize("method", ["guidedbackprop", "deconvnet"])
+def test_hardtanh_in_place_is_a_relu6(method: str) -> None:
+    wanted = maps(Clipped(lambda x: functional.relu6(x, inplace=True)), method)
+    found = maps(Clipped(lambda x: functional.hardtanh_(x, 0, 6)), method)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(maps(Clipped(lambda x: functional.hardtanh_(x, min_val=0, max_val=6)), method), wanted)
+
+
+class Scripted(nn.Module):
+    """A small network one part of which is a script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = small()
+        self.first, self.script, self.head = net[:2], torch.jit.script(net[2:4]), net[4:]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.script(self.first(x)))
+
+
+@pytest.mark.parametrize("method", ["guidedbackprop", "deconvnet", "guidedgradcam", "fullgrad", "ablationcam"])
+def test_scripted_parts_hide_what_a_method_needs(method: str) -> None:
+    layer = "first" if method in ("guidedgradcam", "ablationcam") else None
+    message = refusal(lambda: maps(Scripted(), method, layer))
+    assert "layer script of this Scripted is a torch.jit script or trace" in message
+
+
+def test_scripted_parts_beside_the_target_layer() -> None:
+    torch.testing.assert_close(maps(Scripted(), "gradcam", "first"), maps(small(), "gradcam", "1"))
+    torch.testing.assert_close(maps(Scripted(), "saliency"), maps(small(), "saliency"))
+    assert default_layer(Scripted(), (16, 16)) == "first"
+    assert "layer script is a torch.jit script" in refusal(lambda: maps(Scripted(), "gradcam", "script"))
+    broken = Scripted()
+    nn.init.constant_(broken.first[0].weight, torch.nan)
+    assert "activations of layer first.0 are not finite" in refusal(lambda: maps(broken, "saliency"))

@@ -183,7 +183,7 @@ def test_googlenet_is_caught(
 @pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet", "guidedgradcam"])
 def test_network_without_relu_is_refused(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-    message = "Sequential runs none; use saliency, smoothgrad or integratedgradients"
+    message = "Sequential runs none between the pixels and the logits; use saliency, smoothgrad or integratedgradients"
     with pytest.raises(UserError, match=message), HeatmapExtractor(model, (name,), "1") as extractor:
         extractor(images().float())
     assert float(torch.relu(torch.tensor(-1.0))) == 0

@@ -21,7 +21,7 @@ from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
-from wsol.models import Classifier, default_layer, unwrap
+from wsol.models import Classifier, default_layer, find_layer, unwrap
 from wsol.models.frozen import frozen, one_at_a_time
 from wsol.models.memory_format import wants_own_memory
 
@@ -200,6 +200,9 @@ class HeatmapExtractor:
     def _record(self, images: torch.Tensor, targets: torch.Tensor | str | None) -> Pass:
         methods, kinds = self.methods.values(), [m.kind for m in self.methods.values() if m.kind is not None]
         layers = dict.fromkeys(layer for method in methods for layer in _tuple(method.layer))
+        for layer in layers:
+            if isinstance(find_layer(self.model, layer), torch.jit.ScriptModule):
+                raise UserError(f"layer {layer} is a torch.jit script or trace, which can't be watched: choose another")
         blocks = attention_blocks(self.model) if any(kind.blocks for kind in kinds) else ()
         assert self._folding is not None
         self._folding.forget()
@@ -344,6 +347,8 @@ def _first_not_finite(passed: Pass) -> str:
 
     with ExitStack() as stack, torch.no_grad():
         for name, module in passed.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks
             hook = module.register_forward_hook(lambda _, __, output, name=name: look(name, output))
             stack.callback(hook.remove)
         passed.model(passed.images.clone())

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from wsol.heatmaps.recording import Recording
+from wsol.models.layers import refuse_scripts
 
 __all__ = ["full_gradients", "fullgrad"]
 
@@ -68,6 +69,11 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     image : int64 tensor (N,)
         Which of its images.
 
+    Raises
+    ------
+    UserError
+        If the network has scripted parts.
+
     Examples
     --------
     >>> from wsol.heatmaps.recording import record
@@ -80,6 +86,7 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     >>> float((sum(part.sum() for part in parts) - recording.logits.max()).abs().round(decimals=9))
     0.0
     """
+    refuse_scripts(recording.model, "its biases can't be seen")
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []  # bias, output
     linear: list[bool] = [False]  # the image's part comes first
 

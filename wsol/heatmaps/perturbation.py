@@ -16,6 +16,7 @@ from torch.nn import functional
 from wsol.errors import UserError
 from wsol.heatmaps.gradient import weighted
 from wsol.heatmaps.recording import Recording
+from wsol.models.layers import refuse_scripts
 
 __all__ = ["ablationcam", "iscam", "occlusion", "rise", "scorecam", "sscam"]
 
@@ -181,6 +182,11 @@ def ablationcam(recording: Recording) -> torch.Tensor:
     -------
     tensor (B, h, w), not negative
 
+    Raises
+    ------
+    UserError
+        If the network has scripted parts, or what stands behind the layer can't run alone.
+
     References
     ----------
     Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
@@ -195,6 +201,7 @@ def ablationcam(recording: Recording) -> torch.Tensor:
     >>> bool((found.maps["ablationcam"] >= 0).all())
     True
     """
+    refuse_scripts(recording.model, "what stands behind the target layer can't run alone")
     behind, layout, activations = recording.replay(), recording.layout, recording.activations
     raw = recording.passed.handed_on[recording.layer].detach()
     full = recording.scores_of(recording.logits)  # (B,)

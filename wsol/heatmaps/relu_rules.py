@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from wsol.errors import UserError
+from wsol.models.layers import refuse_scripts
 
 __all__ = ["relu_rule"]
 
@@ -26,7 +27,7 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     """Let every ReLU that runs in this block hand back positive gradients only.
 
     ReLU6 counts, and so do a hardtanh that begins at 0 and a threshold of 0 with the value 0. SiLU, GELU, hardswish,
-    leaky ReLUs and a `clamp` are as they were.
+    leaky ReLUs and a `clamp` are as they were, and so is what no gradient passes (Swin v2's table of positions).
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     Raises
     ------
     UserError
-        At the end of the block, if no ReLU has run in it; if the network uses checkpoints.
+        At the end of the block, if no ReLU has run in it; if the network uses checkpoints, or has scripted parts.
 
     Examples
     --------
@@ -50,6 +51,7 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     [2.0, 0.0, 0.0]
     [2.0, 0.0, 2.0]
     """
+    refuse_scripts(model, "its ReLUs can't be changed")
     with _Caught(guided) as caught:
         try:
             yield
@@ -60,8 +62,8 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
             ) from error
     if not caught.count:
         raise UserError(
-            f"guided backpropagation and deconvnet change what ReLUs hand back, and {type(model).__name__} runs none; "
-            f"use saliency, smoothgrad or integratedgradients"
+            f"guided backpropagation and deconvnet change what ReLUs hand back, and {type(model).__name__} runs none "
+            f"between the pixels and the logits; use saliency, smoothgrad or integratedgradients"
         )
 
 
@@ -95,7 +97,7 @@ class _Caught(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         found = _READ[func](*args, **kwargs) if func in _READ else None
-        if found is None:
+        if found is None or not (found[0].requires_grad and torch.is_grad_enabled()):
             return func(*args, **kwargs)
         self.count += 1
         x, most, in_place = found
@@ -122,6 +124,10 @@ def _hardtanh(input: torch.Tensor, min_val: float = -1.0, max_val: float = 1.0, 
     return (input, max_val, inplace) if min_val == 0 else None
 
 
+def _hardtanh_(input: torch.Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Read:
+    return _hardtanh(input, min_val, max_val, True)
+
+
 def _threshold(input: torch.Tensor, threshold: float, value: float, inplace: bool = False) -> Read:
     return (input, None, inplace) if threshold == value == 0 else None
 
@@ -138,6 +144,7 @@ _READ: dict[Callable[..., Any], Callable[..., Read]] = {
     torch.Tensor.relu_: _relu_,
     functional.relu6: _relu6,
     functional.hardtanh: _hardtanh,  # what nn.ReLU6 calls
+    functional.hardtanh_: _hardtanh_,
     functional.threshold: _threshold,
     torch.threshold: _threshold,
     torch.threshold_: _threshold_,

@@ -13,7 +13,7 @@ from torchvision import models
 from wsol.errors import UserError
 from wsol.models.frozen import frozen
 
-__all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "unwrap"]
+__all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "refuse_scripts", "unwrap"]
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -143,6 +143,16 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     return layer
 
 
+def refuse_scripts(module: nn.Module, why: str) -> None:
+    """Refuse a network with scripted or traced parts, which run unseen. Raises `UserError`, naming the first."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise UserError(
+                f"layer {name} of this {type(module).__name__} is a torch.jit script or trace, which shows nothing of "
+                f"what it does: {why}; put the module that it was made of in its place, or use another method"
+            )
+
+
 def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
     """Run the network once on noise and name the last layer that yields a map (B, C, h, w) with h·w > 1.
 
@@ -180,7 +190,9 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
 
         return hook
 
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in module.named_modules() if name]
+    layers = [(name, layer) for name, layer in module.named_modules() if name]
+    watched = [(name, layer) for name, layer in layers if not isinstance(layer, torch.jit.ScriptModule)]
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in watched]
     like = next(module.parameters(), torch.empty(0))
     noise = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))  # (2, 3, H, W)
     try:
