@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -134,3 +135,42 @@ def test_scripted_parts_beside_the_target_layer() -> None:
     broken = Scripted()
     nn.init.constant_(broken.first[0].weight, torch.nan)
     assert "activations of layer first.0 are not finite" in refusal(lambda: maps(broken, "saliency"))
+
+
+class Cut(nn.Module):
+    """A small network whose backbone runs without gradients."""
+
+    def __init__(self, without: Callable[[], AbstractContextManager[object]]) -> None:
+        super().__init__()
+        net = small()
+        self.backbone, self.head, self.without = net[:2], net[2:], without
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.without():
+            features = self.backbone(x)
+        return self.head(features.clone())
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "method",
+    ["saliency", "guidedbackprop", "deconvnet", "guidedgradcam", "smoothgrad", "integratedgradients", "fullgrad"],
+)
+def test_backbone_without_gradients(method: str, without: Callable[[], AbstractContextManager[object]]) -> None:
+    layer = "head.3" if method == "guidedgradcam" else None
+    message = refusal(lambda: maps(Cut(without), method, layer))
+    assert "the logits have no gradient with respect to the pixels" in message and "gradcam" in message
+    assert maps(Cut(without), "gradcam", "head.3").any()
+
+
+def test_network_that_does_not_look_at_the_pixels() -> None:
+    class Blind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.own = small(), torch.ones(1, 3, 16, 16, requires_grad=True)  # no parameter: never frozen
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(self.own.expand_as(x))
+
+    assert "no gradient with respect to the pixels" in refusal(lambda: maps(Blind(), "saliency"))
+    assert "no gradient with respect to the pixels" in refusal(lambda: maps(Blind(), "fullgrad"))

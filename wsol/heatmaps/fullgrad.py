@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from wsol.heatmaps.recording import Recording
+from wsol.heatmaps.scores import down_to_pixels
 from wsol.models.layers import refuse_scripts
 
 __all__ = ["full_gradients", "fullgrad"]
@@ -72,7 +73,7 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     Raises
     ------
     UserError
-        If the network has scripted parts.
+        If the network has scripted parts, or the logits have no gradient with respect to the pixels.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
         for hook in hooks:
             hook.remove()
     factors, places = zip((shown.detach(), shown), *kept, strict=True)
-    gradients = torch.autograd.grad(scores.sum(), places, allow_unused=True, materialize_grads=True)
+    gradients = down_to_pixels(scores, *places)
     parts = [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
     return [part.flatten(1) if placeless else part for part, placeless in zip(parts, linear, strict=True)]
 

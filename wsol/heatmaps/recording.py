@@ -22,7 +22,7 @@ from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.head import Head, find_head
 from wsol.heatmaps.layout import Layout, layout_of
 from wsol.heatmaps.replay import Replay
-from wsol.heatmaps.scores import SCORES
+from wsol.heatmaps.scores import SCORES, down_to_pixels
 from wsol.models import find_layer, logits_of
 
 __all__ = ["Pass", "Recording", "record", "without_autocast"]
@@ -139,7 +139,7 @@ class Recording:
         leaf = images.detach().requires_grad_()
         # A clone again: in-place operations on a leaf are refused.
         scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
-        return _full(torch.autograd.grad(scores.sum(), leaf)[0])
+        return _full(down_to_pixels(scores, leaf)[0])
 
     def again(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""

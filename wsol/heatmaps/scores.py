@@ -8,7 +8,7 @@ import torch
 
 from wsol.errors import UserError
 
-__all__ = ["SCORES", "check_score", "log_prob", "logit", "prob", "rest"]
+__all__ = ["SCORES", "check_score", "down_to_pixels", "log_prob", "logit", "prob", "rest"]
 
 
 def logit(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -108,3 +108,28 @@ def check_score(score: str) -> str:
     if score not in SCORES:
         raise UserError(f"score={score!r}: pass one of {', '.join(SCORES)}")
     return score
+
+
+def down_to_pixels(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:
+    """Differentiate scores (B,) with respect to the pixels, and to other places: 0 where these have no influence.
+
+    Raises
+    ------
+    UserError
+        If nothing leads from the scores to the pixels.
+
+    Examples
+    --------
+    >>> pixels = torch.ones(1, 3, requires_grad=True)
+    >>> down_to_pixels((pixels**2).sum(1), pixels)
+    [tensor([[2., 2., 2.]])]
+    """
+    found = torch.autograd.grad(scores.sum(), (pixels, *places), allow_unused=True) if scores.requires_grad else (None,)
+    if found[0] is None:
+        raise UserError(
+            "the logits have no gradient with respect to the pixels: does the network run, or begin, under "
+            "torch.no_grad(), or detach what a layer hands on? Choose a method that looks at a layer behind that, "
+            "such as gradcam"
+        )
+    zipped = zip((pixels, *places), found, strict=True)
+    return [torch.zeros_like(place) if gradient is None else gradient for place, gradient in zipped]
