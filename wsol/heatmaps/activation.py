@@ -93,7 +93,7 @@ def kpcacam(recording: Recording, kernel: str = "sigmoid", gamma: float | None =
     recording : Recording
     kernel : "sigmoid", "rbf" or "linear"
     gamma : float, optional
-        By default 1 / K.
+        Above 0; by default 1 / K.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def kpcacam(recording: Recording, kernel: str = "sigmoid", gamma: float | None =
     Raises
     ------
     UserError
-        If the kernel is unknown.
+        If the kernel is unknown, or gamma is not above 0.
 
     References
     ----------

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from types import TracebackType
 
 import torch
@@ -78,7 +79,8 @@ class HeatmapExtractor:
     Raises
     ------
     UserError
-        If a method or layer is unknown (naming the nearest); if it is opened while it is open.
+        If a method or layer is unknown (naming the nearest); if `seed` or `chunk` is no such number; if it is opened
+        while it is open.
 
     Examples
     --------
@@ -109,8 +111,10 @@ class HeatmapExtractor:
         default = layer or (model.layer if isinstance(model, Classifier) else "")
         if not default and any(m.layer is None and m.needs_layer for m in chosen.values()):
             default = default_layer(self.model)
-        if chunk < 1:
-            raise UserError(f"chunk={chunk}: pass at least one image for each further pass")
+        if not isinstance(chunk, Integral) or chunk < 1:
+            raise UserError(f"chunk={chunk!r}: pass a whole number, at least one image for each further pass")
+        if not isinstance(seed, Integral) or seed < 0:
+            raise UserError(f"seed={seed!r}: pass a whole number, 0 or more")
         self.methods = apart(chosen, default)
         self.score = None if score is None else check_score(score)
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last

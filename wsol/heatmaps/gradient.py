@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from wsol.errors import UserError
 from wsol.heatmaps.principal import first_component
 from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.scores import logit
@@ -255,11 +256,16 @@ def finercam(recording: Recording, gamma: float = 0.6, references: int = 3) -> t
     gamma : float
         Strength of the comparison; 0 gives Grad-CAM.
     references : int
-        Number of classes to compare with; fewer where the network has fewer others.
+        Number of classes to compare with; fewer where the network has fewer others; 0 gives Grad-CAM.
 
     Returns
     -------
     tensor (B, h, w), not negative
+
+    Raises
+    ------
+    UserError
+        If `references` is below 0.
 
     References
     ----------
@@ -276,6 +282,8 @@ def finercam(recording: Recording, gamma: float = 0.6, references: int = 3) -> t
     >>> found.maps["finer"].shape
     torch.Size([2, 12, 12])
     """
+    if references < 0:
+        raise UserError(f"references={references}: pass how many classes to compare with, 0 or more")
 
     def difference(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         own = logit(logits, targets)

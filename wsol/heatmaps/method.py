@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -197,6 +198,7 @@ def make_method(
 # What an option's annotation stands for; a number for int may not be a fraction.
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int": (Integral, "a whole number"),
+    "int | None": ((Integral, type(None)), "a whole number, or null"),
     "float": (Real, "a number"),
     "float | None": ((Real, type(None)), "a number, or null"),
     "bool": (bool, "true or false"),
@@ -205,11 +207,13 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def _check_options(method: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse an option of another type than the method's own."""
+    """Refuse an option of another type than the method's own, and numbers that are not finite."""
     for name, value in options.items():
         kind, wanted = _TYPES.get(str(inspect.signature(function).parameters[name].annotation), (object, ""))
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
             raise UserError(f"method {method}: {name}={value!r}: pass {wanted}")
+        if isinstance(value, Real) and not isinstance(value, Integral) and not math.isfinite(value):
+            raise UserError(f"method {method}: {name}={value!r}: pass a finite number")
 
 
 def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:

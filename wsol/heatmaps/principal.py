@@ -58,7 +58,7 @@ def first_kernel_component(
         What the sign is chosen by, as in `first_component`.
     kernel : "sigmoid", "rbf" or "linear"
     gamma : float, optional
-        By default 1 / K.
+        Above 0; by default 1 / K.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def first_kernel_component(
     Raises
     ------
     UserError
-        If the kernel is unknown.
+        If the kernel is unknown, or gamma is not above 0.
 
     References
     ----------
@@ -80,6 +80,8 @@ def first_kernel_component(
     >>> bool(torch.allclose(first_kernel_component(maps, maps.mean(1), "linear"), plain, atol=1e-6))
     True
     """
+    if gamma is not None and not gamma > 0:
+        raise UserError(f"gamma={gamma}: pass a number above 0; null: 1 / channels")
     rows = maps.flatten(2).transpose(1, 2).double()  # (B, h*w, K)
     rows = rows - rows.mean(1, keepdim=True)
     gamma = 1 / rows.shape[2] if gamma is None else gamma

@@ -37,7 +37,7 @@ def rollout(recording: Recording, keep: float = 0.5) -> torch.Tensor:
     Raises
     ------
     UserError
-        If the network is no ViT.
+        If the network is no ViT, or `keep` is no such share.
 
     References
     ----------
@@ -52,6 +52,8 @@ def rollout(recording: Recording, keep: float = 0.5) -> torch.Tensor:
     >>> found.maps["rollout"].shape
     torch.Size([2, 4, 4])
     """
+    if not 0 <= keep < 1:
+        raise UserError(f"keep={keep}: pass a share in [0, 1); with 1 no token would look at another")
     total: torch.Tensor | None = None
     for block, tokens in _blocks(recording):
         attention = _attention(block, tokens).mean(1)  # (B, N, N)
@@ -72,7 +74,7 @@ def legrad(recording: Recording, blocks: int | None = None) -> torch.Tensor:
     recording : Recording
         Of a torchvision ViT.
     blocks : int, optional
-        Only the last so many blocks; by default all.
+        Only the last so many blocks, 1 or more; by default all.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def legrad(recording: Recording, blocks: int | None = None) -> torch.Tensor:
     Raises
     ------
     UserError
-        If the network is no ViT.
+        If the network is no ViT, or `blocks` is below 1.
 
     References
     ----------
@@ -97,6 +99,8 @@ def legrad(recording: Recording, blocks: int | None = None) -> torch.Tensor:
     >>> found.maps["legrad"].shape
     torch.Size([2, 4, 4])
     """
+    if blocks is not None and blocks < 1:
+        raise UserError(f"blocks={blocks}: pass how many of the last blocks count, 1 or more; null: all")
     network, maps = unwrap(recording.model), []
     for block, tokens in _blocks(recording)[-(blocks or 0) :]:
         attention = _attention(block, tokens).requires_grad_()  # (B, heads, N, N)
