@@ -207,3 +207,48 @@ def test_seed_and_chunk(option: str, value: float) -> None:
     message = refusal(lambda: HeatmapExtractor(small(), ("saliency",), **{option: value}))
     assert f"{option}={value}: pass a whole number" in message
     assert HeatmapExtractor(small(), ("saliency",), seed=np.int64(3), chunk=np.int64(3)).seed == 3
+
+
+def test_layers_whose_names_are_numbers() -> None:
+    wanted = maps(small(), "gradcam", "3")
+    torch.testing.assert_close(maps(small(), "gradcam", 3), wanted)
+    assert make_method("gradcam", layer=3).layer == "3"
+    assert make_method("gradcam", layer=[2, "3"], fuse="max").layer == ("2", "3")
+    assert list(HeatmapExtractor(small(), ("gradcam",), [0, 3]).methods) == ["gradcam@0", "gradcam@3"]
+    assert HeatmapExtractor(small(), ("gradcam",), 0).layers == {"gradcam": "0"}
+    for wrong in (2.5, True, nn.ReLU(), nn.Sequential(nn.ReLU()), [None]):
+        assert "pass a layer's dotted name" in refusal(lambda wrong=wrong: make_method("gradcam", layer=wrong))
+
+
+@pytest.mark.parametrize("targets", [["0", "1"], [[1], [1, 2]], np.array(["0", "1"]), [None, 1]])
+def test_targets_that_are_no_numbers(targets: object) -> None:
+    with HeatmapExtractor(small(), ("gradcam",), "3") as extractor:
+        assert f"targets of type {type(targets).__name__} make no tensor" in refusal(
+            lambda: extractor(images(), targets)
+        )
+        assert extractor(images(), [1, 3]).maps["gradcam"].shape == (2, 12, 12)
+        assert extractor(images(), np.array([[1, 2], [3, 4]])).maps["gradcam"].shape == (2, 2, 12, 12)
+
+
+@pytest.mark.parametrize("layer", ["1", None])
+def test_network_that_has_no_weights_yet(layer: str | None) -> None:
+    model = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(5))
+    assert "layer 0 (LazyConv2d) has no weights yet: run" in refusal(lambda: maps(model, "gradcam", layer))
+    assert "layer 0 (LazyConv2d) has no weights yet: run" in refusal(lambda: default_layer(model, (16, 16)))
+    model(images())
+    assert maps(model, "gradcam", layer).shape == (2, 14, 14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_of_another_type_than_the_weights(dtype: torch.dtype) -> None:
+    message = refusal(lambda: maps(small(), "gradcam", "3", images().to(dtype)))
+    assert f"images of {dtype} for a network whose weights are torch.float32" in message
+    converts = Before(lambda x: x.float())
+    assert maps(converts, "gradcam", "net.3", images().to(dtype)).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["gradcam", "cam", "ablationcam", "scorecam"])
+def test_layer_with_two_names(method: str) -> None:
+    model = Before(lambda x: x)
+    model.alias = model.net
+    torch.testing.assert_close(maps(model, method, "alias.3"), maps(model, method, "net.3"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,13 +18,14 @@ from wsol.errors import UserError
 from wsol.heatmaps import baselines
 from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.fusion import fuse
-from wsol.heatmaps.method import Method, apart, make_method
+from wsol.heatmaps.method import Method, apart, layer_names, make_method
 from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
 from wsol.heatmaps.scores import check_score
 from wsol.heatmaps.tokens import attention_blocks
 from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, find_layer, unwrap
 from wsol.models.frozen import frozen, one_at_a_time
+from wsol.models.layers import refuse_lazy
 from wsol.models.memory_format import wants_own_memory
 
 __all__ = ["Found", "HeatmapExtractor"]
@@ -95,7 +97,7 @@ class HeatmapExtractor:
         self,
         model: nn.Module | Classifier,
         methods: Sequence[str] | Mapping[str, Method | str] = ("gradcam",),
-        layer: str | Sequence[str] | None = None,
+        layer: str | int | Sequence[str | int] | None = None,
         *,
         score: str | None = None,
         seed: int = 0,
@@ -104,17 +106,16 @@ class HeatmapExtractor:
         channels_last: bool = True,
     ) -> None:
         self.model = unwrap(model.module if isinstance(model, Classifier) else model)
+        _check_model(self.model)
         if isinstance(methods, str):
             methods = (methods,)
         named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
         chosen = {name: m if isinstance(m, Method) else make_method(m) for name, m in named.items()}
-        default = layer or (model.layer if isinstance(model, Classifier) else "")
+        default = layer_names(layer) or (model.layer if isinstance(model, Classifier) else "")
         if not default and any(m.layer is None and m.needs_layer for m in chosen.values()):
             default = default_layer(self.model)
-        if not isinstance(chunk, Integral) or chunk < 1:
-            raise UserError(f"chunk={chunk!r}: pass a whole number, at least one image for each further pass")
-        if not isinstance(seed, Integral) or seed < 0:
-            raise UserError(f"seed={seed!r}: pass a whole number, 0 or more")
+        _check_whole("chunk", chunk, 1)
+        _check_whole("seed", seed, 0)
         self.methods = apart(chosen, default)
         self.score = None if score is None else check_score(score)
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
@@ -214,26 +215,33 @@ class HeatmapExtractor:
             record,
             self.model,
             list(layers),
-            targets=targets,
+            targets=_as_tensor(targets),
             gradients=any(method.gradients for method in methods),
             twice=any(kind.curvature for kind in kinds),
             inputs=blocks,
             folding=self._folding,
         )
-        images, passed = images.detach(), None
-        if self.channels_last and not self._own_memory:
+        try:
+            passed = self._in_suitable_memory(run, images.detach())
+        except RuntimeError as error:
+            _check_dtype(self.model, images, error)
+            raise
+        passed.chunk, passed.seed = self.chunk, self.seed
+        return passed
+
+    def _in_suitable_memory(self, run: Callable[[torch.Tensor], Pass], images: torch.Tensor) -> Pass:
+        """Run in channels-last memory; in the network's own if it is asked for or nothing else works."""
+        if not self.channels_last:
+            return run(images)
+        if not self._own_memory:
             try:
-                passed = run(images.contiguous(memory_format=torch.channels_last))
+                return run(images.contiguous(memory_format=torch.channels_last))
             except RuntimeError as error:
                 if not wants_own_memory(error):
                     raise
-                self._own_memory = True
-                self._memory.close()  # the weights lie as they did
-                self._folding.forget()
-        if passed is None:
-            passed = run(images.contiguous() if self._own_memory else images)
-        passed.chunk, passed.seed = self.chunk, self.seed
-        return passed
+            self._own_memory = True
+            self._memory.close()  # the weights lie as they did
+        return run(images.contiguous())
 
     def _map(self, name: str, method: Method, passed: Pass, sample_ids: Sequence[str]) -> torch.Tensor:
         """Compute one method's heatmaps (B, K, h, w)."""
@@ -285,14 +293,43 @@ def _checked(heatmap: object, method: str, recording: Recording, sample_ids: Seq
     return heatmap.detach()
 
 
+def _check_whole(option: str, value: Any, least: int) -> None:
+    if not isinstance(value, Integral) or int(value) < least:
+        raise UserError(f"{option}={value!r}: pass a whole number, {least} or more")
+
+
 def _check_model(model: nn.Module) -> None:
     """Refuse a network whose layers can't be watched or differentiated."""
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(
             "the model is a torch.jit script or trace, which shows no layers: pass the module it was made of"
         )
+    refuse_lazy(model)
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise UserError("the model's weights were made under torch.inference_mode(): build or load it outside of that")
+
+
+def _as_tensor(targets: object) -> torch.Tensor | str | None:
+    """Make a tensor of classes that come as lists or arrays."""
+    if targets is None or isinstance(targets, str):
+        return targets
+    try:
+        return torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"targets of type {type(targets).__name__} make no tensor ({error}): pass whole numbers of shape (B,), one "
+            f"for each image, or (B, K)"
+        ) from error
+
+
+def _check_dtype(model: nn.Module, images: torch.Tensor, error: RuntimeError) -> None:
+    """Say so if the network does not run because its weights are of another type than the images."""
+    own = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if own and images.dtype not in own and not torch.is_autocast_enabled(images.device.type):
+        raise UserError(
+            f"images of {images.dtype} for a network whose weights are {', '.join(sorted(map(str, own)))}: convert "
+            f"the images or the network, with .to(…) ({error})"
+        ) from error
 
 
 def _tuple(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:

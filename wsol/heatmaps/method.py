@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
@@ -20,7 +20,7 @@ from wsol.heatmaps.fusion import FUSIONS
 from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.scores import check_score
 
-__all__ = ["BASELINES", "METHODS", "Kind", "Method", "apart", "make_method"]
+__all__ = ["BASELINES", "METHODS", "Kind", "Method", "apart", "layer_names", "make_method"]
 
 Function = Callable[..., torch.Tensor]
 
@@ -143,7 +143,7 @@ class Method:
 
 def make_method(
     function: str | Function,
-    layer: str | Sequence[str] | None = None,
+    layer: str | int | Sequence[str | int] | None = None,
     fuse: str | None = None,
     score: str | None = None,
     **options: Any,
@@ -155,7 +155,7 @@ def make_method(
     function : str or callable
         "cam", "gradcam", "center", …; "my_methods.energy"; or `f(recording, **options) -> (B, h, w)`.
     layer : str or sequence of str, optional
-        Dotted name of the target layer, or of several.
+        Dotted name of the target layer, or of several; the layers of a Sequential may be numbers.
     fuse : "max" or "mean", optional
         With several layers: how their maps become one; by default they are kept apart as `method@layer`.
     score : "logit", "log_prob", "prob" or "rest", optional
@@ -175,7 +175,7 @@ def make_method(
     >>> make_method("layercam", layer=["layer3", "layer4"], fuse="max").layer
     ('layer3', 'layer4')
     """
-    layers = None if layer is None else layer if isinstance(layer, str) else tuple(layer) or None
+    layers = layer_names(layer)
     if isinstance(function, str) and function in BASELINES:
         if options or layers or fuse or score:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
@@ -214,6 +214,32 @@ def _check_options(method: str, function: Callable[..., Any], options: Mapping[s
             raise UserError(f"method {method}: {name}={value!r}: pass {wanted}")
         if isinstance(value, Real) and not isinstance(value, Integral) and not math.isfinite(value):
             raise UserError(f"method {method}: {name}={value!r}: pass a finite number")
+
+
+def layer_names(layer: str | int | Sequence[str | int] | None) -> str | tuple[str, ...] | None:
+    """Names of target layers as text: YAML reads those of a Sequential as numbers.
+
+    Raises
+    ------
+    UserError
+        If something else is passed, a module, say.
+
+    Examples
+    --------
+    >>> layer_names(3), layer_names([2, "head.3"]), layer_names([])
+    ('3', ('2', 'head.3'), None)
+    """
+    if layer is None or isinstance(layer, str):
+        return layer
+    several = isinstance(layer, Iterable) and not isinstance(layer, torch.nn.Module)
+    names = list(layer) if several else [layer]  # type: ignore[arg-type]
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, str | Integral):
+            raise UserError(
+                f"layer={layer!r}: pass a layer's dotted name as text (in quotes where it looks like a number, '2.1'), "
+                f"or a list of such names"
+            )
+    return tuple(str(name) for name in names) or None if several else str(layer)
 
 
 def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:

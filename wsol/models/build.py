@@ -193,6 +193,7 @@ def finish(
     size = _size(name, settings["input_size"])
     if layer is None:
         layer = default_layer(module, size)
+    layer = str(layer)  # YAML reads the names of a Sequential's layers as numbers
     find_layer(module, layer)
     head = module.get_submodule(head_name(module))
     logits = head.out_features if isinstance(head, nn.Linear) else head.out_channels

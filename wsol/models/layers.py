@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torchvision import models
 
 from wsol.errors import UserError
 from wsol.models.frozen import frozen
 
-__all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "refuse_scripts", "unwrap"]
+__all__ = ["default_layer", "find_layer", "last_spatial_layer", "logits_of", "refuse_lazy", "refuse_scripts", "unwrap"]
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -126,7 +127,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     >>> find_layer(models.squeezenet1_1(), "classifier.3")
     AdaptiveAvgPool2d(output_size=(1, 1))
     """
-    layers = dict(unwrap(module).named_modules())
+    layers = dict(unwrap(module).named_modules(remove_duplicate=False))  # one layer may have two names
     layers.pop("", None)
     if name not in layers:
         near = difflib.get_close_matches(str(name), layers, n=5, cutoff=0.3)
@@ -153,6 +154,16 @@ def refuse_scripts(module: nn.Module, why: str) -> None:
             )
 
 
+def refuse_lazy(module: nn.Module) -> None:
+    """Refuse a network that has not run yet, and so has no weights. Raises `UserError`, naming the first such layer."""
+    for name, layer in module.named_modules():
+        if any(is_lazy(tensor) for tensor in [*layer.parameters(False), *layer.buffers(False)]):
+            raise UserError(
+                f"layer {name} ({type(layer).__name__}) has no weights yet: run the network on images once, "
+                f"and load the weights, before you ask for heatmaps"
+            )
+
+
 def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
     """Run the network once on noise and name the last layer that yields a map (B, C, h, w) with h·w > 1.
 
@@ -172,7 +183,7 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     Raises
     ------
     UserError
-        If no layer yields such a map, or if the network can't be run on an image of this size.
+        If no layer yields such a map, or if the network can't be run on an image of this size, or has no weights yet.
 
     Examples
     --------
@@ -181,6 +192,7 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     '1'
     """
     module = unwrap(module)
+    refuse_lazy(module)
     spatial: list[tuple[str, nn.Module, int]] = []  # name, layer and channels
 
     def note(name: str) -> Callable[..., None]:
