@@ -16,7 +16,8 @@ from torchvision.models import swin_transformer
 from wsol import HeatmapExtractor
 from wsol.errors import UserError
 from wsol.heatmaps import make_method
-from wsol.models import default_layer
+from wsol.models import default_layer, find_layer
+from wsol.models.build import finish
 
 
 def small() -> nn.Sequential:
@@ -216,6 +217,11 @@ def test_layers_whose_names_are_numbers() -> None:
     assert make_method("gradcam", layer=[2, "3"], fuse="max").layer == ("2", "3")
     assert list(HeatmapExtractor(small(), ("gradcam",), [0, 3]).methods) == ["gradcam@0", "gradcam@3"]
     assert HeatmapExtractor(small(), ("gradcam",), 0).layers == {"gradcam": "0"}
+    settings = {"input_size": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bilinear"}
+    built = finish("x", small(), layer=3, settings=settings, classes=None, class_ids=None, weights="random")
+    assert built.layer == "3"
+    model = small()
+    assert find_layer(model, 3) is model[3]  # training.freeze=[3]
     for wrong in (2.5, True, nn.ReLU(), nn.Sequential(nn.ReLU()), [None]):
         assert "pass a layer's dotted name" in refusal(lambda wrong=wrong: make_method("gradcam", layer=wrong))
 

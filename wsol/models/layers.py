@@ -127,10 +127,11 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     >>> find_layer(models.squeezenet1_1(), "classifier.3")
     AdaptiveAvgPool2d(output_size=(1, 1))
     """
+    name = str(name)  # YAML reads the names of a Sequential's layers as numbers
     layers = dict(unwrap(module).named_modules(remove_duplicate=False))  # one layer may have two names
     layers.pop("", None)
     if name not in layers:
-        near = difflib.get_close_matches(str(name), layers, n=5, cutoff=0.3)
+        near = difflib.get_close_matches(name, layers, n=5, cutoff=0.3)
         tops = [layer for layer in layers if "." not in layer]
         raise UserError(
             f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}: "
