@@ -258,3 +258,10 @@ def test_layer_with_two_names(method: str) -> None:
     model = Before(lambda x: x)
     model.alias = model.net
     torch.testing.assert_close(maps(model, method, "alias.3"), maps(model, method, "net.3"))
+
+
+def test_sample_ids_of_numpy() -> None:
+    with HeatmapExtractor(small(), ("random",), "2") as extractor:
+        named = extractor(images(), sample_ids=np.array(["a", "b"])).maps["random"]
+        assert torch.equal(named, extractor(images(), sample_ids=["a", "b"]).maps["random"])
+        assert "0 sample_ids for 2 images" in refusal(lambda: extractor(images(), sample_ids=[]))

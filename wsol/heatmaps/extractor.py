@@ -185,7 +185,7 @@ class HeatmapExtractor:
             raise UserError("the model was set to training while this HeatmapExtractor is open: call model.eval()")
         if images.ndim != 4 or not len(images):
             raise UserError(f"images of shape {tuple(images.shape)}: pass a batch (B, 3, H, W) of one image or more")
-        names = list(sample_ids or (str(self.seen + i) for i in range(len(images))))
+        names = [str(self.seen + i) for i in range(len(images))] if sample_ids is None else list(sample_ids)
         if len(names) != len(images):
             raise UserError(f"{len(names)} sample_ids for {len(images)} images: pass one for each")
         if torch.is_inference_mode_enabled():
@@ -240,7 +240,9 @@ class HeatmapExtractor:
                 if not wants_own_memory(error):
                     raise
             self._own_memory = True
-            self._memory.close()  # the weights lie as they did
+            self._memory.close()  # the weights lie as they did; what was folded of them does not
+            assert self._folding is not None
+            self._folding.forget()
         return run(images.contiguous())
 
     def _map(self, name: str, method: Method, passed: Pass, sample_ids: Sequence[str]) -> torch.Tensor:
