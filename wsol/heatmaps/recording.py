@@ -335,7 +335,7 @@ def record(
         if name in handed_on:
             raise UserError(f"layer {name} runs more than once in a forward pass; choose another")
         if any(isinstance(value, torch.Tensor) and _share(value, output) for value in given):
-            aliases[name] = output, output._version
+            aliases[name] = output, 0 if output.is_inference() else output._version
         if gradients:
             torch.set_grad_enabled(True)
             leaf = output if output.requires_grad else output.detach().requires_grad_()
