@@ -64,15 +64,22 @@ def ours(model: nn.Module, methods: tuple[str, ...], chunk: int = 32) -> Job:
     return lambda: wsol.HeatmapExtractor(model, methods, chunk=chunk)
 
 
+def token_grid(tensor: torch.Tensor) -> torch.Tensor:
+    """Lay the patches of a ViT-B/16 out as maps, as the peers want to be told."""
+    return tensor[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
+
+
 def of_torchcam(model: nn.Module, method: str) -> Job:
     """One method of torchcam: hooks, forward pass, maps at the layer's resolution."""
     from torchcam import methods
 
     layer = default_layer(model)
+    options: dict[str, object] = {"fc_layer": "fc"} if method == "cam" else {}
+    if isinstance(model, models.VisionTransformer):
+        options["reshape_transform"] = token_grid
 
     @contextmanager
     def ready() -> Iterator[Call]:
-        options = {"fc_layer": "fc"} if method == "cam" else {}
         with getattr(methods, TORCHCAM[method])(model, layer, **options) as extractor:
 
             def call(images: torch.Tensor) -> None:
@@ -90,13 +97,10 @@ def of_grad_cam(model: nn.Module, name: str, **options: object) -> Job:
 
     tokens, layer = isinstance(model, models.VisionTransformer), default_layer(model)
 
-    def grid(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
-
     @contextmanager
     def ready() -> Iterator[Call]:
         kind = getattr(pytorch_grad_cam, name)
-        with kind(model, [model.get_submodule(layer)], reshape_transform=grid if tokens else None) as extractor:
+        with kind(model, [model.get_submodule(layer)], reshape_transform=token_grid if tokens else None) as extractor:
             for key, value in options.items():
                 setattr(extractor, key, value)
             yield lambda images: extractor(images, None)  # of the highest logit
@@ -125,7 +129,7 @@ def competitors(name: str) -> dict[str, Callable[[nn.Module], Job]]:
     if name == "resnet50":
         methods += [method for method in EIGHT if method != "gradcam"]
     for method in methods:
-        if method in TORCHCAM and name != "vit_b_16":  # torchcam's Grad-CAM takes no tokens
+        if method in TORCHCAM:
             found[f"torchcam, {method}"] = partial(of_torchcam, method=method)
         if method in GRAD_CAM:
             found[f"grad-cam, {method}"] = partial(of_grad_cam, name=GRAD_CAM[method])

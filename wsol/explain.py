@@ -22,6 +22,7 @@ from wsol.localization.resize import resize
 from wsol.models import Classifier, logits_of
 from wsol.models.device import choose_device
 from wsol.models.frozen import frozen
+from wsol.terminal import progress
 
 __all__ = ["Answer", "Explanation", "Region", "explain"]
 
@@ -102,6 +103,8 @@ def explain(
     score: str | None = None,
     device: str = "auto",
     seed: int = 0,
+    chunk: int = 32,
+    show_progress: bool = False,
 ) -> Explanation:
     """Find out what a classifier sees in an image, and where.
 
@@ -129,6 +132,10 @@ def explain(
     device : str
     seed : int
         For the random baseline and methods that draw.
+    chunk : int
+        Images in each further pass of the methods that need several.
+    show_progress : bool
+        Show how far such methods are.
 
     Returns
     -------
@@ -162,7 +169,9 @@ def explain(
     order = logits.argsort(descending=True, stable=True)
     names = (classifier.classes, classifier.class_ids)
     wanted = [find_logit(str(target), *names, len(logits), "target") for target in targets] or order[:top].tolist()
-    with HeatmapExtractor(classifier, methods, score=score, seed=seed) as extractor:
+    extractor = HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk)
+    with extractor, progress("heatmaps", 1, show_progress) as advance:
+        extractor.say = lambda text: advance(0, text)
         found = extractor(batch, torch.tensor([wanted] * len(batch), device=place), sample_ids=["0"] * len(batch))
     baselines = {name: method.baseline for name, method in extractor.methods.items()}
     heatmaps = {name: maps[0] if baselines[name] else merge(maps[None], shown)[0] for name, maps in found.maps.items()}

@@ -265,3 +265,26 @@ def test_sample_ids_of_numpy() -> None:
         named = extractor(images(), sample_ids=np.array(["a", "b"])).maps["random"]
         assert torch.equal(named, extractor(images(), sample_ids=["a", "b"]).maps["random"])
         assert "0 sample_ids for 2 images" in refusal(lambda: extractor(images(), sample_ids=[]))
+
+
+def test_layers_with_one_value_for_the_whole_image() -> None:
+    for name in ("gradcam", "eigencam", "scorecam"):
+        with HeatmapExtractor(small(), (name,), "4") as extractor:
+            message = refusal(lambda opened=extractor: opened(images()))
+        assert "one value for the whole image; choose a layer before the pooling" in message
+
+
+@pytest.mark.parametrize("name", ["cam", "eigencam", "kpcacam", "fem", "finercam", "rollout"])
+def test_methods_that_look_at_no_score(name: str) -> None:
+    assert f"method {name} looks at no score" in refusal(lambda: make_method(name, score="log_prob"))
+
+
+def test_second_derivatives_that_are_not_finite() -> None:
+    class Bent(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.abs().pow(1.5)  # its second derivative at 0 is not finite
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Bent(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    with HeatmapExtractor(model.eval(), ("gradcam", "shapleycam"), "1") as extractor:
+        message = refusal(lambda: extractor(images()))
+    assert "second derivatives of the logits with respect to layer 1 are not finite for image 0" in message

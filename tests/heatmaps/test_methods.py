@@ -206,7 +206,7 @@ def test_vit_tokens_become_a_map() -> None:
     ("make", "side", "size"),
     [
         (lambda: models.googlenet(num_classes=5, init_weights=False), 64, (2, 2)),
-        (lambda: models.inception_v3(num_classes=5, init_weights=False), 96, (1, 1)),
+        (lambda: models.inception_v3(num_classes=5, init_weights=False), 139, (3, 3)),
     ],
     ids=["googlenet", "inception"],
 )

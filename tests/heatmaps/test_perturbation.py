@@ -206,7 +206,7 @@ def swin() -> nn.Module:
 def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[], nn.Module], layer: str) -> None:
     torch.manual_seed(0)
     model = ready(make())
-    recording = recorded(model, layer, images(16 if make is resnet else 32), chunk=64)
+    recording = recorded(model, layer, images({resnet: 16, densenet: 64}.get(make, 32)), chunk=64)
     maps = []
     for i, target in enumerate(TARGETS.tolist()):
         A = recording.activations[i].numpy()
@@ -233,7 +233,7 @@ def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[
 
 def test_ablationcam_runs_the_head_only() -> None:
     model, calls = ready(resnet()), []
-    recording = recorded(model, "layer4", images(32), chunk=64)
+    recording = recorded(model, "layer4", images(64), chunk=64)
     hooks = [model.layer3[1].conv2.register_forward_hook(lambda *_: calls.append("below"))]
     hooks.append(model.fc.register_forward_hook(lambda *_: calls.append("behind")))
     methods.ablationcam(recording)

@@ -72,6 +72,8 @@ def explain_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: b
             score=cfg.score,
             device=cfg.device,
             seed=cfg.seed,
+            chunk=cfg.chunk,
+            show_progress=cfg.progress and say,
         )
         about = _about(picture, classifier, found, View(cfg.view, classifier.input_size, cfg.flip))
         figure = draw_side_by_side(found, about, picture.truth, cfg.color_map)

@@ -34,7 +34,7 @@ def cam(recording: Recording) -> torch.Tensor:
     References
     ----------
     Zhou, Khosla, Lapedriza, Oliva, Torralba, "Learning Deep Features for Discriminative Localization", CVPR 2016,
-    the definition of the class activation map.
+    equations 1 and 2.
 
     Examples
     --------

@@ -249,7 +249,8 @@ class HeatmapExtractor:
         """Compute one method's heatmaps (B, K, h, w)."""
         if isinstance(method.function, str):
             return self._baseline(method.function, method, passed, sample_ids)
-        score = method.score or self.score or (method.kind.score if method.kind else "logit")
+        own = method.kind.score if method.kind else "logit"
+        score = method.score or (self.score if own else None) or own or "logit"
         if score in ("prob", "log_prob") and passed.logits.shape[1] == 1:
             raise UserError(f"method {name}: score={score} of a network with one logit never changes; use score=logit")
         passed.say = lambda text: self.say(f"{name} {text}") if self.say else None

@@ -77,7 +77,13 @@ def layout_of(model: nn.Module, layer: str, tensor: torch.Tensor, image_size: tu
     if any(_is_batch_second(part) for part in (module, *_around(unwrap(model), layer))):
         raise UserError(f"layer {layer} yields (places, B, K): build its transformer with batch_first=True")
     if tensor.ndim == 4:
-        return Layout(channels_last=_is_channels_last(model, layer, tensor, image_size))
+        layout = Layout(channels_last=_is_channels_last(model, layer, tensor, image_size))
+        if layout.as_map(tensor).shape[2:].numel() == 1 and max(image_size) > 1:
+            raise UserError(
+                f"layer {layer} yields shape {tuple(tensor.shape)}, one value for the whole image; choose a layer "
+                f"before the pooling, or show the network larger images"
+            )
+        return layout
     if tensor.ndim == 3 and (isinstance(module, nn.Flatten) or type(module).__name__.endswith("1d")):
         raise UserError(
             f"layer {layer} ({type(module).__name__}) yields shape {tuple(tensor.shape)}, channels before places in a "

@@ -42,7 +42,7 @@ class Kind:
     blocks : bool
         Whether it needs the inputs of a transformer's blocks.
     score : str
-        What it differentiates when nothing else is asked for.
+        What it differentiates or watches when nothing else is asked for; "": no score, or one of its own.
     """
 
     function: Function
@@ -54,18 +54,18 @@ class Kind:
 
 
 METHODS: dict[str, Kind] = {
-    "cam": Kind(activation.cam, gradients=False),
+    "cam": Kind(activation.cam, gradients=False, score=""),
     "gradcam": Kind(gradient.gradcam),
     "gradcampp": Kind(gradient.gradcampp),
     "gradcamelementwise": Kind(gradient.gradcamelementwise),
     "xgradcam": Kind(gradient.xgradcam),
     "hirescam": Kind(gradient.hirescam),
     "layercam": Kind(gradient.layercam),
-    "eigencam": Kind(activation.eigencam, gradients=False),
+    "eigencam": Kind(activation.eigencam, gradients=False, score=""),
     "eigengradcam": Kind(gradient.eigengradcam),
-    "kpcacam": Kind(activation.kpcacam, gradients=False),
-    "finercam": Kind(gradient.finercam),
-    "fem": Kind(activation.fem, gradients=False),
+    "kpcacam": Kind(activation.kpcacam, gradients=False, score=""),
+    "finercam": Kind(gradient.finercam, score=""),
+    "fem": Kind(activation.fem, gradients=False, score=""),
     "shapleycam": Kind(gradient.shapleycam, curvature=True, score="rest"),
 }
 METHODS |= {
@@ -85,7 +85,7 @@ METHODS |= {
     "integratedgradients": Kind(averaged.integratedgradients, layer=False, gradients=False),
 }
 METHODS |= {
-    "rollout": Kind(tokens.rollout, layer=False, gradients=False, blocks=True),
+    "rollout": Kind(tokens.rollout, layer=False, gradients=False, blocks=True, score=""),
     "legrad": Kind(tokens.legrad, layer=False, gradients=False, blocks=True),
 }
 BASELINES = ("center", "random", "full")
@@ -159,7 +159,8 @@ def make_method(
     fuse : "max" or "mean", optional
         With several layers: how their maps become one; by default they are kept apart as `method@layer`.
     score : "logit", "log_prob", "prob" or "rest", optional
-        What is differentiated; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
+        What is differentiated; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`). CAM, Eigen-CAM,
+        KPCA-CAM, FEM, Finer-CAM and rollout take none.
     **options
         Passed to the function each time.
 
@@ -188,6 +189,8 @@ def make_method(
         raise UserError(f"method {function}: options {options} don't fit its function: {error}") from error
     if kind is not None:
         _check_options(str(function), call, options)
+    if kind is not None and not kind.score and score is not None:
+        raise UserError(f"method {function} looks at no score, or at one of its own: leave out score")
     if kind is not None and not kind.layer and (layers or fuse):
         raise UserError(f"method {function} looks at no layer: leave out layer and fuse")
     if fuse is not None and (fuse not in FUSIONS or not isinstance(layers, tuple)):

@@ -233,12 +233,7 @@ class Pass:
                 f"the logits do not depend on layer {layer}: does the network run behind it under torch.no_grad(), or "
                 f"use it for another output? Choose another layer"
             )
-        finite = gradient.flatten(1).isfinite().all(1)
-        if not bool(finite.all()):
-            raise UserError(
-                f"gradients of the logits with respect to layer {layer} are not finite for image "
-                f"{int((~finite).nonzero()[0])} in the batch: is there a root or a division by 0 behind it?"
-            )
+        _check_finite("gradients", gradient, layer)
         return gradient
 
     def _differentiated(
@@ -267,7 +262,10 @@ class Pass:
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(handed_on)
         (product,) = torch.autograd.grad(gradient, handed_on, handed_on.detach(), retain_graph=True, allow_unused=True)
-        return torch.zeros_like(handed_on) if product is None else product
+        if product is None:
+            return torch.zeros_like(handed_on)
+        _check_finite("second derivatives", product, layer)
+        return product
 
     def head(self, layer: str) -> Head:
         """Find the head behind a layer, proved on this batch."""
@@ -404,6 +402,17 @@ def _autocast_as_now(kind: str) -> Callable[[], AbstractContextManager[object]]:
 def without_autocast(kind: str) -> AbstractContextManager[object]:
     """Make a context in which `torch.autocast` is off for a type of device."""
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def _check_finite(what: str, derivatives: torch.Tensor, layer: str) -> None:
+    """Refuse derivatives (B, …) that are not finite."""
+    finite = derivatives.flatten(1).isfinite().all(1)
+    if not bool(finite.all()):
+        half = ", or too large for half precision" if derivatives.dtype == torch.float16 else ""
+        raise UserError(
+            f"{what} of the logits with respect to layer {layer} are not finite for image "
+            f"{int((~finite).nonzero()[0])} in the batch: is there a root or a division by 0 behind it{half}?"
+        )
 
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:
