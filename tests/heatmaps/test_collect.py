@@ -316,6 +316,29 @@ def test_an_unreadable_image_is_missed_by_all_its_classes(
     assert "1 of 7 images could not be read and count as misses: p1" in caplog.text
 
 
+@pytest.mark.parametrize("data", [Pictures(5), Several()], ids=["one class", "several"])
+@pytest.mark.parametrize(("view", "flip", "pictures"), [("tencrop", False, 10), ("squash", True, 2)])
+def test_pictures_of_an_image_stay_together_in_a_batch(
+    classifier: Classifier, data: Dataset, view: str, flip: bool, pictures: int
+) -> None:
+    names, options = ("gradcam", "random"), {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "seed": 3}
+    passes = count_passes(classifier)
+    wanted, rows = collect(data, classifier, names, view=view, flip=flip, batch_size=1, **options)
+    images = rows["image_id"].nunique()
+    assert passes == [pictures] * images
+    passes.clear()
+    found, table = collect(data, classifier, names, view=view, flip=flip, batch_size=99, **options)
+    assert passes == [pictures * images]
+    for name in names:
+        for i in range(len(data)):
+            one = wanted.heatmap(name, i)
+            np.testing.assert_allclose(found.heatmap(name, i), one, rtol=2e-3, atol=1e-3 * np.abs(one).max())
+    shares = [np.stack(every["top5_probability"]) for every in (table, rows)]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
+    assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in rows["top5"]]
+    assert table["rank"].tolist() == rows["rank"].tolist()
+
+
 def test_logits_are_counted_and_modes_kept(classifier: Classifier) -> None:
     module = classifier.module.train()
     module.features[1].eval()
