@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,23 @@ def test_pictures_of_an_image_stay_together_in_a_batch(
     np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
     assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in rows["top5"]]
     assert table["rank"].tolist() == rows["rank"].tolist()
+
+
+def test_how_far_a_method_is_arrives_at_the_bar_and_chunks_at_the_network(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[int, str]] = []
+
+    @contextmanager
+    def bar(*_: object) -> Iterator[Callable[..., None]]:
+        yield lambda steps, note="": said.append((steps, note))
+
+    monkeypatch.setattr("wsol.heatmaps.collect.progress", bar)
+    passes = count_passes(classifier)
+    collect(Pictures(2), classifier, ("scorecam",), batch_size=1, chunk=3)
+    one = [(0, "scorecam 3/8"), (0, "scorecam 6/8"), (0, "scorecam 8/8"), (1, "")]
+    assert said == one * 2
+    assert passes == [1, 3, 3, 2] * 2
 
 
 def test_logits_are_counted_and_modes_kept(classifier: Classifier) -> None:

@@ -399,3 +399,17 @@ def test_no_methods_give_the_logits_alone(model: nn.Module) -> None:
         found = extractor(images())
     assert found.maps == {}
     assert found.logits.shape == (3, 7)
+
+
+def test_methods_say_how_far_they_are(model: nn.Module) -> None:
+    texts: list[str] = []
+    with HeatmapExtractor(model, ("gradcam", "scorecam"), say=texts.append) as extractor:
+        extractor(images(2))
+    assert texts == ["scorecam 16/16"]  # two images of eight channels
+    texts.clear()
+    mine = {"mine": make_method("occlusion", size=0.5, stride=0.5), "scorecam": make_method("scorecam")}
+    with HeatmapExtractor(model, mine, chunk=5, say=texts.append) as extractor:
+        extractor(images(1))
+    assert texts[-2:] == ["scorecam 5/8", "scorecam 8/8"]
+    assert len(texts) > 2
+    assert all(text.startswith("mine ") for text in texts[:-2])
