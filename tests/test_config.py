@@ -12,6 +12,7 @@ from wsol.cli import APPLICATIONS
 from wsol.command_line.explain import compose_application
 from wsol.command_line.options import application_groups, group_options
 from wsol.errors import UserError
+from wsol.heatmaps.method import BASELINES, METHODS
 from wsol.paths import conf_dir
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -73,6 +74,22 @@ def test_defaults_of_shapes_are_those_of_its_class():
         if name in parameters:
             default = parameters[name].default
             assert value == (list(default) if isinstance(default, tuple) else default), name
+
+
+def test_every_method_and_baseline_has_its_file():
+    assert {path.stem for path in (conf_dir() / "method").glob("*.yaml")} == {*METHODS, *BASELINES}
+
+
+@pytest.mark.parametrize("name", [*METHODS, *BASELINES])
+def test_defaults_of_a_method_are_those_of_its_function(name):
+    section = OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml"))
+    assert (section.pop("_target_"), section.pop("function")) == ("wsol.heatmaps.make_method", name)
+    ours = {key: section.pop(key) for key in ("layer", "fuse", "score") if key in section}
+    assert set(ours.values()) <= {None}
+    parameters = list(inspect.signature(METHODS[name].function).parameters.values())[1:] if name in METHODS else []
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    assert section == defaults
+    assert {key: type(value) for key, value in section.items()} == {k: type(v) for k, v in defaults.items()}
 
 
 def test_training_keys_are_those_of_a_recipe():
