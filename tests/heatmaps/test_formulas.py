@@ -43,7 +43,7 @@ def recorded() -> tuple[nn.Module, torch.Tensor, torch.Tensor, Maps, Maps]:
 
 
 def found(model: nn.Module, pictures: torch.Tensor, targets: torch.Tensor, name: str, **options: object) -> Maps:
-    with HeatmapExtractor(model, {"it": make_method(name, **options)}, "relu") as extractor:
+    with HeatmapExtractor(model, {"it": make_method(name, **{"layer": "relu"} | options)}) as extractor:
         return extractor(pictures, targets).maps["it"].numpy()
 
 
@@ -95,6 +95,21 @@ def test_formula(recorded: tuple, formula: Callable[[Maps, Maps], Maps]) -> None
     wanted = np.stack([formula(A[i], G[i]) for i in range(3)])
     assert (wanted.max((1, 2)) > 0).all()
     maps = found(model, pictures, targets, formula.__name__)
+    np.testing.assert_allclose(maps, wanted, rtol=1e-5, atol=1e-6 * wanted.max())
+
+
+@pytest.mark.parametrize(
+    "formula", [gradcam, gradcampp, gradcamelementwise, xgradcam, hirescam, layercam, fem], ids=lambda f: f.__name__
+)
+def test_formula_where_activations_are_negative(recorded: tuple, formula: Callable[[Maps, Maps], Maps]) -> None:
+    model, pictures, targets, below, _ = recorded
+    leaf = model.second(torch.from_numpy(below)).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.head(nn.functional.gelu(leaf).mean((2, 3)))[range(3), targets].sum(), leaf)
+    A, G = leaf.detach().numpy(), gradient.numpy()
+    assert ((A < 0) & (G > 0)).any() and ((A < 0) & (G < 0)).any()
+    wanted = np.stack([formula(A[i], G[i]) for i in range(3)])
+    assert (wanted.max((1, 2)) > 0).all()
+    maps = found(model, pictures, targets, formula.__name__, layer="second")
     np.testing.assert_allclose(maps, wanted, rtol=1e-5, atol=1e-6 * wanted.max())
 
 

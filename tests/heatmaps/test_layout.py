@@ -51,8 +51,10 @@ def test_swins_stages_are_channels_last(layer: str, channels_last: bool) -> None
     assert width == height * 48 // 32
 
 
-def test_swins_last_stage_gives_the_same_maps_before_and_after_its_permutation() -> None:
-    with HeatmapExtractor(swin(), ("gradcam",), ["norm", "permute"]) as extractor:
+@pytest.mark.parametrize("name", ["gradcam", "layercam", "hirescam"])
+def test_swins_last_stage_gives_the_same_maps_before_and_after_its_permutation(name: str) -> None:
+    with HeatmapExtractor(swin(), (name,), ["norm", "permute"]) as extractor:
         maps = extractor(torch.rand(2, 3, 32, 48)).maps
-    assert maps["gradcam@norm"].shape == (2, 4, 6)
-    torch.testing.assert_close(maps["gradcam@norm"], maps["gradcam@permute"])
+    assert maps[f"{name}@norm"].shape == (2, 4, 6)
+    assert maps[f"{name}@norm"].any()
+    torch.testing.assert_close(maps[f"{name}@norm"], maps[f"{name}@permute"])

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torchvision import models
-from torchvision.models.googlenet import BasicConv2d
+from torchvision.models.googlenet import BasicConv2d as GoogLeNetsConv2d
+from torchvision.models.inception import BasicConv2d as InceptionsConv2d
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Recording, averaged, gradient, make_method, pixels
@@ -164,17 +165,27 @@ def test_ceilings_hold(
 
 
 @RULES
-def test_googlenet_is_caught(
-    method: Callable[[Recording], torch.Tensor], guided: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("make", "unit", "side"),
+    [(models.googlenet, GoogLeNetsConv2d, 32), (models.inception_v3, InceptionsConv2d, 75)],
+    ids=["googlenet", "inception_v3"],
+)
+def test_googlenet_and_inception_are_caught(
+    make: Callable[..., nn.Module],
+    unit: type[nn.Module],
+    side: int,
+    method: Callable[[Recording], torch.Tensor],
+    guided: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its ReLUs are calls in `BasicConv2d.forward`: for comparison they are swapped for modules with hooks."""
-    model = lively(models.googlenet(num_classes=5, aux_logits=False, init_weights=False))
-    pictures, targets = images(32, 1), TARGETS[:1]
+    """Their ReLUs are calls in `BasicConv2d.forward`: for comparison they are swapped for modules with hooks."""
+    model = lively(make(num_classes=5, aux_logits=False, init_weights=False))
+    pictures, targets = images(side, 1), TARGETS[:1]
     found = method(recorded(model, "", pictures, targets))
     for module in list(model.modules()):
-        if isinstance(module, BasicConv2d):
+        if isinstance(module, unit):
             module.relu = nn.ReLU()
-    monkeypatch.setattr(BasicConv2d, "forward", lambda self, x: self.relu(self.bn(self.conv(x))))
+    monkeypatch.setattr(unit, "forward", lambda self, x: self.relu(self.bn(self.conv(x))))
     with hooked(model, guided):
         wanted = derivative(model, pictures, targets).abs().amax(1)
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-10 * float(wanted.max()))
