@@ -52,9 +52,16 @@ def test_swins_stages_are_channels_last(layer: str, channels_last: bool) -> None
 
 
 @pytest.mark.parametrize("name", ["gradcam", "layercam", "hirescam"])
-def test_swins_last_stage_gives_the_same_maps_before_and_after_its_permutation(name: str) -> None:
-    with HeatmapExtractor(swin(), (name,), ["norm", "permute"]) as extractor:
+@pytest.mark.parametrize(
+    ("before", "after", "size"),
+    [("norm", "permute", (4, 6)), ("features.0.0", "features.0.1", (8, 12))],
+    ids=["last stage", "first stage"],
+)
+def test_swins_stages_give_the_same_maps_before_and_after_a_permutation(
+    before: str, after: str, size: tuple[int, int], name: str
+) -> None:
+    with HeatmapExtractor(swin(), (name,), [before, after]) as extractor:
         maps = extractor(torch.rand(2, 3, 32, 48)).maps
-    assert maps[f"{name}@norm"].shape == (2, 4, 6)
-    assert maps[f"{name}@norm"].any()
-    torch.testing.assert_close(maps[f"{name}@norm"], maps[f"{name}@permute"])
+    assert maps[f"{name}@{before}"].shape == (2, *size)
+    assert maps[f"{name}@{before}"].any()
+    torch.testing.assert_close(maps[f"{name}@{before}"], maps[f"{name}@{after}"])
