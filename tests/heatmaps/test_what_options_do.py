@@ -190,7 +190,7 @@ def test_relu6_called_as_a_function_follows_the_rule(name: str, inplace: bool) -
 
 
 def test_cam_of_vgg16_gap() -> None:
-    classifier, pictures = vgg16_gap(num_classes=7, channels=16), torch.rand(2, 3, 64, 64)
+    classifier, pictures = vgg16_gap(num_classes=7, channels=16), images(64)[:2].float()
     model, targets = classifier.module, torch.tensor([5, 2])
     with torch.no_grad():
         activations = model.features(pictures)
