@@ -121,6 +121,7 @@ class HeatmapExtractor:
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
         self.seen = 0
         self._stack: ExitStack | None = None
+        self._memory = ExitStack()  # what brings the weights' own memory back
         self._own_memory = False  # whether the network was found not to run in channels-last memory
         self._folding: Folding | None = None
 

@@ -21,7 +21,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.head import Head, find_head
 from wsol.heatmaps.layout import Layout, layout_of
-from wsol.heatmaps.replay import Replay
+from wsol.heatmaps.replay import Replay, beyond_rounding
 from wsol.heatmaps.scores import SCORES, down_to_pixels
 from wsol.models import find_layer, logits_of
 
@@ -384,8 +384,8 @@ def _check_aliases(
     if not changed:
         return
     with torch.no_grad():
-        apart = float((logits_of(model(images.clone())) - logits).abs().max())
-    if apart > 1e-2 * float((logits - logits.mean(1, keepdim=True)).abs().max()) + 1e-5 * float(logits.abs().max()):
+        apart = beyond_rounding(logits_of(model(images.clone())), logits, images.dtype)
+    if apart:
         raise UserError(
             f"layer {changed[0]} hands on its own input, and something in the network works on that in place: "
             f"a copy of it gives other logits (by {apart:.2g}); choose the layer in front of it or a later one"

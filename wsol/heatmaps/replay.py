@@ -13,10 +13,27 @@ from torch.utils._pytree import tree_leaves, tree_map
 from wsol.errors import UserError
 from wsol.models import find_layer, logits_of, unwrap
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "beyond_rounding"]
 
 # How far logits may be apart, as a share of their spread and of their size: sums in another order, coarse ones on GPUs.
 _TOLERANCES = {"double": (1e-8, 1e-9), "single": (1e-4, 1e-5), "gpu": (5e-3, 1e-3), "half": (0.05, 0.05)}
+
+
+def beyond_rounding(again: torch.Tensor, logits: torch.Tensor, dtype: torch.dtype) -> float:
+    """By how much logits (B, C) are apart from those of another pass that began in some precision; 0: by rounding only.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[20.0, 21.0]])
+    >>> beyond_rounding(logits + 1e-5, logits, logits.dtype), beyond_rounding(logits + 0.5, logits, logits.dtype)
+    (0.0, 0.5)
+    """
+    apart = float((again - logits).abs().max())
+    spread = float((logits - logits.mean(1, keepdim=True)).abs().max())  # a bias that all share proves nothing
+    precise = "double" if again.dtype == torch.float64 else "single" if again.device.type == "cpu" else "gpu"
+    half = {again.dtype, dtype} & {torch.float16, torch.bfloat16}
+    share, floor = _TOLERANCES["half" if half else precise]
+    return 0.0 if apart <= share * spread + floor * float(logits.abs().max()) else apart
 
 
 class Replay:
@@ -96,12 +113,8 @@ class Replay:
     def _prove(self, output: torch.Tensor, logits: torch.Tensor) -> None:
         assert self._image is not None
         again = self(output, self._image)
-        apart = float((again - logits).abs().max())
-        half = {again.dtype, output.dtype} & {torch.float16, torch.bfloat16}
-        spread = float((logits - logits.mean(1, keepdim=True)).abs().max())  # a bias that all share proves nothing
-        precise = "double" if again.dtype == torch.float64 else "single" if again.device.type == "cpu" else "gpu"
-        share, floor = _TOLERANCES["half" if half else precise]
-        if not apart <= share * spread + floor * float(logits.abs().max()):
+        apart = beyond_rounding(again, logits, output.dtype)
+        if apart:
             raise UserError(
                 f"what stands behind layer {self.layer} gives other logits (by {apart:.2g}) when it runs again on the "
                 f"layer's own output: something there works on it in place, or a hook changes it; choose a later "
