@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import norm
 
 from wsol.files import write_text
-from wsol.report.statistics import best_of_resamples, percentile_interval, resampled_means
+from wsol.metrics.statistics import best_of_resamples, percentile_interval, resampled_means
 from wsol.terminal import progress
 
 TAUS = np.arange(0, 1, 0.01)

@@ -18,11 +18,12 @@ from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol
 from wsol.metrics import OutcomeCounts
 from wsol.metrics.outcomes import outcomes_at
+from wsol.metrics.sample_outcomes import sample_outcomes
 from wsol.metrics.scoring import score_method
+from wsol.metrics.statistics import draws_of, interval_table, resample, with_intervals
 from wsol.predictions import samples_table
 from wsol.report.page import write_report
 from wsol.report.pictures import draw_pictures
-from wsol.report.statistics import draws_of, interval_table, resample, sample_outcomes, with_intervals
 from wsol.report.summary import write_summary
 from wsol.tables import (
     METRIC_COLUMNS,

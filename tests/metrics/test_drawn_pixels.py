@@ -14,7 +14,7 @@ from wsol.metrics import PxAP
 from wsol.metrics.drawn_pixels import DrawnPixels, average_precision
 from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.pixels import resize_mask
-from wsol.report.statistics import draws_of, resamples_of
+from wsol.metrics.statistics import draws_of, resamples_of
 
 
 def test_resamples_are_what_scoring_each_drawn_image_would_give() -> None:

@@ -12,21 +12,11 @@ import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError
+from wsol.metrics.sample_outcomes import METRICS, RIGHT_OR_WRONG, Outcomes, sample_outcomes
+from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
 from wsol.report.common_ground import Common, common_ground, find_runs
 from wsol.report.names import method_name
 from wsol.report.sentences import sentence
-from wsol.report.statistics import (
-    METRICS,
-    RESAMPLES,
-    RIGHT_OR_WRONG,
-    Outcomes,
-    holm,
-    interval_table,
-    mcnemar,
-    percentile_interval,
-    resample,
-    sample_outcomes,
-)
 from wsol.tables import SUMMARY_COLUMNS
 
 __all__ = ["ALPHA", "PAIR_COLUMNS", "Comparison", "Entry", "compare"]
@@ -82,7 +72,7 @@ class Comparison:
     summary : DataFrame
         As a run's, on the common samples, with `run` and `title` in front.
     intervals : DataFrame
-        As `wsol.report.statistics.intervals`, with titles for methods.
+        As `wsol.metrics.statistics.intervals`, with titles for methods.
     curves : DataFrame
         GT-known localization over τ on the common samples, percent: `title`, `protocol`, `iou_threshold`,
         `threshold`, `gt_known_loc`.

@@ -20,6 +20,7 @@ from wsol.errors import UserError
 from wsol.files import write_text
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol
+from wsol.metrics.statistics import intervals
 from wsol.report.chart_data import KIND_NAMES, Charts, charts_of
 from wsol.report.figures import draw_figures
 from wsol.report.gallery import REASONS, choose_samples, gallery_samples
@@ -28,7 +29,6 @@ from wsol.report.palette import BASELINES, KIND_COLORS, Style, series_styles
 from wsol.report.pieces import read_rows
 from wsol.report.published import matching
 from wsol.report.run import Run
-from wsol.report.statistics import intervals
 from wsol.report.summary_table import shown_summary
 from wsol.report.templating import as_json, render
 

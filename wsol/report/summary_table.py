@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from wsol.metrics.statistics import RESAMPLES
 from wsol.report.best import best_rows
 from wsol.report.names import METRIC_NAMES
 from wsol.report.palette import BASELINES
-from wsol.report.statistics import RESAMPLES
 from wsol.tables import SHOWN
 
 __all__ = ["Cell", "Column", "Row", "ShownTable", "shown_summary"]
@@ -86,7 +86,7 @@ def shown_summary(
     summary : DataFrame
         As `wsol.tables` describes it.
     intervals : DataFrame
-        method, protocol, metric, low, high, oracle; from `wsol.report.statistics.intervals`.
+        method, protocol, metric, low, high, oracle; from `wsol.metrics.statistics.intervals`.
     functions : mapping of method to heatmap function, optional
         Which methods are baselines; by default methods are named after their functions.
     published : DataFrame, optional

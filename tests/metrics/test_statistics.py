@@ -13,9 +13,9 @@ from statsmodels.stats.multitest import multipletests
 import wsol
 from wsol.datasets import Shapes
 from wsol.errors import UserError
+from wsol.metrics import statistics
+from wsol.metrics.sample_outcomes import METRICS, Coded, sample_outcomes
 from wsol.models import Classifier, gapnet
-from wsol.report import bootstrap, statistics
-from wsol.report.outcomes import Coded
 from wsol.report.run import Run
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bootstrap_coverage.py"
@@ -61,7 +61,7 @@ def test_paired_differences_are_scipys() -> None:
 def test_chunks_are_bounded_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).random((33, 4))
     whole = statistics.resampled_means(values, None, 50)
-    monkeypatch.setattr(bootstrap, "CHUNK", 100)
+    monkeypatch.setattr(statistics, "CHUNK", 100)
     assert {part.shape for part in statistics.resamples_of(33, 50)} == {(3, 33), (2, 33)}
     assert np.allclose(statistics.resampled_means(values, None, 50), whole, rtol=0, atol=1e-15)
 
@@ -126,8 +126,8 @@ def test_rebuilt_outcomes_are_the_runs_own(run: Run) -> None:
     best = run.metrics[(run.metrics["metric"] == "max_box_acc") & (run.metrics["class"] == "")]
     for method, protocol in run.pairs():
         row = run.row(method, protocol)
-        found = statistics.sample_outcomes(row, run.sweep(method, protocol), run.samples, run.protocols[protocol])
-        assert {*found.values, "pxap"} == {metric for metric in statistics.METRICS if pd.notna(row[metric])}
+        found = sample_outcomes(row, run.sweep(method, protocol), run.samples, run.protocols[protocol])
+        assert {*found.values, "pxap"} == {metric for metric in METRICS if pd.notna(row[metric])}
         for metric in found.values:
             assert 100 * found.mean(metric) == pytest.approx(row[metric], abs=1e-9), (method, protocol, metric)
         per_image = run.per_image(method, protocol)
@@ -147,7 +147,7 @@ def test_every_number_of_the_summary_has_its_interval(run: Run) -> None:
     keys = ["method", "protocol", "metric"]
     assert not table.duplicated(keys).any()
     summary = run.summary.set_index(["method", "protocol"])
-    names = summary[list(statistics.METRICS)].stack()
+    names = summary[list(METRICS)].stack()
     wanted = {(method, protocol, metric) for (method, protocol, metric), value in names.items() if pd.notna(value)}
     assert set(table[keys].itertuples(index=False, name=None)) == wanted
     assert (table["low"] <= table["value"]).all()
