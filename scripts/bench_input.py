@@ -29,7 +29,7 @@ import wsol
 from wsol.datasets import AnnotatedFolder, Dataset
 from wsol.datasets.images import read_image
 from wsol.datasets.loader import load_ahead
-from wsol.datasets.view import View
+from wsol.datasets.views import View
 from wsol.models import Classifier
 from wsol.models.device import choose_device
 
@@ -99,7 +99,7 @@ def our_loader(paths: Sequence[Path], classifier: Classifier, workers: int) -> J
     """What an evaluation does with an image before the network sees it."""
 
     def load(path: Path) -> torch.Tensor:
-        return VIEW.show(read_image(path, path.name))[0]
+        return VIEW.apply(read_image(path, path.name))[0]
 
     def run() -> None:
         for batch in load_ahead(paths, load, BATCH, workers):
@@ -110,7 +110,7 @@ def our_loader(paths: Sequence[Path], classifier: Classifier, workers: int) -> J
 
 def network_alone(paths: Sequence[Path], classifier: Classifier, device: torch.device) -> Job:
     """Run the forward pass on images that are there already."""
-    pixels = torch.cat([VIEW.show(read_image(path, path.name))[0] for path in paths])
+    pixels = torch.cat([VIEW.apply(read_image(path, path.name))[0] for path in paths])
     batches = [classifier.prepare(part, device) for part in pixels.split(BATCH)]
 
     def run() -> None:
@@ -195,8 +195,8 @@ def draft(folder: Path) -> list[str]:
         picture(generator, width, height).save(path, quality=90)
         with Image.open(path) as scaled:
             scaled.draft("RGB", VIEW.input_size)
-            size, pixels = scaled.size, VIEW.show(np.asarray(scaled))[0].short()
-        gap = (pixels - VIEW.show(read_image(path, path.name))[0].short()).abs()
+            size, pixels = scaled.size, VIEW.apply(np.asarray(scaled))[0].short()
+        gap = (pixels - VIEW.apply(read_image(path, path.name))[0].short()).abs()
         rows.append(
             f"| {width} × {height} | {size[0]} × {size[1]} | {gap.max()} | {gap.float().mean():.2f} | "
             f"{(gap > 1).float().mean():.1%} |"

@@ -13,7 +13,7 @@ from PIL import Image
 from wsol import cli
 from wsol.datasets import Shapes
 from wsol.datasets.class_map import ClassMap
-from wsol.datasets.view import look
+from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.explain import explain
 from wsol.heatmaps import make_method
@@ -48,7 +48,7 @@ def test_the_most_likely_classes_come_first_with_their_probabilities(image: np.n
     found = explain(image, classifier, ["gradcam", "center"], top=2)
     assert classifier.module.training, "its mode is as before"
     classifier.module.eval()
-    pixels, _ = look(image, "squash", (32, 32))
+    pixels, _ = apply_view(image, "squash", (32, 32))
     with torch.inference_mode():
         expected = classifier.module(classifier.prepare(pixels[None])).softmax(1)[0]
     for answer in found.answers:

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from wsol.datasets.class_map import find_logit
-from wsol.datasets.view import View
+from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.extractor import HeatmapExtractor
-from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
 from wsol.localization import Protocol, load_protocol, score_map, sweep_thresholds
 from wsol.localization.boxes import to_image
@@ -124,7 +123,7 @@ def explain(
     threshold : float, optional
         τ of the box in [0, 1); by default the protocol's own, or 0.2 where it fixes none.
     view : "squash", "crop" or "tencrop"
-        How the image becomes the network's input, see `wsol.datasets.view.View`.
+        How the image becomes the network's input, see `wsol.datasets.views.View`.
     flip : bool
         Show it mirrored as well, and average.
     score : "logit", "log_prob", "prob" or "rest", optional
@@ -162,7 +161,7 @@ def explain(
     rules, place = _rules(protocol, threshold), choose_device(device)
     classifier.module.to(place)
     shown = View(view, classifier.input_size, flip)
-    pixels, rectangle = shown.show(image, classifier.interpolation)
+    pixels, rectangle = shown.apply(image, classifier.interpolation)
     batch = classifier.prepare(pixels, place)  # (V, 3, h, w)
     with frozen(classifier.module), torch.no_grad():
         logits = logits_of(classifier.module(batch), f"model {classifier.name}").float().mean(0).cpu()  # (C,)
@@ -174,7 +173,9 @@ def explain(
         extractor.say = lambda text: advance(0, text)
         found = extractor(batch, torch.tensor([wanted] * len(batch), device=place), sample_ids=["0"] * len(batch))
     baselines = {name: method.baseline for name, method in extractor.methods.items()}
-    heatmaps = {name: maps[0] if baselines[name] else merge(maps[None], shown)[0] for name, maps in found.maps.items()}
+    heatmaps = {
+        name: maps[0] if baselines[name] else average_crops(maps[None], shown)[0] for name, maps in found.maps.items()
+    }
     probabilities = logits.softmax(0)
     answers = []
     size = image.shape[1], image.shape[0]

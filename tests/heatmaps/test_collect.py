@@ -14,7 +14,7 @@ from torch import nn
 
 from wsol.datasets import Dataset, Sample, Shapes, TinyImageNet
 from wsol.datasets.class_map import ClassMap
-from wsol.datasets.view import look
+from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method
 from wsol.heatmaps.baselines import random
@@ -61,7 +61,7 @@ def test_every_sample_gets_its_own(classifier: Classifier, view: str) -> None:
     store, table = collect(data, classifier, ("cam", "gradcam", "random"), view=view, seed=3)
     assert store.sample_ids == table["sample_id"].tolist() == [f"p{i}" for i in range(7)]
     for i, sample in enumerate(data):
-        pixels, rectangle = look(sample.read_image(), view, (32, 32))
+        pixels, rectangle = apply_view(sample.read_image(), view, (32, 32))
         with HeatmapExtractor(classifier, ("cam", "gradcam")) as extractor:
             found = extractor(classifier.prepare(pixels[None]), torch.tensor([sample.label]))
         for name, maps in found.maps.items():
@@ -212,7 +212,7 @@ def test_more_classes_than_the_dataset_has(wide: Classifier, predict_over: str, 
     )
     for i, sample in enumerate(data):
         target = to_model[sample.label]
-        pixels, _ = look(sample.read_image(), "squash", (32, 32))
+        pixels, _ = apply_view(sample.read_image(), "squash", (32, 32))
         with HeatmapExtractor(wide, ("cam",)) as extractor:
             found = extractor(wide.prepare(pixels[None]), torch.tensor([target]))
         wanted = found.maps["cam"][0].numpy()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from wsol.datasets import Dataset
-    from wsol.datasets.view import View
+    from wsol.datasets.views import View
     from wsol.explain import Explanation
     from wsol.models import Classifier
 
@@ -45,7 +45,7 @@ def explain_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: b
     check_root_keys(cfg)
     settings = plain(cfg)
     check_values(settings)
-    from wsol.datasets.view import View  # not above: torch is not loaded for --help
+    from wsol.datasets.views import View  # not above: torch is not loaded for --help
     from wsol.explain import explain
     from wsol.report.saving import save_figure
     from wsol.report.side_by_side import check_color_map, draw_side_by_side

@@ -21,10 +21,9 @@ from wsol.datasets.class_map import ClassMap
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.ranking import allowed_logits, rank_of_true, top_classes
 from wsol.datasets.sample import Dataset, Sample
-from wsol.datasets.view import View
+from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError
 from wsol.heatmaps.extractor import HeatmapExtractor
-from wsol.heatmaps.merge import merge
 from wsol.heatmaps.method import Method
 from wsol.heatmaps.store import HeatmapStore, describe
 from wsol.models import Classifier, logits_of
@@ -82,7 +81,7 @@ def collect_heatmaps(
     class_map : ClassMap
         Which logit stands for which of the dataset's classes.
     view : str
-        How images are shown, see `wsol.datasets.view`.
+        How images are shown, see `wsol.datasets.views`.
     flip : bool
         Show every image mirrored as well, and average.
     predict_over : "all" or "present"
@@ -190,7 +189,7 @@ def _load(dataset: Dataset, indices: Sequence[int], view: View, classifier: Clas
         if on_error != "skip":
             raise
         return _Loaded(samples, sample.image_size or (0, 0), (0.0, 0.0, 0.0, 0.0), None)
-    pixels, rectangle = view.show(image, classifier.interpolation)
+    pixels, rectangle = view.apply(image, classifier.interpolation)
     return _Loaded(samples, (image.shape[1], image.shape[0]), rectangle, pixels)
 
 
@@ -229,7 +228,7 @@ def _run(
     indices = [index for item in seen for index in item.samples]  # in the order of `asked`
     for name, heatmaps in found.maps.items():
         if store.baseline(name) is None:
-            merged = merge(heatmaps.unflatten(0, (len(seen), pictures)), view)
+            merged = average_crops(heatmaps.unflatten(0, (len(seen), pictures)), view)
             store.add(name, indices, merged[asked.to(heatmaps.device)])
     averaged = found.logits.unflatten(0, (len(seen), pictures)).double().mean(1)
     logits = averaged.cpu().numpy()[asked.nonzero()[:, 0].numpy()]  # a row for each sample

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from wsol.datasets.view import look
+from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 
 __all__ = ["AUGMENTATIONS", "augment"]
@@ -57,7 +57,7 @@ def augment(
     if "crop" in kinds:
         top, left, height, width = _random_part(image.shape[0], image.shape[1], generator)
         image = np.ascontiguousarray(image[top : top + height, left : left + width])
-    pixels, _ = look(image, "squash", input_size, interpolation)
+    pixels, _ = apply_view(image, "squash", input_size, interpolation)
     if "shift" in kinds:
         pixels = _shift(pixels, generator)
     if "flip" in kinds and generator.random() < 0.5:

@@ -15,7 +15,7 @@ from torch import nn
 
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
-from wsol.datasets.view import look
+from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.device import choose_device
@@ -245,7 +245,7 @@ def _views(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     def load(index: int) -> tuple[torch.Tensor, int]:
         sample = dataset[index]
-        return look(sample.read_image(), "squash", size, classifier.interpolation)[0], sample.label
+        return apply_view(sample.read_image(), "squash", size, classifier.interpolation)[0], sample.label
 
     for batch in load_ahead(range(len(dataset)), load, batch_size, workers):
         yield torch.stack([pixels for pixels, _ in batch]), torch.tensor([label for _, label in batch])
