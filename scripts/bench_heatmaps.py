@@ -31,7 +31,7 @@ from torch import nn
 from torchvision import models
 
 import wsol
-from wsol.files import write_text
+from wsol.io import write_text
 from wsol.memory import keep_memory
 from wsol.models import default_layer
 

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from wsol.files import write_text
 from wsol.heatmaps.store import HeatmapStore
+from wsol.io import write_text
 from wsol.localization import load_protocol
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from wsol.files import write_text
+from wsol.console import progress
+from wsol.io import write_text
 from wsol.metrics.statistics import best_of_resamples, percentile_interval, resampled_means
-from wsol.terminal import progress
 
 TAUS = np.arange(0, 1, 0.01)
 FIXED = int(0.25 * len(TAUS))

@@ -20,8 +20,8 @@ from scripts.peers.comparison import Row, Verdict, apart, judge
 from scripts.peers.maps import of_grad_cam, of_torchcam, ours
 from scripts.peers.networks import Case, cases, random_case
 from scripts.peers.rows import grad_cam_rows, torchcam_rows
-from wsol.files import write_text
 from wsol.heatmaps.method import METHODS
+from wsol.io import write_text
 from wsol.memory import keep_memory
 
 

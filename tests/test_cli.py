@@ -445,8 +445,8 @@ def test_joblib_runs_a_sweep_with_own_parts_and_a_failing_job(place, mine, capfd
 
 
 def test_long_jobs_say_how_far_they_are_where_there_is_no_terminal(capsys, place, monkeypatch):
-    monkeypatch.setattr("wsol.terminal.QUIET_SECONDS", -1)
+    monkeypatch.setattr("wsol.console.QUIET_SECONDS", -1)
     code, _, err = said(capsys, "limit=3", "pictures=0", "method=[cam]", "protocol=[choe2020]", "run_dir=run")
     assert code == 0
-    assert "heatmaps: 3 of 3, 0 s left" in err
+    assert "heatmaps: 3 of 3, 0:00:00 left" in err
     assert "scoring cam: 3 of 3" in err

@@ -13,7 +13,7 @@ from wsol.command_line.explain import compose_application
 from wsol.command_line.options import application_groups, group_options
 from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES, METHODS
-from wsol.paths import conf_dir
+from wsol.io import conf_dir
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 CHOICES = [

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsol import cli
-from wsol.version import __version__
+from wsol import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,7 +77,7 @@ def test_installed_program_works_in_any_directory(installed, tmp_path):
 
 
 def test_installed_program_reads_its_own_configuration(installed, tmp_path):
-    code = "import json, wsol.cli as c, wsol.paths as p; print(json.dumps([str(p.conf_dir()), c.__file__]))"
+    code = "import json, wsol.cli as c, wsol.io as p; print(json.dumps([str(p.conf_dir()), c.__file__]))"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True)
     places = [Path(place) for place in json.loads(done.stdout)]

@@ -35,6 +35,8 @@ __all__ = [
     "train",
 ]
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "datasets": ("Dataset", "Sample"),
     "errors": ("UserError",),

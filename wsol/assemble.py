@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from wsol.datasets.sample import Dataset
-from wsol.environment import write_config, write_environment
 from wsol.errors import UserError
-from wsol.files import naming_damage
 from wsol.heatmaps.store import HeatmapStore
+from wsol.io import reading, write_json, write_yaml
 from wsol.localization import Protocol
 from wsol.metrics import OutcomeCounts
 from wsol.metrics.outcomes import outcomes_at
@@ -176,7 +175,7 @@ def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> p
     if not path.is_file():
         logger.warning("no %s: without predictions the Top-k columns stay empty", path)
         return samples_table(dataset, store)
-    with naming_damage(path):
+    with reading(path):
         samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
     own = [dataset.classes[label] for label in dataset.labels]
     for sample_id, theirs, ours in zip(ids, samples["class"], own, strict=True):
@@ -203,8 +202,8 @@ def finish(
     if folder is not None:
         write_tables(results, folder)
         write_summary(results.summary, folder)
-        write_config(results.config, folder)
-        write_environment(results.environment, folder)
+        write_yaml(folder / "config.yaml", results.config)
+        write_json(folder / "environment.json", results.environment)
         if pictures and len(results.per_image):
             draw_pictures(results, dataset, store, pictures, folder / "figures")
         if report:

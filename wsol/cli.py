@@ -14,20 +14,20 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsol import __version__
 from wsol.command_line import completion, jobs, sweep
 from wsol.command_line.arguments import Arguments, parse_arguments
 from wsol.command_line.check_job import check_job
 from wsol.command_line.compare_job import compare_job
 from wsol.command_line.explain import exit_code, explain, is_users_to_mend
 from wsol.command_line.explain_job import explain_job
-from wsol.command_line.messages import complain, logging_to_stderr
 from wsol.command_line.options import check_headers, group_options, help_text, shadowed
 from wsol.command_line.report_job import report_job
 from wsol.command_line.task import Task, failures
+from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
+from wsol.io import conf_dir
 from wsol.memory import keep_memory
-from wsol.paths import conf_dir
-from wsol.version import __version__
 
 __all__ = ["APPLICATIONS", "main"]
 
@@ -77,13 +77,13 @@ def main(words: Sequence[str] | None = None) -> int:
         with _surroundings(arguments, words):
             return _dispatch(arguments)
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_message("interrupted")
         return 130
     except Exception as error:
         if "--debug" in arguments.flags or "--debug" in words or not is_users_to_mend(error):
             traceback.print_exc()
             return exit_code(error)
-        complain(explain(error, arguments))
+        print_message(explain(error, arguments))
         return exit_code(error)
 
 
@@ -220,7 +220,7 @@ def _surroundings(arguments: Arguments, words: Sequence[str]) -> Iterator[None]:
         sys.path.append(folder)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))
     try:
-        with logging_to_stderr():
+        with showing_messages():
             yield
     finally:
         sys.path[:] = path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -255,8 +254,3 @@ def _has(made: Any, names: tuple[str, ...], where: str, wanted: str) -> None:
     lacking = [name for name in names if not hasattr(made, name)]
     if lacking:
         raise UserError(f"{where}: a {type(made).__name__} has no {', '.join(lacking)}; wanted {wanted}")
-
-
-def user_path(value: str | Path | None) -> Path | None:
-    """Path that a user typed, with ~ resolved; None stays None."""
-    return None if value is None else Path(str(value)).expanduser()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from wsol.files import write_text
-
-__all__ = ["describe_environment", "read_environment", "write_config", "write_environment"]
+__all__ = ["describe_environment"]
 
 PACKAGES = ("wsol", "torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
@@ -58,23 +53,3 @@ def describe_environment(
         "platform": platform.platform(),
         "versions": versions,
     }
-
-
-def write_environment(environment: Mapping[str, Any], folder: Path) -> None:
-    """Write `environment.json`."""
-    text = json.dumps(environment, indent=1, ensure_ascii=False, default=str)
-    write_text(folder / "environment.json", text + "\n")
-
-
-def read_environment(folder: Path) -> dict[str, Any]:
-    """Read the `environment.json` of a run; empty where there is none or it is damaged."""
-    try:
-        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_config(config: Mapping[str, Any], folder: Path) -> None:
-    """Write `config.yaml`."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

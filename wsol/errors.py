@@ -1,12 +1,18 @@
-"""The exceptions for input that is wrong: their text says what, where, and what to do."""
+"""The exceptions for input that is wrong, and how their texts name what was meant."""
 
-__all__ = ["FaultyDataError", "UserError"]
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+__all__ = ["FaultyDataError", "UserError", "closest", "first_names", "suggest"]
 
 
 class UserError(ValueError):
-    """Input that only the user can mend; the command line prints its text and exits with 2.
+    """Input that only the user can fix: its text says what, where, and what to do.
 
-    It takes one string, so that it survives pickling on its way back from worker processes.
+    The command line prints the text and exits with 2. It takes one string, so that it survives pickling on its way
+    back from worker processes.
 
     Examples
     --------
@@ -23,3 +29,41 @@ class FaultyDataError(UserError):
     """Data was read whole and has faults that change numbers: what `wsol check` is for, so it exits with 1."""
 
     exit_code = 1
+
+
+def closest(word: object, known: Iterable[object], most: int = 3) -> list[str]:
+    """Names that somebody who wrote `word` may have meant, best first."""
+    import difflib
+
+    return difflib.get_close_matches(str(word), list(map(str, known)), n=most, cutoff=0.5)
+
+
+def suggest(word: object, known: Iterable[object], most: int = 3) -> str:
+    """End of a sentence about an unknown name: what was probably meant, else what there is.
+
+    Examples
+    --------
+    >>> "unknown method 'gradcamm'" + suggest("gradcamm", ["cam", "gradcam", "full"])
+    "unknown method 'gradcamm'; did you mean gradcam or cam?"
+    >>> "unknown method 'x'" + suggest("x", ["cam", "gradcam", "full"])
+    "unknown method 'x'; there are cam, gradcam, full"
+    """
+    names = list(map(str, known))
+    near = closest(word, names, most)
+    if near:
+        return f"; did you mean {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}?"
+    return f"; there are {first_names(names, 40)}" if names else "; there are none"
+
+
+def first_names(names: Iterable[object], most: int = 5) -> str:
+    """Write the first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> first_names("abcdefg", 3)
+    'a, b, c and 4 more'
+    """
+    rest = iter(names)
+    text = ", ".join(map(str, islice(rest, most)))
+    more = sum(1 for _ in rest)
+    return f"{text} and {more} more" if more else text

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wsol.console import progress
 from wsol.datasets.class_map import find_logit
 from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError
@@ -21,7 +22,6 @@ from wsol.localization.resize import resize
 from wsol.models import Classifier, logits_of
 from wsol.models.device import choose_device
 from wsol.models.frozen import frozen
-from wsol.terminal import progress
 
 __all__ = ["Answer", "Explanation", "Region", "explain"]
 

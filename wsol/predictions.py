@@ -11,9 +11,9 @@ import pandas as pd
 
 from wsol.datasets.ranking import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
-from wsol.environment import read_environment
 from wsol.errors import UserError
 from wsol.heatmaps.store import HeatmapStore
+from wsol.io import read_environment
 from wsol.prediction_table import read_table
 
 __all__ = ["NAMINGS", "read_predictions", "samples_table"]

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wsol.files import whole_file
+from wsol.io import atomic_write
 from wsol.localization.sweep import join_runs
 from wsol.metrics import ERROR_KINDS, OUTCOMES, OutcomeCounts
 from wsol.metrics.outcomes import COUNTED
@@ -269,8 +269,8 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = ("resamples",) if len(results.resamples) else ()
     for name in ("per_image", "curves", "sweeps", "samples", *drawn):
-        with whole_file(folder / f"{name}.parquet") as path:
+        with atomic_write(folder / f"{name}.parquet") as path:
             getattr(results, name).to_parquet(path, index=False)
     for name in ("metrics", "sensitivity", "summary"):
-        with whole_file(folder / f"{name}.csv") as path:
+        with atomic_write(folder / f"{name}.csv") as path:
             getattr(results, name).to_csv(path, index=False)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from wsol.environment import read_environment
 from wsol.errors import UserError
+from wsol.io import read_environment
 from wsol.localization import Protocol
 from wsol.metrics.scoring import ProtocolScores
 

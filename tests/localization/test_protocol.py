@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from wsol import Protocol, load_protocol
+from wsol.io import conf_dir
 from wsol.localization import protocol_names, sweep_thresholds
-from wsol.paths import conf_dir
 
 
 def test_the_grid_is_arange_to_the_bit() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsol.paths import published_file
+from wsol.io import published_file
 from wsol.report.published import COLUMNS, matching, published
 from wsol.tables import SUMMARY_COLUMNS
 

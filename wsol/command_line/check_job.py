@@ -32,7 +32,7 @@ def check_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
     """
     from wsol.datasets.box_faults import wrong_boxes_kept  # not above: torch is not loaded for --help
     from wsol.datasets.check import check_dataset
-    from wsol.files import whole_file
+    from wsol.io import atomic_write
 
     settings = plain(cfg)
     check_values(settings, may_be_null=("workers",))
@@ -40,7 +40,7 @@ def check_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
         dataset = build_dataset(settings["dataset"])
     workers = (os.cpu_count() or 1) if cfg.workers is None else cfg.workers
     checked = check_dataset(dataset, workers, cfg.progress and say)
-    with whole_file(run_dir / "check.csv") as path:
+    with atomic_write(run_dir / "check.csv") as path:
         checked.faults.to_csv(path, index=False)
     if say:
         print_check(dataset, checked)
@@ -57,7 +57,7 @@ def print_check(dataset: Dataset, checked: Checked) -> None:
     dataset : Dataset
     checked : Checked
     """
-    from wsol.terminal import console, print_table
+    from wsol.console import console, print_table
 
     counts = f"{checked.n_images:,} images, {checked.n_samples:,} samples, {len(dataset.classes):,} classes"
     role = f"; role {dataset.role}" if dataset.role else ""

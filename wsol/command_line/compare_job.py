@@ -54,11 +54,11 @@ def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
 
 def _print(comparison: Any, chosen_metrics: bool) -> None:
     """Print the summaries side by side, and what differs in words."""
+    from wsol.console import console, print_table
     from wsol.report.comparison import ALPHA
     from wsol.report.sentences import headlines, meaning
     from wsol.report.summary import best_cells, short_summary
     from wsol.tables import SHOWN
-    from wsol.terminal import console, print_table
 
     summary, pairs = comparison.summary.assign(method=comparison.summary["title"]), comparison.pairs
     first, screen = summary.iloc[0], console()

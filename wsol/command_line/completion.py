@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from wsol.command_line.arguments import FLAGS, Arguments, parse_arguments
 from wsol.command_line.options import application_groups
 from wsol.errors import UserError
-from wsol.paths import conf_dir
+from wsol.io import conf_dir
 
 __all__ = ["complete", "prepare_line"]
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wsol.command_line.arguments import Arguments, nearest
 from wsol.command_line.options import application_groups, group_options
 from wsol.errors import UserError
-from wsol.paths import conf_dir
+from wsol.io import conf_dir
 
 __all__ = ["compose_application", "exit_code", "explain", "is_users_to_mend"]
 

@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 
 from wsol.command_line.arguments import nearest
 from wsol.command_line.values import check_values
-from wsol.config import build_dataset, build_methods, build_model, build_protocols, check_root_keys, plain, user_path
+from wsol.config import build_dataset, build_methods, build_model, build_protocols, check_root_keys, plain
 from wsol.errors import UserError
+from wsol.io import expand_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,7 @@ def explain_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: b
     files = _files(settings["image"])
     dataset = None if files else build_dataset(cfg.dataset)
     classifier = build_model(cfg.model, dataset)
-    outputs = _outputs(user_path(cfg.output), run_dir, [path.stem for path in files])
+    outputs = _outputs(expand_path(cfg.output), run_dir, [path.stem for path in files])
     for picture, output in zip(_pictures(files, dataset, settings["sample"]), outputs, strict=True):
         found = explain(
             picture.pixels,
@@ -163,7 +164,7 @@ def _about(picture: Picture, classifier: Classifier, found: Explanation, view: V
 
 
 def _tell(picture: Picture, found: Explanation, output: Path) -> None:
-    from wsol.terminal import console, print_table
+    from wsol.console import console, print_table
 
     rows = []
     for answer in found.answers:

@@ -19,9 +19,9 @@ from wsol.config import (
     check_root_keys,
     class_map_of,
     plain,
-    user_path,
 )
 from wsol.errors import UserError
+from wsol.io import expand_path
 
 __all__ = ["Job", "evaluate_job", "score_job", "train_job"]
 
@@ -54,7 +54,7 @@ def evaluate_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: 
         on_error=cfg.on_error,
         predict_over=cfg.predict_over,
         class_map=class_map_of(cfg.dataset),
-        threshold_from=user_path(cfg.threshold_from),
+        threshold_from=expand_path(cfg.threshold_from),
         threshold_from_test=cfg.threshold_from_test,
         pictures=cfg.pictures,
         report=cfg.report,
@@ -84,16 +84,16 @@ def score_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
     methods, protocols = build_methods(cfg.methods) if cfg.methods else {}, build_protocols(cfg.protocols)
     results = score(
         build_dataset(cfg.dataset),
-        user_path(cfg.heatmaps),
+        expand_path(cfg.heatmaps),
         protocols=protocols,
         methods=methods,
         heatmaps_kind=cfg.heatmaps_kind,
         heatmaps_name=cfg.heatmaps_name,
-        predictions=user_path(cfg.predictions),
+        predictions=expand_path(cfg.predictions),
         predictions_classes=cfg.predictions_classes,
         on_error=cfg.on_error,
         seed=cfg.seed,
-        threshold_from=user_path(cfg.threshold_from),
+        threshold_from=expand_path(cfg.threshold_from),
         threshold_from_test=cfg.threshold_from_test,
         workers=cfg.workers,
         limit=cfg.limit,
@@ -141,7 +141,7 @@ def train_job(cfg: DictConfig, run_dir: Path, overrides: Sequence[str], say: boo
         "val_top1": f"{best:.4f}",
     }
     if say:
-        from wsol.terminal import console
+        from wsol.console import console
 
         weights = run_dir / "best.safetensors"
         weights = weights if weights.exists() else run_dir / "last.safetensors"
@@ -218,8 +218,8 @@ def _checked(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
 
 
 def _report(results: Any, run_dir: Path, steps: Sequence[Step]) -> None:
+    from wsol.console import console
     from wsol.report.summary import print_summary
-    from wsol.terminal import console
 
     print_summary(results)
     page = run_dir / "report.html"
@@ -232,7 +232,7 @@ def _report(results: Any, run_dir: Path, steps: Sequence[Step]) -> None:
 
 
 def _go_on(steps: Sequence[Step]) -> None:
-    from wsol.terminal import console
+    from wsol.console import console
 
     sources = HydraConfig.get().runtime.config_sources
     own = [word for source in sources if source.provider == "command-line" for word in ("-cd", source.path)]

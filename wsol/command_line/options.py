@@ -11,7 +11,7 @@ import yaml
 
 from wsol.command_line.arguments import FLAGS
 from wsol.errors import UserError
-from wsol.paths import conf_dir
+from wsol.io import conf_dir
 
 __all__ = [
     "Key",

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from wsol.files import write_text
+from wsol.io import write_text
 
 __all__ = [
     "RememberFolder",

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from wsol.command_line.sweep import MEASURED, SweepTable, for_the_screen
-from wsol.files import whole_file, write_text
+from wsol.console import console, print_table
+from wsol.io import atomic_write, write_text
 from wsol.report.latex import latex_table
 from wsol.report.sweep_best import MEASURES, best_settings, chosen_on
 from wsol.report.sweep_figure import draw_sweep
 from wsol.tables import SHOWN
-from wsol.terminal import console, print_table
 
 __all__ = ["tell_and_write"]
 
@@ -41,7 +41,7 @@ def tell_and_write(sweep: SweepTable, folder: Path) -> None:
         _print_best(best)
         for sentence in sentences:
             console().print(sentence, soft_wrap=True, markup=False)
-        with whole_file(folder / "best.csv") as path:
+        with atomic_write(folder / "best.csv") as path:
             best.to_csv(path, index=False)
         write_text(folder / "sweep.tex", _latex(sweep, " ".join(sentences)))
         written += [folder / "best.csv", folder / "sweep.tex"]

@@ -13,7 +13,7 @@ from wsol.command_line import sweep
 from wsol.command_line.arguments import Arguments
 from wsol.command_line.explain import exit_code, explain, is_users_to_mend
 from wsol.command_line.jobs import Job
-from wsol.command_line.messages import complain, logging_to_stderr
+from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
 
 __all__ = ["Task", "failures"]
@@ -38,7 +38,7 @@ class Task:
         command = str(hydra.job.name)
         typed = [word.replace(f"experiment/{command}", "experiment") for word in words]
         if hydra.mode == RunMode.MULTIRUN:
-            with logging_to_stderr():
+            with showing_messages():
                 self._in_sweep(cfg, folder, int(hydra.job.num), typed, Arguments(command, overrides=words))
             return
         try:
@@ -61,4 +61,4 @@ class Task:
             sweep.write_record(folder, number, typed, error=said, unexpected=exit_code(error) == 1)
             if not mendable:
                 traceback.print_exc()
-            complain(f"job {number} ({' '.join(typed)}): {said}")
+            print_message(f"job {number} ({' '.join(typed)}): {said}")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from wsol.console import progress
 from wsol.datasets.box_faults import box_fault
 from wsol.datasets.images import SKIP_HINT, mask_fits, unusual
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.terminal import progress
 
 __all__ = ["FAULTS", "Checked", "check_dataset"]
 

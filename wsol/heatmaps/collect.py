@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from wsol.console import progress
 from wsol.datasets.class_map import ClassMap
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.ranking import allowed_logits, rank_of_true, top_classes
@@ -28,7 +29,6 @@ from wsol.heatmaps.method import Method
 from wsol.heatmaps.store import HeatmapStore, describe
 from wsol.models import Classifier, logits_of
 from wsol.models.frozen import frozen
-from wsol.terminal import progress
 
 __all__ = ["collect_heatmaps", "count_logits"]
 

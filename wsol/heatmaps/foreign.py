@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from wsol.console import progress
 from wsol.datasets.folder import SUFFIXES
 from wsol.datasets.images import read_size
 from wsol.datasets.inside import inside
@@ -16,7 +17,6 @@ from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.heatmaps.map_files import MapArchive, MapFolder, open_maps
 from wsol.heatmaps.store import HeatmapStore
-from wsol.terminal import progress
 
 __all__ = ["KINDS", "ForeignHeatmaps", "open_foreign", "place_samples"]
 

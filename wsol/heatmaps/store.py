@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 
 from wsol.errors import UserError
-from wsol.files import write_text
 from wsol.heatmaps.method import Method
+from wsol.io import write_text
 
 __all__ = ["HeatmapStore", "describe"]
 

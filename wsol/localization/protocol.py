@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from wsol.errors import UserError
-from wsol.paths import conf_dir
+from wsol.io import conf_dir
 
 __all__ = ["Protocol", "load_protocol", "protocol_names"]
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from wsol.console import progress
 from wsol.datasets.images import mask_fits
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
@@ -22,7 +23,6 @@ from wsol.metrics.histogram import pixel_histograms
 from wsol.metrics.localization import LocalizationAccuracy
 from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, point_and_energy_of_product, resize_mask
 from wsol.metrics.ready import ready_score_map
-from wsol.terminal import progress
 
 __all__ = ["MethodScores", "ProtocolScores", "score_method"]
 

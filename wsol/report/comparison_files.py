@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.files import whole_file, write_text
+from wsol.io import atomic_write, write_text
 from wsol.report.comparison import ALPHA, Comparison
 from wsol.report.comparison_page import comparison_page
 from wsol.report.latex import latex_table
@@ -32,7 +32,7 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
         What was typed, to repeat it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / "compare.csv") as path:
+    with atomic_write(folder / "compare.csv") as path:
         comparison.pairs.to_csv(path, index=False, lineterminator="\n")
     write_text(folder / "compare.tex", _latex(comparison))
     write_text(folder / "compare.html", comparison_page(comparison, command))

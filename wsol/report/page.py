@@ -17,8 +17,8 @@ from pyarrow.dataset import field
 
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
-from wsol.files import write_text
 from wsol.heatmaps.store import HeatmapStore
+from wsol.io import write_text
 from wsol.localization import Protocol
 from wsol.metrics.statistics import intervals
 from wsol.report.chart_data import KIND_NAMES, Charts, charts_of

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.files import whole_file
 from wsol.heatmaps.store import HeatmapStore
+from wsol.io import atomic_write
 from wsol.metrics.enlarge import at_image_size
 from wsol.tables import Results
 
@@ -69,7 +69,7 @@ def draw_pictures(results: Results, dataset: Dataset, store: HeatmapStore, count
             _panel(axis, image, heat, sample, f"{method}: IoU {row['iou']:.2f}")
             draw_box(axis, row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64), FOUND)
         path = folder / f"example_{number:02d}.png"
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
         written.append(path)
     return written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.dataset as arrow
 
-from wsol.files import naming_damage
+from wsol.io import reading
 
 __all__ = ["read_rows"]
 
@@ -37,7 +37,7 @@ def read_rows(path: Path, only: arrow.Expression, columns: Sequence[str] | None 
     UserError
         If the file is damaged.
     """
-    with naming_damage(path):
+    with reading(path):
         there = arrow.dataset(path).schema.names if columns is None else columns
         # Not those that are only filtered by: as plain texts they let the scanner skip what can't match.
         names = [name for name in there if name in TEXTS]

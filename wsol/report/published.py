@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from wsol.paths import published_file
+from wsol.io import published_file
 
 __all__ = ["COLUMNS", "matching", "published"]
 

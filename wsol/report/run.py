@@ -16,7 +16,7 @@ import yaml
 from pyarrow.dataset import field
 
 from wsol.errors import UserError
-from wsol.files import naming_damage
+from wsol.io import reading
 from wsol.localization import Protocol, load_protocol
 from wsol.report.pieces import read_rows
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
@@ -93,7 +93,7 @@ class Run:
     def samples(self) -> pd.DataFrame:
         """One row per sample: label, rank of the true class, image size; `image_id` is `sample_id` if there is none."""
         path = self.folder / "samples.parquet"
-        with naming_damage(path):
+        with reading(path):
             table = pd.read_parquet(path)
         return table if "image_id" in table else table.assign(image_id=table["sample_id"])
 
@@ -101,21 +101,21 @@ class Run:
     def curves(self) -> pd.DataFrame:
         """Accuracies over τ, percent; no rows where the dataset has masks only."""
         path = self.folder / "curves.parquet"
-        with naming_damage(path):
+        with reading(path):
             return pd.read_parquet(path)
 
     @property
     def config(self) -> dict[str, Any]:
         """What was asked for."""
         path = self.folder / "config.yaml"
-        with naming_damage(path):
+        with reading(path):
             return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, device, times; `source` says what the heatmaps were made from."""
         path = self.folder / "environment.json"
-        with naming_damage(path):
+        with reading(path):
             return dict(json.loads(path.read_text(encoding="utf-8")))
 
     @property
@@ -195,7 +195,7 @@ class Run:
         path = self.folder / "resamples.parquet"
         if not path.is_file():
             return None
-        with naming_damage(path):
+        with reading(path):
             return pd.read_parquet(path)
 
     def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
@@ -216,20 +216,20 @@ class Run:
             By default all but the two names.
         """
         path = self.folder / "per_image.parquet"
-        with naming_damage(path):
+        with reading(path):
             known = [name for name in pq.read_schema(path).names if name not in ("method", "protocol")]
         return self._part("per_image.parquet", method, protocol, known if columns is None else list(columns))
 
     def _part(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
         path = self.folder / name
-        with naming_damage(path):
+        with reading(path):
             if not len(pq.read_schema(path)):  # masks only: there was nothing to write
                 return pd.DataFrame(columns=columns)
         return read_rows(path, (field("method") == method) & (field("protocol") == protocol), columns)
 
     def _csv(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         path = self.folder / name
-        with naming_damage(path):
+        with reading(path):
             # As text first: an empty one is no missing value, nor is a class called "NA".
             table = pd.read_csv(path, dtype=object, keep_default_na=False)
             lacking = [column for column in columns if column not in table]

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from wsol.files import whole_file
+from wsol.io import atomic_write
 
 __all__ = ["STYLE", "save_figure"]
 
@@ -48,7 +48,7 @@ def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png"
     for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")
         metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
-        with matplotlib.rc_context(STYLE), whole_file(path) as temporary:
+        with matplotlib.rc_context(STYLE), atomic_write(path) as temporary:
             figure.savefig(temporary, format=kind, dpi=DOTS_PER_INCH, metadata=metadata[kind])
         paths.append(path)
     return paths

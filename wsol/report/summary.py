@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsol.files import write_text
+from wsol.console import console, print_table
+from wsol.io import write_text
 from wsol.report.best import best_rows
 from wsol.report.latex import latex_table
 from wsol.tables import SHOWN, Results
-from wsol.terminal import console, print_table
 
 __all__ = ["best_cells", "print_summary", "short_summary", "write_summary"]
 

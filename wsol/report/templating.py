@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from wsol.version import __version__
+from wsol import __version__
 
 __all__ = ["as_json", "render"]
 

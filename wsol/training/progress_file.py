@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wsol.errors import UserError
-from wsol.files import whole_file
+from wsol.io import atomic_write
 from wsol.training.recipe import Recipe
 
 __all__ = ["Standing"]
@@ -81,9 +81,9 @@ class Standing:
 
     def save(self, folder: Path, module: nn.Module) -> None:
         """Write `resume.pt` and `history.csv`, whole or not at all."""
-        with whole_file(folder / "resume.pt") as path:
+        with atomic_write(folder / "resume.pt") as path:
             torch.save({**self.__dict__, "module": module.state_dict()}, path)
-        with whole_file(folder / "history.csv") as path:
+        with atomic_write(folder / "history.csv") as path:
             pd.DataFrame(self.history).to_csv(path, index=False)
 
     @classmethod

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from wsol.console import progress
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.datasets.views import apply_view
@@ -20,7 +21,6 @@ from wsol.errors import UserError
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.device import choose_device
 from wsol.models.memory_format import prefer_channels_last
-from wsol.terminal import progress
 from wsol.training.augment import augment
 from wsol.training.optimization import Tools, make_tools
 from wsol.training.progress_file import Standing

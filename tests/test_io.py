@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from wsol.files import whole_file, write_text
+from wsol.io import atomic_write, write_text
 
 
 def test_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.parent == tmp_path
         assert temporary != path
         temporary.write_text("new")
@@ -25,7 +25,7 @@ def test_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(error), whole_file(path) as temporary:
+    with pytest.raises(error), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old"
@@ -33,7 +33,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: typ
 
 
 def test_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "table.csv"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "table.csv"):
         pass
     assert not list(tmp_path.iterdir())
 

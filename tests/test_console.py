@@ -1,16 +1,19 @@
-"""Progress and tables: a bar and boxes on a terminal, plain lines elsewhere, and silence when asked."""
+"""Progress, tables and messages: a bar and boxes on a terminal, plain lines elsewhere, and silence when asked."""
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
+import warnings
 
 import pandas as pd
 import pytest
 
-from wsol import terminal
-from wsol.terminal import print_table, progress
+from wsol import console
+from wsol.console import print_message, print_table, progress, showing_messages
 
+logger = logging.getLogger("wsol")
 WIDE = pd.DataFrame({"method": ["gradcam", "cam"], **{f"column {i}": [f"{i}.25", "70.0"] for i in range(12)}})
 
 
@@ -28,31 +31,30 @@ def plain(text: str) -> str:
 
 
 def test_says_a_line_without_terminal(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", -1)
+    monkeypatch.setattr(console, "QUIET_SECONDS", -1)
+    clock = iter((0, 6))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO, "wsol"), progress("maps", 4) as advance:
-        advance.start -= 6
         advance(3, "75 % right")
-    assert caplog.messages == ["maps: 3 of 4, 2 s left, 2.0 s each, 75 % right"]
+    assert caplog.messages == ["maps: 3 of 4, 0:00:02 left, 0.5/s, 75 % right"]
 
 
 @pytest.mark.parametrize(("show", "seconds"), [(False, -1), (True, 20)])
 def test_says_nothing_when_not_asked_or_too_soon(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, show: bool, seconds: int
 ) -> None:
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", seconds)
+    monkeypatch.setattr(console, "QUIET_SECONDS", seconds)
     with caplog.at_level(logging.INFO, "wsol"), progress("maps", 4, show) as advance:
         advance(2)
         advance(2)
-    assert advance.done == 4
     assert not caplog.messages
 
 
-def test_draws_a_bar_with_rate_and_time_left(on_terminal: None, capsys: pytest.CaptureFixture) -> None:
+def test_draws_a_bar(on_terminal: None, capsys: pytest.CaptureFixture) -> None:
     with progress("maps [of] all", 400) as advance:
-        advance.start -= 10
         advance(200, "all right")
-    shown = plain(capsys.readouterr().err)
-    assert "maps [of] all" in shown and "200/400" in shown and "10 s left, 20/s, all right" in shown
+    err = plain(capsys.readouterr().err)
+    assert "maps [of] all" in err and "200/400" in err and "/s" in err and "all right" in err
 
 
 def test_a_table_elsewhere_is_plain_text_on_one_line_each(capsys: pytest.CaptureFixture) -> None:
@@ -98,3 +100,49 @@ def test_letters_that_the_output_lacks_do_not_stop_it(tmp_path, monkeypatch: pyt
         monkeypatch.setattr("sys.stdout", file)
         print_table(pd.DataFrame({"τ": ["猫"]}))
     assert (tmp_path / "log").read_text() == "| ?  |\n|----|\n| ? |\n"
+
+
+def test_progress_comes_at_once_and_warnings_once_each_at_the_end(capsys: pytest.CaptureFixture) -> None:
+    with showing_messages():
+        logger.warning("maps are empty: %s", "a")
+        logger.info("half of it")
+        with showing_messages():  # as the jobs of a sweep do
+            logger.warning("maps are empty: %s", "a")
+            logger.warning("another")
+        assert capsys.readouterr().err == "half of it\n"
+    assert capsys.readouterr().err == ("wsol: warning: maps are empty: a (2 times)\nwsol: warning: another\n")
+
+
+def test_other_packages_warnings_are_among_them(capsys: pytest.CaptureFixture) -> None:
+    before = warnings.showwarning
+    with showing_messages():
+        warnings.warn("something\n is off", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == ("wsol: warning: something is off (UserWarning, tests/test_console.py)\n")
+    assert warnings.showwarning is before
+
+
+def test_warnings_come_also_where_it_ends_badly_and_logging_is_as_before(capsys: pytest.CaptureFixture) -> None:
+    before = list(logger.handlers), logger.level, logger.propagate
+    with pytest.raises(RuntimeError), showing_messages():
+        logger.warning("beware")
+        raise RuntimeError
+    assert capsys.readouterr().err == "wsol: warning: beware\n"
+    assert before == (logger.handlers, logger.level, logger.propagate)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables", "colored"),
+    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)],
+)
+def test_color(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, terminal: bool, variables: dict, colored: bool
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    print_message("no such file")
+    assert capsys.readouterr().err == (
+        "\033[31mwsol: error:\033[0m no such file\n" if colored else "wsol: error: no such file\n"
+    )

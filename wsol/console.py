@@ -1,0 +1,230 @@
+"""What the user sees: tables that fit the terminal, a bar while something long runs, messages on stderr."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["console", "print_line", "print_message", "print_table", "progress", "showing_messages"]
+
+logger = logging.getLogger("wsol")
+QUIET_SECONDS = 20  # between two lines where there is no terminal
+WIDE = 10_000  # columns where there is no terminal: nothing is folded in a file
+FOLDS_FROM = 30  # texts longer than this may be folded
+COLORS = {"error": "\033[31m", "warning": "\033[33m"}
+
+
+def console() -> Console:
+    """Return the console for results; rich itself respects NO_COLOR and finds out whether it is a terminal.
+
+    Letters that the output's encoding lacks are written as question marks.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return Console(width=None if Console().is_terminal else WIDE, highlight=False)
+
+
+def print_line(text: str) -> None:
+    """Print a line of text, however long, as it is."""
+    console().print(text, soft_wrap=True, markup=False)
+
+
+def print_table(
+    frame: pd.DataFrame,
+    title: str = "",
+    *,
+    headings: Mapping[str, str] | None = None,
+    keys: Sequence[str] = (),
+    bold: Collection[tuple[int, str]] = (),
+) -> None:
+    """Print a table of texts; numbers stand to the right. Elsewhere than on a terminal it is Markdown's.
+
+    `headings` says what stands above a column, `bold` holds (row, column). Where the terminal is too narrow, the table
+    is cut between columns, and each part begins with the columns `keys`.
+    """
+    screen = console()
+    names = [str(name) for name in frame.columns]
+    titles = {name: str((headings or {}).get(name, name)) for name in names}
+    cells = {name: [str(value) for value in frame[name]] for name in names}
+    widths = {name: max(cell_len(text) for text in (titles[name], *cells[name])) for name in names}
+    for number, part in enumerate(_parts(names, [name for name in keys if name in names], widths, screen.width)):
+        above = title if number == 0 else "(more columns)"
+        if above:
+            screen.print(Text(above, "bold" if number == 0 else ""), soft_wrap=True)
+        table = Table(header_style="bold", box=box.HEAVY_HEAD if screen.is_terminal else box.MARKDOWN)
+        for name in part:
+            numeric = _all_numbers(cells[name])
+            table.add_column(
+                Text(titles[name]),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=numeric or widths[name] <= FOLDS_FROM,
+            )
+        for row in range(len(frame)):
+            table.add_row(*(Text(cells[name][row], "bold" if (row, name) in bold else "") for name in part))
+        if screen.is_terminal:
+            screen.print(table)
+            continue
+        with screen.capture() as caught:
+            screen.print(table)
+        for line in filter(None, map(str.rstrip, caught.get().splitlines())):
+            print(line)
+
+
+def _all_numbers(cells: Sequence[str]) -> bool:
+    try:
+        return len([float(cell.rstrip("*%")) for cell in cells if cell]) > 0
+    except ValueError:
+        return False
+
+
+def _parts(names: Sequence[str], keys: Sequence[str], widths: Mapping[str, int], most: int) -> list[list[str]]:
+    """Cut a table between columns so that every part fits; a part holds one column at least."""
+
+    def width(columns: Sequence[str]) -> int:
+        return 1 + sum(min(widths[name], FOLDS_FROM) + 3 for name in columns)
+
+    parts = [list(keys)]
+    for name in names:
+        if name in keys:
+            continue
+        if len(parts[-1]) > len(keys) and width([*parts[-1], name]) > most:
+            parts.append(list(keys))
+        parts[-1].append(name)
+    return [[name for name in names if name in part] for part in parts]
+
+
+@contextmanager
+def progress(description: str, total: int, show: bool = True) -> Iterator[Callable[..., None]]:
+    """Show how far a job is and how long it takes still; the block calls `advance(steps, note)`.
+
+    Where there is no terminal, a line comes now and then.
+    """
+    screen = Console(stderr=True)
+    if not show:
+        yield lambda steps=1, note="": None
+        return
+    if not screen.is_terminal:
+        yield _lines(description, total)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        _Speed(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+
+
+class _Speed(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.3g}/s")
+
+
+def _lines(description: str, total: int) -> Callable[..., None]:
+    began = told = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, told
+        done, now = done + steps, time.monotonic()
+        if now - told > QUIET_SECONDS:
+            per_second = done / max(now - began, 1e-9)
+            left = timedelta(seconds=round(max(total - done, 0) / max(per_second, 1e-9)))
+            ending = f", {note}" if note else ""
+            logger.info("%s: %d of %d, %s left, %.3g/s%s", description, done, total, left, per_second, ending)
+            told = now
+
+    return advance
+
+
+def print_message(message: str, kind: str = "error") -> None:
+    """Print an error or a warning to stderr, in color where that is a terminal and NO_COLOR isn't set."""
+    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    head = f"{COLORS[kind]}wsol: {kind}:\033[0m" if colored else f"wsol: {kind}:"
+    print(head, message, file=sys.stderr)
+
+
+class _Messages(logging.Handler):
+    """Prints what is merely said and keeps warnings, each with how often it came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self.keep(record.getMessage())
+        else:
+            print(record.getMessage(), file=sys.stderr)
+
+    def keep(self, message: str) -> None:
+        self.warnings[message] = self.warnings.get(message, 0) + 1
+
+    def show_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Stand in for `warnings.showwarning`: other people's packages warn in this way."""
+        place = Path(filename)
+        self.keep(f"{' '.join(str(message).split())} ({category.__name__}, {place.parent.name}/{place.name})")
+
+    def print_warnings(self) -> None:
+        sys.stdout.flush()  # in a log the results come first
+        for message, times in self.warnings.items():
+            print_message(message if times == 1 else f"{message} ({times} times)", "warning")
+
+
+@contextmanager
+def showing_messages() -> Iterator[None]:
+    """Show what wsol says while the block runs, whatever Hydra sets up; leave logging as it was.
+
+    Warnings, also those of Python and of other packages, come once each when the outermost block ends.
+    """
+    root = logging.getLogger()
+    outer = next((handler for handler in logger.handlers if isinstance(handler, _Messages)), None)
+    before = logger.level, logger.propagate, list(logger.handlers), root.level, list(root.handlers)
+    hydra_levels = {name: logging.getLogger(name).level for name in ("hydra", "hydra_plugins")}
+    messages = outer or _Messages()
+    logger.handlers, logger.propagate = [messages], False
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = messages.show_warning
+            yield
+    finally:
+        logger.level, logger.propagate, logger.handlers, root.level, root.handlers = before
+        for name, level in hydra_levels.items():
+            logging.getLogger(name).setLevel(level)
+        if outer is None:
+            messages.print_warnings()
