@@ -15,7 +15,6 @@ from torch import nn
 from wsol.assemble import assemble, finish, read_samples, true_boxes
 from wsol.datasets.class_map import map_classes
 from wsol.datasets.sample import Dataset
-from wsol.datasets.subset import First
 from wsol.environment import describe_environment
 from wsol.errors import UserError
 from wsol.heatmaps.collect import collect_heatmaps, count_logits
@@ -126,7 +125,7 @@ def evaluate(
     [False, True]
     """
     began, target = time.time(), choose_device(device)
-    dataset = dataset if limit is None else First(dataset, limit)
+    dataset = dataset if limit is None else dataset.first(limit)
     classifier = model if isinstance(model, Classifier) else _wrap(model)
     classifier.module.to(target)
     rules, boxes, logits = _protocols(protocols), true_boxes(dataset), count_logits(classifier, target)
@@ -233,7 +232,7 @@ def score(
     True
     """
     began = time.time()
-    dataset = dataset if limit is None else First(dataset, limit)
+    dataset = dataset if limit is None else dataset.first(limit)
     rules, boxes = _protocols(protocols), true_boxes(dataset)
     if heatmaps is None and not methods:
         raise UserError(

@@ -4,13 +4,12 @@ import pytest
 
 from wsol.datasets import Shapes, TinyImageNet
 from wsol.datasets.from_masks import BoxesFromMasks
-from wsol.datasets.subset import First
 
 
 @pytest.mark.parametrize(("split", "role"), [("train", "train-weaksup"), ("val", "train-fullsup"), ("test", "test")])
 def test_shapes(split: str, role: str) -> None:
     data = Shapes(split, length=3)
-    assert data.role == First(data, 2).role == BoxesFromMasks(data).role == role
+    assert data.role == data.first(2).role == BoxesFromMasks(data).role == role
 
 
 def test_tiny_imagenet(tiny_imagenet) -> None:

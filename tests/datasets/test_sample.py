@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.datasets import Dataset, Sample
+from wsol.datasets import Dataset, Sample, Shapes
 from wsol.errors import UserError
 
 PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
@@ -91,3 +91,74 @@ def test_class_ids_go_before_names() -> None:
     data = Pair()
     data.class_ids = ("n1", "n2")
     assert data.ids == ("n1", "n2")
+
+
+class Mixed(Dataset):
+    """Somebody's own, without `super().__init__()`: pixels from a file, a function and an array."""
+
+    name, split, classes = "mixed", "test", ("cat", "dog")
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:
+        self.asked.append(index)
+        return (
+            Sample(
+                sample_id="a#cat", image_id="a", label=0, image=Path("a.jpg"), boxes=[0, 0, 2, 1], mask=Path("a.png")
+            ),
+            Sample(sample_id="b", label=1, image=lambda: PICTURE, image_size=(3, 2), ignore=lambda: PICTURE[..., 0]),
+            Sample(sample_id="c", label=0, image=PICTURE, boxes=np.zeros((0, 4)), mask=PICTURE[..., 0] > 3),
+        )[index]
+
+
+def test_table_of_a_dataset_of_ones_own() -> None:
+    data = Mixed()
+    table = data.table
+    assert table.index.tolist() == [0, 1, 2]
+    assert table["sample_id"].tolist() == ["a#cat", "b", "c"]
+    assert table["image_id"].tolist() == ["a", "b", "c"]
+    assert table["image"].tolist() == [Path("a.jpg"), None, None]
+    assert table[["label", "width", "height"]].values.tolist() == [[0, 0, 0], [1, 3, 2], [0, 3, 2]]
+    assert (table[["label", "width", "height"]].dtypes == np.int64).all()
+    assert [None if boxes is None else boxes.tolist() for boxes in table["boxes"]] == [[[0, 0, 2, 1]], None, []]
+    assert table["mask"].tolist() == [Path("a.png"), None, True]
+    assert table["ignore"].tolist() == [None, True, None]
+    assert data.table is table
+    assert data.asked == [0, 1, 2]
+
+
+def test_table_of_nothing_has_all_columns() -> None:
+    class Nothing(Pair):
+        def __len__(self) -> int:
+            return 0
+
+    assert Nothing().table.dtypes.to_dict() == Pair().table.dtypes.to_dict()
+
+
+def test_first_samples_and_what_they_share(shapes: Shapes) -> None:
+    part = shapes.first(4)
+    assert len(part) == 4
+    assert [s.sample_id for s in part] == [shapes[i].sample_id for i in range(4)]
+    assert part.labels.tolist() == part.table["label"].tolist() == shapes.labels[:4].tolist()
+    assert (part.name, part.split, part.classes, part.ids) == ("shapes", "test", shapes.classes, shapes.ids)
+    assert part.knobs == shapes.knobs
+    assert part[-1].sample_id == part[3].sample_id
+    with pytest.raises(IndexError):
+        part[4]
+
+
+def test_first_looks_no_further_and_is_never_more_than_there_are() -> None:
+    data = Mixed()
+    assert data.first(2).table["sample_id"].tolist() == ["a#cat", "b"]
+    assert data.asked == [0, 1]
+    assert len(data.first(999)) == 3
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_first_of_nothing_is_refused(shapes: Shapes, count: int) -> None:
+    with pytest.raises(UserError, match=f"limit={count}"):
+        shapes.first(count)

@@ -14,7 +14,6 @@ from torchvision import datasets
 
 import wsol
 from wsol.datasets import VOC, Shapes
-from wsol.datasets.subset import First
 from wsol.datasets.voc import VOC_CLASSES
 from wsol.datasets.voc_xml import read_voc_xml
 from wsol.errors import UserError
@@ -269,7 +268,7 @@ def test_tables_of_an_evaluation(run: wsol.Results) -> None:
 def test_a_part_of_the_samples_stays_without_top_k(run: wsol.Results) -> None:
     """Cut within an image's classes, to one sample an image: what the dataset is decides, not what is left of it."""
     assert run.run_dir is not None
-    part = First(VOC(run.run_dir.parent), 1)
-    assert part.multilabel and not First(Shapes(length=2), 1).multilabel
+    part = VOC(run.run_dir.parent).first(1)
+    assert part.multilabel and not Shapes(length=2).first(1).multilabel
     found = wsol.score(part, run.run_dir / "heatmaps", ["choe2020"], limit=1, progress=False)
     assert found.summary["top1_loc"].isna().all() and found.summary["n_samples"].eq(1).all()

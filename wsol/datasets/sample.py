@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from wsol.datasets.images import read_image, read_mask
 from wsol.errors import UserError
 
 __all__ = ["Dataset", "Pixels", "Sample", "check_text"]
+
+COLUMNS: dict[str, type] = {
+    "sample_id": str, "image_id": str, "label": np.int64, "image": object, "width": np.int64, "height": np.int64,
+    "boxes": object, "mask": object, "ignore": object,
+}  # fmt: skip
 
 Pixels = np.ndarray | Path | Callable[[], np.ndarray]
 
@@ -142,3 +148,76 @@ class Dataset(ABC):
     def ids(self) -> tuple[str, ...]:
         """What keys the classes on disk (WordNet ids, say); the names where nothing else does."""
         return tuple(self.class_ids) or tuple(self.classes)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All samples as a table, made once by one walk that keeps no pixels; not to be changed.
+
+        Returns
+        -------
+        DataFrame
+            One row per sample, in order: `sample_id`, `image_id` (str), `label` (int64), `image` (Path; None where it
+            is an array or a function), `width`, `height` (int64; 0 where the annotation doesn't say), `boxes` (float64
+            (G, 4) as in `Sample`, or None), `mask`, `ignore` (Path; True where the pixels come otherwise; None where
+            there is none). What is no file is fetched again by index.
+
+        Examples
+        --------
+        >>> from wsol.datasets import Shapes
+        >>> Shapes(length=2).table[["sample_id", "width", "mask"]].values.tolist()
+        [['test/00000', 96, True], ['test/00001', 96, True]]
+        """
+        if "_table" not in self.__dict__:
+            self.__dict__["_table"] = _walk(self)
+        return self.__dict__["_table"]
+
+    def first(self, count: int) -> Dataset:
+        """Return the first so many samples as a dataset; all of them where there are fewer.
+
+        Raises
+        ------
+        UserError
+            If the count is less than 1.
+        """
+        return _First(self, count)
+
+
+class _First(Dataset):
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        if count < 1:
+            raise UserError(f"limit={count}: pass at least 1, or null for all samples")
+        self._dataset, self._count = dataset, min(count, len(dataset))
+        self.name, self.split, self.knobs = dataset.name, dataset.split, dataset.knobs
+        self.multilabel, self.role = dataset.multilabel, dataset.role
+        self.classes, self.class_ids = dataset.classes, dataset.class_ids
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[range(self._count)[index]]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self._dataset.labels[: self._count]
+
+
+def _walk(dataset: Dataset) -> pd.DataFrame:
+    rows = [
+        (
+            *(sample.sample_id, sample.image_id, sample.label),
+            None if _place(sample.image) is True else _place(sample.image),
+            *(sample.image_size or (0, 0)),
+            *(sample.boxes, _place(sample.mask), _place(sample.ignore)),
+        )
+        for sample in dataset
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
+    return pd.DataFrame(
+        {name: pd.Series(list(values), dtype=COLUMNS[name]) for name, values in zip(COLUMNS, columns, strict=True)}
+    )
+
+
+def _place(pixels: Pixels | str | None) -> Path | bool | None:
+    """Where pixels are: a file, True where they come otherwise, None where there are none."""
+    return None if pixels is None else Path(pixels) if isinstance(pixels, str | Path) else True
