@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsol import cli
 from wsol.datasets import Shapes
-from wsol.datasets.class_map import ClassMap
+from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.explain import explain

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wsol.assemble import assemble, finish, read_samples, true_boxes
-from wsol.datasets.class_map import map_classes
+from wsol.datasets.classes import map_classes
 from wsol.datasets.sample import Dataset
 from wsol.environment import describe_environment
 from wsol.errors import UserError

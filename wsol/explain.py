@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wsol.console import progress
-from wsol.datasets.class_map import find_logit
+from wsol.datasets.classes import find_logit
 from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full

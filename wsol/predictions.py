@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wsol.datasets.ranking import rank_of_true, top_classes
+from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
 from wsol.heatmaps.store import HeatmapStore

@@ -14,8 +14,7 @@ from wsol.command_line.explain import compose_application
 from wsol.config import build_dataset
 from wsol.datasets import ILSVRC
 from wsol.datasets.box_faults import wrong_boxes_kept
-from wsol.datasets.class_map import map_classes
-from wsol.datasets.imagenet import imagenet_wnids
+from wsol.datasets.classes import imagenet_wnids, map_classes
 from wsol.errors import UserError
 
 TENCH, SNAKE, GOLDFISH = "n01440764", "n01751748", "n01443537"

@@ -14,8 +14,7 @@ from wsol.command_line.explain import compose_application
 from wsol.config import build_dataset
 from wsol.datasets import WSOLEvaluation
 from wsol.datasets.box_faults import wrong_boxes_kept
-from wsol.datasets.class_map import map_classes
-from wsol.datasets.imagenet import imagenet_wnids
+from wsol.datasets.classes import imagenet_wnids, map_classes
 from wsol.errors import UserError
 from wsol.metrics import PxAP
 from wsol.metrics.histogram import pixel_histograms

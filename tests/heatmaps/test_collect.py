@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wsol.datasets import Dataset, Sample, Shapes, TinyImageNet
-from wsol.datasets.class_map import ClassMap
+from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
-from wsol.datasets.imagenet import imagenet_wnids
+from wsol.datasets.classes import imagenet_wnids
 from wsol.errors import UserError
 from wsol.models import (
     alexnet_gap,

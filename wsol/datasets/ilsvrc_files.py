@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsol.datasets.box_faults import wrong_boxes_stop
-from wsol.datasets.imagenet import imagenet_names, imagenet_wnids
+from wsol.datasets.classes import imagenet_names, imagenet_wnids
 from wsol.datasets.listing import Listing
 from wsol.datasets.voc_xml import read_voc_xml
 from wsol.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wsol.datasets.box_faults import wrong_boxes_stop
-from wsol.datasets.imagenet import imagenet_names, imagenet_wnids
+from wsol.datasets.classes import imagenet_names, imagenet_wnids
 from wsol.datasets.images import read_mask
 from wsol.datasets.inside import inside
 from wsol.datasets.listing import Listing

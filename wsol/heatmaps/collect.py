@@ -18,9 +18,8 @@ import pandas as pd
 import torch
 
 from wsol.console import progress
-from wsol.datasets.class_map import ClassMap
+from wsol.datasets.classes import ClassMap, allowed_logits, rank_of_true, top_classes
 from wsol.datasets.loader import load_ahead
-from wsol.datasets.ranking import allowed_logits, rank_of_true, top_classes
 from wsol.datasets.sample import Dataset, Sample
 from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsol.datasets.imagenet import imagenet_names, imagenet_wnids
+from wsol.datasets.classes import imagenet_names, imagenet_wnids
 from wsol.errors import UserError
 from wsol.models.checkpoint import Checkpoint, load_state, read_checkpoint
 from wsol.models.classifier import Classifier

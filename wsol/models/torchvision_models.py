@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 from torchvision import models
 
-from wsol.datasets.imagenet import imagenet_wnids
+from wsol.datasets.classes import imagenet_wnids
 from wsol.errors import UserError
 from wsol.models.build import build_classifier, finish, replace_head, seeded
 from wsol.models.checkpoint import read_checkpoint

@@ -1,0 +1,314 @@
+"""Which class of a dataset is which logit of a classifier, where the true class ranks, and what ImageNet's are called.
+
+Classes meet logits by id where all ids are known to the classifier, else by name; by file or position when asked for.
+Names are compared without case, with underscores as spaces; of a list of synonyms ("tabby, tabby cat") any one
+suffices, and where several logits match, an exact match wins, then the same case, then the same first synonym.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wsol.errors import UserError, closest, first_names, suggest
+
+__all__ = [
+    "ClassMap", "allowed_logits", "find_logit", "imagenet_names", "imagenet_wnids", "map_classes", "rank_of_true",
+    "top_classes",
+]  # fmt: skip
+
+HEADINGS = ("dataset class", "dataset_class", "class")  # of a map file's first column
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """Which logit stands for which class of the dataset."""
+
+    to_model: np.ndarray  # (C,) int64: the logit of each class
+    how: str  # "id", "name", "position" or "file NAME"
+    notes: tuple[str, ...] = ()  # what a reader of the tables should know
+
+    @property
+    def present(self) -> np.ndarray:
+        """Logits that stand for some class of the dataset, ascending, int64."""
+        return np.unique(self.to_model)
+
+
+def map_classes(
+    dataset_classes: Sequence[str],
+    dataset_ids: Sequence[str] | None,
+    model_classes: Sequence[str] | None,
+    model_ids: Sequence[str] | None,
+    num_logits: int,
+    how: str | os.PathLike[str] | None = None,
+) -> ClassMap:
+    """Find the logit of every class of a dataset.
+
+    Parameters
+    ----------
+    dataset_classes, dataset_ids : sequence of str (C,)
+        Names for people, and what keys the classes on disk (WordNet ids, say), where something else does.
+    model_classes, model_ids : sequence of str (num_logits,), optional
+        The same of the classifier, in the order of its logits, where known.
+    num_logits : int
+    how : "id", "name", "position", path, or None
+        None: by id or name, never by position. A path leads to a CSV or JSON file that gives, for every class of the
+        dataset (name or id), the index, id or name of a logit.
+
+    Examples
+    --------
+    >>> map_classes(["Tabby_cat", "lion"], None, ["lion", "tabby, tabby cat"], None, 2).to_model
+    array([1, 0])
+    >>> map_classes(["a", "b"], None, None, None, 5, how="position").notes
+    ('the first 2 of 5 logits are used',)
+    """
+    classes, ids = tuple(map(str, dataset_classes)), tuple(map(str, dataset_ids or ()))
+    logits = _Logits(model_classes, model_ids, num_logits)
+    if how == "position":
+        if len(classes) > num_logits:
+            raise UserError(
+                f"dataset.class_map=position: the dataset has {len(classes)} classes, the classifier only "
+                f"{num_logits} logits: pass a classifier with more, or dataset.class_map=FILE"
+            )
+        return _class_map(range(len(classes)), "position", classes, num_logits)
+    if how not in (None, "id", "name"):
+        return _by_file(Path(how).expanduser(), classes, ids, logits)
+    return _by_id_or_name(classes, ids, logits, None if how is None else str(how))
+
+
+def _by_id_or_name(classes: Sequence[str], ids: Sequence[str], logits: _Logits, how: str | None) -> ClassMap:
+    if not logits.names:
+        raise UserError(
+            f"what the classifier's {logits.count} logits mean is not known, so they can't be matched with the "
+            f"dataset's {len(classes)} classes: pass dataset.class_map=position if they come in the same order, or "
+            "dataset.class_map=FILE"
+        )
+    # Ids that only repeat the names, met by a classifier without ids, are none: names decide.
+    has_ids = bool(ids) and (bool(logits.ids) or ids != classes)
+    by_id = [logits.with_id(key) for key in ids] if has_ids else [[]] * len(classes)
+    by_name = [logits.named(name) for name in classes]
+    hits_by_id, hits_by_name = (sum(len(matches) == 1 for matches in way) for way in (by_id, by_name))
+    if how is None:
+        how = "id" if hits_by_id == len(classes) or hits_by_id > hits_by_name else "name"
+    matches = by_id if how == "id" else by_name
+    unmatched = [index for index in range(len(classes)) if len(matches[index]) != 1]
+    if unmatched:
+        why = [logits.mismatch(classes[i], matches[i]) for i in unmatched[:3] if how == "name"]
+        why = why or [f"{classes[i]!r} (id {ids[i] if ids else 'unknown'})" for i in unmatched[:3]]
+        raise UserError(
+            f"{len(unmatched)} of the dataset's {len(classes)} classes meet no logit of the classifier by {how}: "
+            f"{'; '.join(why)}{'; …' if len(unmatched) > 3 else ''}. Pass a classifier that has them, "
+            "dataset.class_map=FILE, or a dataset without them"
+        )
+    return _class_map([match for (match,) in matches], how, classes, logits.count)
+
+
+def _class_map(
+    indices: Iterable[int], how: str, classes: Sequence[str], num_logits: int, may_share: bool = False
+) -> ClassMap:
+    to_model = np.array(list(indices), np.int64)
+    values, counts = np.unique(to_model, return_counts=True)
+    shared = ", ".join(
+        f"{' and '.join(repr(classes[i]) for i in np.flatnonzero(to_model == value))} (logit {value})"
+        for value in values[counts > 1][:3]
+    )
+    if shared and not may_share:
+        raise UserError(
+            f"matched by {how}, two classes of the dataset meet the same logit: {shared}. Pass dataset.class_map=FILE, "
+            "which says which is which"
+        )
+    notes = []
+    if how == "position" and len(values) < num_logits:
+        notes.append(f"the first {len(values)} of {num_logits} logits are used")
+    elif len(values) < num_logits:
+        notes.append(f"{len(values)} of {num_logits} logits stand for classes of the dataset")
+    if shared:
+        notes.append(f"classes that share a logit: {shared}")
+    return ClassMap(to_model, how, tuple(notes))
+
+
+class _Logits:
+    """What a classifier calls its logits, and which of them a name or an id may mean."""
+
+    def __init__(self, classes: Sequence[str] | None, ids: Sequence[str] | None, count: int) -> None:
+        self.ids, self.count = tuple(map(str, ids or ())), count
+        self.names = tuple(map(str, classes or ())) or self.ids
+        for what, names in (("classes", self.names), ("class ids", self.ids)):
+            if names and len(names) != count:
+                raise UserError(f"the classifier has {count} logits, but {len(names)} {what}: fix the checkpoint's")
+        self.by_name: dict[str, list[int]] = defaultdict(list)
+        self.by_synonym: dict[str, list[int]] = defaultdict(list)
+        for index, name in enumerate(self.names):
+            self.by_name[name].append(index)
+            for synonym in _synonyms(name):
+                self.by_synonym[synonym].append(index)
+        # A classifier trained on folders knows their names, which are ids, as its classes.
+        self.by_id = {key: index for index, key in reversed([*enumerate(self.ids or self.names)])}
+
+    def with_id(self, key: str) -> list[int]:
+        """The logit of an id, or none."""
+        return [self.by_id[key]] if key in self.by_id else []
+
+    def named(self, name: str) -> list[int]:
+        """Logits that a name may mean; one where it is clear."""
+        if len(self.by_name.get(name, ())) == 1:
+            return self.by_name[name]
+        synonyms = _synonyms(name)
+        matches = sorted({index for synonym in synonyms for index in self.by_synonym.get(synonym, ())})
+        same_case = [i for i in matches if _spaced(self.names[i].split(",")[0]) == _spaced(name.split(",")[0])]
+        same_start = [i for i in matches if _synonyms(self.names[i])[0] == synonyms[0]]
+        return next((better for better in (same_case, same_start) if len(better) == 1), matches)
+
+    def mismatch(self, name: str, matches: Sequence[int]) -> str:
+        """Why a name means no logit, or not one alone."""
+        if matches:
+            return f"{name!r} fits several logits ({first_names((f'{i}: {self.names[i]}' for i in matches), 4)})"
+        near = [match for synonym in _synonyms(name) for match in closest(synonym, self.by_synonym, 2)]
+        names = dict.fromkeys(self.names[self.by_synonym[match][0]] for match in near)
+        hint = f"the nearest are {', '.join(names)}" if names else f"there are {first_names(self.names, 8) or 'none'}"
+        return f"{name!r} is not among the classifier's class names: {hint}"
+
+    def find(self, text: str, where: str) -> int:
+        """The logit that a person means by its index, id or name; `where` it was said is for the message."""
+        if text.isdecimal():
+            if int(text) < self.count:
+                return int(text)
+            raise UserError(f"{where}: logit {text} does not exist: the classifier has 0 to {self.count - 1}")
+        matches = self.with_id(text) if text in self.ids else self.named(text)
+        if len(matches) != 1:
+            raise UserError(f"{where}: {self.mismatch(text, matches)}")
+        return matches[0]
+
+
+def find_logit(
+    text: str, model_classes: Sequence[str] | None, model_ids: Sequence[str] | None, num_logits: int, where: str
+) -> int:
+    """Find the logit that a person means by its index, id or name; `where` it was said is for the message."""
+    return _Logits(model_classes, model_ids, num_logits).find(text, where)
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
+
+
+def _synonyms(name: str) -> list[str]:
+    parts = [_spaced(part).casefold() for part in name.split(",")]
+    # The whole list too: "maillot, tank suit" is one name where another class is "maillot".
+    return list(dict.fromkeys([part for part in parts if part] + [_spaced(name).casefold()]))
+
+
+def _by_file(path: Path, classes: Sequence[str], ids: Sequence[str], logits: _Logits) -> ClassMap:
+    places = {name: index for index, name in reversed([*enumerate(classes)])} | {key: i for i, key in enumerate(ids)}
+    to_model: dict[int, int] = {}
+    for where, name, logit in _file_rows(path):
+        if name not in places:
+            raise UserError(f"{where}: the dataset has no class {name!r}{suggest(name, places)}")
+        if places[name] in to_model:
+            raise UserError(f"{where}: class {name!r} was given a logit already: remove one of the rows")
+        to_model[places[name]] = logits.find(logit, where)
+    missing = [repr(name) for index, name in enumerate(classes) if index not in to_model]
+    if missing:
+        raise UserError(f"{path} gives no logit for {first_names(missing, 3)}: add a row for each")
+    indices = [to_model[index] for index in range(len(classes))]
+    return _class_map(indices, f"file {path.name}", classes, logits.count, may_share=True)
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Where each row stands, its class and its logit, as text."""
+    try:
+        text = path.read_text("utf-8-sig")
+        content = json.loads(text, object_pairs_hook=list) if path.suffix.lower() == ".json" else _csv_rows(text)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"dataset.class_map={path} can't be read ({error}): pass id, name, position, or a CSV or JSON file"
+        ) from error
+    for number, row in enumerate(content if isinstance(content, list) else [content], start=1):
+        where = f"{path}, row {number}"
+        if row == ():
+            continue
+        pair = isinstance(row, list | tuple) and len(row) == 2 and type(row[0]) is str and type(row[1]) in (str, int)
+        if not pair or "" in row:
+            raise UserError(
+                f"{where}: {row!r} is no pair of a class and its logit (index, id or name; in a CSV file, names that "
+                'contain a comma go into "quotes")'
+            )
+        yield where, row[0], str(row[1])
+
+
+def _csv_rows(text: str) -> list[tuple[str, ...]]:
+    """Cells of every line; none of an empty one and of headings."""
+    rows = [tuple(map(str.strip, row)) for row in csv.reader(text.splitlines(), skipinitialspace=True)]
+    is_head = [number == 0 and bool(row) and row[0].casefold() in HEADINGS for number, row in enumerate(rows)]
+    return [row if any(row) and not head else () for row, head in zip(rows, is_head, strict=True)]
+
+
+def allowed_logits(class_map: ClassMap, predict_over: str = "all") -> np.ndarray | None:
+    """Logits that a prediction may choose from: None for all, or the indices of those present in the dataset."""
+    if predict_over not in ("all", "present"):
+        raise UserError(f"predict_over={predict_over!r}: pass all or present")
+    return None if predict_over == "all" else class_map.present
+
+
+def rank_of_true(logits: ArrayLike, targets: ArrayLike, allowed: ArrayLike | None = None) -> np.ndarray:
+    """Rank of each true class among the (allowed) logits (N, C), 0 for the best: int64 (N,).
+
+    Equal logits stand in the order of their index, as a stable sort leaves them.
+    """
+    values, targets = _finite(logits), np.asarray(targets, np.int64)
+    competes = np.ones(values.shape[1], bool)
+    if allowed is not None:
+        competes = np.isin(np.arange(values.shape[1]), allowed)
+    true = np.take_along_axis(values, targets[:, None], axis=1)  # (N, 1)
+    earlier = np.arange(values.shape[1]) < targets[:, None]  # (N, C)
+    ahead = ((values > true) | ((values == true) & earlier)) & competes  # (N, C)
+    return ahead.sum(axis=1, dtype=np.int64)
+
+
+def top_classes(logits: ArrayLike, k: int = 5, allowed: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of the (allowed) logits (N, C), best first: indices int64 (N, k), and probabilities among them (N, k).
+
+    Equal logits stand in the order of their index; fewer come where fewer are allowed.
+    """
+    values = _finite(logits)
+    competing = np.arange(values.shape[1]) if allowed is None else np.unique(allowed)
+    values = values[:, competing]  # (N, allowed)
+    weights = np.exp(values - values.max(axis=1, keepdims=True))  # (N, allowed)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]  # (N, k)
+    probabilities = np.take_along_axis(weights / weights.sum(axis=1, keepdims=True), order, axis=1)  # (N, k)
+    return competing[order], probabilities
+
+
+def _finite(logits: ArrayLike) -> np.ndarray:
+    """Logits float64 (N, C). A NaN would rank first, silently."""
+    values = np.asarray(logits, np.float64)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise UserError(f"the logits of row {bad[0]} are not finite: check the weights and the image's normalization")
+    return values
+
+
+@cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """WordNet ids of the 1,000 ILSVRC-2012 classes in the order of the logits, which is their sorted order."""
+    return tuple(files("wsol.datasets").joinpath("imagenet_wnids.txt").read_text("ascii").split())
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """Names of the 1,000 ILSVRC-2012 classes in the order of the logits, as torchvision spells them.
+
+    Two are called "crane" and two "maillot".
+    """
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
