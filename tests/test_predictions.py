@@ -67,10 +67,10 @@ def saved(table: pd.DataFrame, path: Path) -> Path:
 @pytest.mark.parametrize(("naming", "names"), [(None, IDS), ("id", IDS), ("name", CLASSES), ("position", None)])
 def test_the_best_five(tmp_path: Path, suffix: str, naming: str | None, names: tuple[str, ...] | None) -> None:
     table = best(names or tuple(range(7))).sample(frac=1, random_state=1).assign(note="not read")  # type: ignore[arg-type]
-    found, about, _ = read(saved(table, tmp_path / f"p{suffix}"), naming=naming)
-    assert found["rank"].tolist() == [0, 2, 1, 5]  # the last is not among the five
-    assert found["sample_id"].tolist() == ["000", "001", "002", "003"]
-    assert found["top5"][1].tolist() == [2, 3, 0, 1, 6]
+    samples, about, _ = read(saved(table, tmp_path / f"p{suffix}"), naming=naming)
+    assert samples["rank"].tolist() == [0, 2, 1, 5]  # the last is not among the five
+    assert samples["sample_id"].tolist() == ["000", "001", "002", "003"]
+    assert samples["top5"][1].tolist() == [2, 3, 0, 1, 6]
     assert about == {
         "predictions": str(tmp_path / f"p{suffix}"), "class_map": naming or "id", "predict_over": "all",
         "competing": 7, "listed": 5,
@@ -82,10 +82,10 @@ def test_the_best_five(tmp_path: Path, suffix: str, naming: str | None, names: t
 def test_logits_in_any_order_of_columns(tmp_path: Path, suffix: str, naming: str, names: tuple[str, ...]) -> None:
     table = pd.DataFrame(LOGITS, columns=list(names))[list(reversed(names))]
     table["sample_id"] = [f"00{index}" for index in range(4)]
-    found, about, _ = read(saved(table, tmp_path / f"p{suffix}"), naming=naming)
-    assert found["rank"].tolist() == TRUE_RANKS
-    assert found["top5"][3].tolist() == [0, 1, 2, 4, 5]
-    assert found["top5_probability"][0][0] == pytest.approx(np.exp(9) / np.exp(LOGITS[0]).sum())
+    samples, about, _ = read(saved(table, tmp_path / f"p{suffix}"), naming=naming)
+    assert samples["rank"].tolist() == TRUE_RANKS
+    assert samples["top5"][3].tolist() == [0, 1, 2, 4, 5]
+    assert samples["top5_probability"][0][0] == pytest.approx(np.exp(9) / np.exp(LOGITS[0]).sum())
     assert about["competing"] == 7 and "listed" not in about
 
 
@@ -104,43 +104,45 @@ def test_arrays(tmp_path: Path, naming: str, arrays: dict[str, np.ndarray], rank
 
 
 def test_fewer_than_five_are_said(tmp_path: Path) -> None:
-    found, about, _ = read(saved(best(IDS, 2), tmp_path / "p.csv"))
-    assert found["rank"].tolist() == [0, 2, 1, 2]
+    samples, about, _ = read(saved(best(IDS, 2), tmp_path / "p.csv"))
+    assert samples["rank"].tolist() == [0, 2, 1, 2]
     assert about["listed"] == 2
 
 
 def test_classes_that_the_dataset_lacks_compete_and_are_said(tmp_path: Path) -> None:
-    found, about, notes = read(saved(best(("n000", "cow", "n002", "n003", "pig", "n005", "n006")), tmp_path / "p.csv"))
-    assert found["rank"].tolist() == [0, 2, 1, 5]
-    assert found["top5"][3].tolist() == [0, -1, 2, -1, 5]
+    samples, about, notes = read(
+        saved(best(("n000", "cow", "n002", "n003", "pig", "n005", "n006")), tmp_path / "p.csv")
+    )
+    assert samples["rank"].tolist() == [0, 2, 1, 5]
+    assert samples["top5"][3].tolist() == [0, -1, 2, -1, 5]
     assert about["competing"] == 9
-    assert notes == [f"predictions={tmp_path / 'p.csv'} names 2 classes that the dataset lacks (pig, cow): never right"]
+    assert len(notes) == 1 and "pig, cow" in notes[0]
 
 
 def test_a_runs_own_predictions(tmp_path: Path) -> None:
     table = table_of(Four()).assign(rank=TRUE_RANKS, top5=[np.arange(5, dtype=np.int32)] * 4)
     (tmp_path / "environment.json").write_text(json.dumps({"source": {"competing": 1000, "class_map": "name"}}))
-    found, about, _ = read(saved(table.iloc[::-1], tmp_path / "samples.parquet"))
-    assert found["rank"].tolist() == TRUE_RANKS
+    samples, about, _ = read(saved(table.iloc[::-1], tmp_path / "samples.parquet"))
+    assert samples["rank"].tolist() == TRUE_RANKS
     assert (about["competing"], about["class_map"]) == (1000, "name")
-    with pytest.raises(UserError, match="sample 000 is of class 'a, .* there and 'z' in the dataset"):
+    with pytest.raises(UserError, match="sample 000 .*'z'"):
         read(tmp_path / "samples.parquet", Four(classes=tuple("zyxwvut")))
 
 
 def test_a_sample_without_a_prediction_counts_as_wrong_only_when_asked(tmp_path: Path) -> None:
     path = saved(best(IDS).drop(index=[0, 2]), tmp_path / "p.csv")
-    with pytest.raises(UserError, match=r"no row for 000, 002 \(2 of 4 samples\); add them, or pass on_error=skip"):
+    with pytest.raises(UserError, match=r"000, 002 \(2 of 4 samples\)"):
         read(path)
-    found, _, notes = read(path, on_error="skip")
-    assert found["rank"].tolist() == [-1, 2, -1, 5]
-    assert [len(top) for top in found["top5"]] == [0, 5, 0, 5]
-    assert notes[0].endswith("(2 of 4 samples); they count as wrong")
+    samples, _, notes = read(path, on_error="skip")
+    assert samples["rank"].tolist() == [-1, 2, -1, 5]
+    assert [len(top) for top in samples["top5"]] == [0, 5, 0, 5]
+    assert "000, 002" in notes[0]
 
 
 def test_ids_that_look_like_positions_must_be_said(tmp_path: Path) -> None:
     shuffled = Four(class_ids=tuple("3210456"))
     path = saved(best(tuple("0123456")), tmp_path / "p.csv")
-    with pytest.raises(UserError, match=r"ids of four's classes are numbers that differ from positions \(id 3 stands"):
+    with pytest.raises(UserError, match="four's .*id 3"):
         read(path, shuffled)
     assert read(path, shuffled, "position")[0]["rank"].tolist() == [0, 2, 1, 5]
     assert read(path, shuffled, "id")[0]["rank"].tolist() != [0, 2, 1, 5]
@@ -150,65 +152,65 @@ def test_ids_that_look_like_positions_must_be_said(tmp_path: Path) -> None:
 HEAD = "sample_id,top1,top2\n"
 ROWS = "".join(f"00{index},n000,n001\n" for index in range(4))
 WRONG = {
-    "no sample id": ("id,top1\n000,n000\n", r"has no column sample_id \(its columns: id, top1\); pass a .csv"),
-    "empty": ("", "can't be read: "),
-    "twice": (HEAD + ROWS + "001,n000,n001\n", "001 come more than once; keep one row for each sample"),
-    "other ids": (HEAD + "1,n000,n001\n", r"no row for 000, .* \(4 of 4 samples\); its column sample_id holds 1: use"),
-    "a class twice": (HEAD + ROWS.replace("n001", "n000"), "sample 000 has 'n000', 'n000' as its best classes"),
-    "an empty cell": (HEAD + ROWS.replace("002,n000", "002,"), "sample 002 has '', 'n001' as its best classes"),
-    "unknown classes": (HEAD + ROWS.replace("n00", "x"), "x0, x1 are no ids of the dataset's classes, which are n000"),
-    "a gap": ("sample_id,top1,top3\n" + ROWS, "has the columns top1, top3; name them top1, top2"),
-    "some logits": ("sample_id,n000,n001\n" + ROWS, "no column for n002, n003, n004, n005, n006 .of 7 classes, by id"),
+    "no sample id": ("id,top1\n000,n000\n", "sample_id but id, top1"),
+    "empty": ("", "p.csv"),
+    "twice": (HEAD + ROWS + "001,n000,n001\n", " 001 "),
+    "other ids": (HEAD + "1,n000,n001\n", "000, .*4 of 4 .*sample_id holds 1"),
+    "a class twice": (HEAD + ROWS.replace("n001", "n000"), "sample 000 has 'n000', 'n000'"),
+    "an empty cell": (HEAD + ROWS.replace("002,n000", "002,"), "sample 002 has '', 'n001'"),
+    "unknown classes": (HEAD + ROWS.replace("n00", "x"), "x0, x1 .*n000"),
+    "a gap": ("sample_id,top1,top3\n" + ROWS, "top1, top3; .*top1, top2"),
+    "some logits": ("sample_id,n000,n001\n" + ROWS, "n002, n003, n004, n005, n006"),
     "a label beside": (
         "sample_id," + ",".join(IDS) + ",label\n" + "".join(f"00{i}" + ",1" * 8 + "\n" for i in range(4)),
-        "columns that are no id of a class: label",
+        "surplus are label",
     ),
-    "a column twice": ("sample_id,top1,top1\n" + ROWS, "column 'top1' comes more than once"),
+    "a column twice": ("sample_id,top1,top1\n" + ROWS, "'top1'"),
     "logits that are none": (
         "sample_id," + ",".join(IDS) + "\n" + "".join(f"00{i}" + ",1" * 6 + ",nan\n" for i in range(4)),
-        r"logits that are NaN, infinite or no numbers for 000, 001, 002, 003 \(4 samples\)",
+        "000, 001, 002, 003",
     ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_tables_say_what_where_and_what_to_do(tmp_path: Path, case: str) -> None:
-    text, message = WRONG[case]
+def test_wrong_tables_are_refused_by_the_culprits_name(tmp_path: Path, case: str) -> None:
+    text, culprit = WRONG[case]
     (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=culprit) as error:
         read(tmp_path / "p.csv")
     assert f"predictions={tmp_path / 'p.csv'}" in str(error.value)
 
 
-def test_wrong_words_and_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="predictions_classes=index: pass id, name, position"):
-        read(tmp_path / "p.csv", naming="index")
-    with pytest.raises(UserError, match="no such file; pass a .csv or .parquet"):
-        read(tmp_path / "p.csv")
-    (tmp_path / "p.txt").write_text("")
-    with pytest.raises(UserError, match="a file of this kind is not read"):
-        read(tmp_path / "p.txt")
-    (tmp_path / "p.parquet").write_text("none")
-    with pytest.raises(UserError, match="can't be read"):
-        read(tmp_path / "p.parquet")
+@pytest.mark.parametrize(("name", "content"), [("gone.csv", None), ("p.txt", ""), ("p.parquet", "none"), ("p.npz", "")])
+def test_wrong_files_are_named(tmp_path: Path, name: str, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        read(tmp_path / name)
+
+
+def test_unknown_naming() -> None:
+    with pytest.raises(UserError, match="index"):
+        read(Path("p.csv"), naming="index")
 
 
 def test_positions_beyond_the_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="9 are no positions of the dataset's classes, which are 0, 1, 2, 3, 4, …"):
+    with pytest.raises(UserError, match=": 9 are no positions"):
         read(saved(best(("0", "1", "2", "3", "4", "5", "9")), tmp_path / "p.csv"), naming="position")
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
+    ("arrays", "culprit"),
     [
-        ({"logits": LOGITS}, "holds logits; pass"),
-        ({"sample_id": np.array(["000"]), "other": LOGITS}, "holds sample_id; pass"),
-        ({"sample_id": np.array(["000"]), "logits": LOGITS}, r"values of shape \(4, 7\) for 1 samples and 7 columns"),
-        ({"sample_id": np.array(["000"]), "top5": np.array(3)}, r"values of shape \(\)"),
-        ({"sample_id": np.array([{}] * 4), "logits": LOGITS}, "can't be read: Object arrays cannot be loaded"),
+        ({"logits": LOGITS}, "sample_id"),
+        ({"sample_id": np.array(["000"]), "other": LOGITS}, "logits"),
+        ({"sample_id": np.array(["000"]), "logits": LOGITS}, r"\(4, 7\)"),
+        ({"sample_id": np.array(["000"]), "top5": np.array(3)}, "p.npz"),
+        ({"sample_id": np.array([{}] * 4), "logits": LOGITS}, "Object arrays"),
     ],
 )
-def test_wrong_arrays(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_wrong_arrays(tmp_path: Path, arrays: dict[str, np.ndarray], culprit: str) -> None:
     np.savez(tmp_path / "p.npz", **arrays)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=culprit):
         read(tmp_path / "p.npz")

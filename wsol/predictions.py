@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +11,37 @@ import pandas as pd
 
 from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import read_environment
-from wsol.prediction_table import read_table
 
 __all__ = ["NAMINGS", "read_predictions", "samples_table"]
 
 NAMINGS = ("id", "name", "position")
-OF_A_RUN = {"image_id", "class", "rank", "top5", "top5_probability"}
+RUN_COLUMNS = {"image_id", "class", "rank", "top5", "top5_probability"}
+FORMATS = (
+    "pass a .csv or .parquet table with a column sample_id and either top1, top2, … (best first) or one column of "
+    "logits for each class, or an .npz with sample_id (N,) and either top5 (N, k) or logits (N, C) and classes (C,)"
+)
 
 
 def samples_table(dataset: Dataset, store: HeatmapStore) -> pd.DataFrame:
-    """Make the table of a dataset's samples, with no prediction yet.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    store : HeatmapStore
-        Of these samples at least; it knows image sizes and what the heatmaps cover.
-
-    Returns
-    -------
-    DataFrame
-        As `samples.parquet` of a run; rank is -1.
-    """
-    labels, samples = dataset.labels, list(dataset)
+    """Samples of a dataset as in `samples.parquet`, no prediction yet (rank -1); the store knows what maps cover."""
+    table = dataset.table
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
-    placed = store.placement[[positions[sample.sample_id] for sample in samples]]
+    placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
     columns: dict[str, Any] = {
-        "sample_id": [sample.sample_id for sample in samples],
-        "image_id": [sample.image_id for sample in samples],
-        "label": labels,
-        "class": [dataset.classes[label] for label in labels],
+        "sample_id": table["sample_id"],
+        "image_id": table["image_id"],
+        "label": table["label"],
+        "class": [dataset.classes[label] for label in table["label"]],
         "rank": -1,
-        "top5": [np.zeros(0, np.int32)] * len(samples),
-        "top5_probability": [np.zeros(0, np.float32)] * len(samples),
-        "width": placed[:, 0].astype(int),
-        "height": placed[:, 1].astype(int),
+        "top5": [np.zeros(0, np.int32)] * len(table),
+        "top5_probability": [np.zeros(0, np.float32)] * len(table),
+        "width": placement[:, 0].astype(int),
+        "height": placement[:, 1].astype(int),
     }
-    return pd.DataFrame(columns | dict(zip(("x0", "y0", "x1", "y1"), placed[:, 2:].T, strict=True)))
+    return pd.DataFrame(columns | dict(zip(("x0", "y0", "x1", "y1"), placement[:, 2:].T, strict=True)))
 
 
 def read_predictions(
@@ -89,49 +80,94 @@ def read_predictions(
         are known per sample) where not all are.
     notes : list of str
         What counts as wrong for want of a prediction, or of the class that was predicted.
-
-    Raises
-    ------
-    UserError
-        If the file has another form, a class or value can't be understood, or a sample is missing or comes twice.
     """
-    if naming is not None and naming not in NAMINGS:
+    if naming not in (None, *NAMINGS):
         raise UserError(f"predictions_classes={naming}: pass {', '.join(NAMINGS)}")
-    table = read_table(path)
-    seen, notes = _seen(path, table, samples, on_error)
-    table, own = table.set_index("sample_id").loc[samples["sample_id"][seen]], samples[seen]
+    table = _read_table(path)
+    has_row, notes = _match_samples(path, table, samples, on_error)
+    rows, predicted = table.set_index("sample_id").loc[samples["sample_id"][has_row]], samples[has_row]
     about: dict[str, Any] = {"predictions": str(path)}
-    top = [column for column in table.columns if column.startswith("top") and column[3:].isdecimal()]
-    if set(table.columns) >= OF_A_RUN:
-        filled, more = _from_run(path, table, own, dataset)
+    if set(rows.columns) >= RUN_COLUMNS:
+        predicted, source = _from_run(path, rows, predicted, dataset)
+        return _all_samples(samples, predicted, has_row), about | source, notes
+    naming = naming or _safe_naming(path, dataset)
+    about |= {"class_map": naming, "predict_over": "all"}
+    names = list({"id": dataset.ids, "name": dataset.classes}.get(naming, map(str, range(len(dataset.classes)))))
+    listed = sum(column.startswith("top") and column[3:].isdecimal() for column in rows.columns)
+    if listed:
+        predicted, unknown = _from_list(path, rows, predicted, listed, naming, names)
+        about |= {"competing": len(names) + len(unknown), "listed": listed}
+        if unknown:
+            lacking = f"{len(unknown)} classes that the dataset lacks ({first_names(unknown)})"
+            notes.append(f"predictions={path} names {lacking}: never right")
     else:
-        naming = naming or _safe_naming(path, dataset)
-        known = {"id": dataset.ids, "name": dataset.classes}
-        names = list(known.get(naming, map(str, range(len(dataset.classes)))))
-        about |= {"class_map": naming, "predict_over": "all"}
-        if top:
-            filled, more, unknown = _from_list(path, table, own, top, (naming, names))
-            notes += unknown
-        else:
-            filled, more = _from_logits(path, table, own, (naming, names)), {"competing": len(names)}
-    return pd.concat([filled, samples[~seen]]).loc[samples.index], about | more, notes
+        predicted = _from_logits(path, rows, predicted, naming, names)
+        about |= {"competing": len(names)}
+    return _all_samples(samples, predicted, has_row), about, notes
 
 
-def _seen(path: Path, table: pd.DataFrame, samples: pd.DataFrame, on_error: str) -> tuple[np.ndarray, list[str]]:
+def _all_samples(samples: pd.DataFrame, predicted: pd.DataFrame, has_row: np.ndarray) -> pd.DataFrame:
+    return pd.concat([predicted, samples[~has_row]]).loc[samples.index]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Column sample_id, as text, and others, whose names are text; arrays are spread out to columns."""
+    readers: dict[str, Callable[[Path], pd.DataFrame]]
+    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".npz": _read_npz}
+    if not path.is_file():
+        raise UserError(f"predictions={path}: no such file; {FORMATS}")
+    if path.suffix.lower() not in readers:
+        raise UserError(f"predictions={path}: a file of this kind is not read; {FORMATS}")
+    try:
+        table = readers[path.suffix.lower()](path)
+    except Exception as error:  # of a damaged file readers make whatever it happens to be
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"predictions={path} can't be read: {reason}; {FORMATS}") from error
+    table.columns = [str(column) for column in table.columns]
+    if "sample_id" not in table.columns:
+        raise UserError(f"predictions={path} has no column sample_id but {first_names(table.columns)}; {FORMATS}")
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise UserError(f"predictions={path}: column {repeated[0]!r} comes more than once; keep one")
+    return table.assign(sample_id=table["sample_id"].astype(str))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read everything as text, so that an id such as 001 stays what it is."""
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
+    return rows.iloc[1:].set_axis(list(rows.iloc[0]), axis=1)  # pandas would rename columns that come twice
+
+
+def _read_npz(path: Path) -> pd.DataFrame:
+    with np.load(path, allow_pickle=False) as arrays:
+        ids = pd.Index(arrays["sample_id"], name="sample_id")
+        values = arrays["top5"] if "top5" in arrays else arrays["logits"]
+        columns = [f"top{place + 1}" for place in range(values.shape[1])]
+        if "top5" not in arrays:
+            columns = list(arrays["classes"] if "classes" in arrays else range(values.shape[1]))
+    return pd.DataFrame(values, ids, columns).reset_index()
+
+
+def _match_samples(
+    path: Path, table: pd.DataFrame, samples: pd.DataFrame, on_error: str
+) -> tuple[np.ndarray, list[str]]:
     """Which samples have a row: bool (N,); and a note of those that have none."""
-    twice = table["sample_id"][table["sample_id"].duplicated()].unique()
-    if len(twice):
-        raise UserError(f"predictions={path}: {_some(twice)} come more than once; keep one row for each sample")
-    seen = samples["sample_id"].isin(table["sample_id"]).to_numpy()
-    if seen.all():
-        return seen, []
-    lost = samples["sample_id"][~seen]
-    said = f"predictions={path}: no row for {_some(lost)} ({len(lost)} of {len(samples)} samples)"
-    if not seen.any():
-        raise UserError(f"{said}; its column sample_id holds {_some(table['sample_id'])}: use the dataset's sample ids")
+    repeated = table["sample_id"][table["sample_id"].duplicated()].unique()
+    if len(repeated):
+        raise UserError(
+            f"predictions={path}: {first_names(repeated)} come more than once; keep one row for each sample"
+        )
+    has_row = samples["sample_id"].isin(table["sample_id"]).to_numpy()
+    if has_row.all():
+        return has_row, []
+    missing = samples["sample_id"][~has_row]
+    message = f"predictions={path}: no row for {first_names(missing)} ({len(missing)} of {len(samples)} samples)"
+    if not has_row.any():
+        ids = first_names(table["sample_id"])
+        raise UserError(f"{message}; its column sample_id holds {ids}: use the dataset's sample ids")
     if on_error == "stop":
-        raise UserError(f"{said}; add them, or pass on_error=skip, which counts them as wrong")
-    return seen, [f"{said}; they count as wrong"]
+        raise UserError(f"{message}; add them, or pass on_error=skip, which counts them as wrong")
+    return has_row, [f"{message}; they count as wrong"]
 
 
 def _safe_naming(path: Path, dataset: Dataset) -> str:
@@ -146,87 +182,79 @@ def _safe_naming(path: Path, dataset: Dataset) -> str:
 
 
 def _from_run(
-    path: Path, table: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset
+    path: Path, rows: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Take what a run wrote down; its top5 are places among its own classifier's logits."""
-    for sample_id, theirs, ours in zip(samples["sample_id"], table["class"], samples["class"], strict=True):
-        if theirs != ours:
-            raise UserError(
-                f"predictions={path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
-                f"pass predictions that were made on this dataset"
-            )
+    other = np.flatnonzero(rows["class"].to_numpy() != samples["class"].to_numpy())
+    if len(other):
+        sample_id, theirs, ours = rows.index[other[0]], rows["class"].iloc[other[0]], samples["class"].iloc[other[0]]
+        raise UserError(
+            f"predictions={path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
+            "pass predictions that were made on this dataset"
+        )
     about = {"class_map": "a run's own", "predict_over": "as in that run", "competing": len(dataset.classes)}
     source = read_environment(path.parent).get("source", {})
     about |= {key: source[key] for key in about if key in source}
     columns = ["rank", "top5", "top5_probability"]
-    return samples.assign(**{column: table[column].to_numpy() for column in columns}), about
+    return samples.assign(**{column: rows[column].to_numpy() for column in columns}), about
 
 
 def _from_list(
-    path: Path, table: pd.DataFrame, samples: pd.DataFrame, top: Sequence[str], classes: tuple[str, list[str]]
-) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
-    """Rank the true classes among the best few that are listed."""
-    wanted = [f"top{place}" for place in range(1, 1 + len(top))]
-    if sorted(top) != sorted(wanted):
-        raise UserError(f"predictions={path} has the columns {', '.join(top)}; name them {', '.join(wanted)}")
-    (naming, names), listed = classes, table[wanted].map(_text).to_numpy(object)  # (N, k)
-    for sample_id, row in zip(table.index, listed, strict=True):
-        if len(set(row)) < len(row) or "" in row:
+    path: Path, rows: pd.DataFrame, samples: pd.DataFrame, count: int, naming: str, names: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rank the true classes among the best few that are listed; and which of these the dataset lacks."""
+    columns = [f"top{place + 1}" for place in range(count)]
+    if not set(columns) <= set(rows.columns):
+        top = [column for column in rows.columns if column.startswith("top")]
+        raise UserError(f"predictions={path} has the columns {', '.join(top)}; name them {', '.join(columns)}")
+    listed = rows[columns].map(_class_text).to_numpy(object)  # (N, k)
+    for sample_id, classes in zip(rows.index, listed, strict=True):
+        if len(set(classes)) < count or "" in classes:
             raise UserError(
-                f"predictions={path}: sample {sample_id} has {', '.join(map(repr, row))} as its best classes; list "
-                f"each once and leave none out"
+                f"predictions={path}: sample {sample_id} has {', '.join(map(repr, classes))} as its best classes; "
+                "list each once and leave none out"
             )
     positions = {name: position for position, name in enumerate(names)}
     unknown = list(dict.fromkeys(name for name in listed.flat if name not in positions))
-    found = np.array([[positions.get(name, -1) for name in row] for row in listed], np.int32)
-    if unknown and (naming == "position" or not (found >= 0).any()):
+    best = np.array([[positions.get(name, -1) for name in classes] for classes in listed], np.int32)  # (N, k)
+    if unknown and (naming == "position" or not (best >= 0).any()):
         others = ", ".join(other for other in NAMINGS if other != naming)
         raise UserError(
-            f"predictions={path}: {_some(unknown)} are no {naming}s of the dataset's classes, which are "
-            f"{_some(names)}; if the file names classes in another way, say it: predictions_classes={others}"
+            f"predictions={path}: {first_names(unknown)} are no {naming}s of the dataset's classes, which are "
+            f"{first_names(names)}; if the file names classes in another way, say it: predictions_classes={others}"
         )
-    hits = found == samples["label"].to_numpy()[:, None]  # (N, k)
-    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), len(top))
-    filled = samples.assign(rank=ranks, top5=[row[:5] for row in found])
-    said = f"predictions={path} names {len(unknown)} classes that the dataset lacks ({_some(unknown)}): never right"
-    return filled, {"competing": len(names) + len(unknown), "listed": len(top)}, [said] if unknown else []
+    hits = best == samples["label"].to_numpy()[:, None]  # (N, k)
+    ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), count)
+    return samples.assign(rank=ranks, top5=[row[:5] for row in best]), unknown
 
 
-def _from_logits(
-    path: Path, table: pd.DataFrame, samples: pd.DataFrame, classes: tuple[str, list[str]]
-) -> pd.DataFrame:
-    """Rank the true classes among the logits of all."""
-    (naming, names), columns = classes, set(table.columns)
-    lost, odd = [name for name in names if name not in columns], sorted(columns - set(names))
-    if lost or odd or len(columns) != len(names):
-        there = f"no column for {_some(lost)}" if lost else f"columns that are no {naming} of a class: {_some(odd)}"
-        raise UserError(
-            f"predictions={path}: {there} (of {len(names)} classes, by {naming}). A table of logits has sample_id and "
-            f"one column for each class of the dataset; what its columns are named by is said with "
-            f"predictions_classes={', '.join(NAMINGS)}; a classifier with other classes gives top1, top2, … instead"
-        )
-    values = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)  # (N, C)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise UserError(
-            f"predictions={path}: logits that are NaN, infinite or no numbers for {_some(table.index[bad])} "
-            f"({len(bad)} samples); mend them"
-        )
-    best, shares = top_classes(values)
-    return samples.assign(
-        rank=rank_of_true(values, samples["label"].to_numpy()),
-        top5=list(best.astype(np.int32)),
-        top5_probability=list(shares.astype(np.float32)),
-    )
-
-
-def _text(value: object) -> str:
+def _class_text(value: object) -> str:
     """Write a class as it is compared: what a table made floating is whole again, and nothing is empty."""
     if pd.isna(value):  # type: ignore[call-overload]
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _some(names: Any) -> str:
-    """The first few of some names."""
-    return ", ".join(map(str, list(names)[:5])) + (", …" if len(names) > 5 else "")
+def _from_logits(path: Path, rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]) -> pd.DataFrame:
+    """Rank the true classes among the logits of all."""
+    missing, surplus = set(names) - set(rows.columns), set(rows.columns) - set(names)
+    if missing or surplus or len(rows.columns) != len(names):
+        raise UserError(
+            f"predictions={path}: its columns must be sample_id and the {len(names)} classes of the dataset by "
+            f"{naming}; missing are {first_names(sorted(missing)) or 'none'}, surplus are "
+            f"{first_names(sorted(surplus)) or 'none'}. What columns are named by is said with "
+            f"predictions_classes={', '.join(NAMINGS)}; a classifier with other classes gives top1, top2, … instead"
+        )
+    logits = rows[names].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)  # (N, C)
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"predictions={path}: logits that are NaN, infinite or no numbers for {first_names(rows.index[bad])} "
+            f"({len(bad)} samples); fix them"
+        )
+    best, shares = top_classes(logits)
+    return samples.assign(
+        rank=rank_of_true(logits, samples["label"].to_numpy()),
+        top5=list(best.astype(np.int32)),
+        top5_probability=list(shares.astype(np.float32)),
+    )

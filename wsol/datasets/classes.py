@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wsol.errors import UserError, closest, first_names, suggest
+from wsol.io import read_text
 
 __all__ = [
     "ClassMap", "allowed_logits", "find_logit", "imagenet_names", "imagenet_wnids", "map_classes", "rank_of_true",
@@ -175,8 +176,10 @@ class _Logits:
             return f"{name!r} fits several logits ({first_names((f'{i}: {self.names[i]}' for i in matches), 4)})"
         near = [match for synonym in _synonyms(name) for match in closest(synonym, self.by_synonym, 2)]
         names = dict.fromkeys(self.names[self.by_synonym[match][0]] for match in near)
-        hint = f"the nearest are {', '.join(names)}" if names else f"there are {first_names(self.names, 8) or 'none'}"
-        return f"{name!r} is not among the classifier's class names: {hint}"
+        hint = (
+            f", the nearest are {', '.join(names)}" if names else f"; there are {first_names(self.names, 8) or 'none'}"
+        )
+        return f"{name!r} is not among the classifier's class names{hint}"
 
     def find(self, text: str, where: str) -> int:
         """The logit that a person means by its index, id or name; `where` it was said is for the message."""
@@ -225,13 +228,11 @@ def _by_file(path: Path, classes: Sequence[str], ids: Sequence[str], logits: _Lo
 
 def _file_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Where each row stands, its class and its logit, as text."""
+    text = read_text(path, "dataset.class_map is id, name, position, or a CSV or JSON file")
     try:
-        text = path.read_text("utf-8-sig")
         content = json.loads(text, object_pairs_hook=list) if path.suffix.lower() == ".json" else _csv_rows(text)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"dataset.class_map={path} can't be read ({error}): pass id, name, position, or a CSV or JSON file"
-        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON ({error}): write an object {{class: logit}}") from error
     for number, row in enumerate(content if isinstance(content, list) else [content], start=1):
         where = f"{path}, row {number}"
         if row == ():
