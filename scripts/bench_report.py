@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import GENERATED, HeatmapStore
 from wsol.io import write_text
 from wsol.localization import load_protocol
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
@@ -132,11 +132,11 @@ def _heatmaps(folder: Path, ids: list[str], methods: Sequence[str], size: int) -
     store = HeatmapStore(list(ids), known, {"dataset": "noise"}, folder / "heatmaps")
     store.placement[:] = (500, 375, 0, 0, 500, 375)
     for name in methods:
-        if store.baseline(name):
+        if store.kind(name) in GENERATED:
             continue
         for start in range(0, len(ids), 1000):
             rows = range(start, min(start + 1000, len(ids)))
-            store.add(name, rows, torch.rand(len(rows), size, size))
+            store.add(name, rows, torch.rand(len(rows), size, size).numpy())
     store.save()
 
 

@@ -102,7 +102,7 @@ def test_maps_and_classes_are_those_that_an_evaluation_sees(view: str, flip: boo
     store, samples = collect_heatmaps(data, shapes, chosen, everything, show_progress=False, **options)
     found = explain(data[0].read_image(), shapes, names, rules, targets=[data[0].label], **options).answers[0]
     assert found.probability == pytest.approx(float(samples["top5_probability"][0][samples["rank"][0]]), abs=1e-6)
-    seen = score_map(store.heatmap("gradcam", 0), rules, store.image_size(0), store.rectangle(0))
+    seen = score_map(store.heatmap("gradcam", 0).values, rules, store.image_size(0), store.rectangle(0))
     np.testing.assert_allclose(found.regions["gradcam"].heat, seen, atol=1e-3)  # they are kept as float16
     noise = found.regions["random"].heat
     assert np.abs(noise - noise[:, ::-1]).max() > 0.1, "a baseline is not merged with its mirror image"

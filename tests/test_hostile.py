@@ -40,7 +40,7 @@ from wsol.datasets.check import check_dataset
 from wsol.datasets.images import read_image
 from wsol.errors import UserError
 from wsol.evaluate import score
-from wsol.heatmaps.map_files import open_maps
+from wsol.heatmaps.map_files import MapFiles
 from wsol.heatmaps.method import make_method
 from wsol.models import Classifier, gapnet
 from wsol.models.checkpoint import read_checkpoint
@@ -588,7 +588,7 @@ def test_folders_that_hold_themselves_end(place: Path) -> None:
         (folder / "again").symlink_to(folder)
     with refused(place / "maps", "/cat/again is the folder", "remove the link"):
         ImageFolder(place / "data")
-    assert open_maps(place / "maps").names == {"a"}
+    assert MapFiles(place / "maps", "scoremap").keys == {"a"}
 
 
 # ---------------------------------------------------------------- names through the tables

@@ -11,7 +11,7 @@ import pytest
 
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.heatmaps.ready import open_heatmaps
+from wsol.heatmaps.store import open_heatmaps
 from wsol.predictions import read_predictions, samples_table
 
 TRUE_RANKS = [0, 2, 1, 6]

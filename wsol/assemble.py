@@ -100,7 +100,7 @@ def assemble(
         if scores.empty:
             shown = ", ".join(scores.empty[:5])
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(scores.empty), shown)
-        lost = store.missing_for(method)[[positions[sample_id] for sample_id in samples["sample_id"]]]
+        lost = store.missing(method)[[positions[sample_id] for sample_id in samples["sample_id"]]]
         metrics += method_rows(scores, int(lost.sum()), dataset.classes)
         for part in scores.protocols.values():
             threshold, origin = choose_threshold(method, part, given)
@@ -159,7 +159,7 @@ def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> p
         If samples are missing or extra, by name, or were of other classes.
     """
     folder = store.folder
-    if folder is None or not store.is_run(folder):
+    if folder is None:
         return samples_table(dataset, store)
     ids = [sample.sample_id for sample in dataset]
     known, wanted = set(store.sample_ids), set(ids)

@@ -19,7 +19,7 @@ from wsol.environment import describe_environment
 from wsol.errors import UserError
 from wsol.heatmaps.collect import collect_heatmaps, count_logits
 from wsol.heatmaps.method import Method, apart, make_method
-from wsol.heatmaps.ready import add_baselines, open_heatmaps
+from wsol.heatmaps.store import add_baselines, open_heatmaps
 from wsol.localization import Protocol, load_protocol
 from wsol.metrics.ready import resizing_notes
 from wsol.models import Classifier, default_layer

@@ -10,8 +10,8 @@ import torch
 from wsol.errors import UserError
 from wsol.heatmaps import Recording, make_method
 from wsol.heatmaps.activation import cam
+from wsol.heatmaps.collect import describe
 from wsol.heatmaps.gradient import gradcam
-from wsol.heatmaps.store import describe
 
 
 @pytest.mark.parametrize(("name", "function", "gradients"), [("cam", cam, False), ("gradcam", gradcam, True)])

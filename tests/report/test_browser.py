@@ -131,7 +131,7 @@ def test_the_slider_moves_boxes_and_masks(page: Any, run: wsol.Results, protocol
         cam = shown[shown["method"] == "cam"]
         for sample_id, above in zip(cam["sample_id"], cam["above"], strict=True):
             position = store.sample_ids.index(sample_id)
-            scores = wsol.score_map(store.heatmap("cam", position), rules, store.image_size(position))
+            scores = wsol.score_map(store.heatmap("cam", position).values, rules, store.image_size(position))
             if rules.levels is not None:
                 scores = np.trunc(scores * (rules.levels - 1))
                 assert int(above) == (scores > int(tau * scores.max())).sum()

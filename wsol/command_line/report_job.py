@@ -54,7 +54,7 @@ def _store(run: Run, dataset: Dataset | None) -> HeatmapStore | None:
     path = run.config.get("heatmaps")
     if run.heatmaps is not None or dataset is None or "heatmaps" not in run.config:
         return None
-    from wsol.heatmaps.ready import add_baselines, open_heatmaps
+    from wsol.heatmaps.store import add_baselines, open_heatmaps
 
     kind, name = run.config.get("heatmaps_kind"), run.config.get("heatmaps_name")
     try:

@@ -25,7 +25,7 @@ from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError
 from wsol.heatmaps.extractor import HeatmapExtractor
 from wsol.heatmaps.method import Method
-from wsol.heatmaps.store import HeatmapStore, describe
+from wsol.heatmaps.store import GENERATED, HeatmapStore
 from wsol.models import Classifier, logits_of
 from wsol.models.frozen import frozen
 
@@ -119,10 +119,10 @@ def collect_heatmaps(
     allowed = allowed_logits(class_map, predict_over)
     shown = View(view, classifier.input_size, flip)
     extractor = HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk)
-    store = HeatmapStore([""] * len(dataset), describe(extractor.methods, extractor.layers), dict(source or {}), folder)
+    described = describe(extractor.methods, extractor.layers)
+    store = HeatmapStore(list(dataset.table["sample_id"]), described, source, folder)
     to_model = torch.as_tensor(class_map.to_model)
     rows: dict[int, dict[str, Any]] = {}
-    known: set[str] = set()
 
     def load(indices: Sequence[int]) -> _Loaded:
         return _load(dataset, indices, shown, classifier, on_error)
@@ -133,7 +133,7 @@ def collect_heatmaps(
             at_once = max(batch_size // len(shown.crops), min(batch_size, 1))  # what is too small stays so
             for batch in load_ahead(_by_image(dataset), load, at_once, workers):
                 for item in batch:
-                    _place(item, store, known)
+                    _place(item, store)
                 seen = [item for item in batch if item.pixels is not None]
                 predictions = _run(seen, extractor, classifier, shown, to_model, allowed, store, device) if seen else {}
                 for item in batch:
@@ -145,13 +145,18 @@ def collect_heatmaps(
     except BaseException:
         store.discard()
         raise
-    if store.missing.any():
-        names = list(dict.fromkeys(samples["image_id"][store.missing]))
+    if store.unreadable.any():
+        names = list(dict.fromkeys(samples["image_id"][store.unreadable]))
         logger.warning(
             "%d of %d images could not be read and count as misses: %s",
             *(len(names), samples["image_id"].nunique(), ", ".join(names[:5])),
         )
     return store, samples
+
+
+def describe(methods: Mapping[str, Method], layers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Say what each method is, for the store's `methods`."""
+    return {name: {"function": method.function_name, "layer": layers[name]} for name, method in methods.items()}
 
 
 @torch.no_grad()  # not inference mode: a network may keep tensors for its next pass
@@ -192,13 +197,10 @@ def _load(dataset: Dataset, indices: Sequence[int], view: View, classifier: Clas
     return _Loaded(samples, (image.shape[1], image.shape[0]), rectangle, pixels)
 
 
-def _place(item: _Loaded, store: HeatmapStore, known: set[str]) -> None:
-    for index, sample in item.samples.items():
-        if sample.sample_id in known:
-            raise UserError(f"sample id {sample.sample_id!r} comes more than once: sample ids must be unique")
-        known.add(sample.sample_id)
-        store.place(index, sample.sample_id, item.image_size, item.rectangle)
-        store.missing[index] = item.pixels is None
+def _place(item: _Loaded, store: HeatmapStore) -> None:
+    for index in item.samples:
+        store.place(index, item.image_size, item.rectangle)
+        store.unreadable[index] = item.pixels is None
 
 
 def _run(
@@ -226,9 +228,9 @@ def _run(
     found = extractor(images, targets.repeat_interleave(pictures, 0).to(device), names)
     indices = [index for item in seen for index in item.samples]  # in the order of `asked`
     for name, heatmaps in found.maps.items():
-        if store.baseline(name) is None:
+        if store.kind(name) not in GENERATED:
             merged = average_crops(heatmaps.unflatten(0, (len(seen), pictures)), view)
-            store.add(name, indices, merged[asked.to(heatmaps.device)])
+            store.add(name, indices, merged[asked.to(heatmaps.device)].detach().float().cpu().numpy())
     averaged = found.logits.unflatten(0, (len(seen), pictures)).double().mean(1)
     logits = averaged.cpu().numpy()[asked.nonzero()[:, 0].numpy()]  # a row for each sample
     answers = _predictions(logits, targets[asked].numpy(), allowed)

@@ -1,4 +1,7 @@
-"""Arrays that somebody keeps on disk, one map each: a folder of .npy files or one .npz; nothing is ever unpickled."""
+"""Heatmaps that somebody else made: files found by sample id, each looked at once, read when asked for.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -6,139 +9,218 @@ import os
 import threading
 import zipfile
 import zlib
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
 
+from wsol.console import progress
+from wsol.datasets.folder import SUFFIXES
+from wsol.datasets.inside import inside
+from wsol.datasets.loader import load_ahead
 from wsol.errors import UserError
 
-__all__ = ["MapArchive", "MapFolder", "open_maps"]
+__all__ = ["KINDS", "MapFiles", "open_map_files"]
 
-LONGEST_SIDE = 32767
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-ONE_PARSER = threading.Lock()  # Python 3.11 fails where threads parse headers at once (its issue 106905)
+KINDS = ("scoremap", "raw")
+LARGEST = 2**30  # bytes of one map
+NAMED = 5  # so many names in a message
+OUTSIDE = "values outside [0, 1]"
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
-class MapFolder:
-    """The .npy files of a folder and its sub-folders.
+class MapFiles:
+    """The maps of a dataset's samples among the .npy files below a folder, or the arrays of an .npz.
 
-    Attributes
-    ----------
-    names : frozenset of str
-        Relative paths without `.npy`, with forward slashes; hidden files are passed over.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.names = frozenset(_npy_names(root))
-
-    def read(self, name: str) -> np.ndarray:
-        """Read one map (h, w). Raises `UserError` that says what is wrong, without a name."""
-        try:
-            with (self.root / f"{name}.npy").open("rb") as stream:
-                return _read_map(stream)
-        except OSError as error:
-            raise UserError(f"can't be read ({error.strerror or error})") from error
-
-
-class MapArchive:
-    """The arrays of an .npz file, decompressed one by one when they are read.
-
-    Attributes
-    ----------
-    names : frozenset of str
-        Keys.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"heatmaps={path} can't be read as an .npz file: {error}; write it with numpy.savez"
-            ) from error
-        self._lock = threading.Lock()  # a ZipFile counts its readers without one
-        self.names = frozenset(name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy"))
-
-    def read(self, name: str) -> np.ndarray:
-        """Read one map (h, w). Raises `UserError` that says what is wrong, without a name."""
-        try:
-            with self._lock, self._zip.open(f"{name}.npy") as stream:
-                return _read_map(stream)
-        except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-            raise UserError(f"can't be read ({error})") from error
-
-
-def open_maps(path: Path) -> MapFolder | MapArchive:
-    """Find out what maps there are; none is read yet.
+    Each covers the whole of its image, at any resolution of its own, and is scored as it is: nothing is rounded.
 
     Parameters
     ----------
     path : Path
-        A folder, or an .npz file.
+    kind : "scoremap" or "raw"
+        Whether maps lie in [0, 1] already and are never normalized, or are normalized by each protocol.
 
-    Raises
-    ------
-    UserError
-        If it is neither, or holds no map.
+    Attributes
+    ----------
+    keys : frozenset of str
+        Relative paths or names of arrays, without `.npy`.
+    key_of : list of str or None
+        Per sample its map among them.
+    shapes : list of (h, w) or None
+        Of each sample's map, once it was checked; None: there is none that can be scored.
     """
-    if path.is_dir():
-        found: MapFolder | MapArchive = MapFolder(path)
-        if not found.names:
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.kind, self.path = kind, path
+        self.key_of: list[str | None] = []
+        self.shapes: list[tuple[int, int] | None] = []
+        self._archive: zipfile.ZipFile | None = None
+        # A ZipFile counts its readers without a lock, and Python 3.11 fails where threads parse headers at once
+        # (its issue 106905).
+        self._lock = threading.Lock()
+        if path.is_dir():
+            self.keys = frozenset(_npy_files(path))
+        elif path.suffix.lower() == ".npz" and path.is_file():
+            try:
+                self._archive = zipfile.ZipFile(path)
+            except DAMAGE as error:
+                raise UserError(f"heatmaps={path} can't be read as an .npz file: {error}") from error
+            names = self._archive.namelist()
+            self.keys = frozenset(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
+        else:
+            problem = "that is a file of another kind" if path.exists() else "no such folder or file"
             raise UserError(
-                f"heatmaps={path}: no index.parquet and heatmaps.json there, as the heatmaps/ folder of a run that has "
-                f"ended holds them, and no .npy file either; somebody else's heatmaps are files <sample id>.npy"
+                f"heatmaps={path}: {problem}; pass the heatmaps/ folder of a run, a folder of <sample id>.npy files, "
+                f"or one .npz file with sample ids as keys"
             )
-        return found
-    if path.suffix.lower() == ".npz" and path.is_file():
-        found = MapArchive(path)
-        if not found.names:
-            raise UserError(f"heatmaps={path} holds no array; write it with numpy.savez, with sample ids as keys")
-        return found
-    raise UserError(
-        f"heatmaps={path}: {'that is a file of another kind' if path.exists() else 'no such folder or file'}; pass the "
-        f"heatmaps/ folder of a run, a folder of <sample id>.npy files, or one .npz file with sample ids as keys"
+        if not self.keys:
+            raise UserError(
+                f"heatmaps={path} holds no map: neither index.parquet and heatmaps.json of a run that has ended, nor "
+                f"arrays <sample id>.npy of somebody else"
+            )
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Samples without a map that can be scored: bool (N,)."""
+        return np.array([shape is None for shape in self.shapes], bool)
+
+    def read(self, index: int) -> np.ndarray:
+        """Return a sample's map, zeros where there is none: float64 (h, w)."""
+        key = self.key_of[index]
+        return np.zeros((1, 1)) if key is None or self.shapes[index] is None else self.load(key)
+
+    def load(self, key: str) -> np.ndarray:
+        """Read one map: float64 (h, w). Its header is judged before its values are touched."""
+        try:
+            with self._lock:
+                if self._archive is None:
+                    values: np.ndarray = np.lib.format.open_memmap(self.path / f"{key}.npy", mode="r")
+                else:
+                    if self._archive.getinfo(f"{key}.npy").file_size > LARGEST:
+                        raise UserError(f"holds more than {LARGEST} bytes")
+                    with self._archive.open(f"{key}.npy") as stream:
+                        values = np.lib.format.read_array(stream, allow_pickle=False)
+        except UserError:
+            raise
+        except DAMAGE as error:
+            raise UserError(f"is damaged, or no .npy file of numbers: {error}") from error
+        if values.dtype.kind not in "fiub":
+            raise UserError(f"holds values of type {values.dtype}, not real numbers")
+        if values.ndim != 2 or not values.size or values.nbytes > LARGEST:
+            raise UserError(f"has shape {values.shape}; wanted one map (height, width)")
+        return np.array(values, np.float64)
+
+    def match(self, table: pd.DataFrame) -> dict[str, list[str]]:
+        """Find each sample's map, by its id or by the id without its image's suffix; return faults by their kind."""
+        faults: dict[str, list[str]] = {}
+        owners: dict[str, list[int]] = {}
+        for index, (sample_id, image_id) in enumerate(zip(table["sample_id"], table["image_id"], strict=True)):
+            inside(self.path, sample_id, f"sample {index}")
+            candidates = _candidates(sample_id, image_id)
+            key = next((key for key in candidates if key in self.keys), None)
+            self.key_of.append(key)
+            if key is not None:
+                owners.setdefault(key, []).append(index)
+                continue
+            hint = "" if "no file" in faults else f" (looked for {' or '.join(f'{key}.npy' for key in candidates)})"
+            faults.setdefault("no file", []).append(sample_id + hint)
+        for key, indices in owners.items():
+            if len(indices) > 1:
+                names = " and ".join(table["sample_id"][indices])
+                kind = "one file for several samples, name it with the suffix"
+                faults.setdefault(kind, []).append(f"{key} ({names})")
+                for index in indices:
+                    self.key_of[index] = None
+        self.unused = self.keys - owners.keys()
+        return faults
+
+    def check(self, index: int) -> tuple[tuple[int, int] | None, str, str]:
+        """Return the shape of a sample's map; or None, a kind of fault and its details."""
+        key = self.key_of[index]
+        if key is None:
+            return None, "", ""
+        try:
+            values = self.load(key)
+        except UserError as error:
+            return None, "heatmaps that can't be used", str(error)
+        finite = np.isfinite(values)
+        if not finite.all():
+            return None, "NaN or infinite values", f"{(~finite).sum()} of {values.size}"
+        if self.kind == "scoremap" and not (values.min() >= 0 and values.max() <= 1):
+            return None, OUTSIDE, f"{values.min():g} to {values.max():g}"
+        height, width = values.shape
+        return (height, width), "", ""
+
+
+def open_map_files(
+    table: pd.DataFrame,
+    path: Path,
+    kind: str = "scoremap",
+    *,
+    on_error: str = "stop",
+    part: bool = False,
+    workers: int = 2,
+    show_progress: bool = True,
+) -> tuple[MapFiles, list[str]]:
+    """Find the maps of a dataset's samples and look at each once; the notes say what was passed over.
+
+    Maps that are missing, unreadable, pickled, of another shape, NaN or out of range, and files of no sample (unless
+    the samples are a `part` of a dataset) are named: in a `UserError`, or with on_error="skip" in a note.
+    """
+    if kind not in KINDS:
+        raise UserError(f"heatmaps_kind={kind}: pass scoremap (in [0, 1], scored as it is) or raw (normalized first)")
+    if on_error not in ("stop", "skip"):
+        raise UserError(f"on_error={on_error}: pass stop or skip")
+    maps = MapFiles(path, kind)
+    faults = maps.match(table)
+    with progress("checking heatmaps", len(table), show_progress) as advance:
+        for batch in load_ahead(range(len(table)), maps.check, 64, workers):
+            for shape, fault, details in batch:
+                if fault:
+                    sample_id = table["sample_id"][len(maps.shapes)]
+                    faults.setdefault(fault, []).append(f"{sample_id} ({details})")
+                maps.shapes.append(shape)
+            advance(len(batch))
+    if maps.unused and not part:
+        faults["files of no sample"] = sorted(maps.unused)
+    return maps, _notes(faults, maps, on_error)
+
+
+def _notes(faults: dict[str, list[str]], maps: MapFiles, on_error: str) -> list[str]:
+    if not faults:
+        return []
+    lists = "; ".join(
+        f"{fault}, {len(names)}: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
+        for fault, names in faults.items()
     )
+    missing, count = int(maps.missing.sum()), len(maps.shapes)
+    text = f"heatmaps={maps.path}: {lists}. {missing} of {count} samples have no heatmap that can be scored"
+    if on_error == "stop" or missing == count:
+        raw = "normalize the values or pass heatmaps_kind=raw; " if OUTSIDE in faults else ""
+        skip = "on_error=skip counts them as misses and goes on" if missing else "on_error=skip passes over the others"
+        raise UserError(f"{text}: fix the files; {raw}{'none is left to score' if missing == count else skip}")
+    return [f"{text} and count as misses"]
 
 
-def _npy_names(root: Path) -> list[str]:
-    """Relative paths of all .npy files; links to folders are followed, each folder once."""
+def _candidates(sample_id: str, image_id: str) -> list[str]:
+    """Names that a sample's map may have, with or without the suffix of the image: `a.jpg#cat` or `a#cat`."""
+    if not sample_id.startswith(image_id):
+        image_id = sample_id
+    path, rest = PurePosixPath(image_id), sample_id[len(image_id) :]
+    short = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return list(dict.fromkeys((f"{path}{rest}", f"{short}{rest}")))
+
+
+def _npy_files(root: Path) -> list[str]:
+    """Relative paths of all .npy files that are not hidden; links to folders are followed, each folder once."""
     names, visited = [], set()
-    for folder, inner, files in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in visited:
-            inner.clear()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        target = os.path.realpath(folder)
+        if target in visited:
+            folders.clear()
             continue
-        visited.add(here)
-        above = Path(folder).relative_to(root)
-        own = (file for file in files if file.endswith(".npy") and not file.startswith("."))
-        names += [(above / file.removesuffix(".npy")).as_posix() for file in own]
+        visited.add(target)
+        relative = Path(folder).relative_to(root)
+        maps = (file for file in files if file.endswith(".npy") and not file.startswith("."))
+        names += [(relative / file.removesuffix(".npy")).as_posix() for file in maps]
     return names
-
-
-def _read_map(stream: IO[bytes]) -> np.ndarray:
-    """Read one array, once its header has shown that it is a map of numbers."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in HEADERS:
-            raise UserError(f"has .npy version {version[0]}.{version[1]}; save it with numpy.save")
-        with ONE_PARSER:
-            shape, column_first, dtype = HEADERS[version](stream)
-        _check_header(shape, dtype)
-        values = np.frombuffer(stream.read(shape[0] * shape[1] * dtype.itemsize), dtype)
-        return values.reshape(shape, order="F" if column_first else "C")
-    except UserError:
-        raise
-    except DAMAGE as error:
-        raise UserError(f"is damaged or no .npy file ({error})") from error
-
-
-def _check_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
-        raise UserError("holds Python objects (a pickle), which are never loaded; save it as an array of numbers")
-    if dtype.kind not in "fiub":
-        raise UserError(f"holds values of type {dtype}, not real numbers")
-    if len(shape) != 2 or not all(1 <= side <= LONGEST_SIDE for side in shape):
-        raise UserError(f"has shape {shape}; wanted one map (height, width)")

@@ -1,7 +1,7 @@
-"""The heatmaps of a run: per method one array in half precision, kept so that scoring never needs the network again.
+"""Heatmaps by sample and method behind one interface: those of a run, and anybody's files.
 
-A folder holds `index.parquet` (sample id, image size, the rectangle of the image that the heatmap covers, whether it
-is missing), `heatmaps.json` (where the maps come from) and per method `<method>.npy` (N, h, w) float16 with
+A run's folder holds `index.parquet` (sample id, image size, the rectangle of the image that the heatmap covers, whether
+it is missing), `heatmaps.json` (where the maps come from) and per method `<method>.npy` (N, h, w) float16 with
 `<method>.scale.npy` (N,) float32: each map is divided by its largest absolute value and rounded.
 """
 
@@ -10,114 +10,116 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
+from wsol.datasets.images import read_size
+from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.heatmaps.method import Method
-from wsol.io import write_text
+from wsol.heatmaps.baselines import random
+from wsol.heatmaps.map_files import MapFiles, open_map_files
+from wsol.heatmaps.method import BASELINES, Method
+from wsol.io import reading, write_text
 
-__all__ = ["HeatmapStore", "describe"]
+__all__ = ["GENERATED", "NOISE", "HeatmapStore", "StoredHeatmap", "add_baselines", "open_heatmaps"]
 
 FORMAT = 1
-KEYS = ("function", "layer")
+GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
+NOISE = (14, 14)  # of the random baseline: what the last layer of a ResNet or VGG of stride 16 gives at 224 x 224
 COLUMNS = ("width", "height", "x0", "y0", "x1", "y1")
+CHUNK = 1024  # samples whose noise is made at a time
 
 
-@dataclass(eq=False)
-class HeatmapStore:
-    """Raw heatmaps by method and sample.
+@dataclass(frozen=True, eq=False)
+class StoredHeatmap:
+    """What a method gave for a sample, and all that scoring must know of it.
 
     Parameters
     ----------
-    sample_ids : list of str
-    methods : dict of str to {"function": str, "layer": str}
-        In the order of the tables; the center and full baselines depend on the evaluation size only and keep no maps.
-    source : dict
-        Where the maps come from, for the tables: dataset, split, model, weights, view.
-    folder : Path, optional
-        Where `save` puts them; until then the arrays are memory-mapped in a hidden folder beside it, so that a run
-        that stops leaves an older one's heatmaps as they were. None: they stay in memory.
-
-    Examples
-    --------
-    >>> store = HeatmapStore(["a", "b"], {"cam": {"function": "cam", "layer": "layer4"}})
-    >>> store.add("cam", [0, 1], torch.rand(2, 7, 7))
-    >>> store.heatmap("cam", 1).shape
-    (7, 7)
+    values : float64 array (h, w), or None
+        None: a baseline that is made at evaluation size.
+    kind : "raw", "scoremap", "center" or "full"
+        Raw maps are normalized by each protocol; score maps lie in [0, 1] and never are.
+    image_size : (width, height)
+    rectangle : (x0, y0, x1, y1)
+        The part of the image that the heatmap covers: original pixels, half-open.
     """
 
-    sample_ids: list[str]
-    methods: dict[str, dict[str, str]]
-    source: dict[str, Any] = field(default_factory=dict)
-    folder: Path | None = None
+    values: np.ndarray | None
+    kind: str
+    image_size: tuple[int, int]
+    rectangle: tuple[float, float, float, float]
 
-    def __post_init__(self) -> None:
-        count = len(self.sample_ids)
-        for name in self.methods if self.folder is not None else ():
-            _check_name(name)
-        self.placement = np.zeros((count, len(COLUMNS)))  # image size, rectangle
-        self.missing = np.zeros(count, bool)
-        self._maps: dict[str, np.ndarray] = {}
-        self._scales: dict[str, np.ndarray] = {}
+
+@dataclass(eq=False)
+class RoundedMaps:
+    """Maps of one shape, each divided by its largest absolute value and rounded to half precision."""
+
+    halves: np.ndarray  # (N, h, w) float16
+    scales: np.ndarray  # (N,) float32
+
+    def read(self, index: int) -> np.ndarray:
+        """Return a sample's map as it was rounded: float64 (h, w)."""
+        return self.halves[index].astype(np.float64) * float(self.scales[index])
+
+
+class HeatmapStore:
+    """Heatmaps by method and sample.
+
+    Parameters
+    ----------
+    sample_ids : sequence of str
+    methods : dict of str to {"function": str, "layer": str}
+        In the order of the tables.
+    source : mapping, optional
+        Where the maps come from, for the tables: dataset, split, model, weights, view.
+    folder : Path, optional
+        Where `save` puts what was added; until then the arrays are memory-mapped in a hidden folder beside it, so that
+        a run that stops leaves an older one's heatmaps as they were. None: they stay in memory.
+    """
+
+    def __init__(
+        self,
+        sample_ids: Sequence[str],
+        methods: Mapping[str, dict[str, str]],
+        source: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.sample_ids, self.methods, self.source = list(sample_ids), dict(methods), dict(source or {})
+        self.folder = folder
+        self.placement = np.zeros((len(self.sample_ids), len(COLUMNS)))  # image size, rectangle
+        self.unreadable = np.zeros(len(self.sample_ids), bool)
+        self._maps: dict[str, RoundedMaps | MapFiles] = {}
         self._work: Path | None = None
-        if self.folder is not None:
-            self._work = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
+        _refuse_duplicates(self.sample_ids)
+        if folder is not None:
+            for name in self.methods:
+                _check_name(name)
+            self._work = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
             self._work.mkdir(parents=True, exist_ok=True)
 
-    def place(self, index: int, sample_id: str, image_size: tuple[int, int], rectangle: tuple[float, ...]) -> None:
-        """Name a sample, and say its image's (width, height) and the part of it that its heatmaps cover."""
-        self.sample_ids[index] = sample_id
-        self.placement[index] = (*image_size, *rectangle)
+    def heatmap(self, method: str, index: int) -> StoredHeatmap:
+        """Return a sample's heatmap by a method; zeros where it is missing."""
+        kind = self.kind(method)
+        values = None if kind in GENERATED else self._maps[method].read(index)
+        return StoredHeatmap(values, kind, self.image_size(index), self.rectangle(index))
 
-    def add(self, method: str, indices: Sequence[int], maps: torch.Tensor) -> None:
-        """Keep the heatmaps (B, h, w) of some samples.
-
-        Raises
-        ------
-        UserError
-            If a map is not finite, naming the sample, or has another shape than the method's maps before it.
-        """
-        heatmaps = maps.detach().float().cpu().numpy()
-        finite = np.isfinite(heatmaps).all((1, 2))
-        if not finite.all():
-            name = self.sample_ids[indices[int(np.argmin(finite))]]
-            raise UserError(f"method {method} gave values that are not finite for sample {name}")
-        if method not in self._maps:
-            self._maps[method] = self._array(f"{method}.npy", (len(self.sample_ids), *heatmaps.shape[1:]))
-            self._scales[method] = np.zeros(len(self.sample_ids), np.float32)
-        if self._maps[method].shape[1:] != heatmaps.shape[1:]:
-            raise UserError(
-                f"method {method} gave maps of shape {heatmaps.shape[1:]} after {self._maps[method].shape[1:]}: "
-                f"one run needs one shape; set dataset view or model input size to be fixed"
-            )
-        scales = np.abs(heatmaps).max((1, 2))
-        safe = np.where(scales > 0, scales, 1)[:, None, None]
-        self._maps[method][list(indices)] = (heatmaps / safe).astype(np.float16)
-        self._scales[method][list(indices)] = scales
-
-    def heatmap(self, method: str, index: int) -> np.ndarray:
-        """Return a sample's raw heatmap as it was rounded: float64 (h, w)."""
-        return self._maps[method][index].astype(np.float64) * float(self._scales[method][index])
-
-    def baseline(self, method: str) -> str | None:
-        """Name of the baseline if the method keeps no maps, because they depend on the evaluation size only."""
+    def kind(self, method: str) -> str:
+        """Kind of a method's heatmaps, see `StoredHeatmap`."""
         function = self.methods[method]["function"]
-        return function if function in ("center", "full") else None
+        maps = self._maps.get(method)
+        return maps.kind if isinstance(maps, MapFiles) else function if function in GENERATED else "raw"
 
-    def is_score_map(self, method: str) -> bool:
-        """Whether a method's maps lie in [0, 1] and are never normalized; a run keeps raw heatmaps only."""
-        return False
-
-    def missing_for(self, method: str) -> np.ndarray:
-        """Samples without a heatmap of a method: bool (N,)."""
-        return self.missing
+    def missing(self, method: str) -> np.ndarray:
+        """Samples that a method has no heatmap of: bool (N,)."""
+        maps = self._maps.get(method)
+        return maps.missing if isinstance(maps, MapFiles) else self.unreadable
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Width and height of the image in pixels."""
@@ -125,8 +127,50 @@ class HeatmapStore:
 
     def rectangle(self, index: int) -> tuple[float, float, float, float]:
         """Return the part of the image that the heatmap covers: original pixels, half-open."""
-        x0, y0, x1, y1 = self.placement[index, 2:]
-        return float(x0), float(y0), float(x1), float(y1)
+        x0, y0, x1, y1 = self.placement[index, 2:].tolist()
+        return x0, y0, x1, y1
+
+    def score_map_shapes(self) -> list[tuple[int, int] | None]:
+        """Shape (h, w) of every score map that was read from a file; None where one is missing."""
+        return [
+            shape
+            for maps in self._maps.values()
+            if isinstance(maps, MapFiles) and maps.kind == "scoremap"
+            for shape in maps.shapes
+        ]
+
+    def place(self, index: int, image_size: tuple[int, int], rectangle: Sequence[float]) -> None:
+        """Say an image's (width, height) and the part of it that its heatmaps cover."""
+        self.placement[index] = (*image_size, *rectangle)
+
+    def add(self, method: str, indices: Sequence[int], heatmaps: np.ndarray) -> None:
+        """Keep heatmaps (B, h, w) of some samples; of one method all must be finite and have one shape."""
+        heatmaps = np.asarray(heatmaps, np.float32)
+        finite = np.isfinite(heatmaps).all((1, 2))
+        if not finite.all():
+            sample_id = self.sample_ids[indices[int(np.argmin(finite))]]
+            raise UserError(f"method {method} gave values that are not finite for sample {sample_id}")
+        maps = self._maps.get(method)
+        if not isinstance(maps, RoundedMaps):
+            maps = self._maps[method] = self._allocate(method, heatmaps.shape[1:])
+        if maps.halves.shape[1:] != heatmaps.shape[1:]:
+            raise UserError(
+                f"method {method} gave maps of shape {heatmaps.shape[1:]} after {maps.halves.shape[1:]}: one run needs "
+                f"one shape; set dataset view or model input size to be fixed"
+            )
+        scales = np.abs(heatmaps).max((1, 2))
+        divisors = np.where(scales > 0, scales, 1)[:, None, None]
+        maps.halves[list(indices)] = (heatmaps / divisors).astype(np.float16)
+        maps.scales[list(indices)] = scales
+
+    def _allocate(self, method: str, shape: tuple[int, ...]) -> RoundedMaps:
+        count = len(self.sample_ids)
+        if self._work is None:
+            halves = np.zeros((count, *shape), np.float16)
+        else:
+            path = self._work / f"{method}.npy"
+            halves = np.lib.format.open_memmap(path, "w+", np.float16, (count, *shape))
+        return RoundedMaps(halves, np.zeros(count, np.float32))
 
     def discard(self) -> None:
         """Remove what was written: a run that stopped leaves no halves behind."""
@@ -137,16 +181,16 @@ class HeatmapStore:
         """Write what is not written yet; the index comes last, so a folder with an index is whole."""
         if self.folder is None or self._work is None:
             return
-        for method, scales in self._scales.items():
-            maps = self._maps[method]
-            if isinstance(maps, np.memmap):
-                maps.flush()
-            np.save(self._work / f"{method}.scale.npy", scales)
+        for method, maps in self._maps.items():
+            if isinstance(maps, RoundedMaps):
+                if isinstance(maps.halves, np.memmap):
+                    maps.halves.flush()
+                np.save(self._work / f"{method}.scale.npy", maps.scales)
         about = {"format": FORMAT, "source": self.source, "methods": self.methods}
         write_text(self._work / "heatmaps.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         index = pd.DataFrame(self.placement, columns=list(COLUMNS)).astype({"width": np.int32, "height": np.int32})
-        index.insert(0, "sample_id", list(self.sample_ids))
-        index["missing"] = self.missing
+        index.insert(0, "sample_id", self.sample_ids)
+        index["missing"] = self.unreadable
         index.to_parquet(self._work / "index.parquet", index=False)
         self.folder.mkdir(exist_ok=True)
         (self.folder / "index.parquet").unlink(missing_ok=True)
@@ -154,58 +198,130 @@ class HeatmapStore:
             path.replace(self.folder / path.name)
         self._work.rmdir()
 
-    @staticmethod
-    def is_run(folder: Path, ended: bool = False) -> bool:
-        """Whether a folder holds a run's heatmaps, or the beginning of them."""
-        files = ((folder / name).is_file() for name in ("index.parquet", "heatmaps.json"))
-        return all(files) if ended else any(files)
-
     @classmethod
     def open(cls, folder: Path | str) -> HeatmapStore:
-        """Open the `heatmaps/` folder of a run; the arrays are mapped, not read.
-
-        Raises
-        ------
-        UserError
-            If a file is missing or doesn't fit the others.
-        """
+        """Open the `heatmaps/` folder of a run; the arrays are mapped, not read."""
         folder = Path(folder)
-        if not cls.is_run(folder, ended=True):
+        if not all((folder / name).is_file() for name in ("index.parquet", "heatmaps.json")):
             raise UserError(
                 f"heatmaps={folder}: no index.parquet and heatmaps.json there; pass the heatmaps/ folder of a run "
                 f"that has ended"
             )
-        try:
+        with reading(folder / "heatmaps.json"):
             about = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
             if about["format"] != FORMAT:
-                raise UserError(f"{folder}: format {about['format']}, this version reads {FORMAT}")
+                raise UserError(f"{folder / 'heatmaps.json'}: format {about['format']}, this version reads {FORMAT}")
+            methods = {
+                str(name): {"function": how["function"], "layer": how["layer"]}
+                for name, how in about["methods"].items()
+            }
+            source = dict(about["source"])
+        with reading(folder / "index.parquet"):
             index = pd.read_parquet(folder / "index.parquet")
-            methods = {name: {key: how[key] for key in KEYS} for name, how in dict(about["methods"]).items()}
-            for name in methods:
-                _check_name(name)
-            store = cls(list(index["sample_id"]), methods, dict(about["source"]))
+            store = cls(list(index["sample_id"]), methods, source)
             store.placement = index[list(COLUMNS)].to_numpy(np.float64)
-            store.missing = index["missing"].to_numpy(bool)
-        except UserError:
-            raise
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"{folder}: heatmaps.json or index.parquet is damaged: {error!r}") from error
-        for method in about["methods"]:
-            if store.baseline(method) is None and not store.missing.all():
-                store._maps[method] = _load(folder / f"{method}.npy", len(index), 3, "r")
-                store._scales[method] = _load(folder / f"{method}.scale.npy", len(index), 1, None)
+            store.unreadable = index["missing"].to_numpy(bool)
+        for method in methods:
+            _check_name(method)
+            if store.kind(method) not in GENERATED and not store.unreadable.all():
+                halves = _load(folder / f"{method}.npy", len(index), 3, "r")
+                store._maps[method] = RoundedMaps(halves, _load(folder / f"{method}.scale.npy", len(index), 1))
         store.folder = folder
         return store
 
-    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if self._work is None:
-            return np.zeros(shape, np.float16)
-        return np.lib.format.open_memmap(self._work / name, "w+", np.float16, shape)
+
+def open_heatmaps(
+    dataset: Dataset,
+    path: Path | None,
+    *,
+    kind: str | None = None,
+    name: str | None = None,
+    on_error: str = "stop",
+    part: bool = False,
+    workers: int = 2,
+    show_progress: bool = True,
+) -> tuple[HeatmapStore, list[str]]:
+    """Open whatever heatmaps there are for a dataset; the notes say what a reader should know of them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its images are not read where it knows their sizes.
+    path : Path, optional
+        `heatmaps/` of a run; or a folder with `<sample id>.npy`, in sub-folders where ids have slashes; or an .npz file
+        with ids as keys (for `val2/0/1.jpeg` `val2/0/1` will do). None: none, for baselines alone.
+    kind : "scoremap" or "raw", optional
+        Of somebody's files; by default "scoremap". A run's own heatmaps are raw.
+    name : str, optional
+        What the tables call the method of somebody's files; by default the folder's or file's name.
+    on_error : "stop" or "skip"
+        Whether faulty files raise, or are noted and count as misses.
+    part : bool
+        Whether there may be maps of samples that the dataset lacks.
+    """
+    if path is not None and _is_run(path / "heatmaps"):
+        raise UserError(f"heatmaps={path} is the folder of a run: pass heatmaps={path / 'heatmaps'}")
+    if path is not None and _is_run(path):
+        for key, value in (("heatmaps_kind", kind if kind != "raw" else None), ("heatmaps_name", name)):
+            if value is not None:
+                raise UserError(
+                    f"{key}={value}: {path} holds a run's own heatmaps, which are raw and have their methods' names; "
+                    f"leave it out"
+                )
+        store = HeatmapStore.open(path)
+        store.source["role"] = dataset.role
+        return store, []
+    table = dataset.table
+    about = {"dataset": dataset.name, "split": dataset.split, "role": dataset.role, "heatmaps": "none"}
+    store = HeatmapStore(list(table["sample_id"]), {}, about)
+    notes: list[str] = []
+    if path is not None:
+        kind, method = kind or "scoremap", name or path.resolve().stem
+        store.methods[method] = {"function": kind, "layer": ""}
+        store._maps[method], notes = open_map_files(
+            table, path, kind, on_error=on_error, part=part, workers=workers, show_progress=show_progress
+        )
+        scored = "score maps as they are" if kind == "scoremap" else "raw, normalized by each protocol"
+        store.source["heatmaps"] = f"{path} ({scored})"
+    for index, (width, height) in enumerate(zip(table["width"], table["height"], strict=True)):
+        size = (width, height) if width else _image_size(dataset[index])
+        store.place(index, size, (0, 0, *size))
+    return store, notes
 
 
-def describe(methods: Mapping[str, Method], layers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Say what each method is, for the store's `methods`."""
-    return {name: {"function": method.function_name, "layer": layers[name]} for name, method in methods.items()}
+def add_baselines(store: HeatmapStore, methods: Mapping[str, Method], seed: int = 0) -> None:
+    """Put baselines beside the heatmaps of a store, in memory only; the random one's noise is `NOISE` wide and high."""
+    for name, method in methods.items():
+        if method.baseline is None:
+            raise UserError(
+                f"method={name} needs a network: wsol evaluate has it; without one there are {', '.join(BASELINES)}"
+            )
+        if name in store.methods:
+            raise UserError(f"method={name}: the heatmaps have a method of that name already; leave it out")
+        store.methods[name] = {"function": method.baseline, "layer": ""}
+        for start in range(0, len(store.sample_ids) if method.baseline == "random" else 0, CHUNK):
+            sample_ids = store.sample_ids[start : start + CHUNK]
+            noise = np.stack([random(NOISE, sample_id, seed) for sample_id in sample_ids])
+            store.add(name, range(start, start + len(sample_ids)), noise)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds a run's heatmaps, or the beginning of them."""
+    return any((folder / name).is_file() for name in ("index.parquet", "heatmaps.json"))
+
+
+def _image_size(sample: Sample) -> tuple[int, int]:
+    """Width and height of a sample's image, from its mask or else from the image's header."""
+    mask = sample.read_mask()
+    if mask is not None:
+        return mask.shape[1], mask.shape[0]
+    return read_size(sample.image, sample.sample_id) if isinstance(sample.image, Path) else sample.size()
+
+
+def _refuse_duplicates(sample_ids: Sequence[str]) -> None:
+    if len(set(sample_ids)) < len(sample_ids):
+        sample_id, _ = Counter(sample_ids).most_common(1)[0]
+        raise UserError(f"sample id {sample_id!r} comes more than once: sample ids must be unique")
 
 
 def _check_name(method: str) -> None:
@@ -214,7 +330,8 @@ def _check_name(method: str) -> None:
         raise UserError(f"method name {method!r} can't be that of a file in heatmaps/: pass a plain name, such as cam")
 
 
-def _load(path: Path, count: int, rank: int, mode: Any) -> np.ndarray:
+def _load(path: Path, count: int, rank: int, mode: Any = None) -> np.ndarray:
+    """Open an array of numbers with so many entries and dimensions."""
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:

@@ -7,21 +7,18 @@ from functools import lru_cache
 import numpy as np
 
 from wsol.heatmaps.baselines import center, full
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import StoredHeatmap
 from wsol.localization.resize import resize
 
 __all__ = ["at_image_size"]
 
 
-def at_image_size(store: HeatmapStore, method: str, position: int, outside: float = 0.0) -> np.ndarray:
+def at_image_size(heatmap: StoredHeatmap, outside: float = 0.0) -> np.ndarray:
     """Enlarge one heatmap, bilinear, to the part of the image that it covers.
 
     Parameters
     ----------
-    store : HeatmapStore
-    method : str
-    position : int
-        Index of the sample in the store.
+    heatmap : StoredHeatmap
     outside : float
         Value where the view didn't look.
 
@@ -30,14 +27,13 @@ def at_image_size(store: HeatmapStore, method: str, position: int, outside: floa
     float64 array (height, width)
         Not to be written to: baselines share one for images of one size.
     """
-    width, height = store.image_size(position)
-    baseline = store.baseline(method)
-    if baseline:
-        return _baseline(baseline, (width, height))
-    x0, y0, x1, y1 = (round(side) for side in store.rectangle(position))
+    width, height = heatmap.image_size
+    if heatmap.values is None:
+        return _baseline(heatmap.kind, (width, height))
+    x0, y0, x1, y1 = (round(side) for side in heatmap.rectangle)
     x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     image = np.full((height, width), outside)
-    image[y0:y1, x0:x1] = resize(store.heatmap(method, position)[None], (x1 - x0, y1 - y0), "bilinear")[0]
+    image[y0:y1, x0:x1] = resize(heatmap.values[None], (x1 - x0, y1 - y0), "bilinear")[0]
     return image
 
 

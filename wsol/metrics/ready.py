@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from wsol.datasets.sample import Dataset
-from wsol.heatmaps.foreign import ForeignHeatmaps
 from wsol.heatmaps.store import HeatmapStore
 from wsol.localization import Protocol
 from wsol.localization.resize import resize
@@ -57,7 +56,8 @@ def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str
     list of str
         One text, or none where every map has the size wanted, or is no score map.
     """
-    if not isinstance(store, ForeignHeatmaps) or store.kind != "scoremap":
+    shapes = store.score_map_shapes()
+    if not shapes:
         return []
     masks = any(sample.mask is not None for sample in dataset)
     wanted: dict[tuple[tuple[int, int] | None, str], list[str]] = {}
@@ -67,8 +67,8 @@ def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str
             wanted.setdefault((rules.mask_size, rules.interpolation), []).append(f"{name}'s PxAP")
     changes = []
     for (size, interpolation), names in wanted.items():
-        sizes = [store.image_size(index) if size is None else size for index in range(len(store.shapes))]
-        pairs = zip(store.shapes, sizes, strict=True)
+        sizes = [store.image_size(index) if size is None else size for index in range(len(shapes))]
+        pairs = zip(shapes, sizes, strict=True)
         other = [shape[::-1] for shape, goal in pairs if shape is not None and shape != goal[::-1]]
         if other:
             goal = "their image's size" if size is None else f"{size[0]} x {size[1]}"

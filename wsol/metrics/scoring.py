@@ -15,7 +15,7 @@ from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full, profiles
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.metrics.drawn_pixels import DrawnPixels
 from wsol.metrics.enlarge import at_image_size
@@ -202,10 +202,10 @@ def _score_sample(
     sample: Sample, store: HeatmapStore, position: int, method: str, protocols: Iterable[Protocol]
 ) -> _Scored:
     mask = sample.read_mask()
-    if store.missing_for(method)[position]:
+    if store.missing(method)[position]:
         return _miss(sample, mask, protocols)
-    image_size, baseline = store.image_size(position), store.baseline(method)
-    heatmap = None if baseline else store.heatmap(method, position)
+    heatmap = store.heatmap(method, position)
+    image_size, values = heatmap.image_size, heatmap.values
     boxes = sample.boxes
     sweeps: dict[Protocol, Sweep] = {}
     pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
@@ -214,12 +214,12 @@ def _score_sample(
     def score_map_under(rules: Protocol) -> np.ndarray:
         key = (rules.size, rules.interpolation, rules.normalization)
         if key not in maps:
-            maps[key] = _score_map(store, method, position, heatmap, rules)
+            maps[key] = _score_map(heatmap, rules)
         return maps[key]
 
     def sweep_under(rules: Protocol, boxes: np.ndarray) -> Sweep:
-        if baseline:
-            return _baseline_sweep(baseline, rules.size or image_size, rules).against(boxes, image_size)
+        if values is None:
+            return _baseline_sweep(heatmap.kind, rules.size or image_size, rules).against(boxes, image_size)
         return sweep_thresholds(score_map_under(rules), boxes, rules, image_size)
 
     for protocol in protocols:
@@ -230,11 +230,11 @@ def _score_sample(
             scored = score_map_under(pixel_rules)
             pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
     point = None
-    if boxes is not None and baseline:
-        point = point_and_energy_of_product(*profiles(baseline, image_size), boxes)
+    if boxes is not None and values is None:
+        point = point_and_energy_of_product(*profiles(heatmap.kind, image_size), boxes)
     elif boxes is not None:
-        point = point_and_energy(at_image_size(store, method, position), boxes)
-    empty = heatmap is not None and bool((heatmap == heatmap.flat[0]).all())
+        point = point_and_energy(at_image_size(heatmap), boxes)
+    empty = values is not None and bool((values == values.flat[0]).all())
     return _Scored(sample.sample_id, sweeps, pixels, point, sample.label, boxes is not None, empty)
 
 
@@ -249,16 +249,13 @@ def _miss(sample: Sample, mask: np.ndarray | None, protocols: Iterable[Protocol]
     return _Scored(sample.sample_id, {}, pixels, (False, 0.0) if boxed else None, sample.label, boxed)
 
 
-def _score_map(
-    store: HeatmapStore, method: str, position: int, heatmap: np.ndarray | None, rules: Protocol
-) -> np.ndarray:
+def _score_map(heatmap: StoredHeatmap, rules: Protocol) -> np.ndarray:
     """Return a sample's score map; the center and full baselines are made at evaluation size."""
-    image_size = store.image_size(position)
-    if heatmap is None:
-        return _baseline_map(str(store.baseline(method)), rules.size or image_size, rules)
-    if store.is_score_map(method):
-        return ready_score_map(heatmap, rules, image_size)
-    return score_map(heatmap, rules, image_size, store.rectangle(position))
+    if heatmap.values is None:
+        return _baseline_map(heatmap.kind, rules.size or heatmap.image_size, rules)
+    if heatmap.kind == "scoremap":
+        return ready_score_map(heatmap.values, rules, heatmap.image_size)
+    return score_map(heatmap.values, rules, heatmap.image_size, heatmap.rectangle)
 
 
 @lru_cache(maxsize=4)

@@ -247,8 +247,11 @@ def _size(row: pd.Series, store: HeatmapStore | None, position: int | None) -> t
 def _heatmaps(store: HeatmapStore | None, position: int | None) -> dict[str, Any]:
     if store is None or position is None:
         return {"maps": {}, "rectangle": None}
-    there = [name for name in store.methods if not store.baseline(name) and not store.missing_for(name)[position]]
-    maps = {name: coded_map(store.heatmap(name, position), store.is_score_map(name)) for name in there}
+    maps = {}
+    for name in store.methods:
+        heatmap = None if store.missing(name)[position] else store.heatmap(name, position)
+        if heatmap is not None and heatmap.values is not None:
+            maps[name] = coded_map(heatmap.values, heatmap.kind == "scoremap")
     return {"maps": maps, "rectangle": store.rectangle(position)}
 
 

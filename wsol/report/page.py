@@ -214,7 +214,7 @@ def _kind(name: str, store: HeatmapStore | None) -> dict[str, Any]:
     if store is None:
         return {"function": "", "baseline": name in BASELINES, "score_map": False}
     function = store.methods[name]["function"]
-    return {"function": function, "baseline": function in BASELINES, "score_map": store.is_score_map(name)}
+    return {"function": function, "baseline": function in BASELINES, "score_map": store.kind(name) == "scoremap"}
 
 
 def _chosen_tables(run: Run) -> tuple[dict[str, int], dict[str, pd.DataFrame]]:

@@ -64,8 +64,8 @@ def draw_pictures(results: Results, dataset: Dataset, store: HeatmapStore, count
         figure, axes = _panels(image.shape[1] / image.shape[0], len(found) + 1)
         _panel(axes[0], image, None, sample, _short(dataset.classes[sample.label]))
         for axis, (method, row) in zip(axes[1:], found.iterrows(), strict=True):
-            lowest = 0.0 if store.baseline(str(method)) else float(store.heatmap(str(method), position).min())
-            heat = at_image_size(store, str(method), position, lowest)
+            heatmap = store.heatmap(str(method), position)
+            heat = at_image_size(heatmap, 0.0 if heatmap.values is None else float(heatmap.values.min()))
             _panel(axis, image, heat, sample, f"{method}: IoU {row['iou']:.2f}")
             draw_box(axis, row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64), FOUND)
         path = folder / f"example_{number:02d}.png"
