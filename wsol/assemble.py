@@ -16,8 +16,8 @@ from wsol.heatmaps.store import HeatmapStore
 from wsol.io import reading, write_json, write_yaml
 from wsol.localization import Protocol
 from wsol.metrics import OutcomeCounts
+from wsol.metrics.localization import sample_outcomes
 from wsol.metrics.outcomes import outcomes_at
-from wsol.metrics.sample_outcomes import sample_outcomes
 from wsol.metrics.scoring import score_method
 from wsol.metrics.statistics import draws_of, interval_table, resample, with_intervals
 from wsol.predictions import samples_table

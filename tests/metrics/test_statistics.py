@@ -14,7 +14,7 @@ import wsol
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.metrics import statistics
-from wsol.metrics.sample_outcomes import METRICS, Coded, sample_outcomes
+from wsol.metrics.localization import METRICS, Sweeps, sample_outcomes
 from wsol.models import Classifier, gapnet
 from wsol.report.run import Run
 
@@ -110,16 +110,19 @@ def test_coded_sweeps_are_what_they_stand_for() -> None:
     ]
     ids = ["s4", "absent", "s0", "s8"]
     wanted = np.stack([dense[4], np.zeros(20), dense[0], dense[8]])
-    coded = Coded(pd.DataFrame(rows), ids, grid)
-    for at, tau in enumerate(grid):
-        assert (coded.iou_at(tau) == wanted[:, at]).all()
+    coded = Sweeps.from_table(pd.DataFrame(rows), ids, grid)
+    for at in range(20):
+        assert (coded.iou_at(at) == wanted[:, at]).all()
     for delta, comparison, right in ((0.5, ">=", wanted >= 0.5), (0.5, ">", wanted > 0.5)):
-        counts = coded.counts(delta, comparison)
-        assert (counts == right.sum(axis=0)).all()
-        assert coded.best_threshold(counts) == grid[right.sum(axis=0).argmax()]
-    nobody = Coded(pd.DataFrame(rows), ["absent"], grid)
-    assert not nobody.counts(0.1, ">=").any()
-    assert not nobody.iou_at(0.3).any()
+        assert (coded.right(delta, comparison) == right.sum(axis=0)).all()
+        among = np.array([True, True, False, True])
+        assert (coded.right(delta, comparison, among) == right[among].sum(axis=0)).all()
+        by_class = coded.right_by_class(delta, comparison, np.array([2, 0, 2, 0]), 3)
+        assert (by_class == [right[[1, 3]].sum(axis=0), np.zeros(20), right[[0, 2]].sum(axis=0)]).all()
+    assert np.allclose(coded.mean_iou(), wanted.mean(axis=0), rtol=0, atol=1e-11)
+    nobody = Sweeps.from_table(pd.DataFrame(rows), ["absent"], grid)
+    assert not nobody.right(0.1, ">=").any()
+    assert not nobody.iou_at(6).any()
 
 
 def test_rebuilt_outcomes_are_the_runs_own(run: Run) -> None:

@@ -1,7 +1,7 @@
 """Metrics whose states are integer counts, so that shards merge exactly."""
 
+from wsol.metrics.accumulators import OUTCOMES, LocalizationAccuracy
 from wsol.metrics.errors import ERROR_KINDS, error_kind
-from wsol.metrics.localization import OUTCOMES, LocalizationAccuracy
 from wsol.metrics.outcomes import OutcomeCounts
 from wsol.metrics.pixels import Pointing, PxAP, point_and_energy
 

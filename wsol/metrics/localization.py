@@ -1,164 +1,345 @@
-"""Localization accuracy over threshold, as integer counts that add up over shards, workers and machines."""
+"""What became of each sample, and of all together: curves, thresholds, accuracies, error kinds, all from the sweeps.
+
+A box is *GT-known* right where it overlaps a ground-truth box enough, *Top-k* right where the true class is among the
+k best as well. Whatever is summed over samples is a whole number, so parts of a dataset add up exactly, in any order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
-from torchmetrics import Metric
+import pandas as pd
 
-from wsol.errors import UserError
+from wsol.localization import Protocol, Sweep
+from wsol.localization.boxes import to_image
+from wsol.localization.sweep import join_runs
 
-__all__ = ["FIXED_POINT", "OUTCOMES", "LocalizationAccuracy", "compare"]
+__all__ = [
+    "ACCURACIES", "ERROR_KINDS", "METRICS", "OUTCOMES", "RIGHT_OR_WRONG", "ErrorKind", "Outcomes", "Sweeps", "compare",
+    "coverage", "error_kind", "mean_by_class", "outcomes_of", "per_image_outcomes", "sample_outcomes",
+]  # fmt: skip
 
 OUTCOMES = ("gt_known_loc", "top1_loc", "top5_loc")
+ACCURACIES = ("top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc")
+RIGHT_OR_WRONG = (*ACCURACIES, "max_box_acc_30", "max_box_acc_50", "max_box_acc_70", "max_box_acc")
+METRICS = (*ACCURACIES, "mean_iou", *RIGHT_OR_WRONG[5:], "max_box_acc_v2", "pxap")
+AT_THE_SUMMARYS_THRESHOLD = ("top1_loc", "top5_loc", "gt_known_loc", "mean_iou")
 FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
+SAME_THRESHOLD = 1e-9  # as in `Protocol.threshold_index`
+NO_BOX = (0.0, 0.0, -1.0, -1.0)
 
 
-class LocalizationAccuracy(Metric):
-    """GT-known, Top-1 and Top-5 localization accuracy at every threshold and IoU threshold.
+@dataclass(frozen=True)
+class ErrorKind:
+    """Why a sample counts as right or wrong: how tables call it, what people read, and how it is drawn."""
 
-    A sample is right at top-k when its true class is among the k best *and* the box from the true class's heatmap
-    overlaps a true box enough; GT-known asks for the box only. From the GT-known curve come MaxBoxAcc (its maximum
-    over τ) and MaxBoxAccV2 (the mean over IoU thresholds of their maxima, each at its own τ).
+    key: str
+    label: str
+    definition: str
+    color: str  # a fill, of Okabe and Ito; gray for what is no error of the heatmap
+    ink: str  # what can be read on it
+
+
+# The first that applies is a sample's kind.
+ERROR_KINDS = {
+    kind.key: kind
+    for kind in (
+        ErrorKind("wrong_class", "wrong class", "the best class is another", "#9aa0a8", "#17191c"),
+        ErrorKind("right", "right", "the box overlaps a true one enough", "#009e73", "#04231a"),
+        ErrorKind(
+            "several", "several objects", "the box covers more than 0.3 of each of at least two true boxes",
+            "#f0e442", "#2b2905",
+        ),
+        ErrorKind(
+            "part", "only a part", "more than half of the box lies in the true box that it matches best",
+            "#56b4e9", "#10202b",
+        ),
+        ErrorKind("too_much", "too much", "it covers at least 0.7 of that box", "#e69f00", "#2b1f05"),
+        ErrorKind("elsewhere", "elsewhere", "all else", "#d55e00", "#2b1200"),
+    )
+}  # fmt: skip
+
+
+def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) -> str:
+    """Name the kind of a sample's error at one threshold and IoU 0.5: a key of `ERROR_KINDS`.
 
     Parameters
     ----------
-    thresholds : sequence of float, (T,)
-        Grid of τ.
-    iou_thresholds : sequence of float, (D,)
-        δ in [0, 1].
-    iou_comparison, topk_iou_comparison : ">=" or ">"
-        How IoU is compared with δ for GT-known, and for Top-1 and Top-5 (by default the same).
-    num_classes : int
-        Classes to count separately.
-
-    References
-    ----------
-    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, the
-    localization error;
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, the definitions of BoxAcc,
-    MaxBoxAcc and MaxBoxAccV2.
+    rank : int
+        Rank of the true class, 0 is the best; -1 (no prediction) never counts as a wrong class.
+    right : bool
+        Whether the box overlaps a ground-truth box enough.
+    box : array (4,)
+        Predicted box, inclusive; an empty box has x1 < x0.
+    gt_boxes : array (G, 4)
+        Inclusive, in the same pixels.
 
     Examples
     --------
-    >>> metric = LocalizationAccuracy([0.0, 0.5], iou_thresholds=[0.5])
-    >>> metric.update(ious=[[0.2, 0.6], [0.5, 0.5]], ranks=[0, 3])
-    >>> metric.curve("gt_known_loc", 0.5).tolist(), metric.curve("top1_loc", 0.5).tolist()
-    ([0.5, 1.0], [0.0, 0.5])
-    >>> metric.best_threshold(), metric.max_box_acc(0.5)
-    (0.5, 1.0)
+    >>> error_kind(0, False, np.array([0, 0, 3, 3]), np.array([[0, 0, 9, 9]]))
+    'part'
+    """
+    if rank > 0:
+        return "wrong_class"
+    if right:
+        return "right"
+    of_box, of_gt, iou = coverage(box, gt_boxes)
+    if (of_gt > 0.3).sum() >= 2:
+        return "several"
+    best = int(np.argmax(iou))
+    if of_box[best] > 0.5:
+        return "part"
+    return "too_much" if of_gt[best] >= 0.7 else "elsewhere"
+
+
+def coverage(box: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of a box in each ground-truth box, share of each that it covers, and IoU: arrays (G,), inclusive pixels."""
+    low, high = np.maximum(box[:2], gt_boxes[:, :2]), np.minimum(box[2:], gt_boxes[:, 2:])
+    shared = np.clip(high - low + 1, 0, None).prod(1)
+    area = np.clip(box[2:] - box[:2] + 1, 0, None).prod()
+    gt_area = np.clip(gt_boxes[:, 2:] - gt_boxes[:, :2] + 1, 0, None).prod(1)
+    tiny = np.finfo(np.float64).tiny
+    union = area + gt_area - shared
+    return shared / max(area, tiny), shared / np.maximum(gt_area, tiny), shared / np.maximum(union, tiny)
+
+
+def compare(iou: np.ndarray | float, delta: np.ndarray | float, comparison: str) -> np.ndarray:
+    """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
+    return np.asarray(iou) >= delta if comparison == ">=" else np.asarray(iou) > delta
+
+
+class Sweeps:
+    """IoU of N samples at every threshold, run-length coded: the third table, of one method under one protocol.
+
+    A run says that a sample has this IoU from threshold `first` up to, not including, `end`. A sample without runs,
+    whose heatmap is missing, has IoU 0 everywhere.
+
+    Parameters
+    ----------
+    sample : int array (R,)
+        Of each run; those of one sample follow each other.
+    first : int array (R,)
+        Index of the run's first threshold; 0 where a sample begins.
+    iou : float64 array (R,)
+    count : int
+        N.
+    grid : float64 array (T,)
+        τ.
+    boxes : float64 array (R, 4), optional
+        In score-map pixels and the protocol's convention.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"sample_id": ["a", "a", "b"], "threshold": [0.0, 0.2, 0.0], "iou": [0.3, 0.6, 0.5]})
+    >>> sweeps = Sweeps.from_table(table, ["b", "c", "a"], np.array([0.0, 0.1, 0.2]))
+    >>> sweeps.iou_at(1).tolist(), sweeps.right(0.5, ">=").tolist()
+    ([0.5, 0.0, 0.3], [1, 1, 2])
     """
 
-    full_state_update = False
-    hits: torch.Tensor
-    iou_sum: torch.Tensor
-    count: torch.Tensor
-    class_hits: torch.Tensor
-    class_count: torch.Tensor
-
     def __init__(
-        self,
-        thresholds: Sequence[float] | np.ndarray,
-        iou_thresholds: Sequence[float] = (0.3, 0.5, 0.7),
-        iou_comparison: str = ">=",
-        topk_iou_comparison: str | None = None,
-        num_classes: int = 1,
-    ) -> None:
-        super().__init__()
-        self.thresholds = np.asarray(thresholds, np.float64)
-        self.iou_thresholds = tuple(float(delta) for delta in iou_thresholds)
-        self.comparisons = (iou_comparison, topk_iou_comparison or iou_comparison)
-        shape = (len(OUTCOMES), len(self.iou_thresholds), len(self.thresholds))
-        self.add_state("hits", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("iou_sum", torch.zeros(len(self.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        per_class = (num_classes, *shape[1:])
-        self.add_state("class_hits", torch.zeros(per_class, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("class_count", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self, sample: np.ndarray, first: np.ndarray, iou: np.ndarray, count: int, grid: np.ndarray,
+        boxes: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.sample, self.first, self.iou, self.boxes = sample, first, iou, boxes
+        self.count, self.grid = count, grid
+        self.starts = np.flatnonzero(np.diff(sample, prepend=-1))  # where each sample begins
+        self.end = np.full(len(first), len(grid))
+        self.end[:-1] = first[1:]
+        self.end[self.starts[1:] - 1] = len(grid)
 
-    def update(self, ious: np.ndarray, ranks: np.ndarray, labels: np.ndarray | None = None) -> None:
-        """Count samples.
+    @classmethod
+    def join(cls, sweeps: Sequence[Sweep | None], component: str, grid: np.ndarray) -> Sweeps:
+        """Join the sweeps of N samples, one after the other; None where a heatmap is missing."""
+        scored = [number for number, sweep in enumerate(sweeps) if sweep is not None]
+        runs = join_runs([sweep for sweep in sweeps if sweep is not None], component)
+        lengths = np.diff([*np.flatnonzero(runs.first == 0), len(runs.first)])  # each begins at the first threshold
+        sample = np.repeat(np.array(scored, np.int64), lengths)
+        return cls(sample, runs.first, runs.iou, len(sweeps), grid, runs.boxes)
 
-        Parameters
-        ----------
-        ious : array (B, T)
-            IoU of the protocol's box with the best true box, at every threshold; 0 where there is no box.
-        ranks : int array (B,)
-            Rank of the true class among the logits, 0 is the best; -1 where there is no prediction.
-        labels : int array (B,), optional
-            True class; by default all are of class 0.
-        """
-        overlap = np.asarray(ious, np.float64)
-        rank = np.asarray(ranks)
-        label = torch.from_numpy(np.zeros(len(rank), np.int64) if labels is None else np.array(labels, np.int64))
-        label = label.to(self.class_count.device)
-        if overlap.ndim != 2 or overlap.shape != (len(rank), len(self.thresholds)):
-            raise UserError(
-                f"ious has shape {overlap.shape}; wanted ({len(rank)} samples, {len(self.thresholds)} thresholds)"
-            )
-        deltas = np.array(self.iou_thresholds)[:, None]
-        right = compare(overlap[:, None], deltas, self.comparisons[0])  # (B, D, T)
-        same = self.comparisons[0] == self.comparisons[1]
-        right_topk = right if same else compare(overlap[:, None], deltas, self.comparisons[1])
-        rows = (right, right_topk[rank == 0], right_topk[(rank >= 0) & (rank < 5)])
-        self.hits += torch.from_numpy(np.stack([row.sum(0) for row in rows])).to(self.hits.device)
-        self.class_hits.index_add_(0, label, torch.from_numpy(right.astype(np.int64)).to(self.class_hits.device))
-        fixed = np.rint(overlap * FIXED_POINT).astype(np.int64).sum(0)
-        self.iou_sum += torch.from_numpy(fixed).to(self.iou_sum.device)
-        self.count += len(rank)
-        self.class_count.index_add_(0, label, torch.ones_like(label))
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, sample_ids: Sequence[str] | pd.Series, grid: np.ndarray) -> Sweeps:
+        """Read the rows of these samples, in their order, back from `sample_id`, `threshold`, `iou` of a table."""
+        named = table["sample_id"].astype("category")
+        positions = pd.Index(sample_ids).get_indexer(pd.Index(named.cat.categories))
+        sample = positions[named.cat.codes.to_numpy()]
+        wanted = sample >= 0
+        first = np.searchsorted(grid, table["threshold"].to_numpy()[wanted] - SAME_THRESHOLD)
+        return cls(sample[wanted], first, table["iou"].to_numpy()[wanted], len(sample_ids), grid)
 
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Return all curves as fractions, merged over processes.
+    def iou_at(self, index: int) -> np.ndarray:
+        """IoU of each sample at one threshold: float64 (N,)."""
+        iou = np.zeros(self.count)
+        if len(self.starts):
+            passed = np.add.reduceat((self.first <= index).astype(np.int64), self.starts)
+            iou[self.sample[self.starts]] = self.iou[self.starts + passed - 1]
+        return iou
 
-        Returns
-        -------
-        dict of str to tensor
-            Each outcome (D, T); `mean_iou` (T,); `class_max_box_acc` (C, D), NaN for a class without samples.
-        """
-        total = max(int(self.count), 1)
-        curves = {name: self.hits[number].double() / total for number, name in enumerate(OUTCOMES)}
-        best = self.class_hits.amax(2).double() / self.class_count.double()[:, None]  # (C, D)
-        return curves | {"mean_iou": self.iou_sum.double() / FIXED_POINT / total, "class_max_box_acc": best}
+    def right(self, delta: float, comparison: str, among: np.ndarray | None = None) -> np.ndarray:
+        """How many samples (`among` these: bool (N,)) are right at each threshold: int64 (T,)."""
+        labels = np.zeros(self.count, np.int64) if among is None else np.where(among, 0, -1)
+        return self.right_by_class(delta, comparison, labels, 1)[0]
 
-    def curve(self, outcome: str, delta: float) -> np.ndarray:
-        """Return one accuracy (T,) over the thresholds, a fraction.
+    def right_by_class(self, delta: float, comparison: str, labels: np.ndarray, classes: int) -> np.ndarray:
+        """How many samples of each class are right at each threshold: int64 (C, T); label -1 counts nowhere."""
+        label = labels[self.sample]
+        counted = compare(self.iou, delta, comparison) & (label >= 0)
+        width = len(self.grid) + 1
+        begin, end = (np.bincount(label[counted] * width + at[counted], minlength=classes * width)
+                      for at in (self.first, self.end))  # fmt: skip
+        return (begin - end).reshape(classes, width).cumsum(1)[:, :-1]
 
-        Raises
-        ------
-        UserError
-            If δ is not among the IoU thresholds.
-        """
-        # torchmetrics makes a scalar of whatever has one element only.
-        shape = (len(self.iou_thresholds), len(self.thresholds))
-        return self.compute()[outcome].reshape(shape)[self._index(delta)].cpu().numpy()
-
-    def best_threshold(self, delta: float = 0.5) -> float:
-        """Return the smallest τ at which GT-known localization is highest."""
-        return float(self.thresholds[int(np.argmax(self.curve("gt_known_loc", delta)))])
-
-    def max_box_acc(self, delta: float) -> float:
-        """Return MaxBoxAcc at δ: GT-known localization at its best τ, a fraction."""
-        return float(self.curve("gt_known_loc", delta).max())
-
-    def max_box_acc_v2(self, deltas: Sequence[float] | None = None) -> float:
-        """Return the mean of MaxBoxAcc over IoU thresholds (by default all that are counted), a fraction."""
-        return float(np.mean([self.max_box_acc(delta) for delta in deltas or self.iou_thresholds]))
-
-    def class_max_box_acc(self, delta: float) -> np.ndarray:
-        """Return MaxBoxAcc at δ of each class (C,), each at its own best τ; NaN for a class without samples."""
-        best = self.compute()["class_max_box_acc"].reshape(-1, len(self.iou_thresholds))
-        return best[:, self._index(delta)].cpu().numpy()
-
-    def _index(self, delta: float) -> int:
-        for number, known in enumerate(self.iou_thresholds):
-            if abs(known - delta) < 1e-9:
-                return number
-        raise UserError(f"IoU threshold {delta} was not counted; there are {self.iou_thresholds}")
+    def mean_iou(self) -> np.ndarray:
+        """Mean IoU over the samples at each threshold: float64 (T,)."""
+        steps, fixed = np.zeros(len(self.grid) + 1, np.int64), _fixed(self.iou)
+        np.add.at(steps, self.first, fixed)
+        np.subtract.at(steps, self.end, fixed)
+        return steps.cumsum()[:-1] / FIXED_POINT / max(self.count, 1)
 
 
-def compare(iou: np.ndarray | float, limit: np.ndarray | float, comparison: str) -> np.ndarray:
-    """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
-    return np.asarray(iou) >= limit if comparison == ">=" else np.asarray(iou) > limit
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Per metric one value per sample, whose mean is the metric as a fraction; PxAP, which has none, as it was drawn.
+
+    Parameters
+    ----------
+    values : dict of metric to array (N,)
+        Whether the sample is right (bool), its IoU, or, for `max_box_acc_v2`, at how many of the IoU thresholds.
+    thresholds : dict of metric to float
+        τ; NaN where there is none, or several. In the order of `METRICS`.
+    oracle : frozenset of str
+        Metrics whose τ is the best on these very samples.
+    curves : dict of IoU threshold to int array (T,)
+        How many samples are GT-known right at each τ of the protocol's grid.
+    pxap : (float, float64 array (R,)), optional
+        PxAP, a fraction, and what it is in each of R resamples of the images.
+    """
+
+    values: dict[str, np.ndarray]
+    thresholds: dict[str, float]
+    oracle: frozenset[str]
+    curves: dict[float, np.ndarray]
+    pxap: tuple[float, np.ndarray] | None = None
+
+    def matrix(self) -> np.ndarray:
+        """All values per sample side by side: float64 (N, K)."""
+        return np.stack([np.asarray(column, np.float64) for column in self.values.values()], axis=1)
+
+    def mean(self, metric: str) -> float:
+        """Return the metric: a fraction."""
+        if metric == "pxap" and self.pxap is not None:
+            return self.pxap[0]
+        return float(np.mean(self.values[metric], dtype=np.float64))
+
+    def only(self, metrics: Sequence[str], pxap: tuple[float, np.ndarray] | None = None) -> Outcomes:
+        """Keep these metrics, in the order of `METRICS`, with PxAP where it is passed."""
+        values = {metric: self.values[metric] for metric in METRICS if metric in metrics and metric != "pxap"}
+        thresholds = {metric: self.thresholds[metric] for metric in values} | ({} if pxap is None else {"pxap": np.nan})
+        return replace(self, values=values, thresholds=thresholds, oracle=self.oracle & set(values), pxap=pxap)
+
+
+def outcomes_of(
+    sweeps: Sweeps | None, ranks: np.ndarray, protocol: Protocol, threshold: float | None = None
+) -> Outcomes:
+    """What became of each sample, by every metric that has a value per sample.
+
+    Parameters
+    ----------
+    sweeps : Sweeps, optional
+        None where the dataset has masks only: classification is all there is then.
+    ranks : int array (N,)
+        Rank of the true class, 0 is the best; -1 without a prediction.
+    protocol : Protocol
+        With a grid that all maps share.
+    threshold : float, optional
+        τ of the summary; by default the oracle's: the smallest with the most samples GT-known right at IoU 0.5.
+    """
+    in_top = {"top1": ranks == 0, "top5": (ranks >= 0) & (ranks < 5)}
+    values: dict[str, np.ndarray] = {f"{top}_cls": correct for top, correct in in_top.items()}
+    thresholds = dict.fromkeys(values, np.nan)
+    if sweeps is None:
+        return Outcomes(values, thresholds, frozenset(), {})
+    deltas = sorted({*protocol.iou_thresholds, 0.5})
+    curves = {delta: sweeps.right(delta, protocol.iou_comparison) for delta in deltas}
+    tau = float(sweeps.grid[curves[0.5].argmax()]) if threshold is None else threshold
+    iou = sweeps.iou_at(protocol.threshold_index(tau))
+    topk_right = compare(iou, 0.5, protocol.topk_iou_comparison)
+    values |= {f"{top}_loc": correct & topk_right for top, correct in in_top.items()}
+    values |= {"gt_known_loc": compare(iou, 0.5, protocol.iou_comparison), "mean_iou": iou}
+    thresholds |= dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, tau)
+    counted = np.zeros(sweeps.count)
+    for delta in protocol.iou_thresholds:
+        metric, best = f"max_box_acc_{round(100 * delta)}", int(curves[delta].argmax())
+        values[metric] = compare(sweeps.iou_at(best), delta, protocol.iou_comparison)
+        thresholds[metric] = float(sweeps.grid[best])
+        counted += values[metric]
+    if "max_box_acc_50" in values:
+        values["max_box_acc"], thresholds["max_box_acc"] = values["max_box_acc_50"], thresholds["max_box_acc_50"]
+    values["max_box_acc_v2"], thresholds["max_box_acc_v2"] = counted / len(protocol.iou_thresholds), np.nan
+    oracle = {metric for metric in values if metric.startswith("max_box_acc")}
+    oracle |= set(AT_THE_SUMMARYS_THRESHOLD) if threshold is None else set()
+    return Outcomes(values, thresholds, frozenset(oracle), curves)
+
+
+def sample_outcomes(
+    row: Mapping[str, Any] | pd.Series,
+    sweep: pd.DataFrame,
+    samples: pd.DataFrame,
+    protocol: Protocol,
+    pxap: np.ndarray | None = None,
+) -> Outcomes:
+    """Outcomes of a run's samples, or of some of them, from its tables; an oracle's τ is the best on these.
+
+    `row` is the summary's, whose metrics are kept; `sweep` has the rows of its method and protocol; `pxap` (R,) is
+    PxAP in resamples of the images, where the row's PxAP is of these very samples.
+    """
+    boxed = pd.notna(row["gt_known_loc"])
+    sweeps = Sweeps.from_table(sweep, samples["sample_id"], protocol.grid()) if boxed else None
+    fixed = boxed and row["threshold_source"] != "oracle"
+    outcomes = outcomes_of(sweeps, samples["rank"].to_numpy(), protocol, float(row["threshold"]) if fixed else None)
+    drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
+    return outcomes.only([metric for metric in METRICS if pd.notna(row[metric])], drawn)
+
+
+def per_image_outcomes(
+    outcomes: Outcomes,
+    sweeps: Sequence[Sweep | None],
+    protocol: Protocol,
+    ranks: np.ndarray,
+    gt_boxes: Sequence[np.ndarray],
+    image_sizes: Sequence[tuple[int, int]],
+) -> pd.DataFrame:
+    """Make `per_image` of N samples: x0, y0, x1, y1 (original pixels, inclusive; NaN: no box), iou, …, error_kind."""
+    index = protocol.threshold_index(outcomes.thresholds["gt_known_loc"])
+    boxes = [_box_at(sweep, protocol.component, index, size) for sweep, size in zip(sweeps, image_sizes, strict=True)]
+    topk_right = compare(outcomes.values["mean_iou"], 0.5, protocol.topk_iou_comparison)
+    kinds = [error_kind(*sample) for sample in zip(ranks.tolist(), topk_right, boxes, gt_boxes, strict=True)]
+    table = pd.DataFrame(np.array(boxes), columns=["x0", "y0", "x1", "y1"])
+    table.loc[table["x1"] < table["x0"]] = np.nan
+    table["iou"] = outcomes.values["mean_iou"]
+    return table.assign(**{name: outcomes.values[name] for name in OUTCOMES}, error_kind=kinds)
+
+
+def _box_at(sweep: Sweep | None, component: str, index: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Box (4,) at one threshold, inclusive, in original pixels; x1 < x0 where there is none."""
+    if sweep is None:
+        return np.array(NO_BOX)
+    box, _ = sweep.to_inclusive().at(index, component)
+    if box[2] < box[0] or box[3] < box[1]:
+        return np.array(NO_BOX)
+    return to_image(box[None], sweep.size, image_size)[0]
+
+
+def mean_by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray]:
+    """Mean of values (N,), bools or fractions, over all samples, and over those of each class (C,): NaN without any."""
+    sums, counts = np.zeros(classes, np.int64), np.bincount(labels, minlength=classes)
+    np.add.at(sums, labels, _fixed(values))
+    with np.errstate(invalid="ignore"):
+        return float(np.float64(sums.sum()) / FIXED_POINT / counts.sum()), sums / FIXED_POINT / counts
+
+
+def _fixed(fractions: np.ndarray) -> np.ndarray:
+    """Whole multiples of 1 / FIXED_POINT: int64."""
+    return np.rint(np.asarray(fractions, np.float64) * FIXED_POINT).astype(np.int64)

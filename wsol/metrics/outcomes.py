@@ -11,8 +11,8 @@ from torchmetrics import Metric
 
 from wsol.localization import Sweep
 from wsol.localization.boxes import to_image
+from wsol.metrics.accumulators import FIXED_POINT, compare
 from wsol.metrics.errors import ERROR_KINDS, error_kind
-from wsol.metrics.localization import FIXED_POINT, compare
 from wsol.metrics.scoring import ProtocolScores
 
 __all__ = ["COUNTED", "OutcomeCounts", "outcomes_at"]

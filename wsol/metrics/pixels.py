@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
+from wsol.metrics.accumulators import FIXED_POINT
 from wsol.metrics.drawn_pixels import average_precision
-from wsol.metrics.localization import FIXED_POINT
 
 __all__ = ["Pointing", "PxAP", "point_and_energy", "point_and_energy_of_product", "resize_mask"]
 

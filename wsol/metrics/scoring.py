@@ -17,10 +17,10 @@ from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full, profiles
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
+from wsol.metrics.accumulators import LocalizationAccuracy
 from wsol.metrics.drawn_pixels import DrawnPixels
 from wsol.metrics.enlarge import at_image_size
 from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.localization import LocalizationAccuracy
 from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, point_and_energy_of_product, resize_mask
 from wsol.metrics.ready import ready_score_map
 

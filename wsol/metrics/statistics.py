@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError
-from wsol.metrics.sample_outcomes import Outcomes, sample_outcomes
+from wsol.metrics.localization import Outcomes, sample_outcomes
 
 if TYPE_CHECKING:
     from wsol.report.run import Run

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError
-from wsol.metrics.sample_outcomes import METRICS, RIGHT_OR_WRONG, Outcomes, sample_outcomes
+from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, sample_outcomes
 from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
 from wsol.report.common_ground import Common, common_ground, find_runs
 from wsol.report.names import method_name
