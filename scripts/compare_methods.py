@@ -15,7 +15,7 @@ import pandas as pd
 
 import wsol
 from wsol.datasets import Shapes, TinyImageNet
-from wsol.heatmaps.method import METHODS, make_method
+from wsol.heatmaps.method import builtin_methods, make_method
 from wsol.memory import keep_memory
 from wsol.models import Classifier, shapes_classifier, tiny_resnet18
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--tiny-imagenet", nargs=2, metavar=("ROOT", "CHECKPOINT"))
     parser.add_argument("--images", type=int, default=500)
     asked = parser.parse_args()
-    assert set(ONE_RECORDING) <= set(METHODS)
+    assert set(ONE_RECORDING) <= set(builtin_methods())
     keep_memory()
     rows = [
         "# Methods of one recording, side by side", "",

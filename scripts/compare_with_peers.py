@@ -20,7 +20,7 @@ from scripts.peers.comparison import Row, Verdict, apart, judge
 from scripts.peers.maps import of_grad_cam, of_torchcam, ours
 from scripts.peers.networks import Case, cases, random_case
 from scripts.peers.rows import grad_cam_rows, torchcam_rows
-from wsol.heatmaps.method import METHODS
+from wsol.heatmaps.method import builtin_methods
 from wsol.io import write_text
 from wsol.memory import keep_memory
 
@@ -77,7 +77,7 @@ def beside(title: str, rows: Sequence[Row], shown: Sequence[Case], cells: Cells)
         lines.append(f"| {row.method}{f' ({given})' if given else ''} | `{row.label}` | {' | '.join(texts)} |")
     lines.append("")
     lines += [f"- **{letter}** {text}" for text, letter in letters.items()]
-    none = [name for name in METHODS if name not in {row.method for row in rows}]
+    none = [name for name in builtin_methods() if name not in {row.method for row in rows}]
     return [*lines, "", f"{title} has no {', '.join(none)}.", ""]
 
 

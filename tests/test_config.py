@@ -12,7 +12,7 @@ from wsol.cli import APPLICATIONS
 from wsol.command_line.explain import compose_application
 from wsol.command_line.options import application_groups, group_options
 from wsol.errors import UserError
-from wsol.heatmaps.method import BASELINES, METHODS
+from wsol.heatmaps.method import BASELINES, FAMILIES, builtin_methods, method_cards
 from wsol.io import conf_dir
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -76,17 +76,22 @@ def test_defaults_of_shapes_are_those_of_its_class():
             assert value == (list(default) if isinstance(default, tuple) else default), name
 
 
-def test_every_method_and_baseline_has_its_file():
-    assert {path.stem for path in (conf_dir() / "method").glob("*.yaml")} == {*METHODS, *BASELINES}
+def test_what_is_shown_of_methods_and_their_functions_are_the_same_set():
+    functions = {name: function.__module__ for name, function in builtin_methods().items()}
+    families = {name: f"wsol.heatmaps.{card.family}" for name, card in method_cards().items() if name not in BASELINES}
+    assert families == functions
+    assert {name for name, card in method_cards().items() if card.family not in FAMILIES} == set(BASELINES)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *BASELINES])
+@pytest.mark.parametrize("name", method_cards())
 def test_defaults_of_a_method_are_those_of_its_function(name):
     section = OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml"))
     assert (section.pop("_target_"), section.pop("function")) == ("wsol.heatmaps.make_method", name)
     ours = {key: section.pop(key) for key in ("layer", "fuse", "score") if key in section}
     assert set(ours.values()) <= {None}
-    parameters = list(inspect.signature(METHODS[name].function).parameters.values())[1:] if name in METHODS else []
+    section.pop("about")
+    methods = builtin_methods()
+    parameters = list(inspect.signature(methods[name]).parameters.values())[1:] if name in methods else []
     defaults = {parameter.name: parameter.default for parameter in parameters}
     assert section == defaults
     assert {key: type(value) for key, value in section.items()} == {k: type(v) for k, v in defaults.items()}

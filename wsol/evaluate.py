@@ -18,7 +18,7 @@ from wsol.datasets.sample import Dataset
 from wsol.environment import describe_environment
 from wsol.errors import UserError
 from wsol.heatmaps.collect import collect_heatmaps, count_logits
-from wsol.heatmaps.method import Method, apart, make_method
+from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import add_baselines, open_heatmaps
 from wsol.localization import Protocol, load_protocol
 from wsol.metrics.ready import resizing_notes
@@ -138,7 +138,7 @@ def evaluate(
     source |= {"role": dataset.role, "weights": classifier.weights, "view": shown}
     source |= {"class_map": mapping.how, "predict_over": predict_over}
     source["competing"] = logits if predict_over == "all" else len(mapping.present)
-    chosen = apart(_methods(methods))
+    chosen = expand_layers(_methods(methods))
     given = None
     if threshold_from is not None:
         given = thresholds_of(threshold_from, source, chosen, rules, threshold_from_test)

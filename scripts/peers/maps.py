@@ -12,7 +12,7 @@ from torchvision import models
 
 from scripts.peers.networks import Case
 from wsol.heatmaps import HeatmapExtractor, make_method
-from wsol.heatmaps.tokens import attention_blocks
+from wsol.heatmaps.transformer import attention_blocks
 
 SEED = 7  # of torchcam's noise
 

@@ -11,7 +11,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Recording, make_method
-from wsol.heatmaps.method import METHODS as EVERY
+from wsol.heatmaps.method import builtin_methods
 from wsol.models import Classifier, gapnet
 
 
@@ -292,7 +292,7 @@ def test_activations_that_are_not_finite_name_image_and_layer(model: nn.Module, 
     assert "layer features are not finite for image b (number 1 in the batch)" in str(error.value)
 
 
-@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("method", builtin_methods())
 def test_weights_that_are_not_finite_name_the_first_layer(method: str) -> None:
     torch.manual_seed(0)
     tokens = method in ("rollout", "legrad")

@@ -16,8 +16,8 @@ from wsol import HeatmapExtractor
 from wsol.errors import UserError
 from wsol.explain import explain
 from wsol.heatmaps import Recording, make_method
-from wsol.heatmaps.fullgrad import full_gradients
 from wsol.heatmaps.layout import layout_of
+from wsol.heatmaps.pixel import full_gradients
 from wsol.heatmaps.recording import record
 from wsol.models import Classifier, default_layer
 from wsol.models.frozen import frozen

@@ -141,8 +141,6 @@ def test_sscam_is_its_formula(smooth: str) -> None:
 
     found = methods.sscam(recording, samples=4, std=0.5, smooth=smooth)
     np.testing.assert_allclose(found, plain(recording, scores), rtol=1e-9, atol=1e-12)
-    with pytest.raises(UserError, match="smooth='input': pass one of mask, image"):
-        methods.sscam(recording, smooth="input")
 
 
 @pytest.mark.parametrize("cumulative", [False, True])
@@ -387,21 +385,9 @@ def test_several_targets_and_half_precision(name: str) -> None:
     assert not any(len(module._forward_hooks) or "forward" in vars(module) for module in model.modules())
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("sscam", {"samples": 0}, "0 samples, masks or steps for each image: pass 1 or more"),
-        ("iscam", {"steps": 0}, "0 samples, masks or steps"),
-        ("rise", {"masks": 0}, "0 samples, masks or steps"),
-        ("rise", {"cells": 0}, "cells=0"),
-        ("rise", {"keep": 1.5}, "keep=1.5"),
-        ("occlusion", {"size": 1.2}, r"size=1.2, stride=0.1: pass fractions"),
-        ("occlusion", {"stride": 0.3}, "stride=0.3"),
-    ],
-)
-def test_options_out_of_range(name: str, options: dict[str, Any], message: str) -> None:
-    asked = {"m": make_method(name, **options)}
-    with pytest.raises(UserError, match=message), HeatmapExtractor(gap(), asked) as extractor:
+def test_a_stride_that_leaves_pixels_out_is_refused() -> None:
+    asked = {"m": make_method("occlusion", stride=0.3)}
+    with pytest.raises(UserError, match=r"stride=0\.3"), HeatmapExtractor(gap(), asked) as extractor:
         extractor(images())
 
 

@@ -16,8 +16,8 @@ from torchvision.models.googlenet import BasicConv2d as GoogLeNetsConv2d
 from torchvision.models.inception import BasicConv2d as InceptionsConv2d
 
 from wsol.errors import UserError
-from wsol.heatmaps import HeatmapExtractor, Recording, averaged, gradient, make_method, pixels
-from wsol.heatmaps.fullgrad import full_gradients, fullgrad
+from wsol.heatmaps import HeatmapExtractor, Recording, gradient, make_method, pixel
+from wsol.heatmaps.pixel import full_gradients, fullgrad
 from wsol.heatmaps.recording import record
 from wsol.models import gapnet
 
@@ -69,7 +69,7 @@ def test_saliency_is_the_difference_that_a_pixel_makes() -> None:
                 less[0, color, i, j] -= step
                 slope = float(model(more)[0, 2] - model(less)[0, 2]) / (2 * step)
                 wanted[i, j] = max(wanted[i, j], abs(slope))
-    found = pixels.saliency(recorded(model, "", pictures, torch.tensor([2])))
+    found = pixel.saliency(recorded(model, "", pictures, torch.tensor([2])))
     np.testing.assert_allclose(found[0], wanted, atol=1e-8)
     assert wanted.max() > 1e-3
 
@@ -135,7 +135,7 @@ class Thresholds(Modules):
         return (nn.Threshold(0, 0), nn.Threshold(0, 0, inplace=True), lambda y: torch.threshold_(y, 0, 0))[which](x)
 
 
-RULES = pytest.mark.parametrize(("method", "guided"), [(pixels.guidedbackprop, True), (pixels.deconvnet, False)])
+RULES = pytest.mark.parametrize(("method", "guided"), [(pixel.guidedbackprop, True), (pixel.deconvnet, False)])
 
 
 @RULES
@@ -207,7 +207,7 @@ def test_silu_is_as_it_was() -> None:
     model = lively(nn.Sequential(*layers, nn.Linear(4, 5)))
     with hooked(model, True):
         wanted = derivative(model, images()).abs().amax(1)
-    np.testing.assert_allclose(pixels.guidedbackprop(recorded(model, "", images())), wanted, rtol=1e-10)
+    np.testing.assert_allclose(pixel.guidedbackprop(recorded(model, "", images())), wanted, rtol=1e-10)
 
 
 def test_guidedgradcam_is_the_product() -> None:
@@ -217,7 +217,7 @@ def test_guidedgradcam_is_the_product() -> None:
     fine = functional.interpolate(coarse[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
     with hooked(model, True):
         wanted = derivative(model, images()).abs().amax(1) * fine
-    np.testing.assert_allclose(pixels.guidedgradcam(recording), wanted, rtol=1e-10)
+    np.testing.assert_allclose(pixel.guidedgradcam(recording), wanted, rtol=1e-10)
     assert float(wanted.max()) > 0
 
 
@@ -236,10 +236,10 @@ def test_smoothgrad_is_its_formula() -> None:
     model, pictures = gap(), images()
     recording = recorded(model, "", pictures)
     total = sum(derivative(model, noisy(pictures, n, 0.2)) for n in range(4))
-    found = averaged.smoothgrad(recording, samples=4, noise=0.2)
+    found = pixel.smoothgrad(recording, samples=4, noise=0.2)
     np.testing.assert_allclose(found, total.abs().amax(1) / 4, rtol=1e-10)
-    saliency = pixels.saliency(recording)
-    np.testing.assert_allclose(averaged.smoothgrad(recording, samples=2, noise=0.0), saliency, rtol=1e-10)
+    saliency = pixel.saliency(recording)
+    np.testing.assert_allclose(pixel.smoothgrad(recording, samples=2, noise=0.0), saliency, rtol=1e-10)
     assert float((found - saliency).abs().max()) > 1e-3 * float(saliency.max())
 
 
@@ -250,12 +250,12 @@ def test_integratedgradients_is_its_formula_and_complete(baseline: float) -> Non
     total = torch.zeros_like(pictures)
     for i in range(7):
         total += derivative(model, start + (i + 0.5) / 7 * (pictures - start)) / 7
-    found = averaged.integratedgradients(recording, steps=7, baseline=baseline)
+    found = pixel.integratedgradients(recording, steps=7, baseline=baseline)
     np.testing.assert_allclose(found, ((pictures - start) * total).sum(1), rtol=1e-9, atol=1e-13)
-    absolute = averaged.integratedgradients(recording, steps=7, baseline=baseline, absolute=True)
+    absolute = pixel.integratedgradients(recording, steps=7, baseline=baseline, absolute=True)
     np.testing.assert_allclose(absolute, found.abs())
 
-    fine = averaged.integratedgradients(recording, steps=400, baseline=baseline)
+    fine = pixel.integratedgradients(recording, steps=400, baseline=baseline)
     difference = (model(pictures) - model(start))[range(3), TARGETS]
     np.testing.assert_allclose(fine.sum((1, 2)), difference, atol=2e-3 * float(difference.abs().max()))
 
@@ -279,17 +279,17 @@ def test_smoothgradcampp_is_its_formula(layer: str) -> None:
                 below = 2 * d2 + A[i, k].sum() * d3
                 weight += d2 / below * max(d1, 0) if below != 0 else 0
             wanted[i] += weight * A[i, k]
-    found = averaged.smoothgradcampp(recording, samples=3, noise=0.5)
+    found = gradient.smoothgradcampp(recording, samples=3, noise=0.5)
     np.testing.assert_allclose(found, np.maximum(wanted, 0), rtol=1e-7, atol=1e-12)
     assert float(found.max()) > 0
-    still = averaged.smoothgradcampp(recording, samples=2, noise=0.0)
+    still = gradient.smoothgradcampp(recording, samples=2, noise=0.0)
     np.testing.assert_allclose(still, gradient.gradcampp(recording), rtol=1e-7, atol=1e-12)
 
 
 def test_smoothgradcampp_of_tiny_gradients_does_not_vanish() -> None:
     model = gap().float()
     model.classifier.weight *= 1e-18
-    found = averaged.smoothgradcampp(recorded(model, "features", images().float()), samples=2)
+    found = gradient.smoothgradcampp(recorded(model, "features", images().float()), samples=2)
     assert float(found.max()) > 0
 
 
@@ -417,15 +417,6 @@ def test_several_targets_half_precision_and_no_trace(name: str) -> None:
     assert float(apart) < 0.25
 
 
-@pytest.mark.parametrize(
-    ("name", "option"), [("smoothgrad", "samples"), ("smoothgradcampp", "samples"), ("integratedgradients", "steps")]
-)
-def test_no_samples_are_refused(name: str, option: str) -> None:
-    asked = {"m": make_method(name, **{option: 0})}
-    with pytest.raises(UserError, match="0 samples, masks or steps"), HeatmapExtractor(gap(), asked) as extractor:
-        extractor(images())
-
-
 def test_networks_that_begin_in_place_are_taken() -> None:
     torch.manual_seed(0)
     layers = [nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
@@ -449,7 +440,7 @@ def spread(heatmaps: torch.Tensor | np.ndarray) -> np.ndarray:
 
 def test_grad_cam_agrees_on_guided_backpropagation() -> None:
     peer = pytest.importorskip("pytorch_grad_cam").GuidedBackpropReLUModel
-    found = spread(pixels.guidedbackprop(recorded(gap(), "", images())))
+    found = spread(pixel.guidedbackprop(recorded(gap(), "", images())))
     for i, target in enumerate(TARGETS.tolist()):
         theirs = peer(gap(), "cpu")(images()[i : i + 1], target)  # (H, W, 3)
         np.testing.assert_allclose(spread(np.abs(theirs).max(2)[None])[0], found[i], atol=1e-4)
@@ -486,7 +477,7 @@ def amplified() -> nn.Module:
 
 
 def test_torchcam_agrees_on_smoothgradcampp_where_noise_is_little_and_gradients_are_even() -> None:
-    found = averaged.smoothgradcampp(recorded(amplified(), "features", images()), samples=3, noise=1e-7)
+    found = gradient.smoothgradcampp(recorded(amplified(), "features", images()), samples=3, noise=1e-7)
     np.testing.assert_allclose(spread(found), from_torchcam("features", 1e-7), atol=1e-4)
 
 
@@ -501,5 +492,5 @@ def test_torchcam_mixes_one_noisy_sample_into_smoothgradcampp() -> None:
     mixed = torch.einsum("bk,bkhw->bhw", weights, samples[-1].activations).relu()
     theirs = from_torchcam("features.2", 0.3)
     np.testing.assert_allclose(theirs, spread(mixed), atol=1e-4)
-    found = averaged.smoothgradcampp(recording, samples=3, noise=0.3)
+    found = gradient.smoothgradcampp(recording, samples=3, noise=0.3)
     assert np.abs(theirs - spread(found)).max() > 1e-3

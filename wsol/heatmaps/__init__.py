@@ -1,7 +1,28 @@
 """From a network and an image to heatmaps: one pass, every method."""
 
-from wsol.heatmaps.extractor import Found, HeatmapExtractor
-from wsol.heatmaps.method import Method, make_method
-from wsol.heatmaps.recording import Recording
+from __future__ import annotations
 
-__all__ = ["Found", "HeatmapExtractor", "Method", "Recording", "make_method"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsol.heatmaps.extractor import HeatmapExtractor, Heatmaps
+    from wsol.heatmaps.method import Method, make_method
+    from wsol.heatmaps.recording import Recording
+
+__all__ = ["HeatmapExtractor", "Heatmaps", "Method", "Recording", "make_method"]
+
+_HOMES = {
+    "HeatmapExtractor": "extractor",
+    "Heatmaps": "extractor",
+    "Method": "method",
+    "Recording": "recording",
+    "make_method": "method",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name when it is used: scoring needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,26 +13,25 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from wsol.errors import UserError
 from wsol.heatmaps import baselines
 from wsol.heatmaps.folding import Folding
-from wsol.heatmaps.fusion import fuse
-from wsol.heatmaps.method import Method, apart, layer_names, make_method
+from wsol.heatmaps.method import Method, check_score, expand_layers, layer_names, make_method
 from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
-from wsol.heatmaps.scores import check_score
-from wsol.heatmaps.tokens import attention_blocks
+from wsol.heatmaps.transformer import attention_blocks
 from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, find_layer, unwrap
 from wsol.models.frozen import frozen, one_at_a_time
 from wsol.models.layers import refuse_lazy
 from wsol.models.memory_format import wants_own_memory
 
-__all__ = ["Found", "HeatmapExtractor"]
+__all__ = ["HeatmapExtractor", "Heatmaps"]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Heatmaps:
     """What the extractor found in one batch.
 
     Parameters
@@ -116,8 +115,8 @@ class HeatmapExtractor:
             default = default_layer(self.model)
         _check_whole("chunk", chunk, 1)
         _check_whole("seed", seed, 0)
-        self.methods = apart(chosen, default)
-        self.score = None if score is None else check_score(score)
+        self.methods = expand_layers(chosen, default)
+        self.score = check_score(score)
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say, channels_last
         self.seen = 0
         self._stack: ExitStack | None = None
@@ -159,7 +158,7 @@ class HeatmapExtractor:
         images: torch.Tensor,
         targets: torch.Tensor | str | None = None,
         sample_ids: Sequence[str] | None = None,
-    ) -> Found:
+    ) -> Heatmaps:
         """Find the heatmaps of a batch.
 
         Parameters
@@ -201,15 +200,16 @@ class HeatmapExtractor:
         several = isinstance(targets, str) or (targets is not None and torch.as_tensor(targets).ndim == 2)
         if not several:
             maps = {name: heatmap[:, 0] for name, heatmap in maps.items()}
-        return Found(passed.logits.detach(), passed.targets if several else passed.targets[:, 0], maps)
+        return Heatmaps(passed.logits.detach(), passed.targets if several else passed.targets[:, 0], maps)
 
     def _record(self, images: torch.Tensor, targets: torch.Tensor | str | None) -> Pass:
-        methods, kinds = self.methods.values(), [m.kind for m in self.methods.values() if m.kind is not None]
-        layers = dict.fromkeys(layer for method in methods for layer in _tuple(method.layer))
+        methods = self.methods.values()
+        needs = {method.requirements.needs for method in methods if not method.baseline}
+        layers = dict.fromkeys(layer for method in methods for layer in method.layers)
         for layer in layers:
             if isinstance(find_layer(self.model, layer), torch.jit.ScriptModule):
                 raise UserError(f"layer {layer} is a torch.jit script or trace, which can't be watched: choose another")
-        blocks = attention_blocks(self.model) if any(kind.blocks for kind in kinds) else ()
+        blocks = attention_blocks(self.model) if "attention" in needs else ()
         assert self._folding is not None
         self._folding.forget()
         run = partial(
@@ -218,7 +218,7 @@ class HeatmapExtractor:
             list(layers),
             targets=_as_tensor(targets),
             gradients=any(method.gradients for method in methods),
-            twice=any(kind.curvature for kind in kinds),
+            twice="curvature" in needs,
             inputs=blocks,
             folding=self._folding,
         )
@@ -250,15 +250,15 @@ class HeatmapExtractor:
         """Compute one method's heatmaps (B, K, h, w)."""
         if isinstance(method.function, str):
             return self._baseline(method.function, method, passed, sample_ids)
-        own = method.kind.score if method.kind else "logit"
-        score = method.score or (self.score if own else None) or own or "logit"
+        default = method.requirements.score
+        score = method.score or (self.score if default else None) or default or "logit"
         if score in ("prob", "log_prob") and passed.logits.shape[1] == 1:
             raise UserError(f"method {name}: score={score} of a network with one logit never changes; use score=logit")
         passed.say = lambda text: self.say(f"{name} {text}") if self.say else None
         found = []
         for column in range(passed.targets.shape[1]):
             with torch.enable_grad():
-                recordings = [passed.recording(layer, column, score) for layer in _tuple(method.layer) or ("",)]
+                recordings = [passed.recording(layer, column, score) for layer in method.layers or ("",)]
                 maps = [_checked(method.function(recording), name, recording, sample_ids) for recording in recordings]
             if passed.changed():
                 raise UserError(
@@ -270,7 +270,7 @@ class HeatmapExtractor:
     def _baseline(self, kind: str, method: Method, passed: Pass, sample_ids: Sequence[str]) -> torch.Tensor:
         images = passed.images
         if kind == "random":
-            height, width = passed.recording(_tuple(method.layer)[0], 0).activations.shape[2:]
+            height, width = passed.recording(method.layers[0], 0).activations.shape[2:]
             maps = [baselines.random((width, height), sample_id, self.seed) for sample_id in sample_ids]
         else:
             height, width = images.shape[2:]
@@ -336,8 +336,21 @@ def _check_dtype(model: nn.Module, images: torch.Tensor, error: RuntimeError) ->
         ) from error
 
 
-def _tuple(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if not layer else (layer,) if isinstance(layer, str) else layer
+def fuse(maps: Sequence[torch.Tensor], how: str = "max", gamma: float = 2.0) -> torch.Tensor:
+    """Bring maps (B, h, w) of several layers to the largest size, tanh(γ ReLU(M) / max M), and take max or mean.
+
+    Jiang et al., "LayerCAM", IEEE TIP 2021, eq. 9; here every layer is scaled, the last one too, so that all values
+    are in [0, 1].
+    """
+    size = max((tuple(heatmap.shape[1:]) for heatmap in maps), key=lambda shape: shape[0] * shape[1])
+    scaled = []
+    for heatmap in maps:
+        clipped = heatmap.relu()
+        highest = clipped.amax((1, 2), keepdim=True)
+        even = torch.tanh(gamma * clipped / torch.where(highest == 0, 1, highest))
+        scaled.append(functional.interpolate(even[:, None], size, mode="bilinear")[:, 0])
+    stacked = torch.stack(scaled)  # (L, B, h, w)
+    return stacked.amax(0) if how == "max" else stacked.mean(0)
 
 
 @contextmanager

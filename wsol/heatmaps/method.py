@@ -1,99 +1,122 @@
-"""What a method is: a function of a recording, or a baseline, with the layers it looks at."""
+"""What a method is: a decorated function of a recording, or a baseline, with the layers it looks at.
+
+A method is one function under `@method` in its family's file and one file in `conf/method/`, whose `about` says what
+is shown of it. Nothing here imports torch: families are loaded when one of their methods is made.
+"""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from numbers import Integral, Real
-from typing import Any
+from functools import cache, partial
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-import torch
+import yaml
+from pydantic import ConfigDict, ValidationError, create_model
 
-from wsol.errors import UserError
-from wsol.heatmaps import activation, averaged, fullgrad, gradient, perturbation, pixels, tokens
-from wsol.heatmaps.fusion import FUSIONS
-from wsol.heatmaps.recording import Recording
-from wsol.heatmaps.scores import check_score
+from wsol.errors import UserError, suggest
+from wsol.io import conf_dir
 
-__all__ = ["BASELINES", "METHODS", "Kind", "Method", "apart", "layer_names", "make_method"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Function = Callable[..., torch.Tensor]
+__all__ = [
+    "BASELINES",
+    "FAMILIES",
+    "FUSIONS",
+    "SCORES",
+    "Method",
+    "MethodCard",
+    "Requirements",
+    "builtin_methods",
+    "check_score",
+    "expand_layers",
+    "layer_names",
+    "make_method",
+    "method",
+    "method_cards",
+]
+
+BASELINES = ("center", "random", "full")
+FAMILIES = ("activation", "gradient", "perturbation", "pixel", "transformer")  # files of this folder
+FUSIONS = ("max", "mean")
+SCORES = ("logit", "log_prob", "prob", "rest")
+
+Function = Callable[..., "Tensor"]
+Needs = Literal["images", "activations", "gradients", "curvature", "attention"]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A method of ours: its function and what it needs of the pass.
+class Requirements:
+    """What a method needs of the pass, and the score it takes unless told otherwise (None: none, or one of its own).
 
-    Parameters
-    ----------
-    function : callable
-        `function(recording, **options) -> (B, h, w)`.
-    layer : bool
-        Whether it looks at a target layer.
-    gradients : bool
-        Whether it reads gradients of the recorded pass.
-    curvature : bool
-        Whether it differentiates twice.
-    blocks : bool
-        Whether it needs the inputs of a transformer's blocks.
-    score : str
-        What it differentiates or watches when nothing else is asked for; "": no score, or one of its own.
+    "images": the network alone, to run it further times; "activations": a target layer; "gradients": and the score's
+    gradients there; "curvature": and its second derivatives; "attention": what went into a transformer's blocks.
     """
 
-    function: Function
-    layer: bool = True
-    gradients: bool = True
-    curvature: bool = False
-    blocks: bool = False
-    score: str = "logit"
+    needs: Needs = "gradients"
+    score: str | None = "logit"
+
+    @property
+    def layer(self) -> bool:
+        """Whether it looks at a target layer."""
+        return self.needs in ("activations", "gradients", "curvature")
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it reads gradients of the recorded pass."""
+        return self.needs in ("gradients", "curvature")
 
 
-METHODS: dict[str, Kind] = {
-    "cam": Kind(activation.cam, gradients=False, score=""),
-    "gradcam": Kind(gradient.gradcam),
-    "gradcampp": Kind(gradient.gradcampp),
-    "gradcamelementwise": Kind(gradient.gradcamelementwise),
-    "xgradcam": Kind(gradient.xgradcam),
-    "hirescam": Kind(gradient.hirescam),
-    "layercam": Kind(gradient.layercam),
-    "eigencam": Kind(activation.eigencam, gradients=False, score=""),
-    "eigengradcam": Kind(gradient.eigengradcam),
-    "kpcacam": Kind(activation.kpcacam, gradients=False, score=""),
-    "finercam": Kind(gradient.finercam, score=""),
-    "fem": Kind(activation.fem, gradients=False, score=""),
-    "shapleycam": Kind(gradient.shapleycam, curvature=True, score="rest"),
-}
-METHODS |= {
-    "scorecam": Kind(perturbation.scorecam, gradients=False),
-    "sscam": Kind(perturbation.sscam, gradients=False),
-    "iscam": Kind(perturbation.iscam, gradients=False),
-    "ablationcam": Kind(perturbation.ablationcam, gradients=False),
-    "smoothgradcampp": Kind(averaged.smoothgradcampp, gradients=False),
-    "fullgrad": Kind(fullgrad.fullgrad, layer=False, gradients=False),
-    "rise": Kind(perturbation.rise, layer=False, gradients=False, score="prob"),
-    "occlusion": Kind(perturbation.occlusion, layer=False, gradients=False, score="prob"),
-    "saliency": Kind(pixels.saliency, layer=False, gradients=False),
-    "guidedbackprop": Kind(pixels.guidedbackprop, layer=False, gradients=False),
-    "deconvnet": Kind(pixels.deconvnet, layer=False, gradients=False),
-    "guidedgradcam": Kind(pixels.guidedgradcam),
-    "smoothgrad": Kind(averaged.smoothgrad, layer=False, gradients=False),
-    "integratedgradients": Kind(averaged.integratedgradients, layer=False, gradients=False),
-}
-METHODS |= {
-    "rollout": Kind(tokens.rollout, layer=False, gradients=False, blocks=True, score=""),
-    "legrad": Kind(tokens.legrad, layer=False, gradients=False, blocks=True),
-}
-BASELINES = ("center", "random", "full")
+def method(needs: Needs = "gradients", score: str | None = "logit") -> Callable[[Function], Function]:
+    """Make a function of a recording a method: its code and what it needs stand together.
+
+    Your own functions work without; decorate one that needs more or less than a layer and its gradients.
+    """
+
+    def mark(function: Function) -> Function:
+        vars(function)["requirements"] = Requirements(needs, score)
+        return function
+
+    return mark
+
+
+def builtin_methods() -> dict[str, Function]:
+    """Every decorated function of our families by name; loads them, and torch."""
+    modules = [importlib.import_module(f"wsol.heatmaps.{family}") for family in FAMILIES]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if hasattr(value, "requirements") and value.__module__ == module.__name__
+    }
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What is shown of a method: its name in sentences, the file of its formula, one line, and the paper."""
+
+    title: str
+    family: str
+    summary: str
+    paper: str = ""
+
+
+@cache
+def method_cards() -> dict[str, MethodCard]:
+    """Read what is shown of every method from `conf/method/`, by family and name; needs no torch."""
+    paths = sorted((conf_dir() / "method").glob("*.yaml"))
+    cards = {path.stem: MethodCard(**yaml.safe_load(path.read_text(encoding="utf-8"))["about"]) for path in paths}
+    order = [*FAMILIES, "baseline"]
+    return dict(sorted(cards.items(), key=lambda item: order.index(item[1].family)))
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A heatmap method, ready to run.
+    """A heatmap method, ready to run; `make_method` makes it.
 
     Parameters
     ----------
@@ -103,16 +126,16 @@ class Method:
         Dotted name of the target layer, or of several; None: the classifier's default.
     fuse : "max" or "mean", optional
         How the maps of several layers become one; None: each is a method of its own, `method@layer`.
-    kind : Kind, optional
-        What it needs; by default that of your own functions: a layer and gradients.
+    requirements : Requirements
+        What it needs; by default a layer and gradients.
     score : str, optional
         "logit", "log_prob", "prob" or "rest"; None: what the extractor or the method itself says.
     """
 
-    function: Callable[[Recording], torch.Tensor] | str
+    function: Function | str
     layer: str | tuple[str, ...] | None = None
     fuse: str | None = None
-    kind: Kind | None = None
+    requirements: Requirements = Requirements()
     score: str | None = None
 
     @property
@@ -125,20 +148,23 @@ class Method:
         """Name of the function, for the records of a run."""
         if isinstance(self.function, str):
             return self.function
-        call = self.function.func if isinstance(self.function, partial) else self.function
-        return getattr(call, "__name__", type(call).__name__)
+        function = self.function.func if isinstance(self.function, partial) else self.function
+        return getattr(function, "__name__", type(function).__name__)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Its target layers: none, one or several."""
+        return () if not self.layer else (self.layer,) if isinstance(self.layer, str) else self.layer
 
     @property
     def needs_layer(self) -> bool:
-        """Whether there is a target layer: the center and full baselines know the evaluation size only."""
-        if isinstance(self.function, str):
-            return self.function == "random"
-        return self.kind is None or self.kind.layer
+        """Whether there is a target layer: of the baselines, only the random one takes a layer's size."""
+        return self.baseline == "random" if self.baseline else self.requirements.layer
 
     @property
     def gradients(self) -> bool:
         """Whether it reads gradients of the recorded pass."""
-        return not isinstance(self.function, str) and (self.kind is None or self.kind.gradients)
+        return self.baseline is None and self.requirements.gradients
 
 
 def make_method(
@@ -146,6 +172,7 @@ def make_method(
     layer: str | int | Sequence[str | int] | None = None,
     fuse: str | None = None,
     score: str | None = None,
+    about: object = None,
     **options: Any,
 ) -> Method:
     """Make a method from a name of ours, a dotted path to your own function, or the function itself.
@@ -161,6 +188,8 @@ def make_method(
     score : "logit", "log_prob", "prob" or "rest", optional
         What is differentiated; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`). CAM, Eigen-CAM,
         KPCA-CAM, FEM, Finer-CAM and rollout take none.
+    about : mapping, optional
+        What a method's file says for readers; ignored here.
     **options
         Passed to the function each time.
 
@@ -181,111 +210,90 @@ def make_method(
         if options or layers or fuse or score:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
         return Method(function)
-    kind = METHODS.get(function) if isinstance(function, str) else None
-    call = kind.function if kind else _find(function) if isinstance(function, str) else function
-    try:
-        inspect.signature(call).bind(None, **options)
-    except TypeError as error:
-        raise UserError(f"method {function}: options {options} don't fit its function: {error}") from error
-    if kind is not None:
-        _check_options(str(function), call, options)
-    if kind is not None and not kind.score and score is not None:
+    code = _find(function) if isinstance(function, str) else function
+    requirements = getattr(code, "requirements", Requirements())
+    _check_options(str(function), code, options)
+    if score is not None and requirements.score is None:
         raise UserError(f"method {function} looks at no score, or at one of its own: leave out score")
-    if kind is not None and not kind.layer and (layers or fuse):
+    if (layers or fuse) and not requirements.layer:
         raise UserError(f"method {function} looks at no layer: leave out layer and fuse")
     if fuse is not None and (fuse not in FUSIONS or not isinstance(layers, tuple)):
         raise UserError(f"fuse={fuse!r}: pass one of {', '.join(FUSIONS)}, and layer=[…] with the layers to fuse")
-    return Method(partial(call, **options), layers, fuse, kind, None if score is None else check_score(score))
+    return Method(partial(code, **options), layers, fuse, requirements, check_score(score))
 
 
-# What an option's annotation stands for; a number for int may not be a fraction.
-_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "int": (Integral, "a whole number"),
-    "int | None": ((Integral, type(None)), "a whole number, or null"),
-    "float": (Real, "a number"),
-    "float | None": ((Real, type(None)), "a number, or null"),
-    "bool": (bool, "true or false"),
-    "str": (str, "a word"),
-}
-
-
-def _check_options(method: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse an option of another type than the method's own, and numbers that are not finite."""
-    for name, value in options.items():
-        kind, wanted = _TYPES.get(str(inspect.signature(function).parameters[name].annotation), (object, ""))
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
-            raise UserError(f"method {method}: {name}={value!r}: pass {wanted}")
-        if isinstance(value, Real) and not isinstance(value, Integral) and not math.isfinite(value):
-            raise UserError(f"method {method}: {name}={value!r}: pass a finite number")
+def check_score(score: str | None) -> str | None:
+    """Hand a score's name back, or refuse it."""
+    if score is not None and score not in SCORES:
+        raise UserError(f"score={score!r}: pass one of {', '.join(SCORES)}")
+    return score
 
 
 def layer_names(layer: str | int | Sequence[str | int] | None) -> str | tuple[str, ...] | None:
-    """Names of target layers as text: YAML reads those of a Sequential as numbers.
-
-    Raises
-    ------
-    UserError
-        If something else is passed, a module, say.
-
-    Examples
-    --------
-    >>> layer_names(3), layer_names([2, "head.3"]), layer_names([])
-    ('3', ('2', 'head.3'), None)
-    """
+    """Names of target layers as text: YAML reads those of a Sequential as numbers."""
     if layer is None or isinstance(layer, str):
         return layer
-    several = isinstance(layer, Iterable) and not isinstance(layer, torch.nn.Module)
-    names = list(layer) if several else [layer]  # type: ignore[arg-type]
+    names = list(layer) if isinstance(layer, Iterable) else [layer]
     for name in names:
         if isinstance(name, bool) or not isinstance(name, str | Integral):
             raise UserError(
                 f"layer={layer!r}: pass a layer's dotted name as text (in quotes where it looks like a number, '2.1'), "
                 f"or a list of such names"
             )
-    return tuple(str(name) for name in names) or None if several else str(layer)
+    return tuple(str(name) for name in names) or None if isinstance(layer, Iterable) else str(layer)
 
 
-def apart(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:
+def expand_layers(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:
     """Make one method of each layer, `method@layer`, where a method has several and doesn't fuse them.
 
-    Parameters
-    ----------
-    methods : mapping of str to Method
-    default : str or sequence of str, optional
-        Layers of methods that name none.
-
-    Examples
-    --------
-    >>> list(apart({"cam": make_method("cam"), "g": make_method("gradcam", ["layer3", "layer4"])}))
-    ['cam', 'g@layer3', 'g@layer4']
+    `default` has the layers of methods that name none.
     """
-    found = {}
+    expanded: dict[str, Method] = {}
     for name, method in methods.items():
         layers = method.layer or (default if method.needs_layer else None)
         if layers is None or isinstance(layers, str) or method.fuse:
-            found[name] = replace(method, layer=layers if layers is None or isinstance(layers, str) else tuple(layers))
-        else:
-            several = {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
-            both = several.keys() & (found.keys() | methods.keys())
-            if both:
-                raise UserError(f"two methods are called {min(both)}: give one of them another name")
-            found |= several
-    return found
+            expanded[name] = replace(method, layer=layers if layers is None else layer_names(layers))
+            continue
+        by_layer = {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
+        taken = by_layer.keys() & (expanded.keys() | methods.keys())
+        if taken:
+            raise UserError(f"two methods are called {min(taken)}: give one of them another name")
+        expanded |= by_layer
+    return expanded
 
 
 def _find(name: str) -> Function:
+    """Find a function by its name among ours, or by its dotted path."""
     module, dot, attribute = name.rpartition(".")
     if not dot:
-        known = [*METHODS, *BASELINES]
-        near = difflib.get_close_matches(name, known, 3, 0.4) or known
-        raise UserError(
-            f"unknown method {name!r}; the nearest: {', '.join(near)} (your own: a dotted path, module.function)"
-        )
+        methods = builtin_methods()
+        if name not in methods:
+            known = suggest(name, [*methods, *BASELINES])
+            raise UserError(f"unknown method {name!r}{known} (your own: a dotted path, module.function)")
+        return methods[name]
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"method function {name}: {error}; is its folder on the path (--config-dir)?") from error
-    if not callable(found):
-        raise UserError(f"method function {name} is a {type(found).__name__}, not a function")
-    call: Function = found
-    return call
+    if not callable(function):
+        raise UserError(f"method function {name} is a {type(function).__name__}, not a function")
+    code: Function = function
+    return code
+
+
+def _check_options(name: str, function: Function, options: Mapping[str, Any]) -> None:
+    """Refuse options that a function doesn't take, and for ours those of another type, out of range or not finite."""
+    try:
+        inspect.signature(function).bind(None, **options)
+    except TypeError as error:
+        raise UserError(f"method {name}: options {options} don't fit its function: {error}") from error
+    if name not in method_cards():
+        return
+    hints = get_type_hints(function, include_extras=True)
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
+    try:
+        create_model(name, __config__=strict, **fields)(**options)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}" for fault in error.errors()]
+        raise UserError(f"method {name}: {'; '.join(faults)}") from error

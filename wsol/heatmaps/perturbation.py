@@ -2,55 +2,39 @@
 
 X is the image as the network sees it, f its class score: the logit for those that weigh channels, the probability
 for RISE and occlusion, unless another score is asked for. What is hidden becomes 0, the mean color of the training
-data once images are normalized.
+data once images are normalized. Those that weigh channels return maps (B, h, w), not negative; RISE and occlusion
+maps (B, H, W) at the size of the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch.nn import functional
 
 from wsol.errors import UserError
 from wsol.heatmaps.gradient import weighted
+from wsol.heatmaps.method import method
 from wsol.heatmaps.recording import Recording
 from wsol.models.layers import refuse_scripts
 
 __all__ = ["ablationcam", "iscam", "occlusion", "rise", "scorecam", "sscam"]
 
-SMOOTHED = ("mask", "image")
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
+@method(needs="activations")
 def scorecam(recording: Recording) -> torch.Tensor:
     """Score-CAM: L = ReLU(Σ_k α_k A_k) with α the softmax over channels of f(X ∘ H_k) − f(X_b).
 
-    H_k is A_k enlarged to the image (bilinear, half-pixel centers) and then brought to [0, 1] by its own minimum
-    and maximum; 0 where A_k is constant. The baseline's score f(X_b) is the same for all channels and cancels in the
-    softmax, so the baseline is never run.
-
-    Parameters
-    ----------
-    recording : Recording
-
-    Returns
-    -------
-    tensor (B, h, w), not negative
-
-    References
-    ----------
-    Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu, "Score-CAM: Score-Weighted Visual Explanations for Convolutional
-    Neural Networks", CVPR Workshops 2020, eq. 6 to 9 (definitions 4 and 5); the softmax: algorithm 1.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor
-    >>> from wsol.models import gapnet
-    >>> with HeatmapExtractor(gapnet(10, widths=(8, 16), strides=(4, 2)), methods=("scorecam",)) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 32, 32))
-    >>> bool((found.maps["scorecam"] >= 0).all())
-    True
+    H_k is A_k enlarged to the image (bilinear) and brought to [0, 1]; f(X_b) cancels in the softmax and is never run.
+    Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR Workshops 2020,
+    eq. 6 to 9; the softmax: algorithm 1.
     """
     images, activations = recording.images, recording.activations
 
@@ -60,51 +44,18 @@ def scorecam(recording: Recording) -> torch.Tensor:
     return weighted(_scores(recording, activations.shape[1], masked).softmax(1), activations)
 
 
-def sscam(recording: Recording, samples: int = 35, std: float = 2.0, smooth: str = "mask") -> torch.Tensor:
-    """SS-CAM: Score-CAM whose scores are means over noise, α the softmax over channels of (1/N) Σ_n f(M_kn) − f(X_b).
+@method(needs="activations")
+def sscam(
+    recording: Recording, samples: Count = 35, std: float = 2.0, smooth: Literal["mask", "image"] = "mask"
+) -> torch.Tensor:
+    """SS-CAM: Score-CAM with α the softmax over channels of (1/N) Σ_n f(M_kn) − f(X_b), η_n ~ N(0, σ²).
 
-    With smooth="mask", SS-CAM(1) of the paper, M_kn = X ∘ (H_k + η_n) with one noise value for each place; with
-    smooth="image", SS-CAM(2), M_kn = X ∘ H_k + η_n. The draws η_n ~ N(0, σ²) are the same for all channels, so that
-    channels differ by their masks only.
-
-    Parameters
-    ----------
-    recording : Recording
-    samples : int
-        N: each costs a pass for every channel.
-    std : float
-        σ, for masks in [0, 1] and normalized images.
-    smooth : "mask" or "image"
-        Where the noise is added.
-
-    Returns
-    -------
-    tensor (B, h, w), not negative
-
-    Raises
-    ------
-    UserError
-        If `smooth` is neither, or `samples` is below 1.
-
-    References
-    ----------
-    Wang, Naidu, Michael, Kundu, "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv
-    2006.14255, 2020, the definition of SS-CAM.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor, heatmaps
-    >>> from wsol.models import gapnet
-    >>> methods = {"sscam": heatmaps.make_method("sscam", samples=3)}
-    >>> with HeatmapExtractor(gapnet(10, widths=(8, 16), strides=(4, 2)), methods) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 32, 32))
-    >>> found.maps["sscam"].shape
-    torch.Size([2, 4, 4])
+    M_kn = X ∘ (H_k + η_n), SS-CAM(1) of the paper, or X ∘ H_k + η_n with smooth="image", SS-CAM(2). All channels have
+    the same draws, so that they differ by their masks only.
+    Wang et al., "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv 2006.14255, 2020.
     """
-    if smooth not in SMOOTHED:
-        raise UserError(f"smooth={smooth!r}: pass one of {', '.join(SMOOTHED)}")
     images, activations = recording.images, recording.activations
-    channels, size = activations.shape[1], (images.shape[2], images.shape[3])
+    channels, size = activations.shape[1], images.shape[2:]
 
     def masked(image: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
         masks = _masks(activations[image, version % channels], images)
@@ -116,47 +67,17 @@ def sscam(recording: Recording, samples: int = 35, std: float = 2.0, smooth: str
     return weighted(scores.unflatten(1, (samples, channels)).mean(1).softmax(1), activations)
 
 
-def iscam(recording: Recording, steps: int = 10, cumulative: bool = False) -> torch.Tensor:
-    """IS-CAM: Score-CAM whose scores are integrals, α the softmax over channels of (1/N) Σ_i f(t_i H_k ∘ X) − f(X_b).
+@method(needs="activations")
+def iscam(recording: Recording, steps: Count = 10, cumulative: bool = False) -> torch.Tensor:
+    """IS-CAM: Score-CAM with α the softmax over channels of (1/N) Σ_i f(t_i H_k ∘ X) − f(X_b), t_i = i/N.
 
-    With t_i = i/N this is ∫₀¹ f(t H_k ∘ X) dt by its right ends.
-
-    Parameters
-    ----------
-    recording : Recording
-    steps : int
-        N: each costs a pass for every channel.
-    cumulative : bool
-        Let the factors pile up, t_i = Σ_{j≤i} j/N, as they do when masked images are summed on the way; they then
-        reach (N + 1) / 2, far brighter than the image itself.
-
-    Returns
-    -------
-    tensor (B, h, w), not negative
-
-    Raises
-    ------
-    UserError
-        If `steps` is below 1.
-
-    References
-    ----------
-    Naidu, Ghosh, Maurya, Nayak, Kundu, "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv
-    2010.03023, 2020, the definition of IS-CAM.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor, heatmaps
-    >>> from wsol.models import gapnet
-    >>> methods = {"iscam": heatmaps.make_method("iscam", steps=3)}
-    >>> with HeatmapExtractor(gapnet(10, widths=(8, 16), strides=(4, 2)), methods) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 32, 32))
-    >>> found.maps["iscam"].shape
-    torch.Size([2, 4, 4])
+    `cumulative` lets the factors pile up, t_i = Σ_{j≤i} j/N, as they do when masked images are summed on the way; they
+    then reach (N + 1) / 2, far brighter than the image itself.
+    Naidu et al., "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv 2010.03023, 2020.
     """
     images, activations = recording.images, recording.activations
     channels = activations.shape[1]
-    factors = torch.arange(1, steps + 1, device=images.device, dtype=activations.dtype) / max(steps, 1)
+    factors = torch.arange(1, steps + 1, device=images.device, dtype=activations.dtype) / steps
     factors = factors.cumsum(0) if cumulative else factors
 
     def masked(image: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
@@ -167,144 +88,58 @@ def iscam(recording: Recording, steps: int = 10, cumulative: bool = False) -> to
     return weighted(scores.unflatten(1, (steps, channels)).mean(1).softmax(1), activations)
 
 
+@method(needs="activations")
 def ablationcam(recording: Recording) -> torch.Tensor:
     """Ablation-CAM: L = ReLU(Σ_k w_k A_k) with w_k = (f − f_k) / |f|, f_k the score when A_k is 0 everywhere.
 
-    Only what stands behind the layer runs again. The paper divides by f; its size is taken here, which is the same
-    where f is positive, and keeps the sign of what a channel adds where it isn't. Of tokens only those are set to 0
-    that stand for a place.
-
-    Parameters
-    ----------
-    recording : Recording
-
-    Returns
-    -------
-    tensor (B, h, w), not negative
-
-    Raises
-    ------
-    UserError
-        If the network has scripted parts, or what stands behind the layer can't run alone.
-
-    References
-    ----------
+    Only what stands behind the layer runs again. The paper divides by f; its size keeps the sign of what a channel
+    adds. Of tokens only those are set to 0 that stand for a place.
     Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
     Localization", WACV 2020, eq. 3 and 4.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor
-    >>> from wsol.models import gapnet
-    >>> with HeatmapExtractor(gapnet(10), methods=("ablationcam",)) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 96, 96))
-    >>> bool((found.maps["ablationcam"] >= 0).all())
-    True
     """
     refuse_scripts(recording.model, "what stands behind the target layer can't run alone")
     behind, layout, activations = recording.replay(), recording.layout, recording.activations
-    raw = recording.passed.handed_on[recording.layer].detach()
+    output = recording.output
     full = recording.scores_of(recording.logits)  # (B,)
     without = full.new_empty(activations.shape[:2])  # (B, K)
-    for image in range(len(raw)):  # outermost: the replay keeps what one image needs
+    for image in range(len(output)):  # outermost: the replay keeps what one image needs
         for part in recording.chunks(activations.shape[1]):
-            channel = torch.arange(part.start, part.stop, device=raw.device)
-            changed = raw[image].expand(len(channel), *raw.shape[1:]).clone()
+            channel = torch.arange(part.start, part.stop, device=output.device)
+            changed = output[image].expand(len(channel), *output.shape[1:]).clone()
             layout.as_map(changed)[channel - part.start, channel] = 0
             without[image, part] = recording.scores_of(behind(changed, image), image)
     size = torch.where(full == 0, 1, full.abs())
     return weighted((full[:, None] - without) / size[:, None], activations)
 
 
-def rise(recording: Recording, masks: int = 4000, cells: int = 7, keep: float = 0.5) -> torch.Tensor:
+@method(needs="images", score="prob")
+def rise(recording: Recording, masks: Count = 4000, cells: Count = 7, keep: Share = 0.5) -> torch.Tensor:
     """RISE: S = 1 / (p N) Σ_n f(X ∘ M_n) M_n, the mean of random masks weighted by what the network says of them.
 
-    A mask is a grid of cells, each 1 with probability p, enlarged (bilinear) to one cell more than the image has and
-    cropped at a random place.
-
-    Parameters
-    ----------
-    recording : Recording
-    masks : int
-        N, the same masks for every image; each costs a pass.
-    cells : int
-        Of the grid, a side.
-    keep : float in (0, 1]
-        p.
-
-    Returns
-    -------
-    tensor (B, H, W), at the size of the image
-
-    Raises
-    ------
-    UserError
-        If `masks` or `cells` is below 1, or `keep` is no such fraction.
-
-    References
-    ----------
-    Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, the
-    estimate by Monte Carlo sampling, and the making of masks.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor, heatmaps
-    >>> from wsol.models import gapnet
-    >>> methods = {"rise": heatmaps.make_method("rise", masks=20)}
-    >>> with HeatmapExtractor(gapnet(10, widths=(8, 16), strides=(4, 2)), methods) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 32, 32))
-    >>> found.maps["rise"].shape
-    torch.Size([2, 32, 32])
+    A mask is a grid of `cells` a side, each 1 with probability p = `keep`, enlarged (bilinear) to one cell more than
+    the image has and cropped at a random place; all images have the same masks.
+    Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
     """
-    if cells < 1 or not 0 < keep <= 1:
-        raise UserError(f"cells={cells}, keep={keep}: pass 1 cell or more, and a fraction above 0")
     images = recording.images
 
     def drawn(version: torch.Tensor) -> torch.Tensor:
         numbers, place = version.unique(return_inverse=True)
-        return _random_masks(numbers.tolist(), images, recording.passed.seed, cells, keep)[place]
+        return _random_masks(numbers.tolist(), images, recording.seed, cells, keep)[place]
 
     scores = _scores(recording, masks, lambda image, version: images[image] * drawn(version))
     return _covered(recording, scores, lambda version: drawn(version)[:, 0].to(scores)) / (keep * masks)
 
 
-def occlusion(recording: Recording, size: float = 0.2, stride: float = 0.1, value: float = 0.0) -> torch.Tensor:
-    """Occlusion: the mean over the patches that cover a pixel of f(X) − f(X with the patch hidden).
+@method(needs="images", score="prob")
+def occlusion(recording: Recording, size: Share = 0.2, stride: Share = 0.1, value: float = 0.0) -> torch.Tensor:
+    """Occlusion: the mean over the patches that cover a pixel of f(X) − f(X with the patch hidden by `value`).
 
-    Parameters
-    ----------
-    recording : Recording
-    size : float in (0, 1]
-        Sides of the patch, as fractions of the image's.
-    stride : float in (0, size]
-        From patch to patch, as a fraction of the image's sides; the last patch of a row or column ends at the border.
-    value : float
-        What the patch is filled with, as the network sees it; 0: the mean color, the paper's gray.
-
-    Returns
-    -------
-    tensor (B, H, W), at the size of the image
-
-    Raises
-    ------
-    UserError
-        If `size` or `stride` is no such fraction.
-
-    References
-    ----------
+    Patches have sides of `size` and lie `stride` from each other, as fractions of the image's sides; the last one of a
+    row or column ends at the border.
     Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
-
-    Examples
-    --------
-    >>> from wsol import HeatmapExtractor
-    >>> from wsol.models import gapnet
-    >>> with HeatmapExtractor(gapnet(10, widths=(8, 16), strides=(4, 2)), methods=("occlusion",)) as extractor:
-    ...     found = extractor(torch.rand(2, 3, 32, 32))
-    >>> found.maps["occlusion"].shape
-    torch.Size([2, 32, 32])
     """
-    if not 0 < stride <= size <= 1:
-        raise UserError(f"size={size}, stride={stride}: pass fractions of the image, 0 < stride <= size <= 1")
+    if stride > size:
+        raise UserError(f"occlusion: stride={stride} leaves pixels between patches of size={size}: pass size or less")
     images = recording.images
     rows, columns = (_windows(length, size, stride).to(images.device) for length in images.shape[2:])
 
@@ -324,24 +159,24 @@ def _scores(
     recording: Recording, count: int, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
     """Score `count` versions of every image, (B, count): change(image (N,), version (N,)) → (N, 3, H, W) makes them."""
-    found = [
+    scores = [
         recording.scores_of(recording.run(change(image, version)), image)
         for image, version in recording.versions(count)
     ]
-    return torch.cat(found).view(count, -1).T
+    return torch.cat(scores).view(count, -1).T
 
 
 def _covered(recording: Recording, values: torch.Tensor, cover: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Σ_n v_n M_n of values (B, N) and of covers M (N, H, W), made chunk by chunk → (B, H, W)."""
     height, width = recording.images.shape[2:]
     total = values.new_zeros(len(values), height, width)
-    for version in torch.arange(values.shape[1], device=values.device).split(recording.passed.chunk):
+    for version in torch.arange(values.shape[1], device=values.device).split(recording.chunk):
         total += torch.einsum("bn,nhw->bhw", values[:, version], cover(version))
     return total
 
 
 def _masks(channels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Enlarge channels (N, h, w) to the images' size and bring each to [0, 1]: (N, 1, H, W)."""
+    """Enlarge channels (N, h, w) to the images' size and bring each to [0, 1], 0 where constant: (N, 1, H, W)."""
     masks = functional.interpolate(channels[:, None], images.shape[2:], mode="bilinear")
     low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
     return ((masks - low) / torch.where(high > low, high - low, 1)).to(images.dtype)

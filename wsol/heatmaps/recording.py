@@ -94,6 +94,26 @@ class Recording:
         """How the layer's own output lies in memory."""
         return self.passed.layout(self.layer)
 
+    @property
+    def output(self) -> torch.Tensor:
+        """What the layer handed on, as it lies in memory, without a graph."""
+        return self.passed.handed_on[self.layer].detach()
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What went into a transformer's blocks, by name."""
+        return self.passed.inputs
+
+    @property
+    def seed(self) -> int:
+        """Of masks and noise."""
+        return self.passed.seed
+
+    @property
+    def chunk(self) -> int:
+        """Images in one batch of further passes."""
+        return self.passed.chunk
+
     def scores_of(self, logits: torch.Tensor, image: int | torch.Tensor | None = None) -> torch.Tensor:
         """Score of the class asked for, (N,), in logits (N, C): of all images in order, or of versions of `image`."""
         targets = self.targets if image is None else self.targets[image].expand(len(logits))
@@ -127,6 +147,12 @@ class Recording:
         drawn, place = version.unique(return_inverse=True)
         draws = [np.random.default_rng((self.passed.seed, int(v))).standard_normal(shape, np.float32) for v in drawn]
         return torch.from_numpy(np.stack(draws)).to(self.images)[place]
+
+    def noisy(self, image: torch.Tensor, version: torch.Tensor, noise: float) -> torch.Tensor:
+        """Versions (N, 3, H, W) of images (N,) with normal noise, σ a fraction of their values' range."""
+        clean = self.images[image]
+        spread = clean.amax((1, 2, 3), keepdim=True) - clean.amin((1, 2, 3), keepdim=True)
+        return clean + noise * spread * self.noise(version, tuple(clean.shape[1:]))
 
     def run(self, images: torch.Tensor, graph: bool = False) -> torch.Tensor:
         """Logits (N, C) of other images (N, 3, H, W), by default without a graph."""

@@ -8,7 +8,7 @@ import torch
 
 from wsol.errors import UserError
 
-__all__ = ["SCORES", "check_score", "down_to_pixels", "log_prob", "logit", "prob", "rest"]
+__all__ = ["SCORES", "down_to_pixels", "log_prob", "logit", "prob", "rest"]
 
 
 def logit(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -101,13 +101,6 @@ SCORES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "prob": prob,
     "rest": rest,
 }
-
-
-def check_score(score: str) -> str:
-    """Hand a score's name back. Raises `UserError` if there is none of that name."""
-    if score not in SCORES:
-        raise UserError(f"score={score!r}: pass one of {', '.join(SCORES)}")
-    return score
 
 
 def down_to_pixels(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:

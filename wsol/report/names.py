@@ -2,42 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["METHOD_NAMES", "METRIC_NAMES", "method_name"]
+from wsol.heatmaps.method import method_cards
 
-METHOD_NAMES = {
-    "cam": "CAM",
-    "gradcam": "Grad-CAM",
-    "gradcampp": "Grad-CAM++",
-    "gradcamelementwise": "element-wise Grad-CAM",
-    "xgradcam": "XGrad-CAM",
-    "hirescam": "HiResCAM",
-    "layercam": "LayerCAM",
-    "eigencam": "Eigen-CAM",
-    "eigengradcam": "EigenGrad-CAM",
-    "kpcacam": "KPCA-CAM",
-    "finercam": "Finer-CAM",
-    "fem": "FEM",
-    "shapleycam": "ShapleyCAM",
-    "scorecam": "Score-CAM",
-    "sscam": "SS-CAM",
-    "iscam": "IS-CAM",
-    "ablationcam": "Ablation-CAM",
-    "smoothgradcampp": "Smooth Grad-CAM++",
-    "fullgrad": "FullGrad",
-    "rise": "RISE",
-    "occlusion": "Occlusion",
-    "saliency": "Saliency",
-    "guidedbackprop": "Guided Backpropagation",
-    "deconvnet": "Deconvnet",
-    "guidedgradcam": "Guided Grad-CAM",
-    "smoothgrad": "SmoothGrad",
-    "integratedgradients": "Integrated Gradients",
-    "rollout": "Attention Rollout",
-    "legrad": "LeGrad",
-    "center": "the center baseline",
-    "random": "the random baseline",
-    "full": "the full-image baseline",
-}
+__all__ = ["METRIC_NAMES", "method_name"]
+
 METRIC_NAMES = {
     "top1_cls": "Top-1 classification",
     "top5_cls": "Top-5 classification",
@@ -63,4 +31,6 @@ def method_name(method: str) -> str:
     ('LayerCAM', 'Grad-CAM at layer3', 'mine')
     """
     name, at, layer = method.partition("@")
-    return METHOD_NAMES.get(name, name) + (f" at {layer}" if at else "")
+    cards = method_cards()
+    title = cards[name].title if name in cards else name
+    return title + (f" at {layer}" if at else "")

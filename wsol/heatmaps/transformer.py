@@ -1,0 +1,104 @@
+"""Methods that look at the attention of a torchvision ViT.
+
+torchvision asks its attention layers for no weights. The pass keeps what goes into every block; the weights are
+calculated from that, so the network runs as it always does and its logits don't change. Each method takes a
+`Recording` and returns maps (B, h, w) of the patches, not negative.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.heatmaps.layout import token_grid
+from wsol.heatmaps.method import method
+from wsol.heatmaps.recording import Recording
+from wsol.models import unwrap
+
+__all__ = ["attention_blocks", "legrad", "rollout"]
+
+
+@method(needs="attention", score=None)
+def rollout(recording: Recording, keep: Annotated[float, Field(ge=0, lt=1)] = 0.5) -> torch.Tensor:
+    """Attention rollout: the class token's row of Ã_L · … · Ã_1 with Ã_l = keep · I + (1 − keep) · A_l.
+
+    A_l is the attention of block l, the mean over its heads; the map is the same for every class.
+    Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, eq. 1.
+    """
+    total: torch.Tensor | None = None
+    for block, tokens in _blocks(recording):
+        attention = _attention(block, tokens).mean(1)  # (B, N, N)
+        mixed = keep * torch.eye(attention.shape[1]).to(attention) + (1 - keep) * attention
+        total = mixed if total is None else mixed @ total
+    assert total is not None
+    return _grid(total[:, 0, 1:], recording)
+
+
+@method(needs="attention")
+def legrad(recording: Recording, blocks: Annotated[int, Field(ge=1)] | None = None) -> torch.Tensor:
+    """LeGrad: L = mean over blocks, heads and query tokens of ReLU(∂s_l / ∂A_l), for the keys that are patches.
+
+    s_l is the score of class c from the mean of block l's tokens, through the final norm and the head; `blocks` counts
+    only the last so many.
+    Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity",
+    ICCV 2025.
+    """
+    network, maps = unwrap(recording.model), []
+    for block, tokens in _blocks(recording)[-(blocks or 0) :]:
+        attention = _attention(block, tokens).requires_grad_()  # (B, heads, N, N)
+        output = _behind_attention(block, tokens, attention)
+        logits = network.heads(network.encoder.ln(output.mean(1)))  # type: ignore[operator, union-attr]
+        (gradient,) = torch.autograd.grad(recording.scores_of(logits).sum(), attention)
+        maps.append(gradient.relu().mean((1, 2))[:, 1:])  # (B, h*w)
+    return _grid(torch.stack(maps).mean(0), recording)
+
+
+def attention_blocks(model: nn.Module) -> tuple[str, ...]:
+    """Dotted names of a ViT's blocks, first to last."""
+    network = unwrap(model)
+    if not isinstance(network, models.VisionTransformer):
+        raise UserError(
+            f"rollout and legrad look at a vision transformer's attention, and this is a {type(network).__name__}: "
+            f"choose model.name=vit_b_16 or the like, or other methods"
+        )
+    return tuple(f"encoder.layers.{name}" for name, _ in network.encoder.layers.named_children())
+
+
+def _blocks(recording: Recording) -> list[tuple[nn.Module, torch.Tensor]]:
+    """Every block with the tokens (B, N, K) that went into it."""
+    model = unwrap(recording.model)
+    return [(model.get_submodule(name), recording.inputs[name]) for name in attention_blocks(model)]
+
+
+def _attention(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """softmax(Q Kᵀ / √d) of a block's heads: (B, heads, N, N)."""
+    query, key, _ = _projected(block, tokens)
+    return (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1)
+
+
+def _behind_attention(block: nn.Module, tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    """What the block makes of its tokens with this attention: (B, N, K)."""
+    layer = block.self_attention
+    _, _, value = _projected(block, tokens)
+    mixed = layer.out_proj((attention @ value).transpose(1, 2).flatten(2)) + tokens  # type: ignore[operator, union-attr]
+    return mixed + block.mlp(block.ln_2(mixed))  # type: ignore[operator]
+
+
+def _projected(block: nn.Module, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """Queries, keys and values of a block's heads, each (B, heads, N, d)."""
+    layer = block.self_attention
+    assert isinstance(layer, nn.MultiheadAttention)
+    projected = nn.functional.linear(block.ln_1(tokens), layer.in_proj_weight, layer.in_proj_bias)  # type: ignore[operator]
+    return [part.unflatten(2, (layer.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, -1)]
+
+
+def _grid(patches: torch.Tensor, recording: Recording) -> torch.Tensor:
+    """Lay patches (B, h*w) out as (B, h, w)."""
+    grid = token_grid(patches.shape[1], (recording.images.shape[2], recording.images.shape[3]))
+    assert grid is not None
+    return patches.unflatten(1, grid)
