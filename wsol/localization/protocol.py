@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
+from pydantic import AfterValidator, Field
 
-from wsol.errors import UserError
+from wsol.errors import UserError, suggest
 from wsol.io import conf_dir
+from wsol.settings import settings
 
 __all__ = ["Protocol", "load_protocol", "protocol_names"]
 
-CHOICES: dict[str, tuple[object, ...]] = {
-    "interpolation": ("bicubic", "bilinear", "nearest"),
-    "normalization": ("minmax", "max"),
-    "pixel_comparison": (">", ">="),
-    "connectivity": (8, 4),
-    "component": ("largest", "any"),
-    "area": ("contour", "pixels"),
-    "tie": ("last", "first"),
-    "box_convention": ("inclusive", "half_open", "half_open_clipped"),
-    "truth_rounding": ("truncate", "none"),
-    "iou_convention": ("inclusive", "continuous"),
-    "iou_comparison": (">=", ">"),
-    "topk_iou_comparison": (">=", ">"),
-    "mask_interpolation": ("nearest",),
-}
-FLAGS = ("holes", "truth_clipped")
+
+def _increasing(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if not numbers or list(numbers) != sorted(set(numbers)):
+        raise ValueError("should be increasing, and at least one number")
+    return numbers
 
 
-@dataclass(frozen=True, kw_only=True)
+def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if box[0] > box[2] or box[1] > box[3]:
+        raise ValueError("should have x0 <= x1 and y0 <= y1")
+    return box
+
+
+Side = Annotated[int, Field(ge=1, le=32767)]
+Tau = Annotated[float, Field(ge=0, lt=1)]
+Step = Annotated[float, Field(ge=1e-6, lt=1)]
+Overlap = Annotated[float, Field(gt=0, le=1)]
+Box = Annotated[tuple[float, float, float, float], AfterValidator(_ordered)]
+
+
+@settings
 class Protocol:
     """Every rule of scoring. The defaults are those of MaxBoxAcc (Choe et al. 2020).
 
@@ -110,79 +112,30 @@ class Protocol:
     [0.0, 0.001, 0.002]
     """
 
-    name: str = "custom"
-    size: tuple[int, int] | None = (224, 224)
-    interpolation: str = "bicubic"
-    normalization: str = "minmax"
-    levels: int | None = 256
-    pixel_comparison: str = ">"
-    connectivity: int = 8
-    component: str = "largest"
-    area: str = "contour"
-    tie: str = "last"
+    name: Annotated[str, Field(min_length=1)] = "custom"
+    size: tuple[Side, Side] | None = (224, 224)
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    normalization: Literal["minmax", "max"] = "minmax"
+    levels: Annotated[int, Field(ge=2, le=65536)] | None = 256
+    pixel_comparison: Literal[">", ">="] = ">"
+    connectivity: Literal[8, 4] = 8
+    component: Literal["largest", "any"] = "largest"
+    area: Literal["contour", "pixels"] = "contour"
+    tie: Literal["last", "first"] = "last"
     holes: bool = True
-    box_convention: str = "half_open_clipped"
-    empty_box: tuple[float, float, float, float] | None = (0, 0, 0, 0)
-    truth_rounding: str = "truncate"
+    box_convention: Literal["inclusive", "half_open", "half_open_clipped"] = "half_open_clipped"
+    empty_box: Box | None = (0.0, 0.0, 0.0, 0.0)
+    truth_rounding: Literal["truncate", "none"] = "truncate"
     truth_clipped: bool = False
-    iou_convention: str = "inclusive"
-    iou_comparison: str = ">="
-    topk_iou_comparison: str = ">="
-    iou_thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
-    thresholds: float | tuple[float, ...] | str = 0.001
-    threshold: float | None = None
-    mask_size: tuple[int, int] = (224, 224)
-    mask_interpolation: str = "nearest"
-    pxap_bin: float = 0.001
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise self._wrong("name", "give it a name that is not empty")
-        for field, allowed in CHOICES.items():
-            if getattr(self, field) not in allowed or isinstance(getattr(self, field), bool):
-                raise self._wrong(field, f"choose one of {', '.join(map(str, allowed))}")
-        for field in FLAGS:
-            if not isinstance(getattr(self, field), bool):
-                raise self._wrong(field, "use true or false")
-        self._set("size", None if self.size is None else self._size("size"))
-        self._set("mask_size", self._size("mask_size"))
-        if self.levels is not None and not (_is_integer(self.levels) and 2 <= self.levels <= 65536):
-            raise self._wrong("levels", "use an integer from 2 to 65536 (256 for 8 bits), or null")
-        if self.empty_box is not None:
-            self._set("empty_box", self._numbers("empty_box"))
-            if (
-                len(self.empty_box) != 4
-                or self.empty_box[2] < self.empty_box[0]
-                or self.empty_box[3] < self.empty_box[1]
-            ):
-                raise self._wrong("empty_box", "use four numbers x0 y0 x1 y1 with x0 <= x1 and y0 <= y1, or null")
-        self._check_thresholds()
-
-    def _check_thresholds(self) -> None:
-        self._set("iou_thresholds", self._numbers("iou_thresholds"))
-        ious = self.iou_thresholds
-        if not ious or not all(0 < value <= 1 for value in ious) or list(ious) != sorted(set(ious)):
-            raise self._wrong("iou_thresholds", "list increasing numbers in (0, 1]")
-        if isinstance(self.thresholds, str):
-            if self.thresholds != "levels":
-                raise self._wrong("thresholds", "use a step, a list, or 'levels'")
-        elif _is_number(self.thresholds):
-            if not 1e-6 <= float(self.thresholds) < 1:  # type: ignore[arg-type]
-                raise self._wrong("thresholds", "a step lies in [0.000001, 1)")
-            self._set("thresholds", float(self.thresholds))  # type: ignore[arg-type]
-        else:
-            self._set("thresholds", self._numbers("thresholds"))
-            taus = self.thresholds
-            if not taus:
-                raise self._wrong("thresholds", "the list is empty: give at least one tau in [0, 1)")
-            if not all(0 <= tau < 1 for tau in taus) or list(taus) != sorted(set(taus)):  # type: ignore[operator,union-attr,arg-type]
-                raise self._wrong("thresholds", "list increasing numbers in [0, 1)")
-        if self.threshold is not None:
-            if not _is_number(self.threshold) or not 0 <= float(self.threshold) < 1:
-                raise self._wrong("threshold", "use a number in [0, 1), or null for a swept one")
-            self._set("threshold", float(self.threshold))
-        if not _is_number(self.pxap_bin) or not 1e-6 <= float(self.pxap_bin) <= 1:
-            raise self._wrong("pxap_bin", "use a number in [0.000001, 1]")
+    iou_convention: Literal["inclusive", "continuous"] = "inclusive"
+    iou_comparison: Literal[">=", ">"] = ">="
+    topk_iou_comparison: Literal[">=", ">"] = ">="
+    iou_thresholds: Annotated[tuple[Overlap, ...], AfterValidator(_increasing)] = (0.3, 0.5, 0.7)
+    thresholds: Step | Annotated[tuple[Tau, ...], AfterValidator(_increasing)] | Literal["levels"] = 0.001
+    threshold: Tau | None = None
+    mask_size: tuple[Side, Side] = (224, 224)
+    mask_interpolation: Literal["nearest"] = "nearest"
+    pxap_bin: Annotated[float, Field(ge=1e-6, le=1)] = 0.001
 
     def grid(self) -> np.ndarray:
         """Thresholds tau of a sweep, increasing: float64 (T,).
@@ -287,37 +240,7 @@ class Protocol:
         >>> Protocol.from_mapping({"threshold": 0.2}, name="mine").threshold
         0.2
         """
-        merged = {**(mapping or {}), **values}
-        known = [field.name for field in fields(cls)]
-        for key in merged:
-            if key not in known:
-                where = merged.get("name", "custom")
-                raise UserError(f"protocol {where}: no field '{key}'; {_nearest(str(key), known)}")
-        return cls(**merged)
-
-    def _wrong(self, field: str, remedy: str) -> UserError:
-        return UserError(f"protocol {self.name}: {field} = {getattr(self, field)!r} is not allowed: {remedy}")
-
-    def _set(self, field: str, value: object) -> None:
-        object.__setattr__(self, field, value)
-
-    def _size(self, field: str) -> tuple[int, int]:
-        value = getattr(self, field)
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise self._wrong(field, "use [width, height] in pixels")
-        pair = tuple(value)
-        if len(pair) != 2 or not all(_is_integer(side) and 1 <= side <= 32767 for side in pair):
-            raise self._wrong(field, "use [width, height] in pixels, each from 1 to 32767")
-        return int(pair[0]), int(pair[1])
-
-    def _numbers(self, field: str) -> tuple[float, ...]:
-        value = getattr(self, field)
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise self._wrong(field, "use a list of numbers")
-        numbers = tuple(value)
-        if not all(_is_number(number) for number in numbers):
-            raise self._wrong(field, "use a list of numbers")
-        return tuple(float(number) for number in numbers)
+        return cls(**{str(name): value for name, value in {**(mapping or {}), **values}.items()})
 
 
 def protocol_names() -> list[str]:
@@ -362,7 +285,7 @@ def load_protocol(protocol: Protocol | str | Path) -> Protocol:
 def _preset(name: str) -> Protocol:
     path = conf_dir() / "protocol" / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"no protocol '{name}'; {_nearest(name, protocol_names())}")
+        raise UserError(f"no protocol '{name}'{suggest(name, protocol_names())}")
     return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
 
 
@@ -372,7 +295,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise UserError(f"no protocol file {path}; {_nearest(path.stem, protocol_names())}") from None
+        raise UserError(f"no protocol file {path}{suggest(path.stem, protocol_names())}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from None
     if not isinstance(found, dict):
@@ -391,16 +314,3 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         base = near if near.is_file() else conf_dir() / "protocol" / f"{name}.yaml"
         merged.update(_read(base, (*seen, path)))
     return merged
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
