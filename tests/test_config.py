@@ -1,5 +1,7 @@
 """Every configuration file composes and fits what it names; configurations become objects or a message."""
 
+from __future__ import annotations
+
 import inspect
 from pathlib import Path
 
@@ -8,9 +10,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from wsol import config
-from wsol.cli import APPLICATIONS
-from wsol.command_line.explain import compose_application
-from wsol.command_line.options import application_groups, group_options
+from wsol.commands import COMMANDS
+from wsol.commands.options import application_groups, compose_application, group_options
 from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES, FAMILIES, builtin_methods, method_cards
 from wsol.io import conf_dir
@@ -18,7 +19,7 @@ from wsol.io import conf_dir
 FILES = sorted(conf_dir().rglob("*.yaml"))
 CHOICES = [
     (command, group, name)
-    for command in APPLICATIONS
+    for command in COMMANDS
     for group in application_groups(command)
     for name in group_options(group)
 ]
@@ -125,7 +126,7 @@ def test_an_untrained_model_gets_the_datasets_classes_and_a_loaded_one_keeps_its
 
 
 def test_stages_override_the_recipe_and_the_data():
-    from wsol.command_line.jobs import build_stages
+    from wsol.commands.train import build_stages
 
     settings = {
         "dataset": {"_target_": "wsol.datasets.Shapes", "split": "train", "length": 40, "class_map": None},
@@ -158,20 +159,20 @@ def break_down(*_, **__):
         (
             config.build_dataset,
             {"_target_": "wsol.datasets.Shapes", "sise": 9},
-            r"dataset.sise: .* takes split, length",
+            "dataset: .*sise",
         ),
         (
             config.build_dataset,
             {"_target_": "wsol.datasets.Shapez"},
-            r"dataset._target_=wsol.datasets.Shapez can't",
+            "dataset: .*Shapez",
         ),
-        (config.build_dataset, {"root": "x"}, r"dataset has no _target_"),
-        (config.build_dataset, {"_target_": "collections.OrderedDict"}, r"has no classes, split; wanted"),
-        (config.build_dataset, {"_target_": "wsol.datasets.TinyImageNet"}, r"dataset.root is needed"),
-        (config.build_methods, {}, r"no method to evaluate"),
+        (config.build_dataset, {"root": "x"}, "dataset: _target_=None"),
+        (config.build_dataset, {"_target_": "collections.OrderedDict"}, "OrderedDict"),
+        (config.build_dataset, {"_target_": "wsol.datasets.TinyImageNet"}, "dataset: .*root"),
+        (config.build_methods, {}, "no method"),
         (config.build_methods, {"cam": 3}, r"methods.cam=3"),
-        (config.build_protocols, {"mine": {"treshold": 0.1}}, r"protocol mine: no field 'treshold'"),
-        (config.check_root_keys, {"protocol": {}}, r"# @package protocols.NAME"),
+        (config.build_protocols, {"mine": {"treshold": 0.1}}, "mine.*treshold"),
+        (config.check_root_keys, {"protocol": {}}, "protocols.NAME"),
     ],
 )
 def test_what_can_not_be_built_is_said(build, section, message):
@@ -188,13 +189,44 @@ def test_reasons_of_a_constructor_come_out_of_hydras_wrapping(monkeypatch, tmp_p
         config.build_dataset({"_target_": "constructors_of_a_test.break_down"})
 
 
-def test_plain_resolves_and_names_what_is_missing():
-    assert config.plain(OmegaConf.create({"a": {"b": "${c}"}, "c": [1]})) == {"a": {"b": [1]}, "c": [1]}
-    with pytest.raises(UserError, match=r"dataset.root is needed: pass dataset.root="):
-        config.plain(OmegaConf.create({"dataset": {"root": "???"}}))
+def test_to_dict_resolves_and_names_what_is_missing():
+    assert config.to_dict(OmegaConf.create({"a": {"b": "${c}"}, "c": [1]})) == {"a": {"b": [1]}, "c": [1]}
+    with pytest.raises(UserError, match="dataset.root"):
+        config.to_dict(OmegaConf.create({"dataset": {"root": "???"}}))
 
 
 def test_class_map_is_the_evaluations():
     section = compose_application("evaluate", ["dataset.class_map=position", "dataset.length=3"]).dataset
-    assert config.class_map_of(section) == "position"
     assert len(config.build_dataset(section)) == 3
+
+
+def function(first: object, batch_size: int = 1, limit: int | None = None, lr: float = 0.1, flip: bool = False):
+    return first, batch_size, limit, lr, flip
+
+
+def test_call_takes_what_a_function_knows_by_name():
+    assert config.call(function, {"batch_size": 3, "lr": 1, "other": 5, "first": 0}, first="x") == (
+        "x",
+        3,
+        None,
+        1,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"batch_size": value} for value in (0, -1, "many", 2.5, True, None)),
+        {"limit": 0},
+        {"limit": "3"},
+        {"lr": "fast"},
+        {"lr": True},
+        {"flip": "maybe"},
+        {"flip": 1},
+    ],
+    ids=str,
+)
+def test_call_refuses_values_of_a_wrong_kind(values):
+    with pytest.raises(UserError, match=next(iter(values))):
+        config.call(function, values, first=0)

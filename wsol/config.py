@@ -1,10 +1,10 @@
-"""From a composed configuration to objects: dataset, classifier, methods, protocols."""
+"""From a composed configuration to objects: dataset, classifier, methods, protocols; and calls by the names of keys."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -12,65 +12,34 @@ from omegaconf import DictConfig, OmegaConf
 
 from wsol.errors import UserError
 
-__all__ = [
-    "build_dataset",
-    "build_methods",
-    "build_model",
-    "build_protocols",
-    "check_root_keys",
-    "class_map_of",
-    "missing_keys",
-    "plain",
-]
+if TYPE_CHECKING:
+    from wsol.datasets import Dataset
+    from wsol.heatmaps.method import Method
+    from wsol.localization import Protocol
+    from wsol.models import Classifier
+
+__all__ = ["build_dataset", "build_methods", "build_model", "build_protocols", "call", "check_root_keys", "to_dict"]
 
 NOT_THE_DATASETS_OWN = ("class_map", "boxes")
+PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
+LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
 Config = DictConfig | Mapping[str, Any]
 
 
-def plain(config: Config, where: str = "") -> dict[str, Any]:
-    """Turn a configuration into dicts, lists and plain values, every interpolation resolved.
-
-    Parameters
-    ----------
-    config : DictConfig or mapping
-    where : str
-        Key at which it stands, for messages.
-
-    Raises
-    ------
-    UserError
-        If a value that the user has to give is missing.
-
-    Examples
-    --------
-    >>> plain(OmegaConf.create({"a": 1, "b": "${a}"}))
-    {'a': 1, 'b': 1}
-    """
+def to_dict(config: Config, where: str = "") -> dict[str, Any]:
+    """Turn a configuration, which stands at the key `where`, into dicts, lists and plain values without references."""
     if not isinstance(config, Mapping):
         raise UserError(f"{where or 'the configuration'} is {config!r}; wanted key: value pairs")
-    missing = missing_keys(config, where)
-    if missing:
-        raise UserError(f"{missing[0]} is needed: pass {missing[0]}=…")
     node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
-    found = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def missing_keys(config: Config, where: str = "") -> list[str]:
-    """Dotted names of all values that are still `???`."""
-    node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
-    return [f"{where}.{key}" if where else key for key in sorted(OmegaConf.missing_keys(node))]
+    for key in sorted(OmegaConf.missing_keys(node)):
+        name = f"{where}.{key}" if where else key
+        raise UserError(f"{name} is needed: pass {name}=…")
+    values = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
 
 
 def check_root_keys(config: Config) -> None:
-    """Refuse `method` and `protocol` beside `methods` and `protocols`: nothing reads them.
-
-    Raises
-    ------
-    UserError
-        Naming the two ways in which they arise.
-    """
+    """Refuse `method` and `protocol` beside `methods` and `protocols`: nothing reads them."""
     for key in ("method", "protocol"):
         if key in config:
             raise UserError(
@@ -80,37 +49,34 @@ def check_root_keys(config: Config) -> None:
             )
 
 
-def class_map_of(config: Config) -> Any:
-    """How the model's classes are matched to the dataset's: `dataset.class_map`, None by default."""
-    return plain(config, "dataset").get("class_map")
+def call(function: Callable[..., Any], config: Config, /, **objects: Any) -> Any:
+    """Call a function with those values of a configuration that it takes by name, and with these objects.
 
-
-def build_dataset(config: Config) -> Any:
-    """Make the dataset that a `dataset` section describes.
-
-    Parameters
-    ----------
-    config : mapping
-        `_target_` and its arguments. `class_map` is the evaluation's, not the dataset's; `boxes=from_masks` puts
-        boxes around the masks of any dataset.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    UserError
-        If the target can't be found, doesn't take a key, or refuses a value.
-
-    Examples
-    --------
-    >>> build_dataset({"_target_": "wsol.datasets.TinyImageNet", "root": "/none"})
-    Traceback (most recent call last):
-    ...
-    wsol.errors.UserError: dataset.root=/none: no such folder; ...
+    A value that doesn't fit a plain annotation, such as `int | None`, is refused by its key.
     """
-    arguments = plain(config, "dataset")
+    values = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in config and name not in objects:
+            value, types = config[name], set(str(parameter.annotation).split(" | "))
+            kind = "None" if value is None else type(value).__name__
+            fits = kind in types or (kind == "int" and "float" in types)
+            if types <= PLAIN_TYPES and not fits:
+                raise UserError(f"{name}={value!r}: pass {parameter.annotation}")
+            if kind == "int" and value < LEAST.get(name, value):
+                raise UserError(f"{name}={value}: pass at least {LEAST[name]}")
+            values[name] = value
+    return function(**values, **objects)
+
+
+def build_dataset(config: Config) -> Dataset:
+    """Make the dataset that a `dataset` section describes: `_target_` and its arguments.
+
+    `class_map` is the evaluation's, not the dataset's; `boxes=from_masks` puts boxes around the masks of any dataset.
+    """
+    from wsol.datasets import Dataset
+    from wsol.datasets.from_masks import BoxesFromMasks
+
+    arguments = to_dict(config, "dataset")
     boxes = arguments.get("boxes")
     if boxes not in (None, "from_masks"):
         raise UserError(f"dataset.boxes={boxes}: pass from_masks, or null for the boxes that were annotated")
@@ -118,139 +84,91 @@ def build_dataset(config: Config) -> Any:
         arguments.pop(name, None)
     if isinstance(arguments.get("root"), int):  # YAML's reading of a folder named 2012
         arguments["root"] = str(arguments["root"])
-    dataset = _build(arguments, "dataset")
-    _has(dataset, ("classes", "split", "__len__", "__getitem__"), "dataset", "a wsol.datasets.Dataset")
-    if boxes == "from_masks":
-        from wsol.datasets.from_masks import BoxesFromMasks  # not above: scikit-image is not loaded for --help
-
-        return BoxesFromMasks(dataset)
-    return dataset
+    dataset = _build(arguments, "dataset", Dataset)
+    return BoxesFromMasks(dataset) if boxes == "from_masks" else dataset
 
 
-def build_model(config: Config, dataset: Any, for_training: bool = False) -> Any:
-    """Make the classifier that a `model` section describes.
+def build_model(config: Config, dataset: Dataset | None, for_training: bool = False) -> Classifier:
+    """Make the classifier that a `model` section describes: `_target_` and its arguments.
 
-    A target that takes `num_classes`, and was not told it, gets the dataset's where no weights are loaded.
-
-    Parameters
-    ----------
-    config : mapping
-        `_target_` and its arguments.
-    dataset : Dataset, optional
-    for_training : bool
-        Also where weights are loaded: the head is to be trained for this dataset.
-
-    Returns
-    -------
-    Classifier
+    A target that takes `num_classes`, and was not told it, gets the dataset's where no weights are loaded; for
+    training also where they are: the head is then trained for this dataset.
     """
-    arguments = plain(config, "model")
+    from wsol.models import Classifier
+
+    arguments = to_dict(config, "model")
     loads = any(arguments.get(name) is not None for name in ("weights", "checkpoint"))
-    fits = dataset is not None and arguments.get("num_classes") is None and (for_training or not loads)
-    fits = fits and "num_classes" in _parameters(_target(arguments, "model"))
-    if fits:
+    takes_dataset = dataset is not None and arguments.get("num_classes") is None and (for_training or not loads)
+    if takes_dataset and "num_classes" in _parameters(arguments.get("_target_")):
         arguments["num_classes"] = len(dataset.classes)
-    classifier = _build(arguments, "model")
-    _has(classifier, ("module", "layer", "input_size"), "model", "a wsol.models.Classifier")
-    if fits and classifier.classes is None and not loads:
-        classifier.classes, classifier.class_ids = tuple(dataset.classes), tuple(dataset.ids)
-    return classifier
+        classifier = _build(arguments, "model", Classifier)
+        if classifier.classes is None and not loads:
+            classifier.classes, classifier.class_ids = tuple(dataset.classes), tuple(dataset.ids)
+        return classifier
+    return _build(arguments, "model", Classifier)
 
 
-def build_methods(config: Config) -> dict[str, Any]:
-    """Make the heatmap methods of a `methods` section, in its order.
+def build_methods(config: Config) -> dict[str, Method]:
+    """Make the heatmap methods of a `methods` section, in its order."""
+    from wsol.heatmaps.method import Method
 
-    Raises
-    ------
-    UserError
-        If there is none, or one can't be made.
-    """
-    return _build_all(config, "method", lambda name, arguments: _build(arguments, f"methods.{name}"))
+    sections = _sections(config, "method")
+    return {name: _build(section, f"methods.{name}", Method) for name, section in sections.items()}
 
 
-def build_protocols(config: Config) -> dict[str, Any]:
-    """Make the scoring protocols of a `protocols` section, in its order.
-
-    Raises
-    ------
-    UserError
-        If there is none, or a rule is unknown or out of range.
-    """
+def build_protocols(config: Config) -> dict[str, Protocol]:
+    """Make the scoring protocols of a `protocols` section, in its order."""
     from wsol.localization import Protocol
 
-    def make(name: str, arguments: dict[str, Any]) -> Any:
-        return Protocol.from_mapping(**{"name": name, **arguments})
+    return {
+        name: Protocol.from_mapping(**{"name": name, **section})
+        for name, section in _sections(config, "protocol").items()
+    }
 
-    return _build_all(config, "protocol", make)
 
-
-def _build_all(config: Config, group: str, make: Any) -> dict[str, Any]:
-    sections = plain(config, f"{group}s")
+def _sections(config: Config, group: str) -> dict[str, dict[str, Any]]:
+    sections = to_dict(config, f"{group}s")
     if not sections:
         raise UserError(f"no {group} to evaluate: choose some, as in '{group}=[NAME,NAME]'")
     for name, section in sections.items():
         if not isinstance(section, dict):
             raise UserError(f"{group}s.{name}={section!r}: wanted key: value pairs, as conf/{group}/*.yaml have them")
-    return {name: make(name, section) for name, section in sections.items()}
+    return sections
 
 
-def _build(arguments: dict[str, Any], where: str) -> Any:
-    target = _target(arguments, where)
-    known = _parameters(target)
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    given = [name for name in arguments if not (name.startswith("_") and name.endswith("_"))]
-    for name in given:
-        if name not in known and known and not open_ended:
-            raise UserError(f"{where}.{name}: {arguments['_target_']} takes no such thing; it takes {', '.join(known)}")
-    for name, parameter in known.items():
-        needed = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if needed and name not in given:
-            raise UserError(f"{where}.{name} is needed by {arguments['_target_']}: pass {where}.{name}=…")
+def _build(arguments: dict[str, Any], where: str, wanted: type) -> Any:
     try:
-        return instantiate(arguments, _convert_="all")
+        thing = instantiate(arguments, _convert_="all")
     except InstantiationException as error:
-        raise _mended(error, where) from error
+        raise _reason(error, where) from error
+    if not isinstance(thing, wanted):
+        raise UserError(
+            f"{where}: _target_={arguments.get('_target_')} makes a {type(thing).__name__}, "
+            f"but a {wanted.__module__}.{wanted.__name__} is wanted"
+        )
+    return thing
 
 
-def _mended(error: InstantiationException, where: str) -> Exception:
-    """Take the real reason out of Hydra's wrapping; what a constructor refuses is the user's to mend."""
+def _reason(error: InstantiationException, where: str) -> Exception:
+    """Take the real reason out of Hydra's wrapping; what a constructor refuses is the user's to fix."""
     cause: BaseException = error
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
+    text = " ".join(str(cause).split())
     if isinstance(cause, UserError):
         return cause
-    if isinstance(cause, OSError | ValueError | TypeError | ImportError):
-        return UserError(f"{where}: {cause}")
-    if isinstance(cause, InstantiationException):
-        return UserError(f"{where}: {str(cause).splitlines()[0]}")
+    if isinstance(cause, ImportError):
+        return UserError(
+            f"{where}: {text}; a module of your own must be on PYTHONPATH or in the folder of --config-dir"
+        )
+    if isinstance(cause, OSError | ValueError | TypeError | InstantiationException):
+        return UserError(f"{where}: {text}")
     return cause if isinstance(cause, Exception) else error
 
 
-def _target(arguments: Mapping[str, Any], where: str) -> Any:
-    path = arguments.get("_target_")
-    if not isinstance(path, str):
-        raise UserError(f"{where} has no _target_: its file must name a Python object, as '_target_: my_module.Mine'")
-    try:
-        return get_object(path)
-    except Exception as error:  # whatever importing somebody's module raises
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(
-            f"{where}._target_={path} can't be imported: {reason}. A module of your own must be on "
-            f"PYTHONPATH or in the folder of --config-dir"
-        ) from error
-
-
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    """Parameters of the object that `_target_` names; none where it can't be found or doesn't say."""
     try:
-        return inspect.signature(target).parameters
-    except (TypeError, ValueError):  # some callables written in C have none
+        return inspect.signature(get_object(target)).parameters
+    except Exception:  # whatever importing somebody's module raises; `_build` says so
         return {}
-
-
-def _has(made: Any, names: tuple[str, ...], where: str, wanted: str) -> None:
-    lacking = [name for name in names if not hasattr(made, name)]
-    if lacking:
-        raise UserError(f"{where}: a {type(made).__name__} has no {', '.join(lacking)}; wanted {wanted}")

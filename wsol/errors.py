@@ -35,7 +35,7 @@ def closest(word: object, known: Iterable[object], most: int = 3) -> list[str]:
     """Names that somebody who wrote `word` may have meant, best first."""
     import difflib
 
-    return difflib.get_close_matches(str(word), list(map(str, known)), n=most, cutoff=0.5)
+    return difflib.get_close_matches(str(word), list(map(str, known)), n=most, cutoff=0.6)
 
 
 def suggest(word: object, known: Iterable[object], most: int = 3) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.command_line.explain import compose_application
+from wsol.commands.options import compose_application
 from wsol.config import build_dataset
 from wsol.datasets import CUB, WSOLEvaluation
 from wsol.datasets.box_faults import wrong_boxes_kept

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import wsol
-from wsol.command_line.explain import compose_application
+from wsol.commands.options import compose_application
 from wsol.config import build_dataset
 from wsol.datasets import WSOLEvaluation
 from wsol.datasets.box_faults import wrong_boxes_kept

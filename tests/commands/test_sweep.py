@@ -8,8 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from wsol.command_line.sweep import collect, write_record
-from wsol.command_line.sweep_end import tell_and_write
+from wsol.commands.request import read_words
+from wsol.commands.sweep import end_sweep, forget_earlier, write_record
+from wsol.commands.task import Job
+
+
+def record(place: Path, number: int, overrides: list[str], error: str = "") -> None:
+    place.mkdir(exist_ok=True)
+    write_record(Job(place, overrides, {}, read_words([])), number, error=error, unexpected=False)
 
 
 @pytest.fixture
@@ -17,21 +23,17 @@ def folder(tmp_path: Path) -> Path:
     """Three jobs over a number, the last of which failed."""
     for job, (tau, value) in enumerate((("0.1", 70.04), ("0.2", 75.4))):
         place = tmp_path / str(job)
-        place.mkdir()
-        write_record(place, job, [f"protocols.exact.threshold={tau}", "limit=9"], error=None)
+        record(place, job, [f"protocols.exact.threshold={tau}", "limit=9"])
         about = {"dataset": "shapes", "split": "val", "protocol": "exact", "threshold": float(tau) + 1e-17}
         rows = [about | {"method": "cam", "gt_known_loc": value}, about | {"method": "center", "gt_known_loc": 20}]
         pd.DataFrame(rows).to_csv(place / "summary.csv", index=False)
         (place / "environment.json").write_text(json.dumps({"role": "train-fullsup"}))
-    (tmp_path / "2").mkdir()
-    write_record(
-        tmp_path / "2", 2, ["protocols.exact.threshold=7", "limit=9"], error="threshold = 7 & more", unexpected=False
-    )
+    record(tmp_path / "2", 2, ["protocols.exact.threshold=7", "limit=9"], "threshold = 7 & more")
     return tmp_path
 
 
 def test_table_picture_and_best_settings_with_their_split(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    tell_and_write(collect(folder), folder)
+    end_sweep(folder)
     out = capsys.readouterr().out
     assert out.startswith("3 jobs, 1 failed\n| job | protocols.exact.threshold | method | ")
     assert "threshold = 7 & more" in out
@@ -49,20 +51,26 @@ def test_table_picture_and_best_settings_with_their_split(folder: Path, capsys: 
     assert "more" not in latex and "now run them once on the test split" in latex
 
 
-def test_names_make_no_picture_and_an_earlier_one_goes(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    (folder / "sweep.png").write_bytes(b"old")
+def test_names_make_no_picture(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for job, name in enumerate(("resnet18", "vgg16_gap")):
-        write_record(folder / str(job), job, [f"model={name}"], error=None)
+        record(folder / str(job), job, [f"model={name}"])
     (folder / "2" / "job.json").unlink()
-    tell_and_write(collect(folder), folder)
+    end_sweep(folder)
     assert not (folder / "sweep.png").exists() and (folder / "sweep.tex").exists()
     assert "model=vgg16_gap" in capsys.readouterr().out
 
 
 def test_jobs_that_all_failed_leave_the_table_only(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for job in (0, 1):
-        write_record(folder / str(job), job, ["limit=9"], error="broken")
-    tell_and_write(collect(folder), folder)
+        record(folder / str(job), job, ["limit=9"], "broken")
+    end_sweep(folder)
     out = capsys.readouterr().out
     assert "3 jobs, 3 failed" in out and "Best settings" not in out
     assert not (folder / "best.csv").exists() and out.splitlines()[-1].endswith("sweep.csv")
+
+
+def test_an_earlier_sweep_in_the_same_folder_is_forgotten(folder: Path) -> None:
+    end_sweep(folder)
+    forget_earlier(folder)
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"sweep.csv"}
+    assert not list(folder.glob("*/job.json")) and (folder / "0" / "summary.csv").exists()

@@ -1,0 +1,68 @@
+"""`wsol check`: read a whole dataset before a long run, print what is in it, list what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from wsol.commands.task import Job
+from wsol.config import build_dataset, call
+from wsol.console import print_line, print_table
+from wsol.datasets import Dataset
+from wsol.datasets.box_faults import wrong_boxes_kept
+from wsol.datasets.check import Checked, check_dataset
+from wsol.errors import FaultyDataError
+from wsol.io import atomic_write
+
+__all__ = ["print_check", "run"]
+
+
+def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
+    """Dataset → a table of what is in it and, in `check.csv`, of its faults."""
+    with wrong_boxes_kept():
+        dataset = build_dataset(cfg.dataset)
+    workers = os.cpu_count() or 1 if cfg.workers is None else cfg.workers
+    checked = call(check_dataset, {"workers": workers}, dataset=dataset, show_progress=cfg.progress and job.verbose)
+    with atomic_write(job.run_dir / "check.csv") as path:
+        checked.faults.to_csv(path, index=False)
+    if job.verbose:
+        print_check(dataset, checked)
+    if checked.changing:
+        raise FaultyDataError(f"{checked.changing} faults change numbers or stop a run: see {job.run_dir}/check.csv")
+    return {"samples": checked.n_samples, "faults": len(checked.faults)}
+
+
+def print_check(dataset: Dataset, checked: Checked) -> None:
+    """Print what is in a dataset, and its faults by kind."""
+    counts = f"{checked.n_images:,} images, {checked.n_samples:,} samples, {len(dataset.classes):,} classes"
+    role = f"; role {dataset.role}" if dataset.role else ""
+    print_table(_figures(checked.figures), f"{dataset.name} ({dataset.split}): {counts}{role}", keys=("",))
+    if checked.faults.empty:
+        print_line("No faults.")
+    else:
+        print_table(_kinds(checked.faults), "Faults", keys=("fault",))
+
+
+def _figures(figures: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    rows = []
+    for name, values in figures.items():
+        form = "{:.1%}" if name.startswith("share") else "{:.1f}"
+        numbers = (values.min(), np.median(values), values.mean(), values.max())
+        rows.append([name, *(form.format(number).removesuffix(".0") for number in numbers)])
+    return pd.DataFrame(rows, columns=["", "least", "median", "mean", "most"])
+
+
+def _kinds(faults: pd.DataFrame) -> pd.DataFrame:
+    """Count the faults of each kind and give an example; first those that change numbers."""
+    rows: list[tuple[str, str, str, str]] = []
+    for kind, of_kind in faults.groupby("fault", sort=False):
+        first = of_kind.iloc[0]
+        named = first["sample_id"] in first["detail"]  # also if it is empty: a class is no sample's
+        example = first["detail"] if named else f"{first['sample_id']}: {first['detail']}"
+        rows.append((str(kind), str(len(of_kind)), "yes" if first["changes_numbers"] else "no", example))
+    rows.sort(key=lambda row: (row[2] == "no", -int(row[1])))
+    return pd.DataFrame(rows, columns=["fault", "times", "changes numbers", "the first"])

@@ -1,0 +1,62 @@
+"""`wsol compare`: runs side by side, and for each pair of methods whether the difference is more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from wsol.commands.task import Job
+from wsol.config import call, to_dict
+from wsol.console import print_line, print_table
+from wsol.errors import UserError
+from wsol.report.comparison import ALPHA, Comparison, compare
+from wsol.report.comparison_files import write_comparison
+from wsol.report.sentences import headlines, meaning
+from wsol.report.summary import best_cells, short_summary
+from wsol.tables import SHOWN
+
+__all__ = ["run"]
+
+ON_SCREEN = 30  # sentences
+
+
+def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
+    """Runs → `compare.html`, `compare.csv`, `compare.tex` in the job's folder."""
+    settings = to_dict(cfg)
+    metrics = None if settings["metrics"] is None else _texts(settings, "metrics")
+    comparison = call(compare, cfg, runs=_texts(settings, "runs"), metrics=metrics)
+    write_comparison(comparison, job.run_dir, job.request.line)
+    if job.verbose:
+        _print(comparison, every_pair=metrics is not None)
+        print_line(f"Page and tables: {job.run_dir}/compare.html, compare.csv, compare.tex")
+    return {"pairs": len(comparison.pairs), "more_than_noise": int(comparison.pairs["more_than_noise"].sum())}
+
+
+def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
+    """Take one text or a list of them."""
+    value = settings[key]
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(text, str) and text for text in values):
+        raise UserError(f"{key}={value!r}: pass a list, such as '{key}=[A,B]'")
+    return values
+
+
+def _print(comparison: Comparison, every_pair: bool) -> None:
+    """Print the summaries side by side, and what differs in words."""
+    summary, pairs = comparison.summary.assign(method=comparison.summary["title"]), comparison.pairs
+    first = summary.iloc[0]
+    title = f"{first['dataset']} ({first['split']}, {first['n_samples']} samples); percent"
+    print_table(short_summary(summary), title, headings=SHOWN, keys=("method", "protocol"), bold=best_cells(summary))
+    for note in comparison.notes:
+        print_line(f"Mind: {note}")
+    chosen = pairs if every_pair else headlines(pairs)
+    for protocol, rows in chosen.head(ON_SCREEN).groupby("protocol", sort=False):
+        print_line(f"{str(protocol) or 'classification'}:")
+        for sentence in rows["sentence"]:
+            print_line(f"  {sentence}")
+    if len(chosen) > ON_SCREEN:
+        print_line(f"and {len(chosen) - ON_SCREEN} more: see compare.html or compare.csv")
+    for note in meaning(pairs, comparison.tests, ALPHA):
+        print_line(note)

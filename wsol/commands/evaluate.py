@@ -1,0 +1,47 @@
+"""`wsol evaluate`, or `wsol` alone: dataset + classifier + methods + protocols → tables in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omegaconf import DictConfig
+
+from wsol.commands.ending import print_run, print_steps, sweep_step
+from wsol.commands.task import Job
+from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, to_dict
+from wsol.evaluate import evaluate
+from wsol.io import expand_path
+
+__all__ = ["run"]
+
+
+def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
+    """Evaluate, say what came out, and how to go on."""
+    settings = to_dict(cfg)
+    methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
+    dataset = build_dataset(cfg.dataset)
+    results = call(
+        evaluate,
+        cfg,
+        dataset=dataset,
+        model=build_model(cfg.model, dataset),
+        methods=methods,
+        protocols=protocols,
+        class_map=settings["dataset"].get("class_map"),
+        threshold_from=expand_path(cfg.threshold_from),
+        run_dir=job.run_dir,
+        config=settings | {"run_dir": str(job.run_dir)},
+        progress=cfg.progress and job.verbose,
+    )
+    if job.verbose:
+        print_run(results, job.run_dir)
+        other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")
+        data = [f"dataset={job.choices['dataset']}", *job.typed("dataset."), *job.typed("limit=")]
+        again = ["wsol", "score", f"heatmaps={job.run_dir / 'heatmaps'}", *data, f"protocol=[{other}]"]
+        print_steps(
+            job,
+            (again, "other rules, without the network"),
+            sweep_step(job, protocols),
+            (["wsol", "--help"], "all options"),
+        )
+    return {}

@@ -1,0 +1,85 @@
+"""What `wsol COMMAND --help` prints: all that can be chosen, as the files in conf/ say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from wsol.commands import COMMANDS
+from wsol.commands.options import application_groups, group_options
+from wsol.commands.request import Request
+from wsol.heatmaps.method import method_cards
+from wsol.io import conf_dir
+
+__all__ = ["help_text"]
+
+FLAGS = (
+    ("-m, --multirun", "a sweep: one job for each combination of a,b,c"),
+    ("-c, --cfg job|hydra|all", "show the configuration instead of running"),
+    ("-i, --info", "show where it comes from"),
+    ("-cd, --config-dir FOLDER", "a folder with options, datasets, models and methods of your own"),
+    ("--debug", "show the traceback of an error"),
+    ("-V, --version", "show the version"),
+    ("--hydra-help", "flags of Hydra itself"),
+    ("-h, --help", "show this"),
+)
+
+
+def help_text(request: Request) -> str:
+    """Usage, commands, groups with their options, keys with their defaults, flags."""
+    command = request.command
+    program = "wsol" if command == COMMANDS[0] else f"wsol {command}"
+    abouts = {name: (conf_dir() / f"{name}.yaml").read_text("utf-8").partition("\n")[0][2:] for name in COMMANDS}
+    default = {COMMANDS[0]: f"{COMMANDS[0]} (default)"}
+    groups = application_groups(command, request.config_dir)
+    several = "; 'method=[a,b]' takes several, +method=[c] adds one" if "method" in groups else ""
+    sections = {
+        f"wsol {command}: {abouts[command]}": [],
+        f"Usage: {program} [group=option] [key=value] [flags]": [],
+        "Commands (wsol COMMAND --help):": _columns((default.get(name, name), abouts[name]) for name in COMMANDS),
+        f"Groups (group=option{several}):": _columns(_group_rows(groups, request.config_dir)),
+        "Keys (key=value; one inside another is above.key=value), with their defaults:": _keys(command),
+        "Flags, before or after:": _columns(FLAGS),
+        f"An option's own keys: {program} --cfg job. In a sweep (-m) key=a,b makes two jobs, one table over both.": [],
+        'Bash completion: eval "$(wsol -sc install=bash)"': [],
+    }
+    return "\n\n".join("\n".join([title, *lines]) for title, lines in sections.items())
+
+
+def _group_rows(groups: Iterable[str], config_dir: Path | None) -> list[tuple[str, str]]:
+    """Each group with its options; the many methods by family."""
+    rows = []
+    for group in groups:
+        options = group_options(group, config_dir)
+        families: dict[str, list[str]] = {}
+        for name in options:
+            families.setdefault(_family(name) if group == "method" else "", []).append(name)
+        label = group.split("/")[0]
+        for family, names in families.items():
+            rows.append((label, (f"{family}: " if family else "") + ", ".join(names)))
+            label = ""
+    return rows
+
+
+def _family(method: str) -> str:
+    card = method_cards().get(method)
+    return "your own" if card is None else str(card["family"])
+
+
+def _keys(command: str) -> list[str]:
+    """The lines in which a command's file, and the one common to all, explain their keys."""
+    lines = []
+    for name in (command, "common"):
+        _, *blocks = (conf_dir() / f"{name}.yaml").read_text("utf-8").split("\n\n")
+        lines += [line for block in blocks if not block.startswith("hydra:") for line in block.splitlines()]
+    seen: dict[str, str] = {}  # a command's own default of a common key is the one that counts
+    for line in lines:
+        if not line.endswith(": {}"):
+            seen.setdefault(line.partition(":")[0], f"  {line}")
+    return list(seen.values())
+
+
+def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
+    pairs = list(rows)
+    width = max(len(left) for left, _ in pairs)
+    return [f"  {left:{width}}  {right}".rstrip() for left, right in pairs]

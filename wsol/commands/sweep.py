@@ -1,0 +1,198 @@
+"""A sweep: what is kept of each job, and the one table over all of them, also where some failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsol.console import print_line, print_table
+from wsol.io import atomic_write, read_environment, write_json, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wsol.commands.task import Job
+
+__all__ = ["SweepTable", "collect", "end_sweep", "remove_if_unused", "shorten", "write_record"]
+
+RECORD = "job.json"
+UNFINISHED = "stopped before its end; look at what it printed"
+NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")
+MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+FILES = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """All jobs of a sweep, as text: one row per row of each job's `summary.csv`, one per failed job.
+
+    The columns are `job`, the `overrides` (one that is named as another column is called `NAME (override)`), the
+    summary's and `error`. `roles`: job → what its split is for, where the dataset says so. `status`: 0 where all went
+    well, 2 where something the user can fix went wrong, 1 for anything else.
+    """
+
+    frame: pd.DataFrame
+    overrides: list[str]
+    status: int = 0
+    roles: dict[str, str] = field(default_factory=dict)
+
+
+def write_record(
+    job: Job,
+    number: int,
+    *,
+    error: str = UNFINISHED,
+    unexpected: bool = True,
+    values: Mapping[str, object] | None = None,
+) -> None:
+    """Write down what a job of a sweep was asked for and how it ended; first when it begins.
+
+    `values` are the results of a job that writes no `summary.csv`.
+    """
+    record = {"job": number, "overrides": job.overrides, "error": error, "unexpected": unexpected and bool(error)}
+    write_json(job.run_dir / RECORD, record | {"values": dict(values or {})})
+
+
+def forget_earlier(folder: Path) -> None:
+    """Jobs of an earlier sweep in the same folder no longer count."""
+    for name in (f"*/{RECORD}", *FILES):
+        for path in folder.glob(name):
+            path.unlink()
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Remove a run's folder in which nothing was written, or only the sweep's plan."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def end_sweep(folder: Path) -> int:
+    """Make the one table of a sweep, also where it was cut short; return the program's exit code."""
+    sweep = collect(folder)
+    if sweep.frame.empty:
+        remove_if_unused(folder)
+    else:
+        print_and_write(sweep, folder)
+    return sweep.status
+
+
+def collect(folder: Path) -> SweepTable:
+    """Gather the jobs inside a sweep's folder."""
+    import pandas as pd
+
+    records = [(json.loads(path.read_text(encoding="utf-8")), path.parent) for path in folder.glob(f"*/{RECORD}")]
+    records.sort(key=lambda pair: pair[0]["job"])
+    jobs = [(record, _values(record["overrides"]), _summary(place, record)) for record, place in records]
+    columns = list(dict.fromkeys(column for _, _, rows in jobs for row in rows for column in row))
+    keys = dict.fromkeys(key for _, values, _ in jobs for key in values)
+    names = {key: f"{key} (override)" if key in (*columns, "job", "error") else key for key in keys}
+    cells = [
+        {"job": str(record["job"])}
+        | {names[key]: value for key, value in values.items()}
+        | row
+        | {"error": record["error"]}
+        for record, values, rows in jobs
+        for row in rows or [{}]
+    ]
+    frame = pd.DataFrame(cells, columns=["job", *names.values(), *columns, "error"], dtype=object).fillna("")
+    failed = [record for record, _, _ in jobs if record["error"]]
+    status = 0 if not failed else 1 if any(record["unexpected"] for record in failed) else 2
+    roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in records}
+    return SweepTable(frame, list(names.values()), status, roles)
+
+
+def _values(words: Sequence[str]) -> dict[str, str]:
+    """Take overrides apart into keys and values; where a run lies is left out."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    values = {}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.get_key_element().lstrip("+~")
+        value = None if override.is_delete() else override.value()
+        if not key.startswith("hydra") and key != "run_dir":
+            values[key] = value if isinstance(value, str) else override.get_value_element_as_str()
+    return values
+
+
+def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
+    """Rows of a job's summary, all text; or the values that it returned."""
+    import pandas as pd
+
+    path = folder / "summary.csv"
+    if not record["error"] and path.is_file():
+        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return [{key: str(value) for key, value in record["values"].items()}] if record["values"] else []
+
+
+def shorten(sweep: SweepTable) -> pd.DataFrame:
+    """The part of a sweep's table that fits a screen: what jobs differ in, and what was measured, rounded."""
+    frame = sweep.frame
+    differing = [name for name in sweep.overrides if frame[name].nunique() > 1 or len(frame) == 1]
+    columns = dict.fromkeys(["job", *differing, *NAMES, *MEASURED, "error"])
+    table = frame[[name for name in columns if name in frame and (frame[name] != "").any()]].copy()
+    for name in set(table.columns) & set(MEASURED) - set(differing):
+        digits = 3 if name == "threshold" else 1
+        table[name] = [f"{float(text):.{digits}f}" if text else "" for text in table[name]]
+    return table
+
+
+def print_and_write(sweep: SweepTable, folder: Path) -> None:
+    """Print a sweep's table and its best settings; write both, a table for LaTeX and, over numbers, a picture."""
+    from wsol.report.sweep_best import best_settings, chosen_on
+    from wsol.report.sweep_figure import draw_sweep
+
+    write_text(folder / "sweep.csv", sweep.frame.to_csv(index=False, lineterminator="\n"))
+    failed = int((sweep.frame["error"] != "").sum())
+    title = f"{sweep.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
+    print_table(shorten(sweep), title, keys=("job", "method", "protocol"))
+    best = best_settings(sweep.frame, sweep.overrides, sweep.roles)
+    written: list[Path] = []
+    if len(best):
+        sentences = chosen_on(best)
+        _print_best(best)
+        for sentence in sentences:
+            print_line(sentence)
+        with atomic_write(folder / "best.csv") as path:
+            best.to_csv(path, index=False)
+        write_text(folder / "sweep.tex", _latex(sweep, " ".join(sentences)))
+        written += [folder / "best.csv", folder / "sweep.tex"]
+        written += draw_sweep(sweep.frame, sweep.overrides, folder / "sweep")
+    names = ", ".join(path.name for path in written)
+    print_line(f"One table over all jobs: {folder / 'sweep.csv'}" + (f", with {names}" if names else ""))
+
+
+def _print_best(best: pd.DataFrame) -> None:
+    import pandas as pd
+
+    from wsol.report.sweep_best import MEASURES
+
+    table = pd.DataFrame({"method": best["method"], "protocol": best["protocol"]})
+    if len(best[["dataset", "split"]].drop_duplicates()) > 1:
+        table["split"] = best["dataset"] + " (" + best["split"] + ")"
+    table["best settings"] = best["settings"]
+    table["job"] = best["job"]
+    table["by"] = [MEASURES[name][0] for name in best["measure"]]
+    table["%"] = [f"{value:.1f}" for value in best["value"]]
+    print_table(table.loc[:, (table != "").any()], "Best settings")
+
+
+def _latex(sweep: SweepTable, note: str) -> str:
+    """Make the table that the screen shows, in full precision and without the jobs that failed."""
+    import pandas as pd
+
+    from wsol.report.latex import latex_table
+    from wsol.tables import SHOWN
+
+    finished = sweep.frame[sweep.frame["error"] == ""]
+    table = shorten(SweepTable(finished, sweep.overrides)).drop(columns="job")
+    measured = [name for name in MEASURED if name in table and name not in sweep.overrides]
+    exact = table.assign(**{name: pd.to_numeric(finished[name]) for name in measured})
+    same_data = all(finished[name].nunique() == 1 for name in ("dataset", "split") if name in finished)
+    best = [name for name in measured if name != "threshold"] if same_data else []
+    within = "protocol" if "protocol" in exact else None
+    headings = SHOWN | {"max_box_acc": "MBA", "val_top1": "validation accuracy", "train_loss": "training loss"}
+    return latex_table(exact, headings=headings, decimals={"threshold": 3}, best=best, within=within, note=note)

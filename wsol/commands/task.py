@@ -1,0 +1,91 @@
+"""A command as Hydra runs it: in its folder, and an error ends the job, not the sweep."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from wsol.commands import sweep
+from wsol.commands.messages import exit_code, explain_error, is_user_error
+from wsol.commands.request import Request
+from wsol.config import check_root_keys
+from wsol.console import print_message, showing_messages
+from wsol.errors import UserError
+
+__all__ = ["Job", "Task"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command gets beside its configuration.
+
+    `overrides` are as they were typed, `choices` say which option of a group was taken; `verbose` is False in a sweep,
+    where what a job returns goes into the sweep's table.
+    """
+
+    run_dir: Path
+    overrides: list[str]
+    choices: Mapping[str, str]
+    request: Request
+    verbose: bool = True
+
+    def typed(self, start: str) -> list[str]:
+        """Overrides that begin with these letters."""
+        return [word for word in self.overrides if word.startswith(start)]
+
+
+@dataclass
+class Task:
+    """A command made callable by Hydra, here or in a worker of joblib or Slurm, to which it travels by pickle."""
+
+    request: Request
+    error: Exception | None = None  # of a single run, for main: Hydra would print words of its own first
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run the command in the folder that Hydra made for it."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        hydra, command = HydraConfig.get(), self.request.command
+        overrides = [word.replace(f"experiment/{command}", "experiment") for word in hydra.overrides.task]
+        single = hydra.mode == RunMode.RUN
+        job = Job(_relative(Path(hydra.runtime.output_dir)), overrides, hydra.runtime.choices, self.request, single)
+        if not single:
+            with showing_messages():
+                self._in_sweep(cfg, job, int(hydra.job.num))
+            return
+        try:
+            if not os.access(job.run_dir, os.W_OK | os.X_OK):
+                raise UserError(f"run_dir={job.run_dir}: nothing can be written there; pass another run_dir")
+            self._run(cfg, job)
+        except Exception as error:
+            self.error = error
+        finally:
+            sweep.remove_if_unused(job.run_dir)
+
+    def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
+        check_root_keys(cfg)
+        return import_module(f"wsol.commands.{self.request.command}").run(cfg, job)  # type: ignore[no-any-return]
+
+    def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
+        sweep.write_record(job, number)
+        try:
+            values = self._run(cfg, job)
+            sweep.write_record(job, number, error="", values=values)
+        except Exception as error:
+            expected = is_user_error(error)
+            message = explain_error(error, self.request) if expected else repr(error)
+            sweep.write_record(job, number, error=message, unexpected=exit_code(error) == 1)
+            if not expected:
+                traceback.print_exc()
+            print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
+
+
+def _relative(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
