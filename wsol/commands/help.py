@@ -63,7 +63,7 @@ def _group_rows(groups: Iterable[str], config_dir: Path | None) -> list[tuple[st
 
 def _family(method: str) -> str:
     card = method_cards().get(method)
-    return "your own" if card is None else str(card["family"])
+    return "your own" if card is None else card.family
 
 
 def _keys(command: str) -> list[str]:
