@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsol import __version__, cli
+from wsol import __version__
 from wsol.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -98,14 +98,13 @@ def build_model(config: Config, dataset: Dataset | None, for_training: bool = Fa
 
     arguments = to_dict(config, "model")
     loads = any(arguments.get(name) is not None for name in ("weights", "checkpoint"))
-    takes_dataset = dataset is not None and arguments.get("num_classes") is None and (for_training or not loads)
-    if takes_dataset and "num_classes" in _parameters(arguments.get("_target_")):
-        arguments["num_classes"] = len(dataset.classes)
-        classifier = _build(arguments, "model", Classifier)
-        if classifier.classes is None and not loads:
-            classifier.classes, classifier.class_ids = tuple(dataset.classes), tuple(dataset.ids)
-        return classifier
-    return _build(arguments, "model", Classifier)
+    untold = arguments.get("num_classes") is None and "num_classes" in _parameters(arguments.get("_target_"))
+    if dataset is None or not untold or (loads and not for_training):
+        return _build(arguments, "model", Classifier)
+    classifier = _build(arguments | {"num_classes": len(dataset.classes)}, "model", Classifier)
+    if classifier.classes is None and not loads:
+        classifier.classes, classifier.class_ids = tuple(dataset.classes), tuple(dataset.ids)
+    return classifier
 
 
 def build_methods(config: Config) -> dict[str, Method]:
