@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 import numpy as np
 
 from wsol.datasets.sample import Dataset, Sample
-from wsol.datasets.shapes_glyphs import GLYPH_NAMES, glyph_table, sine_table
-from wsol.datasets.shapes_kernel import label_of, render, stream
 from wsol.errors import UserError
 
 __all__ = ["Shapes"]
 
-_LENGTHS = {"train": 20_000, "val": 1_000, "test": 500}
-_ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
+LENGTHS = {"train": 20_000, "val": 1_000, "test": 500}
+ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
+GLYPH_NAMES = (
+    "ring", "cross", "triangle", "bars", "arch", "tee", "disc", "zigzag", "corner", "dots", "arrow",
+    "hourglass", "comb", "frame", "heart", "wye", "rails", "moon", "pair", "target", "key", "bar", "aitch",
+    "star",
+)  # fmt: skip
 
 
 class Shapes(Dataset):
@@ -79,55 +83,64 @@ class Shapes(Dataset):
         objects: int = 1,
         seed: int = 0,
     ) -> None:
-        if split not in _LENGTHS:
-            raise UserError(f"Shapes has no split {split!r}: choose dataset.split from {', '.join(_LENGTHS)}")
-        self.split, self.role = split, _ROLES[split]
-        self.length = _whole("length", _LENGTHS[split] if length is None else length, 1, 10**8)
-        self.seed = _whole("seed", seed, 0, 2**63 - 1)
-        self.size = _whole("size", size, 16, 1024)
-        count = _whole("classes", classes, 2, len(GLYPH_NAMES))
-        pair = isinstance(object_size, Sequence) and not isinstance(object_size, str)
-        if not pair or len(object_size) != 2:
+        from wsol.datasets.shapes_kernel import Knobs  # here: other datasets don't compile the kernel
+
+        if split not in LENGTHS:
+            raise UserError(f"Shapes has no split {split!r}: choose dataset.split from {', '.join(LENGTHS)}")
+        if not isinstance(object_size, Sequence) or isinstance(object_size, str) or len(object_size) != 2:
             raise UserError(f"dataset.object_size = {object_size!r}: give two shares of the side, [0.28, 0.7]")
         smallest, largest = (_share("object_size", share, 1, 950) for share in object_size)
         if smallest > largest:
             raise UserError(f"dataset.object_size = {object_size!r}: the smaller share comes first")
-        shares = {"glyph": _share("glyph", glyph, 1, 600)}
-        shares["background_bias"] = _share("background_bias", background_bias, 0, 1000)
-        counts = {"glyph_pixels": _whole("glyph_pixels", glyph_pixels, 5, 1024)}
-        counts["distractors"] = _whole("distractors", distractors, 0, 100)
-        counts["false_marks"] = _whole("false_marks", false_marks, 0, 100)
-        counts["objects"] = _whole("objects", objects, 1, 8)
-        self._check_fit(smallest, counts["glyph_pixels"], counts["objects"])
-        self._knobs: dict[str, object] = {"size": self.size, "classes": count}
-        self._knobs["object_size"] = [smallest / 1000, largest / 1000]  # equal to what JSON gives back
-        self._knobs.update({knob: share / 1000 for knob, share in shares.items()})
-        self._knobs.update(counts)
-        self.classes = GLYPH_NAMES[:count]
-        self._split = tuple(_LENGTHS).index(split)
-        flat = [self.size, count, smallest, largest, shares["glyph"], counts["glyph_pixels"]]
-        flat += [counts["distractors"], counts["false_marks"], shares["background_bias"], counts["objects"]]
-        self._flat = np.array(flat, np.int64)
-        self._tables = (glyph_table(), sine_table())
+        self.split, self.role, self._split = split, ROLES[split], tuple(LENGTHS).index(split)
+        self.length = _whole("length", LENGTHS[split] if length is None else length, 1, 10**8)
+        self.seed = _whole("seed", seed, 0, 2**63 - 1)
+        self._knobs = Knobs(
+            size=_whole("size", size, 16, 1024),
+            classes=_whole("classes", classes, 2, len(GLYPH_NAMES)),
+            smallest=smallest,
+            largest=largest,
+            glyph=_share("glyph", glyph, 1, 600),
+            glyph_pixels=_whole("glyph_pixels", glyph_pixels, 5, 1024),
+            distractors=_whole("distractors", distractors, 0, 100),
+            false_marks=_whole("false_marks", false_marks, 0, 100),
+            background_bias=_share("background_bias", background_bias, 0, 1000),
+            objects=_whole("objects", objects, 1, 8),
+        )
+        self._check_fit()
+        self.classes = GLYPH_NAMES[:classes]
+        self._glyphs = glyph_table()
 
-    def _check_fit(self, smallest: int, pixels: int, objects: int) -> None:
+    def _check_fit(self) -> None:
         """Refuse glyphs that are larger than the smallest object or than an object's share of the picture."""
-        if pixels * 1000 > smallest * self.size:
+        size, pixels, objects = self._knobs.size, self._knobs.glyph_pixels, self._knobs.objects
+        if pixels * 1000 > self._knobs.smallest * size:
             raise UserError(
-                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest / 1000:g} of "
-                f"{self.size} pixels: raise dataset.object_size or dataset.size, or lower this"
+                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {self._knobs.smallest / 1000:g} of "
+                f"{size} pixels: raise dataset.object_size or dataset.size, or lower this"
             )
-        room = self.size * (1000 if objects == 1 else 450 if objects <= 4 else 200) // 1000
+        room = size * (1000 if objects == 1 else 450 if objects <= 4 else 200) // 1000
         if pixels * 3 // 2 + 4 > room:
             raise UserError(
-                f"dataset.objects = {objects} leaves {room} of {self.size} pixels to an object, too few for "
+                f"dataset.objects = {objects} leaves {room} of {size} pixels to an object, too few for "
                 f"a glyph of {pixels}: lower dataset.objects or dataset.glyph_pixels, or raise dataset.size"
             )
 
     @property
     def knobs(self) -> Mapping[str, object]:  # type: ignore[override]
-        """What a classifier for these images depends on; split, length and seed are not among them."""
-        return dict(self._knobs)
+        """What a classifier for these images depends on, equal to what JSON gives back; not split, length and seed."""
+        knobs = self._knobs
+        return {
+            "size": knobs.size,
+            "classes": knobs.classes,
+            "object_size": [knobs.smallest / 1000, knobs.largest / 1000],
+            "glyph": knobs.glyph / 1000,
+            "background_bias": knobs.background_bias / 1000,
+            "glyph_pixels": knobs.glyph_pixels,
+            "distractors": knobs.distractors,
+            "false_marks": knobs.false_marks,
+            "objects": knobs.objects,
+        }
 
     @property
     def labels(self) -> np.ndarray:
@@ -138,19 +151,17 @@ class Shapes(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        if not -self.length <= index < self.length:
-            raise IndexError(f"index {index} of {self.length} images")
-        index = int(index) % self.length
+        from wsol.datasets.shapes_kernel import render
+
+        index = range(self.length)[index]
         label = self._label(index)
-        canvas = np.empty((self.size, self.size, 3), np.int64)
-        mask = np.zeros((self.size, self.size), np.bool_)
-        boxes = np.empty((self._flat[-1], 4), np.int64)
-        render(stream(self.seed, self._split, index), label, self._flat, *self._tables, canvas, mask, boxes)
-        name, image = f"{self.split}/{index:05d}", canvas.astype(np.uint8)
-        return Sample(sample_id=name, label=label, image=image, boxes=boxes, mask=mask)
+        image, mask, boxes = render(self.seed, self._split, index, label, self._knobs, self._glyphs)
+        return Sample(sample_id=f"{self.split}/{index:05d}", label=label, image=image, boxes=boxes, mask=mask)
 
     def _label(self, index: int) -> int:
-        return int(label_of(self.seed, self._split, index, len(self.classes)))
+        from wsol.datasets.shapes_kernel import label_of
+
+        return int(label_of(self.seed, self._split, index, self._knobs.classes))
 
 
 def _whole(knob: str, value: object, low: int, high: int) -> int:
@@ -166,3 +177,20 @@ def _share(knob: str, value: object, low: int, high: int) -> int:
     if not number or not low <= 1000 * value <= high:  # type: ignore[operator]
         raise UserError(f"dataset.{knob} = {value!r}: give a number from {low / 1000:g} to {high / 1000:g}")
     return round(1000 * value)  # type: ignore[operator]
+
+
+def glyph_table() -> np.ndarray:
+    """Every mark, its corners rounded, with a border: int64 (24 + 6, 13, 13), 0 … 256; the last six have no class.
+
+    No two of the first 24 become each other when turned or mirrored, so turns and flips keep a label true.
+    """
+    marks = []
+    for block in files("wsol.datasets").joinpath("shapes_glyphs.txt").read_text("ascii").split("\n\n"):
+        rows = [line.split() for line in block.splitlines()]
+        marks += [[row[column] for row in rows] for column in range(len(rows[0]))]
+    table = np.zeros((len(marks), 13, 13), np.int64)
+    for mark, picture in zip(table, marks, strict=True):
+        mark[1:-1, 1:-1] = [[16 * (cell == "#") for cell in row] for row in picture]
+    wide = np.pad(table, ((0, 0), (1, 1), (1, 1)))
+    wide = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
+    return wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]

@@ -8,36 +8,76 @@ is called with literal numbers states its types, or numba would compile it anew 
 
 from __future__ import annotations
 
+from math import isqrt
+from typing import NamedTuple
+
 import numpy as np
 
-from wsol.compiled import compiled
+from wsol.compiled import compiled, inner
 
-__all__ = ["CLASSES", "label_of", "render", "stream"]
+__all__ = ["CLASSES", "Knobs", "label_of", "render", "sine_table"]
 
 CLASSES = 24  # the glyphs behind these belong to no class
-_BITS = 0xFFFFFFFF
+BITS = 0xFFFFFFFF
+DARK, LIGHT = (30, 28, 40), (250, 248, 240)  # of glyphs
 Area = tuple[int, int, int, int]  # first column and row, last column and row
 Trio = tuple[int, int, int]
 Ints = np.ndarray
 
 
+class Knobs(NamedTuple):
+    """What a picture depends on beside its seed; shares in thousandths."""
+
+    size: int
+    classes: int
+    smallest: int
+    largest: int
+    glyph: int
+    glyph_pixels: int
+    distractors: int
+    false_marks: int
+    background_bias: int
+    objects: int
+
+
+def sine_table(steps: int = 1024, amplitude: int = 1 << 14) -> np.ndarray:
+    """One turn of the sine in integers: int64 (steps,), each within one unit of `amplitude · sin`.
+
+    The smallest angle's cosine comes from a right angle by halving, `cos²(x/2) = (1 + cos x) / 2`, the rest
+    by rotation; all of it with Python's integers at 120 bits, so that no platform's math library has a say.
+    """
+    one = 1 << 120
+    cosine, angle = 0, 4
+    while angle < steps:
+        cosine, angle = isqrt((one + cosine) * one // 2), angle * 2
+    sine = isqrt(one * one - cosine * cosine)
+    x, y, table = one, 0, []
+    for _ in range(steps):
+        table.append((2 * y * amplitude + one) // (2 * one))
+        x, y = (x * cosine - y * sine) // one, (x * sine + y * cosine) // one
+    return np.array(table, np.int64)
+
+
+SINE = sine_table()
+
+
 @compiled("i8(i8)")
 def _mix(x: int) -> int:
     """Hash 32 bits to 32 bits; both multipliers are below 2^31, so that a product fits a signed word."""
-    x = ((x ^ (x >> 15)) * 0x2C1B3C6D) & _BITS
-    x = ((x ^ (x >> 12)) * 0x297A2D39) & _BITS
+    x = ((x ^ (x >> 15)) * 0x2C1B3C6D) & BITS
+    x = ((x ^ (x >> 12)) * 0x297A2D39) & BITS
     return x ^ (x >> 15)
 
 
-@compiled
-def stream(seed: int, split: int, index: int) -> Ints:
+@inner
+def _stream(seed: int, split: int, index: int) -> Ints:
     """State of the random numbers of one image: two hashed keys and the count drawn."""
     state = np.zeros(3, np.int64)
     for lane in range(2):
-        key = _mix((seed & _BITS) ^ (0x51ED270B + 0x1B873593 * lane))
-        key = _mix(key ^ ((seed >> 32) & _BITS))
-        key = _mix((key + 0x3C6EF372 * (split + 1)) & _BITS)
-        state[lane] = _mix(key ^ (index & _BITS))
+        key = _mix((seed & BITS) ^ (0x51ED270B + 0x1B873593 * lane))
+        key = _mix(key ^ ((seed >> 32) & BITS))
+        key = _mix((key + 0x3C6EF372 * (split + 1)) & BITS)
+        state[lane] = _mix(key ^ (index & BITS))
     return state
 
 
@@ -45,7 +85,7 @@ def stream(seed: int, split: int, index: int) -> Ints:
 def _draw(state: Ints, count: int) -> int:
     """Next random number in 0 … count - 1."""
     state[2] += 1
-    return (_mix(state[0] ^ _mix((state[1] + state[2]) & _BITS)) * count) >> 32
+    return (_mix(state[0] ^ _mix((state[1] + state[2]) & BITS)) * count) >> 32
 
 
 @compiled("i8(i8, i8, i8)")
@@ -56,7 +96,7 @@ def _clamp(value: int, low: int, high: int) -> int:
 @compiled
 def label_of(seed: int, split: int, index: int, classes: int) -> int:
     """Label of one image: each run of `classes` images is a permutation of all classes."""
-    state = stream(seed, split + 16, index // classes)
+    state = _stream(seed, split + 16, index // classes)
     order = np.arange(classes)
     for last in range(classes - 1, 0, -1):
         other = _draw(state, last + 1)
@@ -64,7 +104,7 @@ def label_of(seed: int, split: int, index: int, classes: int) -> int:
     return order[index % classes]
 
 
-@compiled
+@compiled("UniTuple(i8,3)(i8, i8, i8)")
 def _rgb(hue: int, saturation: int, value: int) -> Trio:
     """Color of a hue in 0 … 1535, saturation and value in 0 … 255."""
     red, green, blue = (hue + 1280) % 1536, (hue + 768) % 1536, (hue + 256) % 1536
@@ -74,9 +114,17 @@ def _rgb(hue: int, saturation: int, value: int) -> Trio:
     return red, green, blue
 
 
-@compiled
+@compiled("i8(i8[:,::1], i8, i8, i8, i8)")
+def _between(lattice: Ints, i: int, j: int, t: int, s: int) -> int:
+    """Value between four lattice points, (t, s) in 1/256 from the first."""
+    top = lattice[i, j] * (256 - s) + lattice[i, j + 1] * s
+    bottom = lattice[i + 1, j] * (256 - s) + lattice[i + 1, j + 1] * s
+    return (top * (256 - t) + bottom * t) >> 16
+
+
+@inner
 def _clouds(state: Ints, size: int) -> Ints:
-    """Three octaves of lattice noise, 0 … 255: (size, size)."""
+    """Three octaves of lattice noise, 0 … 1785: (size, size)."""
     field = np.zeros((size, size), np.int64)
     for octave in range(3):
         cell = max(512, (size * 256) // (3 << octave))
@@ -91,40 +139,19 @@ def _clouds(state: Ints, size: int) -> Ints:
             for x in range(size):
                 j, s = (x * 256) // cell, ((x * 256) % cell) * 256 // cell
                 s = (s * s * (768 - 2 * s)) >> 16
-                top = lattice[i, j] * (256 - s) + lattice[i, j + 1] * s
-                bottom = lattice[i + 1, j] * (256 - s) + lattice[i + 1, j + 1] * s
-                field[y, x] += ((top * (256 - t) + bottom * t) >> 16) << (2 - octave)
-    for y in range(size):
-        for x in range(size):
-            field[y, x] = _clamp(128 + (field[y, x] // 7 - 128) * 3 // 2, 0, 255)
+                field[y, x] += _between(lattice, i, j, t, s) << (2 - octave)
     return field
 
 
-@compiled
-def _stones(u: int, w: int, key: int) -> int:
-    """Cells around scattered points, dark at the joints."""
-    near, second, tone = 1 << 40, 1 << 40, 0
-    for i in range((u >> 10) - 1, (u >> 10) + 2):
-        for j in range((w >> 10) - 1, (w >> 10) + 2):
-            spot = _mix(key ^ ((i & 0xFFFF) << 16) ^ (j & 0xFFFF))
-            du, dw = u - i * 1024 - (spot & 1023), w - j * 1024 - ((spot >> 10) & 1023)
-            distance = du * du + dw * dw
-            if distance < near:
-                near, second, tone = distance, near, 90 + ((spot >> 20) & 127)
-            elif distance < second:
-                second = distance
-    return _clamp((second - near) >> 9, 0, 256) * tone >> 8
-
-
-@compiled
-def _pattern(family: int, u: int, w: int, cloud: int, key: int, sine: Ints) -> int:
+@inner
+def _pattern(family: int, u: int, w: int, cloud: int, key: int) -> int:
     """Tone 0 … 255 of one of eight textures at (u, w), where 1024 is one period."""
     if family == 0:
         return cloud
     if family == 1:
-        return 128 + (sine[(u + cloud * 5) & 1023] * 127 >> 14)
+        return 128 + (SINE[(u + cloud * 5) & 1023] * 127 >> 14)
     if family == 2:
-        return 128 + (sine[(cloud * 20) & 1023] * 127 >> 14)
+        return 128 + (SINE[(cloud * 20) & 1023] * 127 >> 14)
     if family == 3 or family == 6:  # tiles, bricks
         w *= family // 3
         u += (w >> 10 & 1) * 512 * (family & 1 ^ 1)
@@ -137,36 +164,64 @@ def _pattern(family: int, u: int, w: int, cloud: int, key: int, sine: Ints) -> i
     if family == 5:
         over = ((u >> 10) + (w >> 10)) & 1
         across, along = (u, w) if over else (w, u)
-        return 40 + (sine[(across & 1023) >> 1] * 150 >> 14) + (sine[(along & 1023) >> 1] * 60 >> 14)
-    return _stones(u, w, key)
+        return 40 + (SINE[(across & 1023) >> 1] * 150 >> 14) + (SINE[(along & 1023) >> 1] * 60 >> 14)
+    nearest, second, tone = 1 << 40, 1 << 40, 0  # stones: cells around scattered points, dark at the joints
+    for i in range((u >> 10) - 1, (u >> 10) + 2):
+        for j in range((w >> 10) - 1, (w >> 10) + 2):
+            spot = _mix(key ^ ((i & 0xFFFF) << 16) ^ (j & 0xFFFF))
+            du, dw = u - i * 1024 - (spot & 1023), w - j * 1024 - ((spot >> 10) & 1023)
+            distance = du * du + dw * dw
+            if distance < nearest:
+                nearest, second, tone = distance, nearest, 90 + ((spot >> 20) & 127)
+            elif distance < second:
+                second = distance
+    return _clamp((second - nearest) >> 9, 0, 256) * tone >> 8
 
 
-@compiled
-def _paint_background(canvas: Ints, texture: int, state: Ints, sine: Ints) -> None:
+@inner
+def _paint_background(canvas: Ints, texture: int, state: Ints) -> None:
     """Fill the picture with one texture in muted colors; a texture keeps its family and, roughly, its hue."""
     size = canvas.shape[0]
-    cloud = _clouds(state, size)
+    clouds = _clouds(state, size)
     hue = texture * 989 + 1536 + _draw(state, 120) - 60
     light = 118 + _draw(state, 50)
     first = _rgb(hue, 50 + _draw(state, 70), light)
     second = _rgb(hue + 1400 + _draw(state, 272), 40 + _draw(state, 60), light + 26 + _draw(state, 40))
     turn, key = _draw(state, 1024), _draw(state, 1 << 30)
     step = 1024 * (5 + _draw(state, 5))  # 5 to 9 periods across
-    cosine, slope = sine[(turn + 256) & 1023], sine[turn]
+    cosine, slope = SINE[(turn + 256) & 1023], SINE[turn]
     for y in range(size):
         for x in range(size):
             u = ((x * cosine + y * slope) * step // size) >> 14
             w = ((y * cosine - x * slope) * step // size) >> 14
-            tone = _clamp(_pattern(texture & 7, u, w, cloud[y, x], key, sine), 0, 255)
-            grain = (cloud[y, x] - 128) // 8 + (_mix(key ^ (y << 12) ^ x) >> 28) - 8
+            cloud = _clamp(128 + (clouds[y, x] // 7 - 128) * 3 // 2, 0, 255)
+            tone = _clamp(_pattern(texture & 7, u, w, cloud, key), 0, 255)
+            grain = (cloud - 128) // 8 + (_mix(key ^ (y << 12) ^ x) >> 28) - 8
             for c in range(3):
                 canvas[y, x, c] = _clamp(first[c] + ((second[c] - first[c]) * tone >> 8) + grain, 0, 255)
 
 
-@compiled
-def _fill(cover: Ints, xs: Ints, ys: Ints) -> Area:
-    """Share of each pixel inside a polygon, 0 … 1024, in `cover`; returns the pixels touched: x0 y0 x1 y1."""
-    size = cover.shape[0]
+@inner
+def _extent(points: Ints) -> tuple[int, int]:
+    low, high = points[0], points[0]
+    for k in range(1, points.size):
+        low, high = min(low, points[k]), max(high, points[k])
+    return low, high
+
+
+@compiled("i8[::1](i8[::1], i8, i8)")
+def _place(points: Ints, scale: int, shift: int) -> Ints:
+    """Points scaled by 1/1024ths and moved."""
+    moved = np.empty_like(points)
+    for k in range(points.size):
+        moved[k] = (points[k] * scale >> 10) + shift
+    return moved
+
+
+@compiled("UniTuple(i8,4)(i8[:,::1], i8[::1], i8[::1], i8, i8, i8)")
+def _fill(cover: Ints, xs: Ints, ys: Ints, scale: int, x: int, y: int) -> Area:
+    """Share of each pixel inside a polygon that is scaled by 1/1024ths and moved, 0 … 1024; the pixels touched."""
+    xs, ys, size = _place(xs, scale, x), _place(ys, scale, y), cover.shape[0]
     (left, right), (top, bottom) = _extent(xs), _extent(ys)
     x0, x1 = max(0, left >> 8), min(size - 1, right >> 8)
     y0, y1 = max(0, top >> 8), min(size - 1, bottom >> 8)
@@ -174,43 +229,40 @@ def _fill(cover: Ints, xs: Ints, ys: Ints) -> Area:
     for row in range(y0, y1 + 1):
         for column in range(x0, x1 + 1):
             cover[row, column] = 0
-        for y in range(row * 256 + 32, row * 256 + 256, 64):
-            found = 0
+        for line in range(row * 256 + 32, row * 256 + 256, 64):
+            count = 0
             for k in range(xs.size):
                 m = k + 1 if k + 1 < xs.size else 0
-                if (ys[k] <= y) != (ys[m] <= y):
-                    cut = xs[k] + (xs[m] - xs[k]) * (y - ys[k]) // (ys[m] - ys[k])
-                    place = found
+                if (ys[k] <= line) != (ys[m] <= line):
+                    cut = xs[k] + (xs[m] - xs[k]) * (line - ys[k]) // (ys[m] - ys[k])
+                    place = count
                     while place > 0 and cuts[place - 1] > cut:
                         cuts[place] = cuts[place - 1]
                         place -= 1
                     cuts[place] = cut
-                    found += 1
-            for pair in range(0, found - 1, 2):
+                    count += 1
+            for pair in range(0, count - 1, 2):
                 left, right = _clamp(cuts[pair], 0, size * 256), _clamp(cuts[pair + 1], 0, size * 256)
                 for column in range(left >> 8, min(x1, right >> 8) + 1):
                     cover[row, column] += max(0, min(right, column * 256 + 256) - max(left, column * 256))
     return x0, y0, x1, y1
 
 
-@compiled
-def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int, sine: Ints) -> Area:
+@inner
+def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int) -> Area:
     """Share of each pixel inside a mark of 11 cells, smoothed over one pixel; returns the pixels touched."""
     size, reach = cover.shape[0], (side * 218) >> 8
     x0, x1 = max(0, (x - reach) >> 8), min(size - 1, (x + reach) >> 8)
     y0, y1 = max(0, (y - reach) >> 8), min(size - 1, (y + reach) >> 8)
-    cosine, slope = sine[(turn + 256) & 1023], sine[turn & 1023]
+    cosine, slope = SINE[(turn + 256) & 1023], SINE[turn & 1023]
     for row in range(y0, y1 + 1):
         for column in range(x0, x1 + 1):
             dx, dy = column * 256 + 128 - x, row * 256 + 128 - y
             a = ((dx * cosine + dy * slope) >> 14) * 2816 // side + 1536
             b = ((dy * cosine - dx * slope) >> 14) * 2816 // side + 1536
-            i, j, t, s = b >> 8, a >> 8, b & 255, a & 255
             cover[row, column] = 0
-            if 0 <= i < 12 and 0 <= j < 12:
-                top = mark[i, j] * (256 - s) + mark[i, j + 1] * s
-                bottom = mark[i + 1, j] * (256 - s) + mark[i + 1, j + 1] * s
-                tone = (top * (256 - t) + bottom * t) >> 16
+            if 0 <= a < 3072 and 0 <= b < 3072:
+                tone = _between(mark, b >> 8, a >> 8, b & 255, a & 255)
                 cover[row, column] = _clamp(512 + (tone - 128) * 8 * max(side, 2816) // 2816, 0, 1024)
     return x0, y0, x1, y1
 
@@ -225,28 +277,26 @@ def _paint(canvas: Ints, cover: Ints, area: Area, color: Trio, opacity: int) -> 
                 canvas[y, x, c] += (color[c] - canvas[y, x, c]) * share >> 10
 
 
-@compiled
-def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, state: Ints, sine: Ints) -> None:
+@inner
+def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, state: Ints) -> None:
     """Lay a shaded, faintly striped or dotted color over the covered pixels; `light` is x, y, radius."""
     style, turn = _draw(state, 3), _draw(state, 1024)
-    cosine, slope = sine[(turn + 256) & 1023], sine[turn]
+    cosine, slope = SINE[(turn + 256) & 1023], SINE[turn]
     for y in range(area[1], area[3] + 1):
         for x in range(area[0], area[2] + 1):
-            if cover[y, x] == 0:
-                continue
             dx, dy = x * 256 + 128 - light[0], y * 256 + 128 - light[1]
             tone = 1120 - _clamp((dx * dx + dy * dy) * 400 // (light[2] * light[2]), 0, 420)
             u, w = (dx * cosine + dy * slope) // (light[2] * 4), (dy * cosine - dx * slope) // (light[2] * 4)
             if style == 1:
-                tone += sine[u & 1023] * 70 >> 14
+                tone += SINE[u & 1023] * 70 >> 14
             elif style == 2:
-                tone += sine[u & 1023] * sine[w & 1023] // 2300000
+                tone += SINE[u & 1023] * SINE[w & 1023] // 2300000
             for c in range(3):
                 goal = _clamp(color[c] * tone >> 10, 0, 255)
                 canvas[y, x, c] += (goal - canvas[y, x, c]) * cover[y, x] >> 10
 
 
-@compiled
+@inner
 def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
     """Add the pixels that are covered by half or more to the mask and to the box."""
     for y in range(area[1], area[3] + 1):
@@ -257,63 +307,52 @@ def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
                 box[2], box[3] = max(box[2], x), max(box[3], y)
 
 
-@compiled("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8, i8[::1])")
-def _outline(state: Ints, corners: int, lobes: int, squeeze: int, sine: Ints) -> tuple[Ints, Ints]:
+@compiled("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8)")
+def _outline(state: Ints, corners: int, lobes: int, squeeze: int) -> tuple[Ints, Ints]:
     """Corners of a lobed, squeezed and turned disc around the origin, about 1024 in radius."""
     xs, ys = np.empty(corners, np.int64), np.empty(corners, np.int64)
     depth = (90 + _draw(state, 130)) * 4 // max(lobes, 4) if lobes > 0 else 0
     bulge, phase, tilt, turn = _draw(state, 130), _draw(state, 1024), _draw(state, 1024), _draw(state, 1024)
-    cosine, slope = sine[(turn + 256) & 1023], sine[turn]
+    cosine, slope = SINE[(turn + 256) & 1023], SINE[turn]
     for k in range(corners):
         angle = k * 1024 // corners
-        wave = sine[(lobes * angle + phase) & 1023] * depth + sine[(2 * angle + tilt) & 1023] * bulge
+        wave = SINE[(lobes * angle + phase) & 1023] * depth + SINE[(2 * angle + tilt) & 1023] * bulge
         radius = 1024 + (wave >> 14)
-        x, y = radius * sine[(angle + 256) & 1023] >> 14, (radius * sine[angle] >> 14) * squeeze // 1000
+        x, y = radius * SINE[(angle + 256) & 1023] >> 14, (radius * SINE[angle] >> 14) * squeeze // 1000
         xs[k], ys[k] = (x * cosine + y * slope) >> 14, (y * cosine - x * slope) >> 14
     return xs, ys
 
 
-@compiled
-def _paint_clutter(canvas: Ints, knobs: Ints, state: Ints, glyphs: Ints, sine: Ints) -> None:
+@inner
+def _sides(knobs: Knobs, room: int, state: Ints) -> tuple[int, int]:
+    """Side of an object that has so much room, and of its mark."""
+    share = knobs.smallest + _draw(state, knobs.largest - knobs.smallest + 1)
+    side = min(knobs.size * 256 * share // 1000, room)
+    return side, max(side * knobs.glyph // 1000, knobs.glyph_pixels * 256)
+
+
+@inner
+def _paint_clutter(canvas: Ints, knobs: Knobs, state: Ints, glyphs: Ints) -> None:
     """Small plain polygons, then marks that belong to no class."""
-    span, cover = knobs[0] * 256, np.zeros(canvas.shape[:2], np.int64)
-    for _ in range(knobs[6]):
+    span, cover = knobs.size * 256, np.zeros(canvas.shape[:2], np.int64)
+    for _ in range(knobs.distractors):
         corners = 3 + _draw(state, 4)
-        xs, ys = _outline(state, corners if corners < 6 else 24, 0, 350 + _draw(state, 651), sine)
+        xs, ys = _outline(state, corners if corners < 6 else 24, 0, 350 + _draw(state, 651))
         radius, x, y = span * (40 + _draw(state, 71)) // 1000, _draw(state, span), _draw(state, span)
         color = _rgb(_draw(state, 1536), 40 + _draw(state, 140), 90 + _draw(state, 150))
-        area = _fill(cover, _place(xs, radius, x), _place(ys, radius, y))
-        _paint(canvas, cover, area, color, 900)
-    for _ in range(knobs[7]):
-        side = span * (knobs[2] + _draw(state, knobs[3] - knobs[2] + 1)) // 1000
-        side = max(side * knobs[4] // 1000, knobs[5] * 256)
+        _paint(canvas, cover, _fill(cover, xs, ys, radius, x, y), color, 900)
+    for _ in range(knobs.false_marks):
+        _, side = _sides(knobs, span, state)
         mark = glyphs[CLASSES + _draw(state, glyphs.shape[0] - CLASSES)]
         x, y = _draw(state, span), _draw(state, span)
-        area = _stamp(cover, mark, x, y, side, _draw(state, 1024), sine)
-        _paint(canvas, cover, area, (250, 248, 240) if _draw(state, 2) else (30, 28, 40), 1024)
+        area = _stamp(cover, mark, x, y, side, _draw(state, 1024))
+        _paint(canvas, cover, area, LIGHT if _draw(state, 2) else DARK, 1024)
 
 
-@compiled("i8[::1](i8[::1], i8, i8)")
-def _place(points: Ints, scale: int, shift: int) -> Ints:
-    """Points scaled by 1/1024ths and moved."""
-    moved = np.empty_like(points)
-    for k in range(points.size):
-        moved[k] = (points[k] * scale >> 10) + shift
-    return moved
-
-
-@compiled
-def _extent(points: Ints) -> tuple[int, int]:
-    low, high = points[0], points[0]
-    for k in range(1, points.size):
-        low, high = min(low, points[k]), max(high, points[k])
-    return low, high
-
-
-@compiled
+@inner
 def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
     """Where on the body the glyph goes: the first of 30 tries at which it fits, else the roomiest."""
-    best, best_room, goal = (0, 0), -1, reach * reach
+    best, best_room = (0, 0), -1
     for trial in range(31):
         k, share = _draw(state, xs.size), max(_draw(state, 900), _draw(state, 900)) if trial < 30 else 0
         x, y = xs[k] * share >> 10, ys[k] * share >> 10
@@ -322,45 +361,45 @@ def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
             room = min(room, (xs[m] - x) * (xs[m] - x) + (ys[m] - y) * (ys[m] - y))
         if room > best_room:
             best, best_room = (x, y), room
-        if room >= goal:
+        if room >= reach * reach:
             break
     return best
 
 
-@compiled
-def _paint_object(
-    canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, knobs: Ints, state: Ints, sine: Ints
-) -> None:
+@inner
+def _settle(points: Ints, mark: int, reach: int, start: int, end: int, state: Ints) -> int:
+    """Where between start and end an object's origin goes, so that body and mark have a pixel around them."""
+    low, high = _extent(points)
+    low, high = min(low, mark - reach), max(high, mark + reach)
+    return start + 256 - low + _draw(state, max(1, end - start - (high - low + 512)))
+
+
+@inner
+def _paint_object(canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, knobs: Knobs, state: Ints) -> None:
     """One body of random outline, color and size somewhere in the cell x0 y0 x1 y1, its glyph upon it."""
-    cover, share = np.zeros(canvas.shape[:2], np.int64), knobs[2] + _draw(state, knobs[3] - knobs[2] + 1)
-    side = min(knobs[0] * 256 * share // 1000, min(cell[2] - cell[0], cell[3] - cell[1]) - 768)
-    xs, ys = _outline(state, 64, (0, 0, 2, 3, 4, 5, 6)[_draw(state, 7)], 600 + _draw(state, 401), sine)
+    cover = np.zeros(canvas.shape[:2], np.int64)
+    side, mark = _sides(knobs, min(cell[2] - cell[0], cell[3] - cell[1]) - 768, state)
+    xs, ys = _outline(state, 64, (0, 0, 2, 3, 4, 5, 6)[_draw(state, 7)], 600 + _draw(state, 401))
     (left, right), (top, bottom) = _extent(xs), _extent(ys)
     scale = side * 1024 // max(right - left, bottom - top)
     xs, ys = _place(xs, scale, 0), _place(ys, scale, 0)
-    (left, right), (top, bottom) = _extent(xs), _extent(ys)
-    mark = max(side * knobs[4] // 1000, knobs[5] * 256)
-    (gx, gy), reach = _seat(xs, ys, mark * 160 >> 8, state), mark * 181 >> 8
-    x, room = cell[0] + 256 - min(left, gx - reach), max(right, gx + reach) - min(left, gx - reach) + 512
-    x += _draw(state, max(1, cell[2] - cell[0] - room))
-    y, room = cell[1] + 256 - min(top, gy - reach), max(bottom, gy + reach) - min(top, gy - reach) + 512
-    y += _draw(state, max(1, cell[3] - cell[1] - room))
+    (mark_x, mark_y), reach = _seat(xs, ys, mark * 160 >> 8, state), mark * 181 >> 8
+    x = _settle(xs, mark_x, reach, cell[0], cell[2], state)
+    y = _settle(ys, mark_y, reach, cell[1], cell[3], state)
     hue, saturation, value = _draw(state, 1536), 130 + _draw(state, 90), 205 + _draw(state, 50)
     color, rim = _rgb(hue, saturation, value), _rgb(hue, saturation + 25, value * 5 // 9)
-    area = _fill(cover, _place(xs, 1024, x + side // 40), _place(ys, 1024, y + side // 24))
-    _paint(canvas, cover, area, (20, 18, 30), 330)
-    area = _fill(cover, _place(xs, 1024, x), _place(ys, 1024, y))
+    _paint(canvas, cover, _fill(cover, xs, ys, 1024, x + side // 40, y + side // 24), (20, 18, 30), 330)
+    area = _fill(cover, xs, ys, 1024, x, y)
     _paint(canvas, cover, area, rim, 1024)
     _claim(mask, box, cover, area)
-    area = _fill(cover, _place(xs, 930, x), _place(ys, 930, y))
-    _shade(canvas, cover, area, color, (x - side // 6, y - side // 5, side // 2), state, sine)
-    dark = color[0] * 3 + color[1] * 6 + color[2] > 1500
-    area = _stamp(cover, glyph, x + gx, y + gy, mark, _draw(state, 1024), sine)
-    _paint(canvas, cover, area, (30, 28, 40) if dark else (250, 248, 240), 1024)
+    area = _fill(cover, xs, ys, 930, x, y)
+    _shade(canvas, cover, area, color, (x - side // 6, y - side // 5, side // 2), state)
+    area = _stamp(cover, glyph, x + mark_x, y + mark_y, mark, _draw(state, 1024))
+    _paint(canvas, cover, area, DARK if color[0] * 3 + color[1] * 6 + color[2] > 1500 else LIGHT, 1024)
     _claim(mask, box, cover, area)
 
 
-@compiled
+@inner
 def _cells(size: int, count: int, state: Ints) -> Ints:
     """Split the picture into rectangles, the largest first and near its middle: (count, 4)."""
     cells = np.zeros((count, 4), np.int64)
@@ -380,21 +419,19 @@ def _cells(size: int, count: int, state: Ints) -> Ints:
 
 
 @compiled
-def render(
-    state: Ints, label: int, knobs: Ints, glyphs: Ints, sine: Ints, canvas: Ints, mask: Ints, boxes: Ints
-) -> None:
-    """Draw one image into `canvas` (H, W, 3), its objects into `mask` (H, W) and `boxes` (G, 4).
-
-    `knobs`: size, classes, least and greatest object, glyph, its least pixels, distractors, false marks,
-    background bias, objects. `state` is the image's `stream`. The mask is bool and comes empty.
-    """
-    size, own, texture = knobs[0], _draw(state, 1000) < knobs[8], _draw(state, 24)
-    _paint_background(canvas, label if own else texture, state, sine)
+def render(seed: int, split: int, index: int, label: int, knobs: Knobs, glyphs: Ints) -> tuple[Ints, Ints, Ints]:
+    """Draw one image uint8 (H, W, 3), its objects' mask bool (H, W) and their boxes (G, 4)."""
+    state, size = _stream(seed, split, index), knobs.size
+    canvas, mask = np.empty((size, size, 3), np.int64), np.zeros((size, size), np.bool_)
+    boxes = np.empty((knobs.objects, 4), np.int64)
+    biased, texture = _draw(state, 1000) < knobs.background_bias, _draw(state, 24)
+    _paint_background(canvas, label if biased else texture, state)
     state[2] = 1 << 20  # each part counts on its own, so that a knob leaves the other parts as they are
-    _paint_clutter(canvas, knobs, state, glyphs, sine)
+    _paint_clutter(canvas, knobs, state, glyphs)
     state[2] = 1 << 24
-    cells = _cells(size, knobs[9], state)
-    for k in range(knobs[9]):
+    cells = _cells(size, knobs.objects, state)
+    for k in range(knobs.objects):
         state[2] = (2 + k) << 24
         boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = size, size, -1, -1
-        _paint_object(canvas, mask, boxes[k], cells[k], glyphs[label], knobs, state, sine)
+        _paint_object(canvas, mask, boxes[k], cells[k], glyphs[label], knobs, state)
+    return canvas.astype(np.uint8), mask, boxes
