@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wsol.evaluate import evaluate, score
     from wsol.heatmaps import HeatmapExtractor
     from wsol.localization import Protocol, Sweep, load_protocol, score_map, sweep_many, sweep_thresholds
+    from wsol.memory import keep_memory
     from wsol.models import Classifier
     from wsol.tables import Results
     from wsol.training import train
@@ -27,6 +28,7 @@ __all__ = [
     "Sweep",
     "UserError",
     "evaluate",
+    "keep_memory",
     "load_protocol",
     "score",
     "score_map",
@@ -43,6 +45,7 @@ _HOMES = {
     "evaluate": ("evaluate", "score"),
     "heatmaps": ("HeatmapExtractor",),
     "localization": ("Protocol", "Sweep", "load_protocol", "score_map", "sweep_many", "sweep_thresholds"),
+    "memory": ("keep_memory",),
     "models": ("Classifier",),
     "tables": ("Results",),
     "training": ("train",),

@@ -21,7 +21,6 @@ from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.method import Method, check_score, expand_layers, layer_names, make_method
 from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
 from wsol.heatmaps.transformer import attention_blocks
-from wsol.memory import kept_memory
 from wsol.models import Classifier, default_layer, find_layer, unwrap
 from wsol.models.frozen import frozen, one_at_a_time
 from wsol.models.layers import refuse_lazy
@@ -53,8 +52,7 @@ class HeatmapExtractor:
 
     Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
     block ends, also after an exception. Extractors of one model take turns where threads share it; nobody else may run
-    the model while one works. A compiled or data-parallel model is run as the network inside it. Memory that one batch
-    frees is kept for the next while the block lasts (see `wsol.memory`).
+    the model while one works. A compiled or data-parallel model is run as the network inside it.
 
     Parameters
     ----------
@@ -136,7 +134,6 @@ class HeatmapExtractor:
         _check_model(self.model)
         # What has begun ends, also where the rest doesn't begin.
         with one_at_a_time(self.model), torch.inference_mode(False), ExitStack() as stack:
-            stack.enter_context(kept_memory())
             stack.enter_context(frozen(self.model))
             if self.channels_last:
                 self._memory = stack.enter_context(ExitStack())
