@@ -46,7 +46,7 @@ from wsol.models.checkpoint import read_checkpoint
 from wsol.models.torchvision_models import torchvision_classifier
 from wsol.report.run import Run
 from wsol.report.summary import print_summary
-from wsol.training.progress_file import Standing
+from wsol.training.train import TrainingState
 
 QUIET = {"pictures": 0, "report": False, "progress": False, "workers": 0}
 
@@ -364,7 +364,7 @@ def test_pickled_images_with_another_hash(run: Path, place: Path) -> None:
 def test_training_that_is_resumed_from_no_training(place: Path, content: bytes) -> None:
     (place / "resume.pt").write_bytes(content)
     with refused(place, "resume.pt doesn't belong to this training"):
-        Standing.load(place, torch.nn.Linear(2, 2), torch.device("cpu"))
+        TrainingState.load(place, torch.nn.Linear(2, 2), torch.device("cpu"))
 
 
 # ---------------------------------------------------------------- heatmaps

@@ -92,7 +92,8 @@ def read_predictions(
         return _all_samples(samples, predicted, has_row), about | source, notes
     naming = naming or _safe_naming(path, dataset)
     about |= {"class_map": naming, "predict_over": "all"}
-    names = list({"id": dataset.ids, "name": dataset.classes}.get(naming, map(str, range(len(dataset.classes)))))
+    positions = tuple(map(str, range(len(dataset.classes))))
+    names = list({"id": dataset.ids, "name": dataset.classes, "position": positions}[naming])
     listed = sum(column.startswith("top") and column[3:].isdecimal() for column in rows.columns)
     if listed:
         predicted, unknown = _from_list(path, rows, predicted, listed, naming, names)

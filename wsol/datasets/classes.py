@@ -120,7 +120,7 @@ def _class_map(
     to_model = np.array(list(indices), np.int64)
     values, counts = np.unique(to_model, return_counts=True)
     shared = ", ".join(
-        f"{' and '.join(repr(classes[i]) for i in np.flatnonzero(to_model == value))} (logit {value})"
+        f"{' and '.join(repr(classes[i]) for i in np.flatnonzero(to_model == value).tolist())} (logit {value})"
         for value in values[counts > 1][:3]
     )
     if shared and not may_share:

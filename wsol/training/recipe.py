@@ -1,26 +1,32 @@
-"""How one stage of training goes, as data."""
+"""How one stage of training goes: a recipe as data, and the optimizer and schedule that it asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import nn
+from torch.optim import lr_scheduler
 
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
-from wsol.training.augment import AUGMENTATIONS
+from wsol.settings import settings
+from wsol.training.augment import Augmentation
 
-__all__ = ["Recipe", "Stage"]
+__all__ = ["PARTS", "Optimization", "Recipe", "Stage"]
 
-CHOICES = {
-    "optimizer": ("adamw", "sgd"),
-    "schedule": ("onecycle", "step", "constant"),
-    "precision": ("fp32", "bf16", "fp16"),
-}
-HIGHEST = {"lr": 100, "momentum": 1, "label_smoothing": 1, "weight_decay": 100, "warmup": 1, "gamma": 1}
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, le=100)]
+OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value or ()))
+PARTS = ("optimizer", "schedule", "scaler")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Recipe:
     """Cross entropy and everything around it.
 
@@ -39,7 +45,7 @@ class Recipe:
         `step_epochs` epochs.
     precision : "fp32", "bf16" or "fp16"
         Mixed precision by autocast; fp16 needs a GPU.
-    augment : sequence of str
+    augment : sequence of "crop", "shift", "flip", "turn", "color"
         See `wsol.training.augment`.
     input_size : (height, width), optional
         By default the classifier's.
@@ -57,52 +63,21 @@ class Recipe:
     'onecycle'
     """
 
-    epochs: int = 12
-    batch_size: int = 128
-    optimizer: str = "adamw"
-    lr: float = 2e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    schedule: str = "onecycle"
-    warmup: float = 0.2
-    step_epochs: int = 10
-    gamma: float = 0.1
-    precision: str = "fp32"
-    augment: tuple[str, ...] = ("crop", "flip")
-    input_size: tuple[int, int] | None = None
-    freeze: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("augment", "freeze"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
-        if self.input_size is not None:
-            object.__setattr__(self, "input_size", _two_sides(self.input_size))
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"training.{name}={getattr(self, name)}: there are {', '.join(known)}")
-        for kind in self.augment:
-            if kind not in AUGMENTATIONS:
-                raise UserError(f"training.augment: unknown {kind!r}; there are {', '.join(AUGMENTATIONS)}")
-        for name in ("epochs", "batch_size", "step_epochs"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise UserError(f"training.{name}={getattr(self, name)}: pass a whole number from 1")
-        for name, highest in HIGHEST.items():
-            if not isinstance(getattr(self, name), int | float) or not 0 <= getattr(self, name) <= highest:
-                raise UserError(f"training.{name}={getattr(self, name)}: pass a number in [0, {highest:g}]")
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Names of the fields, for configurations."""
-        return tuple(field.name for field in fields(cls))
-
-
-def _two_sides(value: Any) -> tuple[int, int]:
-    sides = tuple(value) if isinstance(value, Sequence) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise UserError(f"training.input_size={value}: pass two whole numbers from 1, [height, width]")
-    return sides
+    epochs: Count = 12
+    batch_size: Count = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: Amount = 2e-3
+    momentum: Share = 0.9
+    weight_decay: Amount = 0.05
+    label_smoothing: Share = 0.0
+    schedule: Literal["onecycle", "step", "constant"] = "onecycle"
+    warmup: Share = 0.2
+    step_epochs: Count = 10
+    gamma: Share = 0.1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    augment: Annotated[tuple[Augmentation, ...], OneOrMore] = ("crop", "flip")
+    input_size: tuple[Count, Count] | None = None
+    freeze: Annotated[tuple[str, ...], OneOrMore] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +96,64 @@ class Stage:
     dataset: Dataset
     recipe: Recipe
     validation: Dataset | None = None
+
+
+class Optimization:
+    """Optimizer, schedule and mixed precision of one stage: what turns a loss into a step."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe, num_images: int, device: torch.device) -> None:
+        if recipe.precision == "fp16" and device.type != "cuda":
+            raise UserError("training.precision=fp16 needs a GPU; use bf16 or fp32 here")
+        # Batches of a single image are dropped, because batch normalization can't train on them.
+        steps = max(num_images // recipe.batch_size + (num_images % recipe.batch_size > 1), 1)
+        self.precision, self.device = PRECISIONS[recipe.precision], device
+        self.optimizer = _optimizer(module, recipe)
+        self.schedule = _schedule(self.optimizer, recipe, steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Mixed precision, where the recipe asks for it."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Go one step down the gradient, and one along the schedule."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs, by part."""
+        return {name: getattr(self, name).state_dict() for name in PARTS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
+
+
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(groups, recipe.lr)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
+    """A schedule that goes on with every step; `steps` of them are an epoch."""
+    if recipe.schedule == "onecycle":
+        total = steps * recipe.epochs + 1
+        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=total, pct_start=recipe.warmup)
+    if recipe.schedule == "step":
+        return lr_scheduler.StepLR(optimizer, steps * recipe.step_epochs, recipe.gamma)
+    return lr_scheduler.ConstantLR(optimizer, 1.0)

@@ -1,12 +1,18 @@
-"""The training story: stages of epochs over labels alone, checkpoints that can be taken up again."""
+"""The training story: stages of epochs over labels alone, checkpoints that can be taken up again.
+
+Every epoch seeds itself from (seed, stage, epoch), and every image's augmentation from its index too: a run that was
+interrupted and resumed ends with the same weights as one that was not.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,15 +24,14 @@ from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
+from wsol.io import atomic_write
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.device import choose_device
 from wsol.models.memory_format import prefer_channels_last
 from wsol.training.augment import augment
-from wsol.training.optimization import Tools, make_tools
-from wsol.training.progress_file import Standing
-from wsol.training.recipe import Stage
+from wsol.training.recipe import PARTS, Optimization, Recipe, Stage
 
-__all__ = ["Training", "classification_accuracy", "train"]
+__all__ = ["Training", "TrainingState", "classification_accuracy", "run_epoch", "train"]
 
 logger = logging.getLogger("wsol")
 
@@ -63,9 +68,6 @@ def train(
 ) -> Training:
     """Train a classifier on image labels.
 
-    Every epoch seeds itself from (seed, stage, epoch), and every image's augmentation from its index too: a run
-    that was interrupted and resumed ends with the same weights as one that was not.
-
     Parameters
     ----------
     classifier : Classifier
@@ -93,125 +95,110 @@ def train(
         If there is no stage, a dataset has other classes than the first or the model, nothing can be resumed,
         what is resumed began with another recipe, or the loss is not finite.
     """
-    _check(stages)
-    target = choose_device(device)
+    _check_classes(stages)
+    place = choose_device(device)
     folder = None if run_dir is None else Path(run_dir)
-    module = classifier.module.to(target)
-    prefer_channels_last(module, stages[0].recipe.input_size or classifier.input_size, target)
-    classifier.classes, classifier.class_ids = stages[-1].dataset.classes, stages[-1].dataset.ids
-    classifier.knobs = stages[-1].dataset.knobs
-    standing = Standing.load(folder, module, target) if resume else Standing()
-    standing.keep_plan([stage.recipe for stage in stages])
+    module = classifier.module.to(place)
+    prefer_channels_last(module, stages[0].recipe.input_size or classifier.input_size, place)
+    goal = stages[-1].dataset
+    classifier.classes, classifier.class_ids, classifier.knobs = goal.classes, goal.ids, goal.knobs
+    state = TrainingState.load(folder, module, place) if resume else TrainingState()
+    state.set_plan([stage.recipe for stage in stages])
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    while standing.stage < len(stages):
-        stage, last_stage = stages[standing.stage], standing.stage == len(stages) - 1
-        still = _freeze(module, stage.recipe.freeze)
-        tools = make_tools(module, stage.recipe, len(stage.dataset), target, standing)
-        while standing.epoch < stage.recipe.epochs:
-            name = f"stage {standing.stage + 1}/{len(stages)}, epoch {standing.epoch + 1}/{stage.recipe.epochs}"
-            began, lr = time.monotonic(), tools.schedule.get_last_lr()[0]
-            key = (seed, standing.stage, standing.epoch)
-            loss, top1 = _train_epoch(classifier, stage, tools, key, still, workers, name, show_progress)
+    while state.stage < len(stages):
+        _run_stage(classifier, stages, state, folder, seed, workers, show_progress)
+    if state.best is not None:
+        module.load_state_dict(state.best)
+    module.eval()
+    return Training(classifier, pd.DataFrame(state.history), folder)
+
+
+def _run_stage(
+    classifier: Classifier,
+    stages: Sequence[Stage],
+    state: TrainingState,
+    folder: Path | None,
+    seed: int,
+    workers: int,
+    show_progress: bool,
+) -> None:
+    """Train the epochs of a stage that are left; after each, write what a resumed training needs."""
+    stage, module = stages[state.stage], classifier.module
+    recipe, size = stage.recipe, stage.recipe.input_size or classifier.input_size
+    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    with _frozen_layers(module, recipe.freeze) as frozen:
+        optimization = Optimization(module, recipe, len(stage.dataset), next(module.parameters()).device)
+        if state.optimization is not None:
+            optimization.load_state_dict(state.optimization)
+        while state.epoch < recipe.epochs:
+            name = f"stage {state.stage + 1}/{len(stages)}, epoch {state.epoch + 1}/{recipe.epochs}"
+            began, lr, key = time.monotonic(), optimization.lr, (seed, state.stage, state.epoch)
+            module.train()
+            for layer in frozen:
+                layer.eval()
+            with progress(name, len(stage.dataset), show_progress) as advance:
+                batches = _training_batches(classifier, stage, key, optimization.device, workers)
+                loss, top1 = run_epoch(classifier, criterion, batches, optimization, name, advance)
             val_top1 = float("nan")
             if stage.validation is not None:
-                val_top1 = classification_accuracy(
-                    classifier, stage.validation, stage.recipe.input_size, stage.recipe.batch_size, workers
-                )
-            seconds = time.monotonic() - began
-            standing.history.append(
-                {"stage": standing.stage + 1, "epoch": standing.epoch + 1, "lr": lr, "train_loss": loss}
-                | {"train_top1": top1, "val_top1": val_top1, "seconds": round(seconds, 1)}
-            )
-            logger.info(
-                "%s: loss %.3f, train %.1f %%, val %.1f %%, %.0f s", name, loss, 100 * top1, 100 * val_top1, seconds
-            )
-            best = last_stage and standing.keep_best(module, val_top1)
-            standing.epoch += 1
-            tools.remember(standing)
+                val_top1 = classification_accuracy(classifier, stage.validation, size, recipe.batch_size, workers)
+            seconds = round(time.monotonic() - began, 1)
+            epoch = {"stage": state.stage + 1, "epoch": state.epoch + 1, "lr": lr, "train_loss": loss}
+            state.history.append(epoch | {"train_top1": top1, "val_top1": val_top1, "seconds": seconds})
+            percent = f"train {100 * top1:.1f} %, val {100 * val_top1:.1f} %"
+            logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, seconds)
+            is_best = stage is stages[-1] and state.keep_best(module, val_top1)
+            state.epoch, state.optimization = state.epoch + 1, optimization.state_dict()
             if folder is not None:
-                for file in ("last", "best") if best else ("last",):
+                for file in ("last", "best") if is_best else ("last",):
                     save_checkpoint(classifier, folder / f"{file}.safetensors", {"val_top1": val_top1})
-                standing.save(folder, module)  # last: an epoch that it counts has its weights written
-        for part in still:
-            part.requires_grad_(True)
-        standing.stage, standing.epoch, standing.optimizer = standing.stage + 1, 0, None
-    if standing.best is not None:
-        module.load_state_dict(standing.best)
-    module.eval()
-    return Training(classifier, pd.DataFrame(standing.history), folder)
+                state.save(folder, module)  # last: an epoch that it counts has its weights written
+    state.stage, state.epoch, state.optimization = state.stage + 1, 0, None
 
 
-def _check(stages: Sequence[Stage]) -> None:
-    if not stages:
-        raise UserError("training.stages is empty: pass at least one stage")
-    for number, stage in enumerate(stages):
-        for part in (stage.dataset, stage.validation):
-            if part is not None and tuple(part.ids) != tuple(stages[0].dataset.ids):
-                raise UserError(
-                    f"stage {number + 1}: {part.name} ({part.split}) has the classes {list(part.ids)[:5]} …, "
-                    f"the first stage {list(stages[0].dataset.ids)[:5]} …; they must be the same, in one order"
-                )
-
-
-def _freeze(module: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Take the layers named out of training; hand them back."""
-    still = [find_layer(module, name) for name in names]
-    for part in still:
-        part.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UserError(f"training.freeze={list(names)}: nothing is left to train")
-    return still
-
-
-def _train_epoch(
+def run_epoch(
     classifier: Classifier,
-    stage: Stage,
-    tools: Tools,
-    key: tuple[int, int, int],
-    still: Sequence[nn.Module],
-    workers: int,
+    criterion: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    optimization: Optimization,
     name: str,
-    show_progress: bool,
+    advance: Callable[[int, str], None],
 ) -> tuple[float, float]:
-    """Train one epoch; return the mean loss and the accuracy on the augmented images."""
-    recipe, data, module = stage.recipe, stage.dataset, classifier.module
+    """Train on every batch once; return the mean loss and the accuracy on the augmented images."""
+    classes, seen, correct, total_loss = len(classifier.classes or ()), 0, 0, 0.0
+    for images, labels in batches:  # (B, 3, h, w), (B,)
+        with optimization.autocast():
+            logits = logits_of(classifier.module(images))  # (B, C)
+            if logits.shape[1] != classes:
+                logits_there = f"{classifier.name} has {logits.shape[1]} logits"
+                raise UserError(f"{logits_there}, the dataset {classes} classes: build the model with as many")
+            loss = criterion(logits, labels)
+        if not torch.isfinite(loss):
+            raise UserError(f"{name}: the loss is {loss.item()}; lower training.lr or use training.precision=fp32")
+        optimization.step(loss)
+        seen, total_loss = seen + len(labels), total_loss + float(loss.detach()) * len(labels)
+        correct += int((logits.argmax(1) == labels).sum())
+        advance(len(labels), f"{100 * correct / seen:.1f} % correct")
+    return total_loss / max(seen, 1), correct / max(seen, 1)
+
+
+def _training_batches(
+    classifier: Classifier, stage: Stage, key: tuple[int, int, int], device: torch.device, workers: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """An epoch's shuffled, augmented and normalized images (B, 3, h, w) and labels (B,); dropout is seeded as well."""
+    recipe, count = stage.recipe, len(stage.dataset)
+    size = recipe.input_size or classifier.input_size
     generator = np.random.default_rng(key)
     torch.manual_seed(int(generator.integers(2**31)))
-    size = recipe.input_size or classifier.input_size
+    order = generator.permutation(count).tolist()
 
-    def load(index: int) -> tuple[torch.Tensor, int]:
-        sample = data[index]
-        own = np.random.default_rng((*key, index))
-        return augment(sample.read_image(), recipe.augment, size, classifier.interpolation, own), sample.label
+    def picture(image: np.ndarray, index: int) -> torch.Tensor:
+        return augment(image, recipe.augment, size, classifier.interpolation, np.random.default_rng((*key, index)))
 
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    module.train()
-    for part in still:
-        part.eval()
-    seen, right, total = 0, 0, 0.0
-    with progress(name, len(data), show_progress) as advance:
-        order = generator.permutation(len(data)).tolist()
-        for batch in load_ahead(order, load, recipe.batch_size, workers):
-            if len(batch) == 1 < min(len(data), recipe.batch_size):
-                continue  # batch normalization can't train on a single image
-            images = classifier.prepare(torch.stack([pixels for pixels, _ in batch]), tools.device)
-            labels = torch.tensor([label for _, label in batch], device=tools.device)
-            with tools.autocast():
-                logits = logits_of(module(images))
-                if logits.shape[1] != len(data.classes):
-                    raise UserError(
-                        f"{classifier.name} has {logits.shape[1]} logits, {data.name} {len(data.classes)} "
-                        f"classes: build the model with as many"
-                    )
-                loss = criterion(logits, labels)
-            if not torch.isfinite(loss):
-                raise UserError(f"{name}: the loss is {loss.item()}; lower training.lr or use training.precision=fp32")
-            tools.step(loss)
-            seen, total = seen + len(batch), total + float(loss.detach()) * len(batch)
-            right += int((logits.argmax(1) == labels).sum())
-            advance(len(batch), f"{100 * right / seen:.1f} % right")
-    return total / max(seen, 1), right / max(seen, 1)
+    for pixels, labels in _batches(stage.dataset, order, picture, recipe.batch_size, workers):
+        if len(labels) > 1 or min(count, recipe.batch_size) == 1:  # batch normalization can't train on a single image
+            yield classifier.prepare(pixels, device), labels.to(device)
 
 
 @torch.inference_mode()
@@ -233,19 +220,120 @@ def classification_accuracy(
         By default the classifier's.
     batch_size, workers : int
     """
-    module, right = classifier.module.eval(), 0
-    device = next(module.parameters()).device
-    for images, labels in _views(classifier, dataset, input_size or classifier.input_size, batch_size, workers):
-        right += int((logits_of(module(classifier.prepare(images, device))).argmax(1).cpu() == labels).sum())
-    return right / len(dataset)
+    module, size = classifier.module.eval(), input_size or classifier.input_size
+    device, correct = next(module.parameters()).device, 0
+
+    def picture(image: np.ndarray, _: int) -> torch.Tensor:
+        return apply_view(image, "squash", size, classifier.interpolation)[0]
+
+    for pixels, labels in _batches(dataset, range(len(dataset)), picture, batch_size, workers):
+        logits = logits_of(module(classifier.prepare(pixels, device)))  # (B, C)
+        correct += int((logits.argmax(1).cpu() == labels).sum())
+    return correct / len(dataset)
 
 
-def _views(
-    classifier: Classifier, dataset: Dataset, size: tuple[int, int], batch_size: int, workers: int
+def _batches(
+    dataset: Dataset,
+    indices: Sequence[int],
+    picture: Callable[[np.ndarray, int], torch.Tensor],
+    batch_size: int,
+    workers: int,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Pictures of samples uint8 (B, h, w, 3) and their labels (B,), in the order of the indices."""
+
     def load(index: int) -> tuple[torch.Tensor, int]:
         sample = dataset[index]
-        return apply_view(sample.read_image(), "squash", size, classifier.interpolation)[0], sample.label
+        return picture(sample.read_image(), index), sample.label
 
-    for batch in load_ahead(range(len(dataset)), load, batch_size, workers):
-        yield torch.stack([pixels for pixels, _ in batch]), torch.tensor([label for _, label in batch])
+    for batch in load_ahead(indices, load, batch_size, workers):
+        pictures, labels = zip(*batch, strict=True)
+        yield torch.stack(pictures), torch.tensor(labels)
+
+
+@contextmanager
+def _frozen_layers(module: nn.Module, names: Sequence[str]) -> Iterator[list[nn.Module]]:
+    """Take the layers named out of training while the block runs."""
+    layers = [find_layer(module, name) for name in names]
+    try:
+        for layer in layers:
+            layer.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            raise UserError(f"training.freeze={list(names)}: nothing is left to train")
+        yield layers
+    finally:
+        for layer in layers:
+            layer.requires_grad_(True)
+
+
+def _check_classes(stages: Sequence[Stage]) -> None:
+    if not stages:
+        raise UserError("training.stages is empty: pass at least one stage")
+    ids = tuple(stages[0].dataset.ids)
+    for number, stage in enumerate(stages):
+        for dataset in (stage.dataset, stage.validation):
+            if dataset is not None and tuple(dataset.ids) != ids:
+                raise UserError(
+                    f"stage {number + 1}: {dataset.name} ({dataset.split}) has the classes {list(dataset.ids)[:5]} …, "
+                    f"the first stage {list(ids)[:5]} …; they must be the same, in one order"
+                )
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands: what is kept between epochs, and taken up again after an interruption."""
+
+    stage: int = 0  # the next epoch to train (both from 0)
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row per epoch that is done
+    best_top1: float = -1.0  # validation accuracy of `best`
+    best: dict[str, torch.Tensor] | None = None
+    plan: list[dict[str, Any]] = field(default_factory=list)  # the recipes, stage by stage
+    optimization: dict[str, Any] | None = None  # as it was after the last epoch; None at the start of a stage
+
+    def set_plan(self, recipes: Sequence[Recipe]) -> None:
+        """Remember the recipes; refuse others than those that the training began with.
+
+        More epochs of a stage at hand are fine where its schedule doesn't depend on their number.
+        """
+        plan = [asdict(recipe) for recipe in recipes]
+        if self.plan and len(self.plan) != len(plan):
+            raise UserError(f"resume: {len(plan)} stages, but the training began with {len(self.plan)}")
+        for number, (old, new) in enumerate(zip(self.plan, plan, strict=False)):
+            free = {"epochs"} if new["schedule"] != "onecycle" and number >= self.stage else set()
+            for key in (key for key in new if key not in free and old.get(key) != new[key]):
+                raise UserError(
+                    f"resume: stage {number + 1} began with training.{key}={old.get(key)}, now it is {new[key]}; "
+                    "pass what it began with, or start anew in another run_dir"
+                )
+        self.plan = plan
+
+    def keep_best(self, module: nn.Module, top1: float) -> bool:
+        """Copy the weights if they are the best so far (later epochs win ties); without validation, the last."""
+        if top1 < self.best_top1:  # False for NaN
+            return False
+        self.best_top1 = top1
+        self.best = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        return True
+
+    def save(self, folder: Path, module: nn.Module) -> None:
+        """Write `resume.pt` and `history.csv`, whole or not at all."""
+        content = vars(self) | (self.optimization or {}) | {"module": module.state_dict()}
+        del content["optimization"]
+        with atomic_write(folder / "resume.pt") as path:
+            torch.save(content, path)
+        with atomic_write(folder / "history.csv") as path:
+            pd.DataFrame(self.history).to_csv(path, index=False)
+
+    @classmethod
+    def load(cls, folder: Path | None, module: nn.Module, device: torch.device) -> TrainingState:
+        """Read `resume.pt` into the module and a new state."""
+        path = None if folder is None else folder / "resume.pt"
+        if path is None or not path.is_file():
+            raise UserError(f"nothing to resume: no file {path}; pass run_dir=<the interrupted run's folder>")
+        try:
+            content = torch.load(path, map_location=device, weights_only=True)
+            module.load_state_dict(content.pop("module"))
+            optimization = {name: content.pop(name) for name in PARTS}
+            return cls(**content, optimization=optimization)
+        except Exception as error:  # of a damaged file torch.load makes whatever it happens to be
+            raise UserError(f"{path} doesn't belong to this training: {error}") from error
