@@ -51,7 +51,7 @@ def picture(generator: np.random.Generator, width: int, height: int) -> Image.Im
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def write_pictures(folder: Path, count: int) -> AnnotatedFolder:
+def write_pictures(folder: Path, count: int) -> Dataset:
     """Write pictures of 500 x 375 pixels in class folders, and a table with a box for each."""
     generator = np.random.default_rng(0)
     rows = ["image,x0,y0,x1,y1"]

@@ -171,7 +171,7 @@ def own_table(root: Path, name: str) -> wsol.Dataset:
 
 
 LAYOUTS = (tiny_val, tiny_classes, wsolevaluation, wsolevaluation_masks, cub, ilsvrc, voc, coco, pet, own_table)
-SAID = {tiny_val: "a file name first", own_table: "is none of the images"}
+SAID = {tiny_val: "val_annotations.txt, line 1", own_table: "none of the images"}
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a/../../b.jpg", r"..\..\b.jpg"])

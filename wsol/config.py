@@ -68,13 +68,13 @@ def call(function: Callable[..., Any], config: Config, /, **objects: Any) -> Any
     return function(**values, **objects)
 
 
-def build_dataset(config: Config) -> Dataset:
+def build_dataset(config: Config, strict: bool = True) -> Dataset:
     """Make the dataset that a `dataset` section describes: `_target_` and its arguments.
 
     `class_map` is the evaluation's, not the dataset's; `boxes=from_masks` puts boxes around the masks of any dataset.
+    Annotated boxes that can't be boxes are refused, or with `strict=False` kept for somebody who looks at each.
     """
-    from wsol.datasets import Dataset
-    from wsol.datasets.from_masks import BoxesFromMasks
+    from wsol.datasets.sample import Dataset, boxes_from_masks
 
     arguments = to_dict(config, "dataset")
     boxes = arguments.get("boxes")
@@ -84,8 +84,10 @@ def build_dataset(config: Config) -> Dataset:
         arguments.pop(name, None)
     if isinstance(arguments.get("root"), int):  # YAML's reading of a folder named 2012
         arguments["root"] = str(arguments["root"])
+    if not strict and "strict" in _parameters(arguments.get("_target_")):
+        arguments["strict"] = False
     dataset = _build(arguments, "dataset", Dataset)
-    return BoxesFromMasks(dataset) if boxes == "from_masks" else dataset
+    return boxes_from_masks(dataset) if boxes == "from_masks" else dataset
 
 
 def build_model(config: Config, dataset: Dataset | None, for_training: bool = False) -> Classifier:

@@ -14,9 +14,8 @@ from PIL import Image
 
 from wsol import cli
 from wsol.datasets import Dataset, Sample, TinyImageNet
-from wsol.datasets.box_faults import box_fault, wrong_boxes_kept, wrong_boxes_stop
-from wsol.datasets.check import FAULTS, check_dataset
-from wsol.datasets.from_masks import BoxesFromMasks
+from wsol.datasets.check import FAULTS, box_fault, check_dataset
+from wsol.datasets.sample import boxes_from_masks
 from wsol.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -192,7 +191,7 @@ def test_faults_come_in_the_order_of_the_samples_whatever_the_workers(tmp_path: 
 
 
 def test_boxes_from_masks_name_the_empty_mask() -> None:
-    found = check_dataset(BoxesFromMasks(Some(sample(mask=MASK), sample("b", 1, mask=0 * MASK))), show_progress=False)
+    found = check_dataset(boxes_from_masks(Some(sample(mask=MASK), sample("b", 1, mask=0 * MASK))), show_progress=False)
     assert found.faults["fault"].tolist() == ["annotation unreadable", "class without images"]
     assert "sample b has an empty mask" in found.faults["detail"].iloc[0]
 
@@ -228,7 +227,7 @@ def test_command_lists_all_faults_of_boxes_that_an_evaluation_refuses(
     lines[1] = "\t".join([*lines[1].split("\t")[:2], "30", "5", "10", "9"])
     lines[3] = "\t".join([*lines[3].split("\t")[:2], "3", "5", "10", "1e400"])
     listing.write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"val_annotations.txt, line 2: box '30 5 10 9' is inverted"):
+    with pytest.raises(UserError, match=r"val_annotations.txt, line 2: .*30 5 10 9"):
         TinyImageNet(tiny_imagenet)
     assert run(tiny_imagenet, "workers=1") == 1
     captured = capsys.readouterr()
@@ -275,10 +274,3 @@ def test_a_sweep_over_splits_ends_with_1_where_one_has_faults(tiny_imagenet: Pat
     table = pd.read_csv("out/sweep.csv", keep_default_na=False)
     assert [bool(error) for error in table["error"]] == [False, True]
     assert "0 bytes" in pd.read_csv("out/1/check.csv")["detail"].iloc[0]
-
-
-def test_boxes_are_kept_in_the_block_only() -> None:
-    with pytest.raises(RuntimeError), wrong_boxes_kept():
-        assert not wrong_boxes_stop()
-        raise RuntimeError
-    assert wrong_boxes_stop()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsol.config import build_dataset
 from wsol.datasets import Dataset, Sample, Shapes
+from wsol.datasets.sample import Pixels, boxes_from_masks, boxes_of_mask, choose_classes
 from wsol.errors import UserError
 
 PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
@@ -162,3 +164,77 @@ def test_first_looks_no_further_and_is_never_more_than_there_are() -> None:
 def test_first_of_nothing_is_refused(shapes: Shapes, count: int) -> None:
     with pytest.raises(UserError, match=f"limit={count}"):
         shapes.first(count)
+
+
+def test_a_dataset_of_a_list_of_samples() -> None:
+    data = Dataset(list(Pair()), name="list", split="all", classes=["cat", "dog"])
+    assert (data.labels.tolist(), data.classes, data.role) == ([1, 0], ("cat", "dog"), "")
+    assert [sample.sample_id for sample in data] == data.table["sample_id"].tolist() == ["s0", "s1"]
+
+
+def test_subclasses_may_have_attributes_of_any_name() -> None:
+    class Own(Pair):
+        def __init__(self) -> None:
+            self._table = self._samples = self._measure = self._count = "mine"
+
+    assert Own().table["sample_id"].tolist() == ["s0", "s1"] and len(Own().first(1)) == 1
+
+
+def test_classes_come_in_the_order_asked_for() -> None:
+    assert choose_classes(["a", "b", "c"], None, "x") == ("a", "b", "c")
+    assert choose_classes(["a", "b", "c"], ["c", "a"], "x") == ("c", "a")
+    assert choose_classes(["cat", "dog"], "dog", "x") == ("dog",)
+    with pytest.raises(UserError, match=r"'n0144353' .*words\.txt.*n01443537"):
+        choose_classes(["n01443537", "n02123045"], ["n0144353"], "words.txt")
+    for names in ([], ["a", "a"]):
+        with pytest.raises(UserError, match="dataset.classes="):
+            choose_classes(["a", "b"], names, "x")
+
+
+def test_boxes_from_masks_equal_the_exact_boxes() -> None:
+    data = Shapes(length=12, objects=3)
+    boxes = boxes_from_masks(data)
+    for exact, other in zip(data, boxes, strict=True):
+        assert {tuple(box) for box in exact.boxes} == {tuple(box) for box in other.boxes}
+        assert exact.sample_id == other.sample_id
+    assert np.array_equal(boxes.labels, data.labels)
+    assert (boxes.classes, boxes.ids, boxes.knobs, boxes.role) == (data.classes, data.ids, data.knobs, data.role)
+
+
+def test_regions_are_sorted_by_area_and_diagonal_neighbors_are_one() -> None:
+    assert boxes_of_mask(np.eye(3, dtype=bool)).tolist() == [[0, 0, 2, 2]]
+    assert boxes_of_mask(np.array([[1, 1, 0, 1], [0, 1, 0, 0]], bool)).tolist() == [[0, 0, 1, 1], [3, 0, 3, 0]]
+    assert boxes_of_mask(np.array([[1, 0, 1], [0, 0, 1]], bool)).tolist() == [[2, 0, 2, 1], [0, 0, 0, 0]]
+    assert boxes_of_mask(np.zeros((2, 2), bool)).shape == (0, 4)
+
+
+def masked(mask: np.ndarray | None, image: Pixels = PICTURE) -> Dataset:
+    sample = Sample(sample_id="x", label=0, image=image, mask=mask)
+    return Dataset([sample], name="masked", split="test", classes=["a"])
+
+
+@pytest.mark.parametrize("mask", [None, np.zeros((2, 2), bool)])
+def test_masks_with_nothing_to_go_around_are_named(mask: np.ndarray | None) -> None:
+    with pytest.raises(UserError, match="sample x "):
+        boxes_from_masks(masked(mask))[0]
+
+
+def test_boxes_from_masks_are_in_pixels_of_the_image(tmp_path: Path) -> None:
+    """A mask of 4 x 3 pixels, of an image of 9 x 7: the same aspect, to a pixel."""
+    mask, picture = np.zeros((3, 4), bool), np.zeros((7, 9, 3), np.uint8)
+    mask[1:, 1:3] = True
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    (tmp_path / "empty.png").touch()
+    for image in (picture, tmp_path / "x.png"):
+        assert boxes_from_masks(masked(mask, image))[0].boxes.tolist() == [[9 / 4, 7 / 3, 3 * 9 / 4 - 1, 6]]
+    # What can't be read is said when it is decoded: an evaluation may skip it.
+    for image in (tmp_path / "none.png", tmp_path / "empty.png", lambda: picture):
+        assert boxes_from_masks(masked(mask, image))[0].boxes.tolist() == [[1, 1, 2, 2]]
+
+
+def test_boxes_from_masks_by_configuration() -> None:
+    config = {"_target_": "wsol.datasets.Shapes", "length": 1, "objects": 2}
+    exact, regions = (build_dataset({**config, "boxes": boxes})[0].boxes for boxes in (None, "from_masks"))
+    assert sorted(exact.tolist()) == sorted(regions.tolist())
+    with pytest.raises(UserError, match="dataset.boxes=masks"):
+        build_dataset({**config, "boxes": "masks"})

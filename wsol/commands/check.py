@@ -13,7 +13,6 @@ from wsol.commands.task import Job
 from wsol.config import build_dataset, call
 from wsol.console import print_line, print_table
 from wsol.datasets import Dataset
-from wsol.datasets.box_faults import wrong_boxes_kept
 from wsol.datasets.check import Checked, check_dataset
 from wsol.errors import FaultyDataError
 from wsol.io import atomic_write
@@ -23,8 +22,7 @@ __all__ = ["print_check", "run"]
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Dataset → a table of what is in it and, in `check.csv`, of its faults."""
-    with wrong_boxes_kept():
-        dataset = build_dataset(cfg.dataset)
+    dataset = build_dataset(cfg.dataset, strict=False)
     workers = os.cpu_count() or 1 if cfg.workers is None else cfg.workers
     checked = call(check_dataset, {"workers": workers}, dataset=dataset, show_progress=cfg.progress and job.verbose)
     with atomic_write(job.run_dir / "check.csv") as path:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import progress
-from wsol.datasets.box_faults import box_fault
 from wsol.datasets.images import SKIP_HINT, mask_fits, unusual
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
@@ -65,7 +64,7 @@ def check_dataset(dataset: Dataset, workers: int = 2, show_progress: bool = True
     Parameters
     ----------
     dataset : Dataset
-        Made inside of `wsol.datasets.box_faults.wrong_boxes_kept`, if wrong boxes are to be listed.
+        Read with `strict=False`, if wrong boxes are to be listed.
     workers : int
         Threads that decode.
     show_progress : bool
@@ -231,6 +230,21 @@ def _faults_of_boxes(seen: _Seen) -> Iterator[tuple[str, str]]:
         if fault:
             image = "" if seen.size is None else f", image {_times(seen.size)}"
             yield fault, f"box {number}: {' '.join(f'{value:g}' for value in box)}{image}"
+
+
+def box_fault(box: np.ndarray, image_size: tuple[int, int] | None) -> str:
+    """Name what is wrong with a box (4,), inclusive corners; "" where nothing is, or the size isn't known to tell."""
+    x0, y0, x1, y1 = map(float, box)
+    if not np.isfinite([x0, y0, x1, y1]).all():
+        return "box not finite"
+    if x1 < x0 - 1 or y1 < y0 - 1:
+        return "box inverted"
+    if x1 < x0 or y1 < y0:
+        return "box empty"
+    width, height = image_size or (np.inf, np.inf)
+    if x0 < 0 or y0 < 0 or x0 >= width or y0 >= height or x1 > width or y1 > height:
+        return "box outside"
+    return "box one pixel late" if x1 > width - 1 or y1 > height - 1 else ""
 
 
 def _faults_of_masks(seen: _Seen) -> Iterator[tuple[str, str]]:

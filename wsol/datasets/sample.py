@@ -1,26 +1,42 @@
-"""What every dataset is made of: samples that know where their pixels are, and the sequence that holds them."""
+"""What every dataset is made of: samples that know where their pixels are, the sequence that holds them, its readers.
+
+A layout on disk is read by a function that returns a `Dataset`; `@reader` registers it. Boxes that can't be boxes are
+noted while they are read, with file and line, and refused when the dataset is handed over, unless `strict=False`, as
+`wsol check` passes it, which lists them all.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from wsol.datasets.images import read_image, read_mask
-from wsol.errors import UserError
+from wsol.datasets.images import mask_fits, read_image, read_mask, read_size
+from wsol.errors import UserError, suggest
 
-__all__ = ["Dataset", "Pixels", "Sample", "check_text"]
+__all__ = [
+    "READERS", "Dataset", "Pixels", "Sample", "Table", "boxes_from_masks", "boxes_of_mask", "check_split", "check_text",
+    "choose_classes", "reader", "samples_per_class", "size_or_none",
+]  # fmt: skip
+
+logger = logging.getLogger("wsol")
 
 COLUMNS: dict[str, type] = {
     "sample_id": str, "image_id": str, "label": np.int64, "image": object, "width": np.int64, "height": np.int64,
     "boxes": object, "mask": object, "ignore": object,
 }  # fmt: skip
+DESCRIPTION = ("name", "split", "classes", "class_ids", "knobs", "role", "multilabel")
 
 Pixels = np.ndarray | Path | Callable[[], np.ndarray]
+Size = tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,7 +52,7 @@ class Sample:
     image : array of uint8 (H, W, 3), path, or function without arguments that returns such an array
         The picture, or where to get it; nothing is decoded before `read_image`.
     boxes : array (G, 4) of float64, optional
-        True boxes `x0 y0 x1 y1` in pixels of the original image, corners inclusive; None: no annotation.
+        Ground truth `x0 y0 x1 y1` in pixels of the original image, corners inclusive; None: no annotation.
     mask, ignore : array of bool (H, W), path, or function, optional
         The object's pixels, and pixels that do not count.
     image_size : (width, height), optional
@@ -57,7 +73,7 @@ class Sample:
     boxes: np.ndarray | None = None
     mask: Pixels | None = None
     ignore: Pixels | None = None
-    image_size: tuple[int, int] | None = None
+    image_size: Size | None = None
     image_id: str = ""
 
     def __post_init__(self) -> None:
@@ -81,7 +97,7 @@ class Sample:
         """Decode the mask of pixels that do not count: bool (H, W), or None without one."""
         return None if self.ignore is None else read_mask(self.ignore, self.sample_id)
 
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Width and height in pixels; decodes the image only where the annotation doesn't say."""
         if self.image_size is not None:
             return self.image_size
@@ -89,27 +105,61 @@ class Sample:
         return width, height
 
 
-def check_text(name: str, what: str) -> None:
-    """Refuse a name that no table could hold: of a file, say, whose bytes are no UTF-8.
+class Samples(Protocol):
+    """Samples by number: a list of them, a `Table`, another dataset."""
 
-    Raises
-    ------
-    UserError
-        With the name, and what it is.
-    """
-    try:
-        name.isascii() or name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{what} {name!r} is no text in UTF-8, so no table can hold it: rename it") from None
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
-class Dataset(ABC):
-    """A sequence of samples with names for its classes. Subclass it for your own data.
+class Table:
+    """Samples by columns, a sequence for each field of `Sample`; images named by text lie in the folder."""
 
-    A subclass sets `name`, `split`, `classes` (and `class_ids`, where the files name classes otherwise than
-    people do; and `role`, what the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup",
-    "train-fullsup" or "test") and defines `__len__` and `__getitem__`. Building a sample must be cheap: paths, not
-    pixels.
+    def __init__(self, folder: Path, **columns: Sequence[Any] | np.ndarray) -> None:
+        self.folder, self.columns = folder, columns
+        self.labels = np.asarray(columns["label"], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        row = {name: values[index] for name, values in self.columns.items()}
+        image = self.folder / row["image"] if isinstance(row["image"], str) else row["image"]
+        return Sample(**row | {"label": int(row["label"]), "image": image})
+
+
+class Dataset:
+    """A sequence of samples with names for its classes.
+
+    Two ways to data of one's own: a subclass that sets the attributes below and defines `__len__` and `__getitem__`
+    (building a sample must be cheap: paths, not pixels), or `Dataset(samples, name=…, split=…, classes=…)`.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    count : int, optional
+        Only the first so many.
+    measure : function of a Sample that returns (boxes, image_size), optional
+        Tells what only the sample's files tell; it is asked once for each.
+    wrong_box : str
+        File, line and what is wrong with the first box that can't be one; `validate` raises it.
+    **description
+        The attributes below.
+
+    Attributes
+    ----------
+    name, split : str
+    classes : tuple of str
+    class_ids : tuple of str
+        Where the files name classes otherwise than people do: WordNet ids, say.
+    role : str
+        What the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup", "train-fullsup" or "test"; ""
+        where nobody said.
+    multilabel : bool
+        Images show several classes, a sample each: none is "the" class, so Top-k stays empty.
+    knobs : mapping
+        What generated pictures depend on.
 
     Examples
     --------
@@ -120,6 +170,8 @@ class Dataset(ABC):
     ...         return Sample(sample_id=str(index), label=index, image=np.zeros((8, 8, 3), np.uint8))
     >>> Two().labels
     array([0, 1])
+    >>> Dataset([Two()[1]], name="one", split="test", classes=("cat", "dog")).table["label"].tolist()
+    [1]
     """
 
     name: str
@@ -127,14 +179,42 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     class_ids: tuple[str, ...] = ()
     knobs: Mapping[str, object] = {}
-    role: str = ""  # what the split is for: "train-weaksup", "train-fullsup", "test"; "" where nobody said
-    multilabel: bool = False  # images show several classes, a sample each: none is "the" class, so Top-k stays empty
+    role: str = ""
+    multilabel: bool = False
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    # Two underscores: subclasses have attributes of their own.
+    __samples: Samples = ()
+    __measure: Callable[[Sample], tuple[np.ndarray | None, Size | None]] | None = None
+    __wrong_box: str = ""
+    __table: pd.DataFrame | None = None
 
-    @abstractmethod
-    def __getitem__(self, index: int) -> Sample: ...
+    def __init__(
+        self,
+        samples: Samples = (),
+        *,
+        count: int | None = None,
+        measure: Callable[[Sample], tuple[np.ndarray | None, Size | None]] | None = None,
+        wrong_box: str = "",
+        **description: Any,
+    ) -> None:
+        self.__samples, self.__measure, self.__wrong_box = samples, measure, wrong_box
+        self.__count = len(samples) if count is None else min(count, len(samples))
+        self.__measured: dict[int, tuple[np.ndarray | None, Size | None]] = {}
+        for name, value in description.items():
+            setattr(self, name, tuple(value) if name in ("classes", "class_ids") else value)
+
+    def __len__(self) -> int:
+        return self.__count
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        sample = self.__samples[index]
+        if self.__measure is None:
+            return sample
+        if index not in self.__measured:
+            self.__measured[index] = self.__measure(sample)
+        boxes, size = self.__measured[index]
+        return replace(sample, boxes=boxes, image_size=size)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -142,7 +222,8 @@ class Dataset(ABC):
     @property
     def labels(self) -> np.ndarray:
         """Label of every sample, int64 (N,)."""
-        return np.array([sample.label for sample in self], np.int64)
+        labels = getattr(self.__samples, "labels", None)
+        return np.array([sample.label for sample in self], np.int64) if labels is None else labels[: len(self)]
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -167,9 +248,9 @@ class Dataset(ABC):
         >>> Shapes(length=2).table[["sample_id", "width", "mask"]].values.tolist()
         [['test/00000', 96, True], ['test/00001', 96, True]]
         """
-        if "_table" not in self.__dict__:
-            self.__dict__["_table"] = _walk(self)
-        return self.__dict__["_table"]
+        if self.__table is None:
+            self.__table = _walk(self)
+        return self.__table
 
     def first(self, count: int) -> Dataset:
         """Return the first so many samples as a dataset; all of them where there are fewer.
@@ -179,27 +260,21 @@ class Dataset(ABC):
         UserError
             If the count is less than 1.
         """
-        return _First(self, count)
-
-
-class _First(Dataset):
-    def __init__(self, dataset: Dataset, count: int) -> None:
         if count < 1:
             raise UserError(f"limit={count}: pass at least 1, or null for all samples")
-        self._dataset, self._count = dataset, min(count, len(dataset))
-        self.name, self.split, self.knobs = dataset.name, dataset.split, dataset.knobs
-        self.multilabel, self.role = dataset.multilabel, dataset.role
-        self.classes, self.class_ids = dataset.classes, dataset.class_ids
+        return Dataset(self, count=count, **_describe(self))
 
-    def __len__(self) -> int:
-        return self._count
+    def validate(self) -> None:
+        """Raise `UserError` for the first annotated box that is inverted, negative or not finite, with file and line.
 
-    def __getitem__(self, index: int) -> Sample:
-        return self._dataset[range(self._count)[index]]
+        Readers have done so already, unless they were told not to.
+        """
+        if self.__wrong_box:
+            raise UserError(self.__wrong_box)
 
-    @property
-    def labels(self) -> np.ndarray:
-        return self._dataset.labels[: self._count]
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    return {name: getattr(dataset, name) for name in DESCRIPTION}
 
 
 def _walk(dataset: Dataset) -> pd.DataFrame:
@@ -221,3 +296,158 @@ def _walk(dataset: Dataset) -> pd.DataFrame:
 def _place(pixels: Pixels | str | None) -> Path | bool | None:
     """Where pixels are: a file, True where they come otherwise, None where there are none."""
     return None if pixels is None else Path(pixels) if isinstance(pixels, str | Path) else True
+
+
+READERS: dict[str, Callable[..., Dataset]] = {}  # by name, every layout that is read from disk
+
+
+def reader(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Register a function that reads a layout; it gets a keyword `strict` that keeps wrong boxes when False."""
+
+    @wraps(read)
+    def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
+        dataset = read(*args, **options)
+        if strict:
+            dataset.validate()
+        return dataset
+
+    signature = inspect.signature(read)
+    strict = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
+    checked.__signature__ = signature.replace(parameters=[*signature.parameters.values(), strict])  # type: ignore[attr-defined]
+    READERS[read.__name__] = checked
+    return checked
+
+
+def check_text(name: str, what: str) -> None:
+    """Refuse a name that no table could hold: of a file, say, whose bytes are no UTF-8."""
+    try:
+        name.isascii() or name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} {name!r} is no text in UTF-8, so no table can hold it: rename it") from None
+
+
+def check_split(name: str, split: str, known: Sequence[str]) -> None:
+    """Refuse a split that the dataset doesn't have."""
+    if split not in known:
+        raise UserError(f"dataset.split={split}: {name} has {', '.join(known)}")
+
+
+def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
+    """Classes asked for, in the order asked for; all of them when nothing is asked."""
+    if chosen is None:
+        return tuple(known)
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"dataset.classes: {name!r} is not among the {len(known)} classes of {where}{suggest(name, known)}"
+            )
+    if len(set(names)) != len(names) or not names:
+        raise UserError(f"dataset.classes={names}: name at least one class, and each only once")
+    return tuple(names)
+
+
+def samples_per_class(
+    name: str,
+    split: str,
+    classes: Sequence[str],
+    images: Sequence[Mapping[str, Any]],
+    objects: pd.DataFrame,
+    wrong_box: str = "",
+    role: str = "",
+) -> Dataset:
+    """Images that show several classes: a sample, `image_id#class`, for each class of which an object counts.
+
+    The samples of one image follow each other, so that one decoding and one forward pass serve them all. "The" true
+    class of an image does not exist, so Top-k stays empty; GT-known localization is then CorLoc (Deselaers, Alexe and
+    Ferrari, ECCV 2010). `images` are the fields of `Sample` that are the image's own. `objects` has the columns
+    `image` (its number), `label` (-1: a class that wasn't asked for), `box`, `ignored` (difficult, or a crowd: neither
+    object nor background) and `draw` (a function that gives its pixels, or None).
+    """
+    members: dict[tuple[int, int], list[int]] = defaultdict(list)
+    image_of, label_of, ignored = (objects[column].tolist() for column in ("image", "label", "ignored"))
+    for row, key in enumerate(zip(image_of, label_of, strict=True)):
+        members[key].append(row)
+    boxes, draws = objects["box"].tolist(), objects["draw"].tolist()
+    samples = []
+    for image, label in sorted(members):
+        counted = [row for row in members[image, label] if not ignored[row]]
+        if label < 0 or not counted:
+            continue
+        about, passed_over = images[image], [row for row in members[image, label] if ignored[row]]
+        samples.append(
+            Sample(
+                sample_id=f"{about['image_id']}#{classes[label]}",
+                label=label,
+                boxes=np.array([boxes[row] for row in counted]),
+                mask=_union([draws[row] for row in counted]),
+                ignore=_union([draws[row] for row in passed_over]),
+                **about,
+            )
+        )
+    if not samples:
+        raise UserError(
+            f"{name}: none of the {len(images)} images of split {split} shows one of the {len(classes)} "
+            f"classes asked for; pass another dataset.split or dataset.classes"
+        )
+    n_images = len({sample.image_id for sample in samples})
+    empty = len(images) - n_images
+    logger.info(
+        "%s (%s): %d images, %d classes, %d samples (classes on images)%s",
+        *(name, split, n_images, len(classes), len(samples)),
+        f"; {empty} more without an object that counts" if empty else "",
+    )
+    about = {"name": name, "split": split, "classes": classes, "role": role, "multilabel": True}
+    return Dataset(samples, wrong_box=wrong_box, **about)
+
+
+def _union(draws: Sequence[Callable[[], np.ndarray] | None]) -> Callable[[], np.ndarray] | None:
+    parts = [draw for draw in draws if draw is not None]
+    return partial(_draw_all, parts) if parts else None
+
+
+def _draw_all(draws: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
+    return np.logical_or.reduce([draw() for draw in draws])  # (H, W)
+
+
+def boxes_from_masks(dataset: Dataset) -> Dataset:
+    """Give a dataset with masks the boxes around their connected regions, in place of any that it has.
+
+    Boxes are in pixels of the image: of a mask at another resolution they are enlarged. Where neither the annotation
+    nor a file tells the image's size, it is taken to be the mask's.
+    """
+    return Dataset(dataset, measure=_measure_mask, **_describe(dataset))
+
+
+def _measure_mask(sample: Sample) -> tuple[np.ndarray, Size | None]:
+    mask = sample.read_mask()
+    if mask is None or not mask.any():
+        raise UserError(
+            f"sample {sample.sample_id} has {'no mask' if mask is None else 'an empty mask'}, so dataset.boxes="
+            f"from_masks gives no box; leave it out or fix the mask"
+        )
+    boxes, mask_size, size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0]), sample.image_size
+    if size is None and isinstance(sample.image, Path):
+        size = size_or_none(sample.image)
+    if size not in (None, mask_size) and mask_fits(mask_size, size):
+        pixel = np.array([0, 0, 1, 1])
+        boxes = (boxes + pixel) * np.tile(np.divide(size, mask_size), 2) - pixel
+    return boxes, size
+
+
+def boxes_of_mask(mask: np.ndarray) -> np.ndarray:
+    """Box around each 8-connected region of a mask (H, W), largest region first: float64 (G, 4), inclusive corners."""
+    from scipy import ndimage
+
+    regions, count = ndimage.label(mask, np.ones((3, 3)))
+    areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+    boxes = np.array([(x.start, y.start, x.stop - 1, y.stop - 1) for y, x in ndimage.find_objects(regions)], np.float64)
+    return boxes.reshape(-1, 4)[np.argsort(-areas, kind="stable")]
+
+
+def size_or_none(path: Path) -> Size | None:
+    """Width and height from an image's header; None without one: whoever reads the image says so, or skips it."""
+    try:
+        return read_size(path, path.name)
+    except UserError:
+        return None

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import progress
+from wsol.datasets.annotations import safe_join
 from wsol.datasets.folder import SUFFIXES
-from wsol.datasets.inside import inside
 from wsol.datasets.loader import load_ahead
 from wsol.errors import UserError
 
@@ -115,7 +115,7 @@ class MapFiles:
         faults: dict[str, list[str]] = {}
         owners: dict[str, list[int]] = {}
         for index, (sample_id, image_id) in enumerate(zip(table["sample_id"], table["image_id"], strict=True)):
-            inside(self.path, sample_id, f"sample {index}")
+            safe_join(self.path, sample_id, f"sample {index}")
             candidates = _candidates(sample_id, image_id)
             key = next((key for key in candidates if key in self.keys), None)
             self.key_of.append(key)

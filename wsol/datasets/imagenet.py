@@ -1,0 +1,439 @@
+"""ImageNet's relatives: ILSVRC as image-net.org's archives, its devkit and Kaggle unpack it, and Tiny-ImageNet."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wsol.datasets.annotations import CORNERS, Rows, are_boxes, read_lines, read_xml, safe_join
+from wsol.datasets.classes import imagenet_names, imagenet_wnids
+from wsol.datasets.sample import Dataset, Size, Table, check_split, choose_classes, reader
+from wsol.errors import UserError
+from wsol.io import read_text
+
+__all__ = ["ILSVRC", "TinyImageNet"]
+
+# Choe et al. test on val; what they choose thresholds on is ImageNetV2, which WSOLEvaluation reads.
+ROLES = {"train": "train-weaksup", "val": "test"}
+IMAGES = ("ILSVRC/Data/CLS-LOC/{0}", "Data/CLS-LOC/{0}", "{0}", "ILSVRC2012_img_{0}")
+ANNOTATIONS = (
+    "LOC_{0}_solution.csv", "ILSVRC/Annotations/CLS-LOC/{0}", "Annotations/CLS-LOC/{0}", "ILSVRC2012_bbox_{0}_v3/{0}",
+    "ILSVRC2012_bbox_{0}_v3", "bbox/{0}", "{0}",
+)  # fmt: skip
+SUFFIXES = (".jpeg", ".jpg", ".png")
+WNID = re.compile(r"n\d{8}")
+GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
+WRONG_BOX = "has a box that is inverted, negative or not finite; fix it"
+
+
+@reader
+def ILSVRC(
+    root: str | Path,
+    split: str = "val",
+    images: str | Path | None = None,
+    annotations: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
+    """The ImageNet Large Scale Visual Recognition Challenge, 1,000 classes keyed by WordNet id.
+
+    What is looked for below the root, in this order:
+
+    - images in `ILSVRC/Data/CLS-LOC/<split>/` (Kaggle), `Data/CLS-LOC/<split>/`, `<split>/` or
+      `ILSVRC2012_img_<split>/`, flat or in a folder for each class;
+    - boxes of val in `LOC_val_solution.csv` (Kaggle) or, as one XML file per image, in `Annotations/CLS-LOC/val/`,
+      `ILSVRC2012_bbox_val_v3/`, `bbox/val/`, or beside the images;
+    - classes and their names in `LOC_synset_mapping.txt`; else they are the 1,000 as torchvision spells them.
+
+    An image of val has the class of its folder, else of its annotation, else (then without boxes) the devkit's: line
+    i of `ILSVRC2012_validation_ground_truth.txt` is image i, and `map_clsloc.txt` or `meta.mat` beside it say which
+    class the number stands for. The devkit's numbers have an order of their own; nothing is matched by position.
+
+    Parameters
+    ----------
+    root : path
+    split : "train" or "val"
+        val has the role `test`, as in Choe et al.
+    images, annotations : path, optional
+        Where they are, if elsewhere. Annotations: a `LOC_<split>_solution.csv`, or a folder of XML files, flat or in
+        class folders. With split=train they are read only if given, and the images that they cover, less than half of
+        the 1.28 million, are then the dataset; training needs none.
+    classes : sequence of WordNet ids, optional
+        Keep these only, in this order.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or can't be read, a class is unknown, or an image has no class or no box of its class.
+
+    Notes
+    -----
+    Sample ids are `val/ILSVRC2012_val_00000001.JPEG` and `train/n01440764/n01440764_18.JPEG` in every layout, as in
+    `WSOLEvaluation`. Boxes are as annotated: corners inclusive, counted from 0. To score ready heatmaps the images
+    need not be there. The CSV is read many times faster than 50,000 files, which on their part tell the images' sizes.
+
+    References
+    ----------
+    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 115, 2015.
+    """
+    check_split("ILSVRC", split, tuple(ROLES))
+    home = Path(root).expanduser()
+    if not home.is_dir():
+        raise UserError(
+            f"dataset.root={root}: no such folder; pass the one that holds train/ and val/, or Kaggle's ILSVRC/"
+        )
+    synsets = _read_synsets(_beside_kaggle(home, "LOC_synset_mapping.txt"))
+    class_ids = choose_classes(list(synsets), classes, "ILSVRC")
+    folder = _find_images(home, split, images)
+    files, truth = _list_files(folder, SUFFIXES), _find_truth(home, split, annotations)
+    wnids = _train_classes(folder, files, truth) if split == "train" else _val_classes(home, folder, files, truth)
+    _check_classes(wnids, synsets, folder, files, truth)
+    label_of = {wnid: label for label, wnid in enumerate(class_ids)}
+    names = sorted(name for name, wnid in wnids.items() if wnid in label_of)
+    if not names:
+        raise UserError(
+            f"dataset.root={root}: no image of split {split} and the {len(class_ids)} classes asked for, neither in "
+            f"{folder} nor in annotations; pass dataset.images=FOLDER or dataset.annotations=FILE"
+        )
+    prefix = {wnid: f"{wnid}/" if split == "train" else "" for wnid in class_ids}
+    columns = {} if truth is None else truth.columns(names, wnids)
+    return Dataset(
+        Table(
+            folder,
+            sample_id=[f"{split}/{prefix[wnids[name]]}{name}.JPEG" for name in names],
+            label=np.array([label_of[wnids[name]] for name in names], np.int64),
+            image=[files.get(name) or f"{prefix[wnids[name]]}{name}.JPEG" for name in names],
+            **columns,
+        ),
+        wrong_box="" if truth is None else truth.wrong_box,
+        name="ilsvrc",
+        split=split,
+        role=ROLES[split],
+        classes=[synsets[wnid] for wnid in class_ids],
+        class_ids=class_ids,
+    )
+
+
+class _Truth:
+    """What is annotated in the images of a split: classes and boxes by the stem of the image's file."""
+
+    def __init__(self, source: Path, objects: Rows, image_of: Sequence[str], sizes: Mapping[str, Size | None]) -> None:
+        self.source, self.objects, self.sizes = source, objects, sizes
+        self.rows: dict[str, list[int]] = {}
+        for row, name in enumerate(image_of):
+            self.rows.setdefault(name, []).append(row)
+        self.corners = objects.floats(CORNERS)
+        self.wrong_box = objects.first_wrong(are_boxes(self.corners), WRONG_BOX)
+
+    def where(self, name: str) -> str:
+        return self.objects.where(self.rows[name][0])
+
+    def classes(self, name: str) -> list[str]:
+        return sorted({self.objects["name"][row] for row in self.rows[name]})
+
+    def columns(self, names: Sequence[str], wnids: Mapping[str, str]) -> dict[str, list]:
+        """Boxes (G, 4) and size of each image: of its objects those of its class."""
+        boxes = []
+        for name in names:
+            # Objects named in words, as some dogs in train are, are of the image's class too.
+            kinds = {row: self.objects["name"][row] for row in self.rows[name]}
+            rows = [row for row, kind in kinds.items() if kind == wnids[name] or not WNID.fullmatch(kind)]
+            if not rows:
+                raise UserError(
+                    f"{self.where(name)}: the image is of class {wnids[name]}, its objects of "
+                    f"{', '.join(self.classes(name))}; fix one of them"
+                )
+            boxes.append(self.corners[rows])
+        return {"boxes": boxes, "image_size": [self.sizes.get(name) for name in names]}
+
+
+def _beside_kaggle(home: Path, name: str) -> Path | None:
+    """Find a file that Kaggle puts beside its `ILSVRC/`, which may be the root itself."""
+    above = (home.parent,) if home.name == "ILSVRC" else ()
+    return next((file for folder in (home, *above) if (file := folder / name).is_file()), None)
+
+
+def _read_synsets(path: Path | None) -> dict[str, str]:
+    """Name of each class by WordNet id, sorted by id: from `LOC_synset_mapping.txt`, else those of ILSVRC-2012."""
+    if path is None:
+        return dict(zip(imagenet_wnids(), imagenet_names(), strict=True))
+    rows = read_lines(path, ["class", "name"], separator=None)
+    for row, wnid in enumerate(rows["class"]):
+        if not WNID.fullmatch(wnid):
+            rows.refuse(row, "does not begin with a WordNet id such as n01440764; fix the line")
+    return {wnid: rows["name"][row] for wnid, row in sorted(rows.unique("class").items())}
+
+
+def _find_images(home: Path, split: str, images: str | Path | None) -> Path:
+    if images is not None:
+        folder = Path(images).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"dataset.images={images}: no such folder; pass the one with the images of {split}")
+        return folder
+    places = [home / place.format(split) for place in IMAGES]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """Files in a folder and in its class folders: the stem of each, and its path below the folder."""
+    files: dict[str, str] = {}
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        inner = os.scandir(entry.path) if WNID.fullmatch(entry.name) and entry.is_dir() else (entry,)
+        for file in inner:
+            stem, suffix = os.path.splitext(file.name)
+            if suffix.lower() in suffixes:
+                path = file.name if file is entry else f"{entry.name}/{file.name}"
+                if stem in files:
+                    raise UserError(f"{folder} holds {files[stem]} and {path}: one image twice; remove one of them")
+                files[stem] = path
+    return files
+
+
+def _find_truth(home: Path, split: str, annotations: str | Path | None) -> _Truth | None:
+    places = [] if annotations is None else [Path(annotations).expanduser()]
+    if annotations is None and split == "val":
+        solution = _beside_kaggle(home, ANNOTATIONS[0].format(split))
+        places = [solution] if solution else [home / place.format(split) for place in ANNOTATIONS[1:]]
+    for place in places:
+        truth = _read_solution(place) if place.suffix == ".csv" else _read_xml_folder(place)
+        if truth.rows:
+            return truth
+    if annotations is not None:
+        raise UserError(f"dataset.annotations={annotations} holds no annotation; pass a CSV or a folder of XML files")
+    return None
+
+
+def _read_solution(path: Path) -> _Truth:
+    """Read Kaggle's `LOC_val_solution.csv`: `ImageId,PredictionString`, the latter `class x0 y0 x1 y1` repeated."""
+    rows = read_lines(path, ["ImageId", "PredictionString"])
+    rows.check_paths("ImageId", path.parent)
+    rows.unique("ImageId")
+    columns: dict[str, list[str]] = {name: [] for name in ("name", *CORNERS)}
+    image_of: list[str] = []
+    places: list[str | int] = []
+    for row, (name, text) in enumerate(zip(rows["ImageId"], rows["PredictionString"], strict=True)):
+        if name == "ImageId":
+            continue
+        words = text.split()
+        if not words or len(words) % 5:
+            rows.refuse(row, "is not `ImageId,class x0 y0 x1 y1 …`; fix the line")
+        count = len(words) // 5
+        image_of += [name] * count
+        for start, cells in enumerate(columns.values()):
+            cells += words[start::5]
+        places += [rows.places[row]] * count
+    return _Truth(path, Rows(path, columns, places), image_of, {})
+
+
+def _read_xml_folder(folder: Path) -> _Truth:
+    """Read one PASCAL-style file per image, flat or in class folders."""
+    files = _list_files(folder, (".xml",))
+    sizes, image_of, objects = read_xml([folder / file for file in files.values()])
+    names = list(files)
+    truth = _Truth(folder, objects, [names[image] for image in image_of], dict(zip(names, sizes, strict=True)))
+    for name in files:
+        if name not in truth.rows:
+            raise UserError(f"{folder / files[name]} has no object; add its boxes, or remove file and image")
+    return truth
+
+
+def _train_classes(folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
+    """Class folder of each image; where annotations were given, of those only."""
+    if truth is not None:
+        return {name: name.rpartition("_")[0] for name in truth.rows}
+    for file in files.values():
+        if "/" not in file:
+            raise UserError(
+                f"{folder / file}: training images lie in a folder for each class, as n01440764/; move it there, or "
+                f"pass dataset.images=FOLDER"
+            )
+    return {name: file.partition("/")[0] for name, file in files.items()}
+
+
+def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
+    """Class of each image, from its folder, its annotation, or the devkit."""
+    wnids = {name: file.rpartition("/")[0] for name, file in files.items() if "/" in file}
+    if truth is None:
+        return wnids | _devkit_classes(home, folder, [name for name in files if name not in wnids])
+    alone = sorted(files.keys() - truth.rows.keys())
+    if alone:
+        raise UserError(
+            f"{folder / files[alone[0]]} has no annotation in {truth.source} ({len(alone)} of {len(files)} images); "
+            f"complete them, or pass dataset.annotations=FILE"
+        )
+    for name in truth.rows:
+        if name not in wnids:
+            kinds = truth.classes(name)
+            if len(kinds) > 1:
+                raise UserError(
+                    f"{truth.where(name)}: objects of {len(kinds)} classes ({', '.join(kinds)}), and no folder says "
+                    f"which the image stands for; fix it"
+                )
+            wnids[name] = kinds[0]
+    return wnids
+
+
+def _check_classes(
+    wnids: Mapping[str, str], synsets: Mapping[str, str], folder: Path, files: Mapping[str, str], truth: _Truth | None
+) -> None:
+    for name, wnid in wnids.items():
+        if wnid not in synsets:
+            where = folder / files[name] if truth is None else truth.where(name)
+            raise UserError(
+                f"{where}: class {wnid!r} is not one of ILSVRC's {len(synsets)}; fix it, or list the classes of this "
+                f"data in LOC_synset_mapping.txt below dataset.root"
+            )
+
+
+def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Class of each image by the devkit: its ground truth has a line for image 1, 2, and so on."""
+    if not names:
+        return {}
+    places = (home, home / "data", *sorted(home.glob("*devkit*/data")), home / "ILSVRC/devkit/data")
+    path = next((file for place in places for name in GROUND_TRUTH if (file := place / name).is_file()), None)
+    if path is None:
+        raise UserError(
+            f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): looked for class "
+            f"folders, for {', '.join(ANNOTATIONS[:3]).format('val')}, and for the devkit's ground truth; pass "
+            f"dataset.annotations=FILE"
+        )
+    rows, meanings = read_lines(path, ["number"]), _devkit_numbers(path)
+    numbers = rows.integers("number").tolist()
+    for row, number in enumerate(numbers):
+        if number not in meanings:
+            rows.refuse(row, f"is not one of the {len(meanings)} classes listed beside it; fix the line")
+    wnids = {}
+    for name in names:
+        index = name.rpartition("_")[2]
+        if not index.isdecimal() or not 1 <= int(index) <= len(numbers):
+            raise UserError(f"{folder / name}: {path} has lines 1 to {len(numbers)}, none for this image; remove it")
+        wnids[name] = meanings[numbers[int(index) - 1]]
+    return wnids
+
+
+def _devkit_numbers(path: Path) -> dict[int, str]:
+    """WordNet id of each number that the devkit gives to a class; its order is not that of the logits."""
+    table, matrix = path.with_name("map_clsloc.txt"), path.with_name("meta.mat")
+    if table.is_file():
+        rows = read_lines(table, ["class", "number", "name"], separator=None)
+        return dict(zip(rows.integers("number").tolist(), rows["class"], strict=True))
+    if not matrix.is_file():
+        raise UserError(
+            f"{path} numbers the classes in an order of its own, and neither {table.name} nor {matrix.name} lies "
+            f"beside it; add one of them"
+        )
+    from scipy.io import loadmat  # hardly anyone needs it
+
+    try:
+        synsets = loadmat(matrix, squeeze_me=True, variable_names=["synsets"])["synsets"]
+        return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+    except Exception as error:  # whatever a damaged file makes of it
+        raise UserError(f"{matrix} can't be read as the devkit's: {error}; replace the file") from error
+
+
+@reader
+def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | None = None) -> Dataset:
+    """`train/<wnid>/<wnid>_boxes.txt` or `val/val_annotations.txt`, with `words.txt` for the names.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds `train/`, `val/` and `wnids.txt`. Copies with fewer classes are fine: the classes
+        are those of `wnids.txt`, sorted; without that file, the folders under `train/`.
+    split : "train" or "val"
+        The test split was handed out without labels.
+    classes : sequence of WordNet ids, optional
+        Keep these only, in this order.
+
+    Raises
+    ------
+    UserError
+        If a file or a class is missing, a line can't be read, or nothing is left.
+
+    Notes
+    -----
+    Boxes are as annotated: `x0 y0 x1 y1`, corners inclusive.
+
+    The role of val is `test`, as that of ILSVRC's val is in the field: the test split has no labels, so val is what
+    figures are reported on, and no hyper-parameter should be chosen there unnoticed. Train is `train-weaksup`.
+
+    References
+    ----------
+    Le and Yang, "Tiny ImageNet Visual Recognition Challenge", CS 231N, Stanford, 2015.
+    """
+    home = Path(root).expanduser()
+    if not home.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder; pass the one that holds train/, val/, wnids.txt")
+    check_split("Tiny-ImageNet", split, tuple(ROLES))
+    known = _tiny_wnids(home)
+    class_ids = choose_classes(known, classes, f"{home / 'wnids.txt'}")
+    files, wnids, corners, wrong_box = _tiny_train(home, class_ids) if split == "train" else _tiny_val(home, known)
+    label_of = {wnid: label for label, wnid in enumerate(class_ids)}
+    kept = [row for row, wnid in enumerate(wnids) if wnid in label_of]
+    if not kept:
+        raise UserError(f"{home / split}: no image of the {len(class_ids)} classes asked for; is the split empty?")
+    names = [files[row] for row in kept]
+    labels = np.array([label_of[wnids[row]] for row in kept], np.int64)
+    return Dataset(
+        Table(home, sample_id=names, label=labels, image=names, boxes=corners[kept]),
+        wrong_box=wrong_box,
+        name="tiny_imagenet",
+        split=split,
+        role=ROLES[split],
+        classes=_tiny_names(home, class_ids),
+        class_ids=class_ids,
+    )
+
+
+_Tiny = tuple[list[str], list[str], np.ndarray, str]  # files, classes, corners (N, 4), the first wrong box
+
+
+def _tiny_train(home: Path, class_ids: Sequence[str]) -> _Tiny:
+    files, wnids, corners, wrong_boxes = [], [], [], []
+    for wnid in class_ids:
+        rows = _tiny_rows(home / "train" / wnid / f"{wnid}_boxes.txt", ["file", *CORNERS])
+        files += [f"train/{wnid}/images/{file}" for file in rows["file"]]
+        wnids += [wnid] * len(rows)
+        corners.append(rows.floats(CORNERS))
+        wrong_boxes.append(rows.first_wrong(are_boxes(corners[-1]), WRONG_BOX))
+    return files, wnids, np.concatenate(corners), next(filter(None, wrong_boxes), "")
+
+
+def _tiny_val(home: Path, known: Sequence[str]) -> _Tiny:
+    rows, there = _tiny_rows(home / "val" / "val_annotations.txt", ["file", "class", *CORNERS]), set(known)
+    for row, wnid in enumerate(rows["class"]):
+        if wnid not in there:
+            rows.refuse(row, f"is of a class that is not in {home / 'wnids.txt'}; add it there or remove the line")
+    corners = rows.floats(CORNERS)
+    files = [f"val/images/{file}" for file in rows["file"]]
+    return files, rows["class"], corners, rows.first_wrong(are_boxes(corners), WRONG_BOX)
+
+
+def _tiny_rows(path: Path, columns: Sequence[str]) -> Rows:
+    rows = read_lines(path, columns, separator=None, hint="is this Tiny-ImageNet in its original layout?")
+    for row, file in enumerate(rows["file"]):
+        if "/" in file or file.startswith("."):
+            rows.refuse(row, "does not begin with the name of a file; fix the line")
+    return rows
+
+
+def _tiny_wnids(home: Path) -> list[str]:
+    listing, folder = home / "wnids.txt", home / "train"
+    if listing.is_file():
+        wnids = sorted(set(read_text(listing).split()))
+        for wnid in wnids:
+            safe_join(folder, wnid, str(listing))
+        return wnids
+    if folder.is_dir():
+        return sorted(child.name for child in folder.iterdir() if child.is_dir())
+    raise UserError(f"{home}: neither wnids.txt nor train/; is this Tiny-ImageNet's folder?")
+
+
+def _tiny_names(home: Path, class_ids: Sequence[str]) -> list[str]:
+    path = home / "words.txt"
+    lines = read_text(path).splitlines() if path.is_file() else []
+    names = {wnid: name.strip() for wnid, tab, name in (line.partition("\t") for line in lines) if tab}
+    return [names.get(wnid, wnid) for wnid in class_ids]
