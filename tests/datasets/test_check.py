@@ -254,7 +254,7 @@ def test_command_tells_what_is_only_good_to_know(tiny_imagenet: Path, tmp_path: 
     ("words", "message"),
     [
         (["dataset.root=/none"], "dataset.root=/none: no such folder"),
-        (["workers=-1"], "workers=-1: pass a whole number, at least 0, or null"),
+        (["workers=-1"], "workers=-1"),
         (["method=cam"], "wsol check has no method to choose"),
     ],
 )
