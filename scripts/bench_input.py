@@ -31,7 +31,7 @@ from wsol.datasets.images import read_image
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.views import View
 from wsol.models import Classifier
-from wsol.models.device import choose_device
+from wsol.models.inference import choose_device
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 32

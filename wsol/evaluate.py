@@ -23,7 +23,7 @@ from wsol.heatmaps.store import add_baselines, open_heatmaps
 from wsol.localization import Protocol, load_protocol
 from wsol.metrics.ready import resizing_notes
 from wsol.models import Classifier, default_layer
-from wsol.models.device import choose_device
+from wsol.models.inference import choose_device
 from wsol.predictions import read_predictions
 from wsol.tables import Results
 from wsol.thresholds import thresholds_of

@@ -20,8 +20,7 @@ from wsol.localization import Protocol, load_protocol, score_map, sweep_threshol
 from wsol.localization.boxes import to_image
 from wsol.localization.resize import resize
 from wsol.models import Classifier, logits_of
-from wsol.models.device import choose_device
-from wsol.models.frozen import frozen
+from wsol.models.inference import choose_device, frozen
 
 __all__ = ["Answer", "Explanation", "Region", "explain"]
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "atomic_write",
     "conf_dir",
     "expand_path",
+    "imagenet_wnids",
     "published_file",
     "read_environment",
     "read_text",
@@ -98,6 +100,12 @@ def conf_dir() -> Path:
 def published_file() -> Path:
     """Table of published numbers."""
     return _shipped("results/published.csv")
+
+
+@cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """WordNet ids of the 1,000 ILSVRC-2012 classes in the order of the logits, which is their sorted order."""
+    return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("ascii").split())
 
 
 def _shipped(name: str) -> Path:

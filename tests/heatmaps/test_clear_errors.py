@@ -17,7 +17,6 @@ from wsol import HeatmapExtractor
 from wsol.errors import UserError
 from wsol.heatmaps import make_method
 from wsol.models import default_layer, find_layer
-from wsol.models.build import finish
 
 
 def small() -> nn.Sequential:
@@ -192,9 +191,6 @@ def test_layers_whose_names_are_numbers() -> None:
     assert make_method("gradcam", layer=[2, "3"], fuse="max").layer == ("2", "3")
     assert list(HeatmapExtractor(small(), ("gradcam",), [0, 3]).methods) == ["gradcam@0", "gradcam@3"]
     assert HeatmapExtractor(small(), ("gradcam",), 0).layers == {"gradcam": "0"}
-    settings = {"input_size": 16, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bilinear"}
-    built = finish("x", small(), layer=3, settings=settings, classes=None, class_ids=None, weights="random")
-    assert built.layer == "3"
     model = small()
     assert find_layer(model, 3) is model[3]  # training.freeze=[3]
     for wrong in (2.5, True, nn.ReLU(), nn.Sequential(nn.ReLU()), [None]):
@@ -209,15 +205,6 @@ def test_targets_that_are_no_numbers(targets: object) -> None:
         )
         assert extractor(images(), [1, 3]).maps["gradcam"].shape == (2, 12, 12)
         assert extractor(images(), np.array([[1, 2], [3, 4]])).maps["gradcam"].shape == (2, 2, 12, 12)
-
-
-@pytest.mark.parametrize("layer", ["1", None])
-def test_network_that_has_no_weights_yet(layer: str | None) -> None:
-    model = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(5))
-    assert "layer 0 (LazyConv2d) has no weights yet: run" in refusal(lambda: maps(model, "gradcam", layer))
-    assert "layer 0 (LazyConv2d) has no weights yet: run" in refusal(lambda: default_layer(model, (16, 16)))
-    model(images())
-    assert maps(model, "gradcam", layer).shape == (2, 14, 14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])

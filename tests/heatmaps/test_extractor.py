@@ -67,7 +67,7 @@ def test_model_is_as_before_also_after_an_exception(where: str, monkeypatch: pyt
         def no_room(model: nn.Module) -> None:
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr("wsol.heatmaps.extractor._channels_last", no_room)
+        monkeypatch.setattr("wsol.heatmaps.extractor.channels_last", no_room)
     method = broken if where == "method" else "gradcam"
     with pytest.raises((RuntimeError, UserError)), HeatmapExtractor(model, {"m": make_method(method)}) as extractor:
         if where == "block":

@@ -20,7 +20,7 @@ from wsol.heatmaps.layout import layout_of
 from wsol.heatmaps.pixel import full_gradients
 from wsol.heatmaps.recording import record
 from wsol.models import Classifier, default_layer
-from wsol.models.frozen import frozen
+from wsol.models.inference import frozen
 
 
 def small(*behind: nn.Module, classes: int = 5) -> nn.Sequential:

@@ -1,8 +1,7 @@
-"""What networks, threads and callers do to the tensors and modules that heatmaps share with them."""
+"""What networks and callers do to the tensors and modules that heatmaps share with them."""
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from wsol import HeatmapExtractor
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.models import Classifier
-from wsol.models.memory_format import prefer_channels_last
+from wsol.models.inference import prefer_channels_last
 
 
 def pictures(count: int = 2, height: int = 16, width: int = 16) -> torch.Tensor:
@@ -254,36 +253,6 @@ def test_layers_that_hand_on_their_own_input() -> None:
     )
     assert maps(network(False), "gradcam", "1.drop", pictures()).any()
     assert maps(network(True), "gradcam", "1.relu", pictures()).any()  # in place itself, and nobody minds a copy
-
-
-# --- threads ---
-
-
-def test_extractors_of_one_model_take_turns() -> None:
-    torch.manual_seed(0)
-    block = [layer for _ in range(3) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())]
-    model = nn.Sequential(*block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
-    for layer in block[1::3]:
-        nn.init.uniform_(layer.running_var, 0.2, 3)
-    images, wrong = pictures(8, 32, 32), []
-    wanted = maps(model, "ablationcam", "6", images)
-
-    def work() -> None:
-        try:
-            for _ in range(10):
-                found = maps(model, "ablationcam", "6", images)
-                if not torch.allclose(found, wanted, atol=1e-6):
-                    wrong.append(float((found - wanted).abs().max()))
-        except Exception as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == [] and wanted.any()
-    assert not any("forward" in vars(module) for module in model.modules())
 
 
 # --- layouts ---

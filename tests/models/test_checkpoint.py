@@ -11,8 +11,8 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.models import Classifier, tiny_resnet18, torchvision_classifier
-from wsol.models.build import build_classifier
 from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
+from wsol.models.zoo import build
 
 
 def small(classes=3):
@@ -42,12 +42,12 @@ def test_all_that_a_classifier_knows_comes_back(tmp_path):
     save_checkpoint(made, file, {"epoch": 7, "accuracy": 0.5})
     assert [made.name for made in file.parent.iterdir()] == ["small.safetensors"]
     assert read_checkpoint(file).metadata["epoch"] == 7
-    back = build_classifier("small", small, checkpoint=file)
+    back = build("small", small, checkpoint=file)
     assert same(back.module.state_dict(), made.module.state_dict())
     for name in ("input_size", "mean", "std", "interpolation", "classes", "class_ids", "knobs"):
         assert getattr(back, name) == getattr(made, name), name
     assert back.weights == "small.safetensors"
-    asked = build_classifier("small", small, checkpoint=file, asked={"input_size": 32, "mean": None}, classes=["x"] * 3)
+    asked = build("small", small, checkpoint=file, input_size=32, classes=["x"] * 3)
     assert (asked.input_size, asked.mean, asked.classes, asked.class_ids) == (
         (32, 32),
         made.mean,
@@ -100,16 +100,16 @@ def test_safetensors_by_content_and_half_precision(tmp_path):
 def test_number_of_classes_comes_from_the_head(tmp_path):
     torch.save(tiny_resnet18(num_classes=7).module.state_dict(), tmp_path / "a.pt")
     assert tiny_resnet18(checkpoint=tmp_path / "a.pt").module.fc.out_features == 7
-    with pytest.raises(UserError, match=r"a.pt does not fit .*fc.weight: file \(7, 512\), network \(5, 512\)"):
+    with pytest.raises(UserError, match=r"a.pt .*fc.weight \(file: \(7, 512\), network: \(5, 512\)\)"):
         tiny_resnet18(checkpoint=tmp_path / "a.pt", num_classes=5)
 
 
 def test_of_another_network(tmp_path):
     file = tmp_path / "a.safetensors"
     save_checkpoint(tiny_resnet18(num_classes=4), file)
-    with pytest.raises(UserError, match=r"saved from tiny_resnet18\): conv1.weight: file \(64, 3, 3, 3\), network"):
+    with pytest.raises(UserError, match="a.safetensors .*tiny_resnet18.*conv1.weight"):
         torchvision_classifier("resnet18", checkpoint=file)
-    with pytest.raises(UserError, match=r"a.safetensors has no classifier.1.weight, so it is no SqueezeNet"):
+    with pytest.raises(UserError, match="a.safetensors .*classifier.1.weight"):
         torchvision_classifier("squeezenet1_1", checkpoint=file)
 
 
@@ -118,8 +118,7 @@ def test_missing_and_left_over_names(tmp_path):
     state["extra.weight"] = state.pop("0.bias")
     state["more"] = torch.zeros(2, 2)
     torch.save(state, tmp_path / "a.pt")
-    wanted = r"a.pt does not fit .*lacks 0.bias \(4\); it has extra.weight \(4\), more \(2, 2\) too many"
-    with pytest.raises(UserError, match=wanted):
+    with pytest.raises(UserError, match="a.pt .*0.bias.*extra.weight.*more"):
         load_state(small(), read_checkpoint(tmp_path / "a.pt"))
 
 
@@ -164,45 +163,33 @@ class Boom:
 def test_pickles_are_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Boom()}, "evil.pt")
-    with pytest.raises(UserError, match=r"evil.pt holds a pickled object \(\w+.mkdir\).*refused.*state_dict\(\)"):
+    with pytest.raises(UserError, match="evil.pt .*mkdir"):
         read_checkpoint("evil.pt")
     assert not (tmp_path / "boom").exists()
     torch.save(small(), "whole.pt")
-    with pytest.raises(UserError, match=r"whole.pt holds a pickled object \(torch.nn.modules"):
+    with pytest.raises(UserError, match="whole.pt .*torch.nn.modules"):
         read_checkpoint("whole.pt")
 
 
 def test_files_that_are_no_checkpoints(tmp_path):
-    with pytest.raises(UserError, match=r"none.pt does not exist"):
-        read_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(UserError, match="is a folder"):
-        read_checkpoint(tmp_path)
-    (tmp_path / "a.safetensors").write_bytes(b"hello")
-    with pytest.raises(UserError, match=r"a.safetensors is no readable safetensors"):
-        read_checkpoint(tmp_path / "a.safetensors")
-    (tmp_path / "a.pt").write_bytes(b"hello, this is no checkpoint")
-    with pytest.raises(UserError, match=r"a.pt (is neither|can't be read)"):
-        read_checkpoint(tmp_path / "a.pt")
-    (tmp_path / "empty.pt").touch()
-    with pytest.raises(UserError, match=r"empty.pt (is neither|can't be read)"):
-        read_checkpoint(tmp_path / "empty.pt")
     torch.save(small().state_dict(), tmp_path / "cut.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:900])
-    with pytest.raises(UserError, match=r"cut.pt can't be read"):
-        read_checkpoint(tmp_path / "cut.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    with pytest.raises(UserError, match=r"tensor.pt holds a Tensor without weights"):
-        read_checkpoint(tmp_path / "tensor.pt")
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"other.pt is no state dict \(not tensors: epoch, lr\)"):
-        read_checkpoint(tmp_path / "other.pt")
+    (tmp_path / "a.safetensors").write_bytes(b"hello")
+    (tmp_path / "text.pt").write_bytes(b"hello, this is no checkpoint")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "folder").mkdir()
+    for name in ("none.pt", "folder", "a.safetensors", "text.pt", "empty.pt", "cut.pt", "tensor.pt", "other.pt"):
+        with pytest.raises(UserError, match=str(tmp_path / name)):
+            read_checkpoint(tmp_path / name)
 
 
 def test_metadata_that_lies(tmp_path):
     state = small().state_dict()
     save_file(state, tmp_path / "a.safetensors", metadata={"classes": '["a", "b"]'})
-    with pytest.raises(UserError, match=r"3 logits, but 2 classes are given"):
-        build_classifier("small", small, checkpoint=tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="a.safetensors.* 2 classes"):
+        build("small", small, checkpoint=tmp_path / "a.safetensors")
     save_file(state, tmp_path / "b.safetensors", metadata={"classes": "a,b,c"})
-    with pytest.raises(UserError, match=r"b.safetensors: its metadata entry classes = 'a,b,c' is not JSON"):
+    with pytest.raises(UserError, match="b.safetensors.*classes"):
         read_checkpoint(tmp_path / "b.safetensors")

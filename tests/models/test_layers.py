@@ -9,8 +9,8 @@ from torch import nn
 from torchvision import models
 
 from wsol.errors import UserError
-from wsol.models.build import head_name
 from wsol.models.layers import default_layer, find_layer, last_spatial_layer, unwrap
+from wsol.models.zoo import head_name
 
 # name: (default layer, side of the input, shape of the layer's output)
 EXPECTED = {

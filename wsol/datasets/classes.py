@@ -14,14 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wsol.errors import UserError, closest, first_names, suggest
-from wsol.io import read_text
+from wsol.io import imagenet_wnids, read_text
 
 __all__ = [
     "ClassMap", "allowed_logits", "find_logit", "imagenet_names", "imagenet_wnids", "map_classes", "rank_of_true",
@@ -296,12 +295,6 @@ def _finite(logits: ArrayLike) -> np.ndarray:
     if bad.size:
         raise UserError(f"the logits of row {bad[0]} are not finite: check the weights and the image's normalization")
     return values
-
-
-@cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """WordNet ids of the 1,000 ILSVRC-2012 classes in the order of the logits, which is their sorted order."""
-    return tuple(files("wsol.datasets").joinpath("imagenet_wnids.txt").read_text("ascii").split())
 
 
 @cache

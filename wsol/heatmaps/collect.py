@@ -27,7 +27,7 @@ from wsol.heatmaps.extractor import HeatmapExtractor
 from wsol.heatmaps.method import Method
 from wsol.heatmaps.store import GENERATED, HeatmapStore
 from wsol.models import Classifier, logits_of
-from wsol.models.frozen import frozen
+from wsol.models.inference import frozen
 
 __all__ = ["collect_heatmaps", "count_logits"]
 

@@ -17,14 +17,11 @@ from torch.nn import functional
 
 from wsol.errors import UserError
 from wsol.heatmaps import baselines
-from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.method import Method, check_score, expand_layers, layer_names, make_method
 from wsol.heatmaps.recording import Pass, Recording, record, without_autocast
 from wsol.heatmaps.transformer import attention_blocks
 from wsol.models import Classifier, default_layer, find_layer, unwrap
-from wsol.models.frozen import frozen, one_at_a_time
-from wsol.models.layers import refuse_lazy
-from wsol.models.memory_format import wants_own_memory
+from wsol.models.inference import Folding, channels_last, frozen, wants_own_memory
 
 __all__ = ["HeatmapExtractor", "Heatmaps"]
 
@@ -51,8 +48,8 @@ class HeatmapExtractor:
     """Heatmaps of several methods from one forward pass, and one backward pass for each class asked for.
 
     Use it in a `with` block; the model's mode, hooks, memory format and `requires_grad` flags are as before when the
-    block ends, also after an exception. Extractors of one model take turns where threads share it; nobody else may run
-    the model while one works. A compiled or data-parallel model is run as the network inside it.
+    block ends, also after an exception. Nobody else may run the model while one works. A compiled or data-parallel
+    model is run as the network inside it.
 
     Parameters
     ----------
@@ -133,11 +130,11 @@ class HeatmapExtractor:
             raise UserError("this HeatmapExtractor is open already: use it in one `with` block at a time")
         _check_model(self.model)
         # What has begun ends, also where the rest doesn't begin.
-        with one_at_a_time(self.model), torch.inference_mode(False), ExitStack() as stack:
+        with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(frozen(self.model))
             if self.channels_last:
                 self._memory = stack.enter_context(ExitStack())
-                self._memory.enter_context(_channels_last(self.model))
+                self._memory.enter_context(channels_last(self.model))
             self._stack = stack.pop_all()
         self._folding, self._own_memory, self.seen = Folding(self.model), False, 0
         return self
@@ -147,8 +144,7 @@ class HeatmapExtractor:
     ) -> None:
         assert self._stack is not None
         stack, self._stack, self._folding = self._stack, None, None  # weights that were folded are free first
-        with one_at_a_time(self.model):
-            stack.close()
+        stack.close()
 
     def __call__(
         self,
@@ -189,7 +185,7 @@ class HeatmapExtractor:
             with torch.inference_mode(False):  # gradients can't be recorded inside
                 return self(images, targets, sample_ids)
         self.seen += len(images)
-        with one_at_a_time(self.model), _not_compiled():
+        with _not_compiled():
             passed = self._record(images, targets)
             _check_finite(passed, names)
             with torch.no_grad(), without_autocast(images.device.type):
@@ -305,7 +301,6 @@ def _check_model(model: nn.Module) -> None:
         raise UserError(
             "the model is a torch.jit script or trace, which shows no layers: pass the module it was made of"
         )
-    refuse_lazy(model)
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise UserError("the model's weights were made under torch.inference_mode(): build or load it outside of that")
 
@@ -348,24 +343,6 @@ def fuse(maps: Sequence[torch.Tensor], how: str = "max", gamma: float = 2.0) -> 
         scaled.append(functional.interpolate(even[:, None], size, mode="bilinear")[:, 0])
     stacked = torch.stack(scaled)  # (L, B, h, w)
     return stacked.amax(0) if how == "max" else stacked.mean(0)
-
-
-@contextmanager
-def _channels_last(model: nn.Module) -> Iterator[None]:
-    """Keep four-dimensional weights in channels-last memory; each has its own memory back when the block ends."""
-    changed = [w for w in model.parameters() if w.ndim == 4 and not w.is_contiguous(memory_format=torch.channels_last)]
-    own = [weight.data for weight in changed]  # which others may share, and see
-    try:
-        for weight in changed:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        yield
-    finally:
-        for weight, before in zip(changed, own, strict=True):
-            if (weight.dtype, weight.device) != (before.dtype, before.device):
-                continue  # somebody has converted the model meanwhile
-            if not torch.equal(weight.data, before):
-                before.copy_(weight.data)
-            weight.data = before
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wsol.errors import UserError
-from wsol.heatmaps.folding import Folding
 from wsol.heatmaps.head import Head, find_head
 from wsol.heatmaps.layout import Layout, layout_of
 from wsol.heatmaps.replay import Replay, beyond_rounding
 from wsol.heatmaps.scores import SCORES, down_to_pixels
 from wsol.models import find_layer, logits_of
+from wsol.models.inference import Folding
 
 __all__ = ["Pass", "Recording", "record", "without_autocast"]
 
@@ -323,7 +323,7 @@ def record(
     Parameters
     ----------
     model : nn.Module
-        In eval mode with frozen parameters (see `wsol.models.frozen`).
+        In eval mode with frozen parameters (see `wsol.models.inference`).
     layers : iterable of str
         Dotted names.
     images : tensor (B, 3, H, W)

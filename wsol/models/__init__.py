@@ -2,12 +2,18 @@
 
 from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
 from wsol.models.classifier import Classifier
-from wsol.models.gap import GlobalAveragePoolingNet, alexnet_gap, vgg16_gap
-from wsol.models.gapnet import GapNet, gapnet
-from wsol.models.layers import default_layer, find_layer, logits_of, unwrap
-from wsol.models.shapes import shapes_classifier
-from wsol.models.tiny_resnet import tiny_resnet18
-from wsol.models.torchvision_models import torchvision_classifier
+from wsol.models.inference import logits_of, unwrap
+from wsol.models.layers import default_layer, find_layer
+from wsol.models.networks import (
+    GapNet,
+    GlobalAveragePoolingNet,
+    alexnet_gap,
+    gapnet,
+    shapes_classifier,
+    tiny_resnet18,
+    vgg16_gap,
+)
+from wsol.models.zoo import torchvision_classifier
 
 __all__ = [
     "Classifier",

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,15 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
+from wsol.io import atomic_write
 from wsol.models.classifier import Classifier
-from wsol.models.layers import unwrap
+from wsol.models.inference import unwrap
 
 __all__ = ["Checkpoint", "load_state", "read_checkpoint", "save_checkpoint"]
 
-_KEYS = ("arch", "classes", "class_ids", "input_size", "mean", "std", "interpolation", "knobs")
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+ENTRIES = ("arch", "classes", "class_ids", "input_size", "mean", "std", "interpolation", "knobs")
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "model.")
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 @dataclass
@@ -58,7 +59,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Parameters
     ----------
     path : path
-        The file.
 
     Raises
     ------
@@ -67,8 +67,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Examples
     --------
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> path = Path(folder.name, "linear.pt")
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "linear.pt")
     >>> torch.save({"state_dict": {"module.weight": torch.ones(2, 3)}}, path)
     >>> list(read_checkpoint(path).state)
     ['weight']
@@ -78,8 +78,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}: pass a file")
     if _is_safetensors(path):
         state, metadata = _read_safetensors(path)
-        return Checkpoint(path, _plain_names(state), metadata)
-    return Checkpoint(path, _plain_names(_read_torch(path)))
+        return Checkpoint(path, _without_prefixes(state), metadata)
+    return Checkpoint(path, _without_prefixes(_read_torch(path)))
 
 
 def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
@@ -105,28 +105,21 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
     6.0
     """
     module = unwrap(module)
-    own = module.state_dict()
-    state = _adapt(checkpoint.state, module, own)
-    wrong = [
-        f"{name}: file {_shape(state[name])}, network {_shape(own[name])}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if wrong:
+    expected = module.state_dict()
+    state = _adapt(checkpoint.state, module, expected)
+    problems = []
+    for name in dict.fromkeys([*expected, *state]):
+        shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (state, expected)]
+        if shapes[0] != shapes[1]:
+            problems.append(f"{name} (file: {shapes[0]}, network: {shapes[1]})")
+    if problems:
+        arch = checkpoint.metadata.get("arch")
         raise UserError(
-            f"{_does_not_fit(checkpoint, module)}: "
-            f"{_few(wrong)}. Pass the model it was trained as, with the same num_classes (or leave that out)"
+            f"checkpoint {checkpoint.path} does not fit this {type(module).__name__}"
+            f"{f' (it was saved from {arch})' if arch else ''}: {first_names(problems)}. Pass the model it was trained "
+            f"as, with the same num_classes (or leave that out)"
         )
-    found = module.load_state_dict(state, strict=False)
-    missing = [f"{name} {_shape(own[name])}" for name in found.missing_keys]
-    extra = [f"{name} {_shape(state[name])}" for name in found.unexpected_keys]
-    if missing or extra:
-        lacks = f"it lacks {_few(missing)}" if missing else ""
-        over = f"it has {_few(extra)} too many" if extra else ""
-        raise UserError(
-            f"{_does_not_fit(checkpoint, module)}: "
-            f"{'; '.join(filter(None, (lacks, over)))}. Pass the model it was trained as"
-        )
+    module.load_state_dict(state)
 
 
 def save_checkpoint(
@@ -145,43 +138,25 @@ def save_checkpoint(
 
     Examples
     --------
-    >>> folder = tempfile.TemporaryDirectory()
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "two.safetensors")
     >>> two = Classifier(name="two", module=nn.Linear(3, 2), layer="", classes=("cat", "dog"))
-    >>> save_checkpoint(two, Path(folder.name, "two.safetensors"), {"epoch": 3})
-    >>> metadata = read_checkpoint(Path(folder.name, "two.safetensors")).metadata
-    >>> metadata["classes"], metadata["epoch"]
-    (['cat', 'dog'], 3)
+    >>> save_checkpoint(two, path, {"epoch": 3})
+    >>> read_checkpoint(path).metadata["classes"]
+    ['cat', 'dog']
     """
     path = Path(path)
-    about = {
-        "arch": classifier.name,
-        "classes": classifier.classes,
-        "class_ids": classifier.class_ids,
-        "input_size": classifier.input_size,
-        "mean": classifier.mean,
-        "std": classifier.std,
-        "interpolation": classifier.interpolation,
-        "knobs": dict(classifier.knobs),
-        **(extra_metadata or {}),
-    }
-    metadata = {key: json.dumps(value) for key, value in about.items() if value is not None}
+    entries = {"arch": classifier.name, **{name: getattr(classifier, name) for name in ENTRIES[1:]}}
+    entries |= {"knobs": dict(classifier.knobs), **(extra_metadata or {})}
+    metadata = {name: json.dumps(value) for name, value in entries.items() if value is not None}
     # A copy of each: safetensors takes neither channels-last nor shared tensors.
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in unwrap(classifier.module).state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with atomic_write(path) as temporary:
         save_file(state, temporary, metadata=metadata)
-        # mkstemp lets nobody else read; a checkpoint gets what any new file would get.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -196,101 +171,74 @@ def _is_safetensors(path: Path) -> bool:
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
-            raw = file.metadata() or {}
+            texts = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint {path} is no readable safetensors file ({error}): copy it again") from error
     metadata: dict[str, Any] = {}
-    for key, text in raw.items():
+    for name, text in texts.items():
         try:
-            metadata[key] = json.loads(text)
+            metadata[name] = json.loads(text)
         except json.JSONDecodeError as error:
-            if key in _KEYS:
-                raise UserError(f"checkpoint {path}: its metadata entry {key} = {text!r} is not JSON") from error
-            metadata[key] = text
+            if name in ENTRIES:
+                raise UserError(f"checkpoint {path}: its metadata entry {name} = {text!r} is not JSON") from error
+            metadata[name] = text
     return state, metadata
 
 
 def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if what is None:
-            raise UserError(
-                f"checkpoint {path} is neither a safetensors file nor a state dict: copy it again"
-            ) from error
-        raise UserError(
-            f"checkpoint {path} holds a pickled object ({what.group(1)}); loading it could run any code, "
-            "so it is refused: where you trust it, load it yourself and save its state dict alone, "
-            "torch.save(model.state_dict(), file), or as safetensors"
-        ) from error
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path} can't be read ({first}): copy or save it again") from error
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        name = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if name is not None:
+            reason = f"it holds a pickled object, {name.group(1)}, and loading that could run any code"
+        raise UserError(
+            f"checkpoint {path} can't be read: {reason}; pass safetensors or a state dict, as "
+            f"torch.save(model.state_dict(), file) makes it"
+        ) from error
+    wrapped = [content[key] for key in WRAPPERS if isinstance(content, Mapping) and key in content]
+    content = next((inner for inner in wrapped if isinstance(inner, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"checkpoint {path} holds a {type(content).__name__} without weights: save model.state_dict()")
-    strange = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if strange:
+    others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others:
         raise UserError(
-            f"checkpoint {path} is no state dict (not tensors: {_few(strange)}): save model.state_dict(), "
-            f"alone or under one of {', '.join(_WRAPPERS)}"
+            f"checkpoint {path} is no state dict (not tensors: {first_names(others)}): save model.state_dict(), "
+            f"alone or under one of {', '.join(WRAPPERS)}"
         )
     return content
 
 
-def _plain_names(state: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
-    versions = OrderedDict(getattr(state, "_metadata", {}))
-    plain = OrderedDict(state)
-    while prefix := next((p for p in _PREFIXES if plain and all(name.startswith(p) for name in plain)), None):
+def _without_prefixes(state: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
+    """Names as the network itself has them; likewise the version numbers that torch keeps beside a state dict."""
+    plain, versions = OrderedDict(state), dict(getattr(state, "_metadata", {}))
+    while prefix := next((p for p in PREFIXES if plain and all(name.startswith(p) for name in plain)), None):
         plain = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in plain.items())
-        versions = OrderedDict(
-            (name.removeprefix(prefix), version)
+        versions = {
+            f"{name}.".removeprefix(prefix).removesuffix("."): version
             for name, version in versions.items()
-            if name.startswith(prefix) or not name
-        )
-        if prefix[:-1] in getattr(state, "_metadata", {}):
-            versions[""] = getattr(state, "_metadata", {})[prefix[:-1]]
-    plain._metadata = versions  # type: ignore[attr-defined]  # torch keeps its version numbers there
+            if f"{name}.".startswith(prefix)
+        }
+    plain._metadata = versions  # type: ignore[attr-defined]
     return plain
 
 
 def _adapt(
-    state: OrderedDict[str, torch.Tensor], module: nn.Module, own: Mapping[str, torch.Tensor]
+    state: OrderedDict[str, torch.Tensor], module: nn.Module, expected: Mapping[str, torch.Tensor]
 ) -> OrderedDict[str, torch.Tensor]:
     """Names and extras that differ between releases of torchvision, brought to what this network expects."""
     adapted: OrderedDict[str, torch.Tensor] = OrderedDict()
     for name, tensor in state.items():
-        name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
-        if name.startswith(("AuxLogits.", "aux1.", "aux2.")) and name not in own:
-            continue
-        adapted[name] = tensor
-    for name, tensor in own.items():
+        if name in expected or not name.startswith(AUXILIARY):
+            adapted[re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)] = tensor
+    for name, tensor in expected.items():
         if name.endswith("num_batches_tracked"):
             adapted.setdefault(name, torch.zeros_like(tensor))
-        if name.startswith(("AuxLogits.", "aux1.", "aux2.")):
+        if name.startswith(AUXILIARY):
             adapted.setdefault(name, tensor)
-    versions = OrderedDict(getattr(state, "_metadata", {}))
     # MNASNet refuses a state dict that does not carry its version; safetensors carry none.
-    versions.setdefault("", {"version": getattr(module, "_version", 1)})
-    adapted._metadata = versions  # type: ignore[attr-defined]
+    version = {"version": getattr(module, "_version", 1)}
+    adapted._metadata = {"": version, **getattr(state, "_metadata", {})}  # type: ignore[attr-defined]
     return adapted
-
-
-def _does_not_fit(checkpoint: Checkpoint, module: nn.Module) -> str:
-    arch = checkpoint.metadata.get("arch")
-    origin = f" (it was saved from {arch})" if arch else ""
-    return f"checkpoint {checkpoint.path} does not fit this {type(module).__name__}{origin}"
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return f"({', '.join(map(str, tensor.shape))})"
-
-
-def _few(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -26,8 +26,7 @@ from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.io import atomic_write
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
-from wsol.models.device import choose_device
-from wsol.models.memory_format import prefer_channels_last
+from wsol.models.inference import choose_device, prefer_channels_last
 from wsol.training.augment import augment
 from wsol.training.recipe import PARTS, Optimization, Recipe, Stage
 

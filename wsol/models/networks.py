@@ -1,0 +1,397 @@
+"""Our own networks: VGG-16, AlexNet and a small one with global average pooling, and ResNet-18 for 64 pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError
+from wsol.models.classifier import Classifier
+from wsol.models.zoo import build, load_weights, model, preprocessing, seeded, weights_named
+
+__all__ = [
+    "GapNet",
+    "GlobalAveragePoolingNet",
+    "alexnet_gap",
+    "gapnet",
+    "shapes_classifier",
+    "tiny_resnet18",
+    "vgg16_gap",
+]
+
+SHIPPED = files("wsol.models").joinpath("weights", "shapes.safetensors")
+
+
+class GlobalAveragePoolingNet(nn.Module):
+    """Convolutions, their mean over space, one linear layer: so that CAM is exact.
+
+    Parameters
+    ----------
+    features : nn.Sequential
+        Images (B, 3, H, W) → maps (B, channels, h, w), the last layer a ReLU.
+    channels : int
+        Number of those maps.
+    num_classes : int
+    dropout : float
+        On the pooled features, in training only.
+
+    References
+    ----------
+    Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization, CVPR 2016.
+
+    Examples
+    --------
+    >>> net = GlobalAveragePoolingNet(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 8, num_classes=5)
+    >>> net(torch.zeros(2, 3, 16, 16)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(self, features: nn.Sequential, channels: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.features = features
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes) of normalized images (B, 3, H, W)."""
+        maps = self.features(images)  # (B, channels, h, w)
+        pooled = self.flatten(self.pool(maps))  # (B, channels)
+        return self.classifier(self.dropout(pooled))  # (B, C)
+
+
+class GapNet(GlobalAveragePoolingNet):
+    """3 × 3 convolutions with batch normalization and ReLU, then global average pooling and one linear layer.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits, 1 or more.
+    widths : sequence of int
+        Channels of each convolution.
+    strides : sequence of int
+        Stride of each convolution; their product, 8 by default, is the side of a map's cell in pixels.
+
+    Raises
+    ------
+    UserError
+        If `widths` and `strides` differ in length or hold a number below 1, or `num_classes` is below 1.
+
+    Examples
+    --------
+    >>> model = GapNet(10).eval()
+    >>> images = torch.zeros(2, 3, 96, 96)
+    >>> model.features(images).shape, model(images).shape
+    (torch.Size([2, 128, 12, 12]), torch.Size([2, 10]))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        widths: Sequence[int] = (24, 40, 80, 80, 128, 128),
+        strides: Sequence[int] = (2, 2, 2, 1, 1, 1),
+    ) -> None:
+        if not widths or len(widths) != len(strides) or min(*widths, *strides, num_classes) < 1:
+            raise UserError(
+                f"widths={list(widths)}, strides={list(strides)}, num_classes={num_classes}: give one width and one "
+                f"stride, 1 or more, for each convolution, and at least one class"
+            )
+        layers: list[nn.Module] = []
+        for inputs, width, stride in zip((3, *widths), widths, strides, strict=False):
+            layers.append(nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+        super().__init__(nn.Sequential(*layers), widths[-1], num_classes)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def gapnet(
+    num_classes: int,
+    widths: Sequence[int] = (24, 40, 80, 80, 128, 128),
+    strides: Sequence[int] = (2, 2, 2, 1, 1, 1),
+    seed: int | None = None,
+) -> GapNet:
+    """Build a `GapNet`; with a seed its first weights repeat, and torch's own random state stays as it was.
+
+    Examples
+    --------
+    >>> sum(parameter.numel() for parameter in gapnet(10, seed=0).parameters())
+    337554
+    """
+    with nullcontext() if seed is None else seeded(seed):
+        return GapNet(num_classes, widths, strides)
+
+
+@model
+def shapes_classifier(
+    weights: str | os.PathLike[str] | None = "shipped",
+    num_classes: int | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Build the six-layer network with global average pooling, trained on the Shapes set's default knobs.
+
+    Parameters
+    ----------
+    weights : "shipped", path or None
+        The package's own weights, a file of yours, or random ones (None).
+    num_classes : int, optional
+        By default the file's number; 10 for random weights.
+    layer : str, optional
+        Dotted name of the target layer, by default `features`.
+    seed : int
+        For random weights.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode, on the CPU; `knobs` are those of the pictures that it was trained on.
+
+    Raises
+    ------
+    UserError
+        If the weights are not there or do not fit.
+
+    Examples
+    --------
+    >>> shapes_classifier(weights=None).input_size
+    (96, 96)
+    """
+    if weights == "shipped" and not SHIPPED.is_file():
+        raise UserError(
+            f"the shipped weights are not at {SHIPPED}: install the package again, make them with "
+            "`wsol train experiment=shapes`, or pass weights=FILE (weights=null for random ones)"
+        )
+    classifier = build(
+        "shapes",
+        gapnet,
+        num_classes=num_classes,
+        default_classes=10,
+        checkpoint=str(SHIPPED) if weights == "shipped" else weights,
+        layer=layer or "features",
+        seed=seed,
+        defaults={"input_size": 96, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)},
+    )
+    if weights == "shipped":
+        classifier.weights = "shipped"
+    return classifier
+
+
+@model
+def vgg16_gap(
+    num_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    channels: int = 1024,
+    groups: int = 1,
+    dropout: float = 0.0,
+    **settings: Any,
+) -> Classifier:
+    """Build VGG-16 up to conv5_3, then a 3 x 3 convolution, global average pooling and one linear layer.
+
+    An image of 224 x 224 gives a map of 14 x 14. The paper's text says 1,024 units; the authors' released
+    network splits that convolution into two groups and drops half of the pooled features in training:
+    `groups=2 dropout=0.5`.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        By default the checkpoint's number, else 1,000.
+    checkpoint : path, optional
+        Weights of this very network; without it they are random.
+    backbone : str, optional
+        Torchvision's name of VGG-16 weights ("IMAGENET1K_V1", "IMAGENET1K_FEATURES") to start training from;
+        the input is then normalized as they want it.
+    channels, groups : int
+        Of the added convolution.
+    dropout : float
+        On the pooled features, in training.
+    **settings
+        `layer` (by default `features`, the ReLU behind the added convolution), `seed`, `classes`, `input_size`,
+        `mean`, `std`, as in `torchvision_classifier`.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If a checkpoint does not fit, the backbone's weights can't be had, or both are asked for.
+
+    References
+    ----------
+    Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization, CVPR
+    2016 ("VGGnet-GAP").
+
+    Examples
+    --------
+    >>> classifier = vgg16_gap(num_classes=20)
+    >>> classifier.layer, classifier.module.features[-2]
+    ('features', Conv2d(512, 1024, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)))
+    """
+
+    def make(count: int) -> nn.Module:
+        trunk = _trunk("vgg16", backbone).extend(_convolution(512, channels, groups))
+        return GlobalAveragePoolingNet(trunk, channels, count, dropout)
+
+    return _gap("vgg16_gap", "vgg16", make, backbone, checkpoint, num_classes=num_classes, **settings)
+
+
+@model
+def alexnet_gap(
+    num_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    extended: bool = False,
+    channels: int | None = None,
+    groups: int = 1,
+    dropout: float = 0.0,
+    **settings: Any,
+) -> Classifier:
+    """Build AlexNet up to conv5, then convolutions, global average pooling and one linear layer.
+
+    Plain, one 3 x 3 convolution with 1,024 units follows, and an image of 224 x 224 gives a map of 13 x 13.
+    Extended it is the paper's AlexNet*-GAP as the authors released it: a max-pool with stride 1 and two 3 x 3
+    convolutions with 512 units, map 11 x 11 (released with `groups=2 dropout=0.5`). The five convolutions are
+    torchvision's, whose numbers of channels (64, 192, 384, 256, 256) differ from the paper's AlexNet.
+
+    Parameters
+    ----------
+    extended : bool
+        Two convolutions instead of one.
+    channels : int, optional
+        Units of the added convolutions: 1,024, or 512 when extended.
+    num_classes, checkpoint, backbone, groups, dropout, **settings
+        As in `vgg16_gap`.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If a checkpoint does not fit, the backbone's weights can't be had, or both are asked for.
+
+    References
+    ----------
+    Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016 ("AlexNet-GAP",
+    "AlexNet*-GAP").
+
+    Examples
+    --------
+    >>> classifier = alexnet_gap(num_classes=20)
+    >>> classifier.module.features(torch.zeros(1, 3, 224, 224)).shape
+    torch.Size([1, 1024, 13, 13])
+    """
+    units = channels or (512 if extended else 1024)
+
+    def make(count: int) -> nn.Module:
+        trunk = _trunk("alexnet", backbone)
+        if extended:
+            trunk.append(nn.MaxPool2d(kernel_size=3, stride=1)).extend(_convolution(256, units, groups))
+        trunk.extend(_convolution(units if extended else 256, units, groups))
+        return GlobalAveragePoolingNet(trunk, units, count, dropout)
+
+    name = "alexnet_gap_extended" if extended else "alexnet_gap"
+    return _gap(name, "alexnet", make, backbone, checkpoint, num_classes=num_classes, **settings)
+
+
+@model
+def tiny_resnet18(
+    num_classes: int | None = None, checkpoint: str | os.PathLike[str] | None = None, **settings: Any
+) -> Classifier:
+    """ResNet-18 whose stem is one 3 x 3 convolution with stride 2, without max-pool, and whose last stage has stride 1.
+
+    64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side. A stem of stride 1 with a last stage of stride 2 gives
+    8 x 8 as well, at more than twice the arithmetic.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        By default as many as the checkpoint has; without a checkpoint it must be given.
+    checkpoint : path, optional
+        Trained weights (safetensors or a state dict); without it they are random.
+    **settings
+        `layer` (by default `layer4`), `seed`, `classes`, `input_size` (by default 64), `mean`, `std`, as in
+        `torchvision_classifier`.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If neither `num_classes` nor `checkpoint` is given, or the checkpoint does not fit.
+
+    Examples
+    --------
+    >>> classifier = tiny_resnet18(num_classes=20)
+    >>> classifier.input_size, classifier.layer
+    ((64, 64), 'layer4')
+    """
+
+    def make(count: int) -> nn.Module:
+        network = models.resnet18(num_classes=count)
+        network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+        first = network.layer4[0]
+        first.conv1.stride = first.downsample[0].stride = (1, 1)
+        return network
+
+    defaults = {"input_size": 64}
+    return build("tiny_resnet18", make, num_classes=num_classes, checkpoint=checkpoint, defaults=defaults, **settings)
+
+
+def _gap(
+    name: str,
+    family: str,
+    make: Callable[[int], nn.Module],
+    backbone: str | None,
+    checkpoint: str | os.PathLike[str] | None,
+    **settings: Any,
+) -> Classifier:
+    """Build a classifier of Zhou et al., on torchvision's weights of a family where there is a backbone."""
+    settings["layer"] = settings.get("layer") or "features"
+    if backbone is not None:
+        if checkpoint is not None:
+            raise UserError(f"{name}: backbone={backbone} and checkpoint={checkpoint} exclude each other: pass one")
+        ready = weights_named(family, backbone)
+        settings["defaults"] = preprocessing(ready)
+        settings["weights"] = f"{family} {ready.name}, the rest random (seed {settings.get('seed', 0)})"
+    return build(name, make, default_classes=1000, checkpoint=checkpoint, **settings)
+
+
+def _trunk(family: str, backbone: str | None) -> nn.Sequential:
+    """Take the convolutions up to the ReLU before the last pool: the rest is what Zhou et al. leave out."""
+    if backbone is not None:
+        network = load_weights(family, weights_named(family, backbone))
+        return nn.Sequential(*list(network.get_submodule("features").children())[:-1])
+    if family == "vgg16":
+        # The constructor of the whole network would draw 120 million numbers for layers that are dropped.
+        return models.vgg.make_layers(models.vgg.cfgs["D"])[:-1]
+    return models.alexnet(num_classes=1).features[:-1]
+
+
+def _convolution(inputs: int, units: int, groups: int) -> list[nn.Module]:
+    if groups < 1 or inputs % groups or units % groups:
+        raise UserError(f"groups={groups} does not divide the convolution's {inputs} inputs and {units} outputs")
+    convolution = nn.Conv2d(inputs, units, kernel_size=3, padding=1, groups=groups)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(convolution.get_parameter("bias"))
+    return [convolution, nn.ReLU(inplace=True)]

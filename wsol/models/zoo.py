@@ -1,0 +1,361 @@
+"""From a network to a classifier: whose weights it has, how it is shown an image, and what its logits mean."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torchvision import models
+
+from wsol.errors import UserError, suggest
+from wsol.io import imagenet_wnids
+from wsol.models.checkpoint import Checkpoint, load_state, read_checkpoint
+from wsol.models.classifier import Classifier
+from wsol.models.inference import unwrap
+from wsol.models.layers import default_layer, find_layer
+
+__all__ = [
+    "MODELS",
+    "build",
+    "head_name",
+    "load_weights",
+    "model",
+    "preprocessing",
+    "seeded",
+    "torchvision_classifier",
+    "weights_named",
+]
+
+
+# What torchvision's constructors call the side of the image, where they have to know it.
+SIZE_ARGUMENT = {"vit": "image_size", "maxvit": "input_size"}
+SETTINGS = ("layer", "seed", "classes", "input_size", "mean", "std", "interpolation")
+MODELS: dict[str, Callable[..., Classifier]] = {}
+
+
+def build(
+    name: str,
+    make: Callable[[int], nn.Module],
+    *,
+    num_classes: int | None = None,
+    default_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+    classes: str | Sequence[str] | None = None,
+    class_ids: Sequence[str] | None = None,
+    input_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    weights: str = "",
+) -> Classifier:
+    """Make a network, give it a checkpoint's weights, and say how it is used: in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    name : str
+        The network's name in the tables.
+    make : function
+        Number of classes → network; what it draws comes from the seed.
+    num_classes : int, optional
+        By default as many as the checkpoint's head has, without one `default_classes`.
+    checkpoint : path, optional
+        See `read_checkpoint`.
+    layer : str, optional
+        Dotted name of the target layer; by default the family's own.
+    classes : "imagenet" or sequence of str, optional
+        Names of the logits, where the checkpoint does not carry them itself.
+    input_size, mean, std, interpolation : optional
+        As `Classifier` has them; the input size may be one number. By default the checkpoint's, else those of
+        `defaults`, else those of `Classifier`.
+    weights : str
+        What the tables say of the weights that `make` gave; by default they are random.
+
+    Raises
+    ------
+    UserError
+        If the number of classes can't be known, the checkpoint doesn't fit, or a setting makes no sense.
+    """
+    loaded = None if checkpoint is None else read_checkpoint(checkpoint)
+    count = num_classes or default_classes
+    if loaded is None and count is None:
+        raise UserError(f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has")
+    with seeded(seed):
+        module = make(count or 2)
+    if loaded is not None:
+        if num_classes is None:
+            replace_head(module, _count_classes(loaded, module))
+        load_state(module, loaded)
+    metadata = loaded.metadata if loaded else {}
+    if classes is None:
+        classes, class_ids = metadata.get("classes"), metadata.get("class_ids")
+    elif classes == "imagenet":
+        classes, class_ids = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], imagenet_wnids()
+    elif isinstance(classes, str):
+        raise UserError(f"classes={classes!r}: pass imagenet, or the list of names in the order of the logits")
+    asked = {"input_size": input_size, "mean": mean, "std": std, "interpolation": interpolation}
+    settings = dict(defaults or {})
+    for source in (metadata, asked):
+        settings |= {key: source[key] for key in asked if source.get(key) is not None}
+    classifier = Classifier(
+        name=name,
+        module=module.eval(),
+        layer="",
+        classes=tuple(map(str, classes)) if classes else None,
+        class_ids=tuple(class_ids) if class_ids else None,
+        weights=loaded.path.name if loaded else weights or f"random (seed {seed})",
+        knobs=dict(metadata.get("knobs") or {}),
+        **_image_settings(name, settings),
+    )
+    classifier.layer = default_layer(module, classifier.input_size) if layer is None else str(layer)
+    find_layer(module, classifier.layer)
+    _check_names(classifier)
+    return classifier
+
+
+def model(builder: Callable[..., Classifier]) -> Callable[..., Classifier]:
+    """Register a builder of classifiers; the `**settings` that it hands to `build` are named in its signature."""
+    parameters = inspect.signature(builder).parameters.values()
+    names = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    shared = [inspect.signature(build).parameters[name] for name in SETTINGS]
+    signature = inspect.Signature([*names, *(shared if len(names) < len(parameters) else ())])
+
+    @wraps(builder)
+    def checked(*args: Any, **kwargs: Any) -> Classifier:
+        signature.bind(*args, **kwargs)
+        return builder(*args, **kwargs)
+
+    checked.__signature__ = signature  # type: ignore[attr-defined]
+    MODELS[builder.__name__] = checked
+    return checked
+
+
+@model
+def torchvision_classifier(
+    name: str,
+    weights: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Build any of torchvision's classification networks.
+
+    Parameters
+    ----------
+    name : str
+        As in `torchvision.models`: "resnet50", "vit_b_16", …
+    weights : str, optional
+        Torchvision's name of ready weights ("IMAGENET1K_V2", "DEFAULT"). Input size, mean, standard deviation
+        and interpolation come from them; their resize and crop do not: how an image is shown is the view's
+        affair.
+    checkpoint : path, optional
+        Own weights instead: safetensors, or a state dict. With neither the weights are random.
+    num_classes : int, optional
+        By default the weights' or the checkpoint's number, else 1,000. Where it differs from the ready
+        weights' number they get a fresh head, to be trained.
+    layer : str, optional
+        Dotted name of the target layer; by default the family's (`default_layer`).
+    seed : int
+        For whatever is random; 0 by default.
+    classes : "imagenet" or sequence of str, optional
+        What the logits of a checkpoint mean, where it does not say so itself.
+    input_size, mean, std, interpolation : optional
+        Instead of those that belong to the weights.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode, on the CPU. GoogLeNet and Inception come without their auxiliary heads.
+        Torchvision's own files for these two, passed as `checkpoint`, need `mean` and `std` of (0.5, 0.5,
+        0.5), which `weights` takes care of inside the network.
+
+    Raises
+    ------
+    UserError
+        If there is no such network, weights or layer; if weights can't be had (the text says which file to
+        put where); if the checkpoint does not fit.
+
+    Examples
+    --------
+    >>> classifier = torchvision_classifier("resnet18", num_classes=20)
+    >>> classifier.layer, classifier.weights
+    ('layer4', 'random (seed 0)')
+    """
+    names = models.list_models(module=torchvision.models)
+    if name not in names:
+        raise UserError(f"torchvision has no classifier {name!r}{suggest(name, names)}")
+    if weights is not None and checkpoint is not None:
+        raise UserError(f"{name}: weights={weights} and checkpoint={checkpoint} exclude each other: pass one")
+    input_size = settings.get("input_size")
+    if weights is not None:
+        return _with_ready_weights(name, weights_named(name, weights), num_classes, **settings)
+    options = _options(name)
+    argument = SIZE_ARGUMENT.get(name.split("_")[0])
+    if argument and input_size is not None:
+        sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if sides[0] != sides[-1]:
+            raise UserError(f"{name}: input_size={list(sides)}: this network takes square images only")
+        options[argument] = sides[0] if argument == "image_size" else sides
+    first = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
+    return build(
+        name,
+        lambda count: models.get_model(name, weights=None, num_classes=count, **options),
+        num_classes=num_classes,
+        default_classes=1000,
+        checkpoint=checkpoint,
+        defaults=preprocessing(first) if first else {},
+        **settings,
+    )
+
+
+def _with_ready_weights(
+    name: str, weights: models.WeightsEnum, num_classes: int | None, seed: int = 0, **settings: Any
+) -> Classifier:
+    categories, defaults = weights.meta["categories"], preprocessing(weights)
+    if categories is None:
+        raise UserError(f"{name}'s weights {weights.name} have no classifier: pass others, or use them as a backbone")
+    if name.split("_")[0] in SIZE_ARGUMENT and settings.get("input_size") not in (None, defaults["input_size"]):
+        raise UserError(
+            f"{name} with {weights.name} takes images of {defaults['input_size']} pixels only, "
+            f"input_size={settings['input_size']} was asked for: leave it out, or pass other weights"
+        )
+
+    def make(count: int) -> nn.Module:
+        network = load_weights(name, weights)
+        with seeded(seed):
+            replace_head(network, count)
+        return network
+
+    tuned = num_classes not in (None, len(categories))
+    if settings.get("classes") is None and not tuned:
+        ids = imagenet_wnids() if len(categories) == 1000 else None
+        settings |= {"classes": categories, "class_ids": ids}
+    return build(
+        name,
+        make,
+        num_classes=num_classes,
+        default_classes=len(categories),
+        seed=seed,
+        defaults=defaults,
+        weights=f"{weights.name}, head random (seed {seed})" if tuned else weights.name,
+        **settings,
+    )
+
+
+def weights_named(name: str, weights: str) -> models.WeightsEnum:
+    """Torchvision's weights of a network by their name: weights_named("resnet50", "DEFAULT")."""
+    enum = models.get_model_weights(name)
+    if weights not in enum.__members__:
+        raise UserError(f"{name} has no weights {weights!r}: pass one of {', '.join(enum.__members__)}, or null")
+    return enum[weights]
+
+
+def preprocessing(weights: models.WeightsEnum) -> dict[str, Any]:
+    """Input size, mean, standard deviation and interpolation that belong to weights."""
+    transform = weights.transforms()
+    return {
+        "input_size": transform.crop_size[0],
+        "mean": tuple(transform.mean),
+        "std": tuple(transform.std),
+        "interpolation": transform.interpolation.value,
+    }
+
+
+def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
+    """Build the network with ready weights, downloaded into torch's hub folder unless they lie there."""
+    file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
+    is_there = file.exists()
+    try:
+        if is_there:  # torchvision would unpickle whatever it is: only what it downloads has its hash checked
+            read_checkpoint(file)
+        return models.get_model(name, weights=weights, **_options(name))
+    except (UserError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if is_there:
+            raise UserError(f"the weights in {file} can't be read ({error}): delete the file and try again") from error
+        raise UserError(
+            f"{weights.url} could not be downloaded ({error}): fetch it elsewhere and put it at {file} "
+            "(TORCH_HOME moves that folder), or pass weights=null checkpoint=FILE"
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights from this seed and leave the global random numbers as they were."""
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed accelerators; networks are made on the CPU.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def head_name(module: nn.Module) -> str:
+    """Dotted name of the last linear layer (or 1 x 1 convolution): the one that makes the logits."""
+    return [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+
+
+def replace_head(module: nn.Module, num_classes: int) -> None:
+    """Put a fresh head where the network's own one is, unless that has `num_classes` outputs already."""
+    name = head_name(module)
+    head = module.get_submodule(name)
+    if len(head.get_parameter("weight")) == num_classes:
+        return
+    if isinstance(head, nn.Linear):
+        fresh: nn.Module = nn.Linear(head.in_features, num_classes, bias=head.bias is not None)
+    elif isinstance(head, nn.Conv2d):
+        fresh = nn.Conv2d(head.in_channels, num_classes, kernel_size=1, bias=head.bias is not None)
+    module.set_submodule(name, fresh)
+    if hasattr(module, "num_classes"):
+        # SqueezeNet and ViT keep the number beside the layer.
+        setattr(module, "num_classes", num_classes)  # noqa: B010 - torch types attributes as tensors
+
+
+def _count_classes(loaded: Checkpoint, module: nn.Module) -> int:
+    key = f"{head_name(unwrap(module))}.weight"
+    if key not in loaded.state:
+        raise UserError(
+            f"checkpoint {loaded.path} has no {key}, so it is no {type(module).__name__} "
+            f"(its last entries: {', '.join(list(loaded.state)[-3:])}): pass the model it was trained as"
+        )
+    return len(loaded.state[key])
+
+
+def _check_names(classifier: Classifier) -> None:
+    """Refuse names that are more or fewer than the logits."""
+    logits = len(classifier.module.get_submodule(head_name(classifier.module)).get_parameter("weight"))
+    for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
+        if names is not None and len(names) != logits:
+            raise UserError(
+                f"{classifier.name} ({classifier.weights}) has {logits} logits, but {len(names)} {what} are given"
+            )
+
+
+def _image_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Check input size (a number, or height and width), mean, std and interpolation, as `Classifier` takes them."""
+    if "input_size" in settings:
+        size = settings["input_size"]
+        settings["input_size"] = (size, size) if isinstance(size, int) else tuple(size)
+        sides = settings["input_size"]
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UserError(f"{name}: input_size={size!r}: pass a number of pixels, or height and width")
+    for key in {"mean", "std"} & settings.keys():
+        values = settings[key] = tuple(map(float, settings[key]))
+        if len(values) != 3 or (key == "std" and min(values) <= 0):
+            raise UserError(f"{name}: {key}={list(values)!r}: pass three numbers (red, green, blue), std above 0")
+    if settings.get("interpolation", "bilinear") not in ("bilinear", "bicubic"):
+        raise UserError(f"{name}: interpolation={settings['interpolation']!r} is neither bilinear nor bicubic")
+    return settings
+
+
+def _options(name: str) -> dict[str, Any]:
+    # The auxiliary heads serve training losses only, and these two networks' truncated-normal start is slow.
+    return {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
