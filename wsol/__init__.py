@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset, Sample
+    from wsol.engine import Options, ScoreOptions, evaluate, score
     from wsol.errors import UserError
-    from wsol.evaluate import evaluate, score
     from wsol.heatmaps import HeatmapExtractor
     from wsol.localization import Protocol, Sweep, load_protocol, score_map, sweep_many, sweep_thresholds
     from wsol.memory import keep_memory
@@ -22,9 +22,11 @@ __all__ = [
     "Classifier",
     "Dataset",
     "HeatmapExtractor",
+    "Options",
     "Protocol",
     "Results",
     "Sample",
+    "ScoreOptions",
     "Sweep",
     "UserError",
     "evaluate",
@@ -42,7 +44,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "datasets": ("Dataset", "Sample"),
     "errors": ("UserError",),
-    "evaluate": ("evaluate", "score"),
+    "engine": ("Options", "ScoreOptions", "evaluate", "score"),
     "heatmaps": ("HeatmapExtractor",),
     "localization": ("Protocol", "Sweep", "load_protocol", "score_map", "sweep_many", "sweep_thresholds"),
     "memory": ("keep_memory",),
@@ -62,11 +64,6 @@ class _Package(ModuleType):
         value = getattr(import_module(f"{self.__name__}.{_HOME[name]}"), name)
         setattr(self, name, value)
         return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "evaluate" and isinstance(value, ModuleType):
-            value = value.evaluate  # importing the file of that name must not hide the function
-        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *__all__})

@@ -49,13 +49,15 @@ def check_root_keys(config: Config) -> None:
             )
 
 
-def call(function: Callable[..., Any], config: Config, /, **objects: Any) -> Any:
-    """Call a function with those values of a configuration that it takes by name, and with these objects.
+def call(function: Callable[..., Any], config: Config, options: type | None = None, /, **objects: Any) -> Any:
+    """Call a function with those values of a configuration that it, or its `options`, take by name, and these objects.
 
     A value that doesn't fit a plain annotation, such as `int | None`, is refused by its key.
     """
     values = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    parameters = dict(inspect.signature(function).parameters)
+    parameters |= {} if options is None else inspect.signature(options).parameters
+    for name, parameter in parameters.items():
         if name in config and name not in objects:
             value, types = config[name], set(str(parameter.annotation).split(" | "))
             kind = "None" if value is None else type(value).__name__

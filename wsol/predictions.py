@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore
-from wsol.io import read_environment
+from wsol.io import read_environment, reading
 
-__all__ = ["NAMINGS", "read_predictions", "samples_table"]
+__all__ = ["NAMINGS", "read_predictions", "read_samples", "samples_table"]
+
+logger = logging.getLogger("wsol")
 
 NAMINGS = ("id", "name", "position")
 RUN_COLUMNS = {"image_id", "class", "rank", "top5", "top5_probability"}
@@ -42,6 +45,39 @@ def samples_table(dataset: Dataset, store: HeatmapStore) -> pd.DataFrame:
         "height": placement[:, 1].astype(int),
     }
     return pd.DataFrame(columns | dict(zip(("x0", "y0", "x1", "y1"), placement[:, 2:].T, strict=True)))
+
+
+def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> pd.DataFrame:
+    """Samples of a dataset with the predictions of the run that made the heatmaps; without a run there are none yet.
+
+    `part` says that the dataset may be a part of what the run had; otherwise both must have the same samples, and in
+    any case the same classes.
+    """
+    if store.folder is None:
+        return samples_table(dataset, store)
+    ids, stored = list(dataset.table["sample_id"]), set(store.sample_ids)
+    extra = set() if part else stored - set(ids)
+    for what, names in (("no heatmap for", set(ids) - stored), ("heatmaps of unknown samples:", extra)):
+        if names:
+            raise UserError(
+                f"{store.folder}: {what} {first_names(sorted(names))} ({len(names)} of {len(ids)} samples); "
+                f"is this the dataset, split and limit that the heatmaps were made on "
+                f"({store.source.get('dataset')}, {store.source.get('split')})?"
+            )
+    path = store.folder.parent / "samples.parquet"
+    if not path.is_file():
+        logger.warning("no %s: without predictions the Top-k columns stay empty", path)
+        return samples_table(dataset, store)
+    with reading(path):
+        samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
+    classes = [dataset.classes[label] for label in dataset.labels]
+    for sample_id, theirs, ours in zip(ids, samples["class"], classes, strict=True):
+        if theirs != ours:
+            raise UserError(
+                f"{path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
+                f"pass the same dataset.classes that the run had"
+            )
+    return samples.assign(label=dataset.labels)
 
 
 def read_predictions(

@@ -7,36 +7,52 @@ metrics      long: method, protocol, metric, iou_threshold, threshold, class, va
              bootstrap interval over images of what the summary holds; τ is held, so where it was chosen on these
              images (an oracle) the interval is optimistic
 per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive;
-             `iou` a fraction, `rank` of the true class (0 is the best), `error_kind` as in `wsol.metrics.outcomes`
+             `iou` a fraction, `rank` of the true class (0 is the best), `error_kind` as in `wsol.metrics.ERROR_KINDS`
 curves       accuracies in percent over τ, per IoU threshold
 sweeps       box and IoU over τ, run-length coded: a row holds from `threshold` to the next row of its sample; boxes
              in score-map pixels and the protocol's convention
 samples      sample id, label, rank of the true class (0 is the best, -1 without a prediction), five best logits with
-             probabilities, image size, the view's rectangle, true boxes (x0 y0 x1 y1, one after the other)
+             probabilities, image size, the view's rectangle, ground-truth boxes (x0 y0 x1 y1, one after the other)
 sensitivity  GT-known localization in percent: a row per method, a column per protocol
 resamples    PxAP, a fraction, of images drawn again, as often as intervals are drawn; only where there are masks
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from wsol.io import atomic_write
-from wsol.localization.sweep import join_runs
-from wsol.metrics import ERROR_KINDS, OUTCOMES, OutcomeCounts
-from wsol.metrics.outcomes import COUNTED
-from wsol.metrics.scoring import MethodScores, ProtocolScores
+from wsol.errors import UserError, first_names
+from wsol.io import atomic_write, read_environment
+from wsol.localization import Protocol
+from wsol.metrics.localization import (
+    ACCURACIES,
+    ERROR_KINDS,
+    METRICS,
+    OUTCOMES,
+    Outcomes,
+    Sweeps,
+    mean_by_class,
+    outcomes_of,
+    per_image_outcomes,
+)
+from wsol.metrics.pixels import PxAP
+from wsol.metrics.scoring import MethodScores
+from wsol.metrics.statistics import interval_table, resample
 
 __all__ = [
-    "METRIC_COLUMNS", "SHOWN", "SUMMARY_COLUMNS", "Results", "combine", "curve_table", "method_rows", "metric_rows",
-    "per_image_table", "summary_row", "sweep_table", "write_tables",
+    "METRIC_COLUMNS", "SHOWN", "SUMMARY_COLUMNS", "ChosenThresholds", "Results", "SampleTable", "is_for_testing",
+    "make_tables", "read_thresholds", "write_tables",
 ]  # fmt: skip
+
+logger = logging.getLogger("wsol")
 
 SUMMARY_COLUMNS = (
     "dataset", "split", "model", "method", "layer", "view", "protocol", "n_images", "n_samples", "threshold",
@@ -46,6 +62,7 @@ SUMMARY_COLUMNS = (
 METRIC_COLUMNS = (
     "method", "protocol", "metric", "iou_threshold", "threshold", "class", "value", "low", "high",
 )  # fmt: skip
+TEXTS = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
 SHOWN = {
     "method": "method", "protocol": "protocol", "threshold": "τ", "top1_cls": "Top-1 cls", "top1_loc": "Top-1 loc",
     "top5_loc": "Top-5 loc", "gt_known_loc": "GT-known", "max_box_acc_30": "MBA 30", "max_box_acc_50": "MBA 50",
@@ -89,179 +106,322 @@ class Results:
         return table.reset_index().rename_axis(columns=None)
 
 
-def summary_row(
-    about: Mapping[str, Any],
-    part: ProtocolScores,
-    counts: OutcomeCounts,
-    threshold: float,
-    source: str,
-    ranked: bool,
-    top5: bool,
-) -> dict[str, Any]:
-    """Make the summary's row of one method under one protocol.
+@dataclass(frozen=True, eq=False)
+class SampleTable:
+    """The first table, and what the others need to know of its samples.
 
     Parameters
     ----------
-    about : mapping
-        dataset, split, model, method, layer, view, n_images, n_samples.
-    part : ProtocolScores
-    counts : OutcomeCounts
-        At the threshold.
-    threshold : float
-    source : str
-        "fixed", "oracle" or the run it came from.
-    ranked : bool
-        Whether there are predictions at all, and one true class for each image to compare them with.
-    top5 : bool
-        Whether Top-5 says anything: more than five classes compete.
+    table : DataFrame
+        `samples`, without ground-truth boxes.
+    classes : sequence of str
+    gt_boxes : list (N,) of arrays (G, 4), optional
+        None where the dataset has masks only.
+    image_sizes : list (N,) of (width, height)
+    multilabel : bool
+        Of several classes on one image none is "the" true one: there is no Top-k and no wrong class.
+    competing, listed : int
+        How many classes compete, and how many of each prediction are known: Top-5 says nothing of five or fewer.
     """
-    row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS) | dict(about) | {"protocol": part.protocol.name}
-    shares = {name: 100 * float(value) for name, value in counts.compute().items() if value.ndim == 0}
-    for name in ("top1_cls", "top5_cls"):
-        row[name] = shares[name] if ranked and (top5 or "5" not in name) else None
-    if int(part.accuracy.count):
-        row |= {"threshold": threshold, "threshold_source": source}
-        row |= {"gt_known_loc": shares["gt_known_loc"], "mean_iou": shares["mean_iou"]}
-        row["top1_loc"] = shares["top1_loc"] if ranked else None
-        row["top5_loc"] = shares["top5_loc"] if ranked and top5 else None
-        deltas = part.protocol.iou_thresholds
-        for delta in deltas:
-            if f"max_box_acc_{round(100 * delta)}" in row:
-                row[f"max_box_acc_{round(100 * delta)}"] = 100 * part.accuracy.max_box_acc(delta)
-        if source != "fixed" and part.protocol.component == "any":
-            row["max_box_acc_v2"] = 100 * part.accuracy.max_box_acc_v2(deltas)
-        elif source != "fixed":
-            row["max_box_acc"] = row["max_box_acc_50"]
-    row["pxap"] = None if part.pxap.empty else 100 * float(part.pxap.compute()["pxap"])
+
+    table: pd.DataFrame
+    classes: Sequence[str]
+    gt_boxes: list[np.ndarray] | None
+    image_sizes: list[tuple[int, int]]
+    multilabel: bool
+    competing: int
+    listed: int = 5
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """Rank of the true class: int (N,); -1 where there is no prediction, or no one true class."""
+        return np.full(len(self.table), -1) if self.multilabel else self.table["rank"].to_numpy()
+
+    def means(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean over all samples, and over those of each class (C,): fractions, NaN without any."""
+        return mean_by_class(values, self.table["label"].to_numpy(), len(self.classes))
+
+    def applicable(self, metrics: Iterable[str]) -> list[str]:
+        """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 of five classes or fewer."""
+        ranked, top5 = bool((self.ranks >= 0).any()), self.competing > 5 and self.listed >= 5
+        useless = (*(() if ranked else ("top", "wrong_class")), *(() if top5 else ("top5",)))
+        return [metric for metric in metrics if not metric.startswith(useless or "-")]
+
+    def with_boxes(self) -> pd.DataFrame:
+        """`samples` with ground-truth boxes, one after the other: reports need them, and not the dataset then."""
+        if self.gt_boxes is None:
+            return self.table
+        return self.table.assign(true_boxes=pd.Series([one.reshape(-1) for one in self.gt_boxes], self.table.index))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One method under one protocol, which is a row of the summary and some of each other table."""
+
+    method: str
+    protocol: Protocol
+    samples: SampleTable
+    sweeps: Sweeps | None  # None where the dataset has masks only, and so has `per_image`
+    outcomes: Outcomes
+    source: str  # of τ: "fixed", "oracle", or the run that chose it
+    per_image: pd.DataFrame | None
+    pxap: PxAP | None  # None where there are no masks, or no pixel of an object
+    drawn_pxap: np.ndarray | None  # (R,), fractions
+
+    @property
+    def threshold(self) -> float:
+        """τ of the summary."""
+        return self.outcomes.thresholds["gt_known_loc"]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns that tell an entry's rows from the others'."""
+        return {"method": self.method, "protocol": self.protocol.name}
+
+
+def make_tables(
+    scored: Iterable[MethodScores],
+    samples: SampleTable,
+    protocols: Mapping[str, Protocol],
+    layers: Mapping[str, str],
+    about: Mapping[str, Any],
+    chosen: ChosenThresholds | None = None,
+) -> Results:
+    """Make all tables, with an interval for every number of the summary.
+
+    Parameters
+    ----------
+    scored : iterable of MethodScores
+        Whose samples are those of the table, in its order.
+    samples : SampleTable
+    protocols : dict of str to Protocol
+    layers : mapping of method to layer
+    about : mapping
+        `dataset`, `split`, `model`, `view`, for the summary.
+    chosen : ChosenThresholds, optional
+        By another run.
+    """
+    summary, metrics, per_image, curves, sweeps, resamples, outcomes = [], [], [], [], [], [], []
+    about = {**about, "n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
+    for scores in scored:
+        metrics += _method_rows(scores, samples)
+        for entry in (_entry(scores, protocol, samples, chosen) for protocol in protocols.values()):
+            row = {**_summary_row(entry), **about, "layer": layers[scores.method]}
+            summary.append(row)
+            metrics += _metric_rows(entry)
+            if entry.sweeps is not None:
+                per_image.append(_per_image_table(entry))
+                curves.append(_curve_table(entry, entry.sweeps))
+                sweeps.append(_sweep_table(entry, entry.sweeps))
+            if entry.drawn_pxap is not None:
+                resamples.append(pd.DataFrame({**entry.names, "pxap": entry.drawn_pxap}))
+            pxap = None if row["pxap"] is None else (row["pxap"] / 100, entry.drawn_pxap)
+            applicable = [metric for metric in METRICS if row[metric] is not None]
+            outcomes.append((entry.method, entry.protocol.name, entry.outcomes.only(applicable, pxap)))
+    long = _combine(metrics, METRIC_COLUMNS)
+    drawn = [entry for entry in outcomes if entry[2].thresholds]
+    return Results(
+        summary=_combine(summary, SUMMARY_COLUMNS),
+        metrics=_with_intervals(long, interval_table(drawn, resample(drawn, samples.table))) if drawn else long,
+        per_image=_joined(per_image),
+        curves=_joined(curves),
+        sweeps=_joined(sweeps),
+        samples=samples.with_boxes(),
+        resamples=_joined(resamples),
+    )
+
+
+def _entry(scores: MethodScores, protocol: Protocol, samples: SampleTable, chosen: ChosenThresholds | None) -> Entry:
+    score_maps, pixels = scores.sweeps[protocol.name], scores.pixels.get(protocol.name)
+    sweeps, per_image, threshold, source = None, None, None, ""
+    if samples.gt_boxes is not None:
+        sweeps = Sweeps.join(score_maps, protocol.component, protocol.grid())
+        threshold, source = _threshold(scores.method, protocol, chosen)
+    outcomes = outcomes_of(sweeps, samples.ranks, protocol, threshold)
+    if samples.gt_boxes is not None:
+        per_image = per_image_outcomes(
+            outcomes, score_maps, protocol, samples.ranks, samples.gt_boxes, samples.image_sizes
+        )
+    return Entry(
+        method=scores.method,
+        protocol=protocol,
+        samples=samples,
+        sweeps=sweeps,
+        outcomes=outcomes,
+        source=source,
+        per_image=per_image,
+        pxap=None if pixels is None or pixels.pxap.empty else pixels.pxap,
+        drawn_pxap=None if pixels is None else pixels.drawn.pxap(),
+    )
+
+
+def _threshold(method: str, protocol: Protocol, chosen: ChosenThresholds | None) -> tuple[float | None, str]:
+    """τ, None for the oracle's, and where it comes from: a fixed one wins over another run's, that over the oracle."""
+    if protocol.threshold is not None:
+        return protocol.threshold, "fixed"
+    return (None, "oracle") if chosen is None else (chosen.values[method, protocol.name], chosen.source)
+
+
+def _summary_row(entry: Entry) -> dict[str, Any]:
+    """The summary's row, percent; None where a column does not apply."""
+    row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS) | entry.names
+    values, protocol = entry.outcomes.values, entry.protocol
+    shown = [name for name in (*ACCURACIES, "mean_iou") if name in values]
+    row |= {name: 100 * entry.samples.means(values[name])[0] for name in entry.samples.applicable(shown)}
+    row["pxap"] = None if entry.pxap is None else 100 * entry.pxap.compute()["pxap"]
+    if entry.sweeps is None:
+        return row
+    row |= {"threshold": entry.threshold, "threshold_source": entry.source}
+    best = [float(entry.outcomes.curves[delta].max() / entry.sweeps.count) for delta in protocol.iou_thresholds]
+    columns = [f"max_box_acc_{round(100 * delta)}" for delta in protocol.iou_thresholds]
+    row |= {column: 100 * value for column, value in zip(columns, best, strict=True) if column in row}
+    if entry.source != "fixed" and protocol.component == "any":
+        row["max_box_acc_v2"] = 100 * float(np.mean(best))
+    elif entry.source != "fixed":
+        row["max_box_acc"] = row["max_box_acc_50"]
     return row
 
 
-def metric_rows(
-    method: str,
-    part: ProtocolScores,
-    counts: OutcomeCounts,
-    threshold: float,
-    classes: Sequence[str],
-    ranked: bool,
-    top5: bool,
-    multilabel: bool = False,
-) -> list[dict[str, Any]]:
-    """Make the long table's rows of one method under one protocol, overall and per class.
+def _metric_rows(entry: Entry) -> list[dict[str, Any]]:
+    """The long table's rows of one method under one protocol; `_with_intervals` adds what the summary holds too."""
+    rows = []
+    for name in entry.samples.applicable(("top1_cls", "top5_cls")):
+        _, by_class = entry.samples.means(entry.outcomes.values[name])
+        rows += _class_rows(entry.samples, by_class, **entry.names, metric=name)
+    if entry.sweeps is not None and entry.per_image is not None:
+        rows += _best_box_rows(entry, entry.sweeps) + _threshold_rows(entry, entry.per_image)
+    return rows if entry.pxap is None else rows + _pixel_rows(entry, entry.pxap)
+
+
+def _class_rows(samples: SampleTable, fractions: np.ndarray, **columns: Any) -> list[dict[str, Any]]:
+    """A row for each class that has samples, percent; `columns` say of what."""
+    pairs = zip(samples.classes, fractions.tolist(), strict=True)
+    return [columns | {"class": name, "value": 100 * value} for name, value in pairs if not np.isnan(value)]
+
+
+def _best_box_rows(entry: Entry, sweeps: Sweeps) -> list[dict[str, Any]]:
+    """MaxBoxAcc at each IoU threshold, at its best τ; that of each class at its own."""
+    rows, labels = [], entry.samples.table["label"].to_numpy()
+    counts = np.bincount(labels, minlength=len(entry.samples.classes))
+    for delta in entry.protocol.iou_thresholds:
+        about = entry.names | {"metric": "max_box_acc", "iou_threshold": delta}
+        curve = entry.outcomes.curves[delta]
+        best = float(sweeps.grid[curve.argmax()])
+        rows.append(about | {"threshold": best, "value": 100 * float(curve.max() / sweeps.count)})
+        right = sweeps.right_by_class(delta, entry.protocol.iou_comparison, labels, len(counts)).max(axis=1)
+        with np.errstate(invalid="ignore"):
+            rows += _class_rows(entry.samples, right / counts, **about)
+    return rows
+
+
+def _threshold_rows(entry: Entry, per_image: pd.DataFrame) -> list[dict[str, Any]]:
+    """Accuracies per class and error kinds at the summary's τ.
 
     Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
     classes, as the literature gives it.
     """
-    base = {"method": method, "protocol": part.protocol.name}
-    rows: list[dict[str, Any]] = []
-
-    def per_class(values: Iterable[float], **about: Any) -> None:
-        for name, value in zip(classes, values, strict=True):
-            if not np.isnan(value):
-                rows.append(base | about | {"class": name, "value": 100 * float(value)})
-
-    shares = counts.compute()
-    for name in _applicable(COUNTED[:2], ranked, top5):
-        per_class(shares[f"class_{name}"].reshape(-1).tolist(), metric=name)
-    if int(part.accuracy.count):
-        for delta in part.protocol.iou_thresholds:
-            best, value = part.accuracy.best_threshold(delta), 100 * part.accuracy.max_box_acc(delta)
-            rows.append(base | {"metric": "max_box_acc", "iou_threshold": delta, "threshold": best, "value": value})
-            per_class(part.accuracy.class_max_box_acc(delta), metric="max_box_acc", iou_threshold=delta)
-        for name in (*_applicable((*OUTCOMES, *ERROR_KINDS), ranked, top5), "mean_iou"):
-            about = {"metric": f"error_{name}" if name in ERROR_KINDS else name, "threshold": threshold}
-            if name in ERROR_KINDS:
-                rows.append(base | about | {"value": 100 * float(shares[name])})
-            per_class(shares[f"class_{name}"].reshape(-1).tolist(), **about)
-        if multilabel:
-            mean = 100 * float(shares["class_gt_known_loc"].nanmean())
-            rows.append(base | {"metric": "corloc", "iou_threshold": 0.5, "threshold": threshold, "value": mean})
-    if not part.pxap.empty:
-        pixels = part.pxap.compute()
-        peak = {"metric": "peak_mask_iou", "threshold": float(pixels["peak_threshold"])}
-        rows.append(base | peak | {"value": 100 * float(pixels["peak_mask_iou"])})
-        per_class(pixels["class_peak_mask_iou"].reshape(-1).tolist(), metric="peak_mask_iou")
-        per_class(pixels["class_pxap"].reshape(-1).tolist(), metric="pxap")
+    rows, about = [], entry.names | {"threshold": entry.threshold}
+    kinds = per_image["error_kind"].to_numpy()
+    for name in (*entry.samples.applicable((*OUTCOMES, *ERROR_KINDS)), "mean_iou"):
+        values = kinds == name if name in ERROR_KINDS else entry.outcomes.values[name]
+        overall, by_class = entry.samples.means(values)
+        metric = f"error_{name}" if name in ERROR_KINDS else name
+        rows += [about | {"metric": metric, "value": 100 * overall}] if name in ERROR_KINDS else []
+        rows += _class_rows(entry.samples, by_class, **about, metric=metric)
+    if entry.samples.multilabel:
+        _, by_class = entry.samples.means(entry.outcomes.values["gt_known_loc"])
+        corloc = 100 * float(np.nanmean(by_class))
+        rows.append(about | {"metric": "corloc", "iou_threshold": 0.5, "value": corloc})
     return rows
 
 
-def _applicable(names: Sequence[str], ranked: bool, top5: bool) -> list[str]:
-    """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 among five classes or fewer."""
-    kept = [name for name in names if ranked or not name.startswith(("top", "wrong_class"))]
-    return [name for name in kept if top5 or not name.startswith("top5")]
-
-
-def method_rows(scores: MethodScores, missing: int, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Make the long table's rows that no protocol changes: pointing, energy, empty and missing heatmaps."""
-    base: dict[str, Any] = {"method": scores.method}
-    rows: list[dict[str, Any]] = []
-    if int(scores.pointing.count.sum()):
-        shares = scores.pointing.compute()
-        for name in ("pointing_game", "energy_in_box"):
-            rows.append(base | {"metric": name, "value": 100 * float(shares[name])})
-            pairs = zip(classes, shares[f"class_{name}"].reshape(-1).tolist(), strict=True)
-            rows += [base | {"metric": name, "class": c, "value": 100 * v} for c, v in pairs if not np.isnan(v)]
-    rows.append(base | {"metric": "empty_heatmaps", "value": float(len(scores.empty))})
-    rows.append(base | {"metric": "missing_heatmaps", "value": float(missing)})
+def _pixel_rows(entry: Entry, pxap: PxAP) -> list[dict[str, Any]]:
+    pixels = pxap.compute()
+    peak = {"metric": "peak_mask_iou", "threshold": pixels["peak_threshold"], "value": 100 * pixels["peak_mask_iou"]}
+    rows = [entry.names | peak]
+    for metric in ("peak_mask_iou", "pxap"):
+        rows += _class_rows(entry.samples, pixels[f"class_{metric}"], **entry.names, metric=metric)
     return rows
 
 
-def curve_table(method: str, part: ProtocolScores, ranked: bool, top5: bool) -> pd.DataFrame:
-    """Make the curves of one method under one protocol."""
-    mean_iou, tables = 100 * part.accuracy.compute()["mean_iou"].reshape(-1).numpy(), []
-    shown = _applicable(OUTCOMES, ranked, top5)
-    for delta in part.protocol.iou_thresholds:
-        columns: dict[str, Any] = {"method": method, "protocol": part.protocol.name, "iou_threshold": delta}
-        columns["threshold"] = part.accuracy.thresholds
+def _method_rows(scores: MethodScores, samples: SampleTable) -> list[dict[str, Any]]:
+    """The long table's rows that no protocol changes: pointing, energy, empty and missing heatmaps."""
+    rows: list[dict[str, Any]] = []
+    for metric, values in (("pointing_game", scores.hits), ("energy_in_box", scores.energies)):
+        if samples.gt_boxes is not None:
+            overall, by_class = samples.means(np.array(values))
+            rows.append({"method": scores.method, "metric": metric, "value": 100 * overall})
+            rows += _class_rows(samples, by_class, method=scores.method, metric=metric)
+    for metric, flags in (("empty_heatmaps", scores.empty), ("missing_heatmaps", scores.missing)):
+        rows.append({"method": scores.method, "metric": metric, "value": float(np.sum(flags))})
+    return rows
+
+
+def _per_image_table(entry: Entry) -> pd.DataFrame:
+    columns = entry.samples.table[["sample_id", "label", "class", "rank"]]
+    table = pd.concat([columns, entry.per_image], axis=1)
+    table[[name for name in OUTCOMES if name not in entry.samples.applicable(OUTCOMES)]] = pd.NA
+    return _with_names(entry, table, threshold=entry.threshold)
+
+
+def _curve_table(entry: Entry, sweeps: Sweeps) -> pd.DataFrame:
+    ranks, protocol, tables = entry.samples.ranks, entry.protocol, []
+    among = {"gt_known_loc": None, "top1_loc": ranks == 0, "top5_loc": (ranks >= 0) & (ranks < 5)}
+    mean_iou, applicable = 100 * sweeps.mean_iou(), entry.samples.applicable(OUTCOMES)
+    for delta in protocol.iou_thresholds:
+        columns: dict[str, Any] = {"iou_threshold": delta, "threshold": sweeps.grid}
         for name in OUTCOMES:
-            columns[name] = 100 * part.accuracy.curve(name, delta) if name in shown else np.nan
-        tables.append(pd.DataFrame(columns | {"mean_iou": mean_iou}))
+            comparison = protocol.iou_comparison if name == "gt_known_loc" else protocol.topk_iou_comparison
+            right = sweeps.right(delta, comparison, among[name]) if name in applicable else np.nan
+            columns[name] = 100 * (right / sweeps.count)
+        tables.append(_with_names(entry, pd.DataFrame(columns | {"mean_iou": mean_iou})))
     return pd.concat(tables, ignore_index=True)
 
 
-def sweep_table(method: str, part: ProtocolScores, sample_ids: Sequence[str]) -> pd.DataFrame:
-    """Make the run-length coded sweeps of one method under one protocol."""
-    pairs = zip(sample_ids, part.sweeps, strict=True)
-    known = {sample_id: sweep for sample_id, sweep in pairs if sweep is not None}
-    runs = join_runs(list(known.values()), part.protocol.component)
-    counts = np.diff([*np.flatnonzero(runs.first == 0), len(runs.first)])  # each sweep begins at the first threshold
-    table = pd.DataFrame({"sample_id": np.repeat(np.array(list(known), object), counts)})
-    table.insert(0, "protocol", part.protocol.name)
-    table.insert(0, "method", method)
-    table["threshold"] = part.accuracy.thresholds[runs.first]
+def _sweep_table(entry: Entry, sweeps: Sweeps) -> pd.DataFrame:
+    table = pd.DataFrame({"sample_id": entry.samples.table["sample_id"].to_numpy(object)[sweeps.sample]})
+    table["threshold"] = sweeps.grid[sweeps.first]
     for number, name in enumerate(("x0", "y0", "x1", "y1")):
-        table[name] = runs.boxes[:, number].astype(np.float32)
-    table["iou"] = runs.iou
+        table[name] = sweeps.boxes[:, number].astype(np.float32)
+    return _with_names(entry, table.assign(iou=sweeps.iou))
+
+
+def _with_names(entry: Entry, table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """Put columns that have one value in front."""
+    for position, (name, value) in enumerate((entry.names | columns).items()):
+        table.insert(position, name, value)
     return table
 
 
-def per_image_table(
-    samples: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    method: str,
-    protocol: str,
-    threshold: float,
-    ranked: bool,
-    top5: bool,
-) -> pd.DataFrame:
-    """Make the per-image rows of one method under one protocol."""
-    table = pd.concat([samples[["sample_id", "label", "class", "rank"]], outcomes.drop(columns="right")], axis=1)
-    shown = _applicable(OUTCOMES, ranked, top5)
-    table[[name for name in OUTCOMES if name not in shown]] = pd.NA
-    table.insert(0, "threshold", threshold)
-    table.insert(0, "protocol", protocol)
-    table.insert(0, "method", method)
-    return table
+def _with_intervals(metrics: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
+    """Put intervals into the long table: into the rows of MaxBoxAcc, which are there, and as rows of their own."""
+    parts = intervals["metric"].str.extract(r"^(?P<metric>.*?)(?:_(?P<percent>\d\d))?$")
+    rows = intervals.assign(
+        metric=parts["metric"], iou_threshold=pd.to_numeric(parts["percent"]) / 100, **{"class": ""}
+    )
+    best_box = rows["metric"] == "max_box_acc"  # at an IoU threshold, or once more without saying which
+    others = rows.loc[~best_box, [name for name in metrics.columns if name in rows]]
+    filled = metrics.copy()
+    overall = (metrics["metric"] == "max_box_acc") & (metrics["class"] == "")
+    keys = ["method", "protocol", "iou_threshold"]
+    limits = metrics.loc[overall, keys].merge(rows.loc[best_box, [*keys, "low", "high"]], on=keys, how="left")
+    filled.loc[overall, ["low", "high"]] = limits[["low", "high"]].to_numpy()
+    return pd.concat([filled, others], ignore_index=True)
 
 
-def combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], texts: Sequence[str]) -> pd.DataFrame:
+def _combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Make a table of rows: text columns hold text, all others numbers, NaN where a row says nothing."""
     table = pd.DataFrame(list(rows), columns=list(columns))
     for column in columns:
-        if column in texts:
+        if column in TEXTS:
             table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
         else:
             table[column] = pd.to_numeric(table[column])
     return table
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def write_tables(results: Results, folder: Path) -> None:
@@ -274,3 +434,71 @@ def write_tables(results: Results, folder: Path) -> None:
     for name in ("metrics", "sensitivity", "summary"):
         with atomic_write(folder / f"{name}.csv") as path:
             getattr(results, name).to_csv(path, index=False)
+
+
+@dataclass(frozen=True)
+class ChosenThresholds:
+    """τ by method and protocol, chosen by another run; `source` says which, and on what, for the tables."""
+
+    source: str
+    values: dict[tuple[str, str], float]
+
+
+def is_for_testing(split: str, role: str) -> bool:
+    """Whether settings chosen on this split have seen what they will be tested on.
+
+    Examples
+    --------
+    >>> is_for_testing("val", "train-fullsup"), is_for_testing("val", "test"), is_for_testing("test", "")
+    (False, True, True)
+    """
+    return role == "test" or (role == "" and split == "test")
+
+
+def read_thresholds(
+    run: Path | str,
+    about: Mapping[str, Any],
+    methods: Iterable[str],
+    protocols: Mapping[str, Protocol],
+    from_test: bool = False,
+) -> ChosenThresholds:
+    """Read the thresholds that another run chose for these methods and protocols; a protocol with a fixed τ needs none.
+
+    Those chosen on a split for testing, or on the one that is scored now (`about`: dataset, split, model), are refused
+    unless `from_test` says that they are wanted; the tables then say so.
+    """
+    path = Path(run).expanduser() / "summary.csv"
+    if not path.is_file():
+        raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
+    try:
+        summary = pd.read_csv(path, dtype={"split": str}).dropna(subset=["threshold"])
+        names = zip(summary["method"].astype(str), summary["protocol"].astype(str), strict=True)
+        values = dict(zip(names, summary["threshold"].astype(float), strict=True))
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"threshold_from={run}: {path} is no summary of a run: {error}") from error
+    for method, protocol in product(methods, (rules for rules in protocols.values() if rules.threshold is None)):
+        if (method, protocol.name) not in values:
+            raise UserError(
+                f"threshold_from={run}: that run has no threshold for method {method} under protocol {protocol.name}; "
+                f"it has {first_names(f'{m} under {p}' for m, p in values) or 'none'}"
+            )
+        protocol.threshold_index(values[method, protocol.name])
+    chosen_on = "" if summary.empty else _chosen_on(run, summary.iloc[0], about, from_test)
+    return ChosenThresholds(f"{run} (chosen on {chosen_on})" if chosen_on else str(run), values)
+
+
+def _chosen_on(run: Path | str, row: pd.Series, about: Mapping[str, Any], from_test: bool) -> str:
+    """Say it if thresholds were chosen where they must not be: on a split for testing, or on this very one."""
+    dataset, split, model = ("" if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "split", "model"))
+    on_test = is_for_testing(split, str(read_environment(Path(run).expanduser()).get("role") or ""))
+    on_this = (dataset, split) == (about["dataset"], about["split"])
+    if (on_test or on_this) and not from_test:
+        why = "whose role is test" if on_test else "which is scored now"
+        raise UserError(
+            f"threshold_from={run}: its thresholds were chosen on {dataset} ({split}), {why}. Choose them on a split "
+            f"with the role train-fullsup (a run on val, say); threshold_from_test=true takes them all the same, and "
+            f"the tables then say so"
+        )
+    if model != (about["model"] or ""):
+        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", about["model"] or "none")
+    return "this very split" if on_this else "test" if on_test else ""

@@ -13,8 +13,7 @@ from wsol.datasets import WSOLEvaluation
 from wsol.datasets.classes import imagenet_wnids, map_classes
 from wsol.errors import UserError
 from wsol.metrics import PxAP
-from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.pixels import resize_mask
+from wsol.metrics.pixels import pixel_histograms, resize_mask
 from wsol.models import Classifier
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "wsolevaluation"

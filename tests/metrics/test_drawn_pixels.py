@@ -11,9 +11,7 @@ from wsol.datasets import Shapes
 from wsol.heatmaps.baselines import center
 from wsol.localization import load_protocol, score_map
 from wsol.metrics import PxAP
-from wsol.metrics.drawn_pixels import DrawnPixels, average_precision
-from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.pixels import resize_mask
+from wsol.metrics.pixels import DrawnPixels, average_precision, pixel_histograms, resize_mask
 from wsol.metrics.statistics import draws_of, resamples_of
 
 

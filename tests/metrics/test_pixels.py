@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsol.errors import UserError
-from wsol.heatmaps.baselines import center, full, profiles
-from wsol.metrics import Pointing, PxAP, point_and_energy
-from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.pixels import point_and_energy_of_product, resize_mask
+from wsol.heatmaps.baselines import center, full
+from wsol.metrics import PxAP, pixel_histograms, point_and_energy
+from wsol.metrics.pixels import point_and_energy_of_baseline, resize_mask
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openimages_val_5.npz"
-OPENIMAGES = Path(__file__).parents[3] / "shared" / "data" / "wsolevaluation"
+OPENIMAGES = Path("/work/shared/data/wsolevaluation")
 
 
 @pytest.mark.skipif(not OPENIMAGES.is_dir(), reason="the five OpenImages masks are not beside this checkout")
@@ -65,7 +64,7 @@ def test_pxap_and_peak_iou_by_hand() -> None:
 def test_pxap_without_object_pixels_is_nan() -> None:
     metric = PxAP(0.1)
     assert metric.empty
-    assert all(np.isnan(value.numpy()).all() for value in metric.compute().values())
+    assert all(np.isnan(value).all() for value in metric.compute().values())
 
 
 def test_masks_of_another_size_are_named() -> None:
@@ -102,36 +101,22 @@ def test_a_baseline_is_asked_without_its_pixels(kind: str, size: tuple[int, int]
         low = generator.integers(0, size, (count, 2))
         boxes = np.concatenate([low, generator.integers(low, size)], axis=1).astype(float)
         wanted = point_and_energy(whole, boxes)
-        hit, energy = point_and_energy_of_product(*profiles(kind, size), boxes)
+        hit, energy = point_and_energy_of_baseline(kind, size, boxes)
         assert hit == wanted[0]
         assert energy == pytest.approx(wanted[1], abs=1e-14)
 
 
-def test_pointing_adds_up() -> None:
-    metric = Pointing()
-    metric.update([True], [0.25])
-    metric.update([False, True, True], [0.5, 0.25, 1.0])
-    found = metric.compute()
-    assert (float(found["pointing_game"]), float(found["energy_in_box"])) == (0.75, 0.5)
-
-
 def test_each_class_is_counted_by_itself_and_all_together() -> None:
-    pointing, pxap, generator = Pointing(3), PxAP(0.1, 3), np.random.default_rng(0)
-    alone = {label: (Pointing(), PxAP(0.1)) for label in (0, 2)}
-    both = PxAP(0.1)
+    pxap, both, generator = PxAP(0.1, 3), PxAP(0.1), np.random.default_rng(0)
+    alone = {0: PxAP(0.1), 2: PxAP(0.1)}
     for label in (0, 2, 2):
         scores, mask = generator.random((5, 5)), generator.random((5, 5)) < 0.4
         counts = pixel_histograms(scores, mask, None, pxap.edges)
-        point = [bool(generator.random() < 0.5)], [float(generator.random())]
-        pointing.update(*point, [label])
         pxap.update(*counts, label)
         both.update(*counts)
-        alone[label][0].update(*point)
-        alone[label][1].update(*counts)
-    for label, (own_pointing, own_pxap) in alone.items():
-        assert pointing.compute()["class_pointing_game"][label] == own_pointing.compute()["pointing_game"]
-        assert pointing.compute()["class_energy_in_box"][label] == own_pointing.compute()["energy_in_box"]
-        assert pxap.compute()["class_pxap"][label] == own_pxap.compute()["pxap"]
-        assert pxap.compute()["class_peak_mask_iou"][label] == own_pxap.compute()["peak_mask_iou"]
-    assert pxap.compute()["class_pxap"][1].isnan()
+        alone[label].update(*counts)
+    for label, metric in alone.items():
+        assert pxap.compute()["class_pxap"][label] == metric.compute()["pxap"]
+        assert pxap.compute()["class_peak_mask_iou"][label] == metric.compute()["peak_mask_iou"]
+    assert np.isnan(pxap.compute()["class_pxap"][1])
     assert pxap.compute()["pxap"] == both.compute()["pxap"]

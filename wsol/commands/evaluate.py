@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from wsol.commands.ending import print_run, print_steps, sweep_step
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, to_dict
-from wsol.evaluate import evaluate
+from wsol.engine import Options, evaluate
 from wsol.io import expand_path
 
 __all__ = ["run"]
@@ -23,6 +23,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     results = call(
         evaluate,
         cfg,
+        Options,
         dataset=dataset,
         model=build_model(cfg.model, dataset),
         methods=methods,
@@ -31,6 +32,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         threshold_from=expand_path(cfg.threshold_from),
         run_dir=job.run_dir,
         config=settings | {"run_dir": str(job.run_dir)},
+        command=job.request.line,
         progress=cfg.progress and job.verbose,
     )
     if job.verbose:

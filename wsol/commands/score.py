@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from wsol.commands.ending import print_run, print_steps, sweep_step
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_protocols, call, to_dict
-from wsol.evaluate import score
+from wsol.engine import ScoreOptions, score
 from wsol.io import expand_path
 
 __all__ = ["run"]
@@ -22,6 +22,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     results = call(
         score,
         cfg,
+        ScoreOptions,
         dataset=build_dataset(cfg.dataset),
         heatmaps=expand_path(cfg.heatmaps),
         methods=build_methods(cfg.methods) if cfg.methods else {},
@@ -30,6 +31,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         threshold_from=expand_path(cfg.threshold_from),
         run_dir=job.run_dir,
         config=settings | {"run_dir": str(job.run_dir)},
+        command=job.request.line,
         progress=cfg.progress and job.verbose,
     )
     if job.verbose:

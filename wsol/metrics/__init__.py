@@ -1,17 +1,23 @@
-"""Metrics whose states are integer counts, so that shards merge exactly."""
+"""From heatmaps to numbers: everything after the sweeps is a query of them; counts are whole, so that parts add up."""
 
-from wsol.metrics.accumulators import OUTCOMES, LocalizationAccuracy
-from wsol.metrics.errors import ERROR_KINDS, error_kind
-from wsol.metrics.outcomes import OutcomeCounts
-from wsol.metrics.pixels import Pointing, PxAP, point_and_energy
+from wsol.metrics.localization import ERROR_KINDS, METRICS, OUTCOMES, ErrorKind, Sweeps, error_kind, outcomes_of
+from wsol.metrics.pixels import PxAP, pixel_histograms, point_and_energy
+from wsol.metrics.statistics import holm, mcnemar, percentile_interval, resampled_means, resamples_of
 
 __all__ = [
     "ERROR_KINDS",
+    "METRICS",
     "OUTCOMES",
-    "LocalizationAccuracy",
-    "OutcomeCounts",
-    "Pointing",
+    "ErrorKind",
     "PxAP",
+    "Sweeps",
     "error_kind",
+    "holm",
+    "mcnemar",
+    "outcomes_of",
+    "percentile_interval",
+    "pixel_histograms",
     "point_and_energy",
+    "resampled_means",
+    "resamples_of",
 ]

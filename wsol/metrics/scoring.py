@@ -1,118 +1,140 @@
-"""Score the stored heatmaps of one method under several protocols: the sweep of every sample, and what adds up."""
+"""From heatmaps to sweeps and pixel counts: each sample of a method once, under all protocols together.
+
+Protocols that agree on the rules which a sweep depends on share it, and so do those that agree on PxAP's.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from wsol.console import progress
 from wsol.datasets.images import mask_fits
 from wsol.datasets.loader import load_ahead
-from wsol.datasets.sample import Dataset, Sample
-from wsol.errors import UserError
-from wsol.heatmaps.baselines import center, full, profiles
+from wsol.datasets.sample import Dataset
+from wsol.errors import UserError, first_names
+from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
-from wsol.metrics.accumulators import LocalizationAccuracy
-from wsol.metrics.drawn_pixels import DrawnPixels
-from wsol.metrics.enlarge import at_image_size
-from wsol.metrics.histogram import pixel_histograms
-from wsol.metrics.pixels import Pointing, PxAP, point_and_energy, point_and_energy_of_product, resize_mask
-from wsol.metrics.ready import ready_score_map
+from wsol.localization.resize import resize
+from wsol.metrics.pixels import (
+    DrawnPixels,
+    PxAP,
+    at_image_size,
+    pixel_histograms,
+    point_and_energy,
+    point_and_energy_of_baseline,
+    resize_mask,
+)
+from wsol.metrics.statistics import draws_of
 
-__all__ = ["MethodScores", "ProtocolScores", "score_method"]
+__all__ = ["MethodScores", "PixelScores", "ground_truth_boxes", "resizing_notes", "score_heatmaps", "stored_score_map"]
 
-CHUNK = 64
+logger = logging.getLogger("wsol")
+
+CHUNK = 64  # samples whose scores are added up at a time
+Masks = tuple[np.ndarray, np.ndarray | None]  # the object's and, where there is one, that of pixels that don't count
 
 
-@dataclass(eq=False)
-class ProtocolScores:
-    """What one method's heatmaps are worth under one protocol.
+@dataclass(frozen=True, eq=False)
+class SampleScores:
+    """One sample's part; sweeps and pixels per bin by the rules that they depend on."""
 
-    Parameters
-    ----------
-    protocol : Protocol
-    accuracy : LocalizationAccuracy
-        Without samples where the dataset has no boxes.
-    pxap : PxAP
-        Without pixels where the dataset has no masks.
-    sweeps : list of Sweep or None
-        Per sample; None where the heatmap is missing, and without boxes.
-    drawn_pxap : float64 array (R,), optional
-        PxAP in each resample of the images.
-    """
+    sweeps: dict[Protocol, Sweep]
+    histograms: dict[Protocol, tuple[np.ndarray, np.ndarray]]
+    hit: bool = False
+    energy: float = 0.0
+    empty: bool = False
 
-    protocol: Protocol
-    accuracy: LocalizationAccuracy
+
+@dataclass(frozen=True, eq=False)
+class PixelScores:
+    """Pixels per bin of one method under one set of rules: of all samples, and of each resample of the images."""
+
     pxap: PxAP
-    sweeps: list[Sweep | None] = field(default_factory=list)
-    drawn_pxap: np.ndarray | None = None
+    drawn: DrawnPixels
+
+    def add(self, rules: Protocol, chunk: Sequence[SampleScores], labels: np.ndarray, start: int) -> None:
+        """Count the pixels of the samples from number `start` on."""
+        masked = [number for number, scores in enumerate(chunk) if rules in scores.histograms]
+        if masked:
+            for number in masked:
+                self.pxap.update(*chunk[number].histograms[rules], labels[start + number])
+            of_object, of_background = zip(*(chunk[number].histograms[rules] for number in masked), strict=True)
+            self.drawn.update([start + number for number in masked], np.stack(of_object), np.stack(of_background))
 
 
 @dataclass(eq=False)
 class MethodScores:
-    """What one method's heatmaps are worth.
+    """What one method's heatmaps gave, sample by sample in the order of the dataset.
 
     Parameters
     ----------
     method : str
-    protocols : dict of str to ProtocolScores
-    pointing : Pointing
-    empty : list of str
-        Ids of samples whose heatmap's values are all equal.
+    missing : bool array (N,)
+        Samples without a heatmap.
+    pixels : dict of protocol to PixelScores
+        An empty dict where the dataset has no masks.
+    sweeps : dict of protocol to list (N,) of Sweep or None
+        None where the heatmap is missing, or the dataset has no boxes.
+    hits, energies : lists (N,) of bool and float
+        Pointing game, and share of the energy that lies in the boxes.
+    empty : list (N,) of bool
+        Whether the heatmap's values are all equal.
     """
 
     method: str
-    protocols: dict[str, ProtocolScores]
-    pointing: Pointing
-    empty: list[str] = field(default_factory=list)
+    missing: np.ndarray
+    pixels: dict[str, PixelScores]
+    sweeps: dict[str, list[Sweep | None]]
+    hits: list[bool] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+    empty: list[bool] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """One sample's part; `sweeps` and `pixels` by the rules they depend on, so that protocols share them."""
+def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
+    """Boxes (G, 4) of every sample; None where the dataset has masks only. It must have either, for all samples."""
+    table = dataset.table
+    count = np.array([0 if boxes is None else len(boxes) for boxes in table["boxes"]])
+    if table["boxes"].notna().any():
+        if not count.all():
+            lacking = table["sample_id"][count == 0]
+            raise UserError(
+                f"{len(lacking)} of {len(table)} samples have no box ({first_names(lacking)}): annotate all or none"
+            )
+        return list(table["boxes"])
+    if table["mask"].isna().all():
+        raise UserError(
+            f"dataset {dataset.name} ({dataset.split}) has neither boxes nor masks, so nothing can be localized on it; "
+            f"it can be trained on"
+        )
+    return None
 
-    sample_id: str
-    sweeps: dict[Protocol, Sweep]
-    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]]
-    point: tuple[bool, float] | None
-    label: int
-    boxed: bool
-    empty: bool = False
 
-
-def score_method(
+def score_heatmaps(
     dataset: Dataset,
     store: HeatmapStore,
-    positions: Mapping[str, int],
-    method: str,
     protocols: Mapping[str, Protocol],
-    ranks: np.ndarray,
     *,
-    draws: tuple[np.ndarray, np.ndarray] | None = None,
-    threads: int | None = None,
+    workers: int | None = None,
     show_progress: bool = True,
-) -> MethodScores:
-    """Score one method.
+) -> Iterator[MethodScores]:
+    """Score one method of a store after the other.
 
     Parameters
     ----------
     dataset : Dataset
-        Whose boxes and masks are the truth.
+        Whose boxes and masks are the ground truth; the store has all its samples.
     store : HeatmapStore
-    positions : mapping of sample id to index in the store
-    method : str
     protocols : dict of str to Protocol
-    ranks : int array (N,)
-        Rank of the true class per sample of the dataset, -1 without a prediction.
-    draws : pair of arrays, optional
-        How often each image is in each resample, and the image of each sample, as `DrawnPixels` takes them.
-    threads : int, optional
-        By default as many as there are cores.
+    workers : int, optional
+        Threads; by default as many as there are cores.
     show_progress : bool
 
     Raises
@@ -120,196 +142,198 @@ def score_method(
     UserError
         If a box or mask doesn't fit its image, naming the sample.
     """
-    scores = MethodScores(
-        method,
-        {
-            name: ProtocolScores(
-                rules,
-                LocalizationAccuracy(
-                    rules.grid(),
-                    sorted({*rules.iou_thresholds, 0.5}),  # the summary's accuracies are at IoU 0.5
-                    rules.iou_comparison,
-                    rules.topk_iou_comparison,
-                    len(dataset.classes),
-                ),
-                PxAP(rules.pxap_bin, len(dataset.classes)),
-            )
-            for name, rules in protocols.items()
-        },
-        Pointing(len(dataset.classes)),
-    )
-    drawn: dict[Protocol, DrawnPixels] = {}  # by the rules they depend on: protocols may share them
-    if draws is not None:
-        for part in scores.protocols.values():
-            drawn[_pixel_rules(part.protocol)] = DrawnPixels(*draws, len(part.pxap.edges) - 1)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    draws = draws_of(dataset.table) if dataset.table["mask"].notna().any() else None
+    for method in store.methods:
+        yield _score_method(dataset, store, method, protocols, draws, workers, show_progress)
 
-    def load(index: int) -> _Scored:
-        sample = dataset[index]
+
+def _score_method(
+    dataset: Dataset,
+    store: HeatmapStore,
+    method: str,
+    protocols: Mapping[str, Protocol],
+    draws: tuple[np.ndarray, np.ndarray] | None,
+    workers: int,
+    show_progress: bool,
+) -> MethodScores:
+    table = dataset.table
+    positions = pd.Index(store.sample_ids).get_indexer(table["sample_id"])
+    missing, masked = store.missing(method)[positions], table["mask"].notna().to_numpy()
+    sweep_rules = {name: _sweep_rules(protocol) for name, protocol in protocols.items()}
+    pixel_rules = {name: _pixel_rules(protocol) for name, protocol in protocols.items()}
+
+    def load(index: int) -> SampleScores:
+        heatmap = None if missing[index] else store.heatmap(method, int(positions[index]))
+        sample = dataset[index] if masked[index] else None
         try:
-            return _score_sample(sample, store, positions[sample.sample_id], method, protocols.values())
+            masks = None if sample is None else (sample.read_mask(), sample.read_ignore())
+            boxes = table["boxes"].iat[index]
+            return _score_sample(heatmap, boxes, masks, set(sweep_rules.values()), set(pixel_rules.values()))
         except UserError as error:
-            raise UserError(f"sample {sample.sample_id}, method {method}: {error}") from error
+            raise UserError(f"sample {table['sample_id'].iat[index]}, method {method}: {error}") from error
 
-    workers = (os.cpu_count() or 1) if threads is None else threads
+    pixels = {rules: _no_pixels(rules, len(dataset.classes), draws) for rules in pixel_rules.values() if draws}
+    by_name = {name: pixels[rules] for name, rules in pixel_rules.items() if draws}
+    scores = MethodScores(method, missing, by_name, {name: [] for name in protocols})
     with progress(f"scoring {method}", len(dataset), show_progress) as advance:
-        start = 0
         for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            _add(scores, chunk, ranks[start : start + len(chunk)])
-            _draw(drawn, chunk, start)
-            start += len(chunk)
+            for rules, counts in pixels.items():
+                counts.add(rules, chunk, table["label"].to_numpy(), len(scores.hits))
+            for name, rules in sweep_rules.items():
+                scores.sweeps[name] += [one.sweeps.get(rules) for one in chunk]
+            scores.hits += [one.hit for one in chunk]
+            scores.energies += [one.energy for one in chunk]
+            scores.empty += [one.empty for one in chunk]
             advance(len(chunk))
-    estimates = {rules: pixels.pxap() for rules, pixels in drawn.items()}
-    for part in scores.protocols.values():
-        part.drawn_pxap = estimates.get(_pixel_rules(part.protocol))
+    if any(scores.empty):
+        names = first_names(table["sample_id"][scores.empty])
+        logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, sum(scores.empty), names)
     return scores
 
 
-def _add(scores: MethodScores, chunk: list[_Scored], ranks: np.ndarray) -> None:
-    scores.empty += [scored.sample_id for scored in chunk if scored.empty]
-    points = [(*scored.point, scored.label) for scored in chunk if scored.point is not None]
-    if points:
-        hits, energies, labels = zip(*points, strict=True)
-        scores.pointing.update(hits, energies, labels)
-    for part in scores.protocols.values():
-        rules, pixel_rules = _sweep_rules(part.protocol), _pixel_rules(part.protocol)
-        sweeps = [scored.sweeps.get(rules) for scored in chunk]
-        part.sweeps += sweeps
-        with_box = [i for i, scored in enumerate(chunk) if scored.boxed]
-        nothing = np.zeros(len(part.accuracy.thresholds))
-        found = (sweeps[i] for i in with_box)
-        ious = [nothing if sweep is None else _ious(sweep, part.protocol.component) for sweep in found]
-        if ious:
-            part.accuracy.update(np.stack(ious), ranks[with_box], np.array([chunk[i].label for i in with_box]))
-        for scored in chunk:
-            if pixel_rules in scored.pixels:
-                part.pxap.update(*scored.pixels[pixel_rules], scored.label)
-
-
-def _draw(drawn: Mapping[Protocol, DrawnPixels], chunk: list[_Scored], start: int) -> None:
-    """Add a chunk's pixels, whose first sample has this number, to the resamples."""
-    for rules, pixels in drawn.items():
-        counted = [i for i, scored in enumerate(chunk) if rules in scored.pixels]
-        if counted:
-            of_object, of_background = zip(*(chunk[i].pixels[rules] for i in counted), strict=True)
-            pixels.update([start + i for i in counted], np.stack(of_object), np.stack(of_background))
-
-
-def _ious(sweep: Sweep, component: str) -> np.ndarray:
-    return sweep.iou_largest if component == "largest" else sweep.iou_any
+def _no_pixels(rules: Protocol, classes: int, draws: tuple[np.ndarray, np.ndarray]) -> PixelScores:
+    pxap = PxAP(rules.pxap_bin, classes)
+    return PixelScores(pxap, DrawnPixels(*draws, len(pxap.edges) - 1))
 
 
 def _score_sample(
-    sample: Sample, store: HeatmapStore, position: int, method: str, protocols: Iterable[Protocol]
-) -> _Scored:
-    mask = sample.read_mask()
-    if store.missing(method)[position]:
-        return _miss(sample, mask, protocols)
-    heatmap = store.heatmap(method, position)
-    image_size, values = heatmap.image_size, heatmap.values
-    boxes = sample.boxes
+    heatmap: StoredHeatmap | None,
+    boxes: np.ndarray | None,
+    masks: Masks | None,
+    sweep_rules: Iterable[Protocol],
+    pixel_rules: Iterable[Protocol],
+) -> SampleScores:
+    """Score one heatmap; one that is missing is wrong everywhere: no box, no score on any pixel, no point."""
+    if heatmap is None:
+        if masks is None:
+            return SampleScores({}, {})
+        size = masks[0].shape[::-1]
+        nothing = {rules: _histograms(np.zeros(rules.mask_size[::-1]), masks, size, rules) for rules in pixel_rules}
+        return SampleScores({}, nothing)
+    score_maps: dict[Protocol, np.ndarray] = {}
     sweeps: dict[Protocol, Sweep] = {}
-    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
-    maps: dict[tuple[object, ...], np.ndarray] = {}
+    histograms: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
 
     def score_map_under(rules: Protocol) -> np.ndarray:
-        key = (rules.size, rules.interpolation, rules.normalization)
-        if key not in maps:
-            maps[key] = _score_map(heatmap, rules)
-        return maps[key]
+        kept = _map_rules(rules)
+        if kept not in score_maps:
+            score_maps[kept] = stored_score_map(heatmap, kept)
+        return score_maps[kept]
 
-    def sweep_under(rules: Protocol, boxes: np.ndarray) -> Sweep:
-        if values is None:
-            return _baseline_sweep(heatmap.kind, rules.size or image_size, rules).against(boxes, image_size)
-        return sweep_thresholds(score_map_under(rules), boxes, rules, image_size)
-
-    for protocol in protocols:
-        rules, pixel_rules = _sweep_rules(protocol), _pixel_rules(protocol)
-        if boxes is not None and rules not in sweeps:
-            sweeps[rules] = sweep_under(rules, boxes)
-        if mask is not None and pixel_rules not in pixels:
-            scored = score_map_under(pixel_rules)
-            pixels[pixel_rules] = _pixels(scored, mask, sample.read_ignore(), image_size, pixel_rules)
-    point = None
-    if boxes is not None and values is None:
-        point = point_and_energy_of_product(*profiles(heatmap.kind, image_size), boxes)
-    elif boxes is not None:
-        point = point_and_energy(at_image_size(heatmap), boxes)
-    empty = values is not None and bool((values == values.flat[0]).all())
-    return _Scored(sample.sample_id, sweeps, pixels, point, sample.label, boxes is not None, empty)
+    for rules in sweep_rules if boxes is not None else ():
+        if heatmap.values is None:
+            sweep = _baseline_sweep(heatmap.kind, rules.size or heatmap.image_size, rules)
+            sweeps[rules] = sweep.against(boxes, heatmap.image_size)
+        else:
+            sweeps[rules] = sweep_thresholds(score_map_under(rules), boxes, rules, heatmap.image_size)
+    for rules in pixel_rules if masks is not None else ():
+        histograms[rules] = _histograms(score_map_under(rules), masks, heatmap.image_size, rules)
+    hit, energy = (False, 0.0) if boxes is None else _point(heatmap, boxes)
+    empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
+    return SampleScores(sweeps, histograms, hit, energy, empty)
 
 
-def _miss(sample: Sample, mask: np.ndarray | None, protocols: Iterable[Protocol]) -> _Scored:
-    """Count a sample without a heatmap as wrong everywhere: no box, no score on any pixel, no point."""
-    pixels: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
-    if mask is not None:
-        size = mask.shape[1], mask.shape[0]
-        for rules in {_pixel_rules(protocol) for protocol in protocols}:
-            pixels[rules] = _pixels(np.zeros(rules.mask_size[::-1]), mask, sample.read_ignore(), size, rules)
-    boxed = sample.boxes is not None
-    return _Scored(sample.sample_id, {}, pixels, (False, 0.0) if boxed else None, sample.label, boxed)
-
-
-def _score_map(heatmap: StoredHeatmap, rules: Protocol) -> np.ndarray:
-    """Return a sample's score map; the center and full baselines are made at evaluation size."""
+def stored_score_map(heatmap: StoredHeatmap, rules: Protocol) -> np.ndarray:
+    """Score map of a stored heatmap under a protocol: float64 (H, W) in [0, 1]. Not to be written to."""
+    size = rules.size or heatmap.image_size
     if heatmap.values is None:
-        return _baseline_map(heatmap.kind, rules.size or heatmap.image_size, rules)
-    if heatmap.kind == "scoremap":
-        return ready_score_map(heatmap.values, rules, heatmap.image_size)
-    return score_map(heatmap.values, rules, heatmap.image_size, heatmap.rectangle)
+        return _baseline_map(heatmap.kind, size, rules)
+    if heatmap.kind != "scoremap":
+        return score_map(heatmap.values, rules, heatmap.image_size, heatmap.rectangle)
+    if heatmap.values.shape == size[::-1]:
+        return heatmap.values
+    # Never normalized; but what bicubic interpolation pushes out of [0, 1] is clipped.
+    return np.clip(resize(heatmap.values[None], size, rules.interpolation)[0], 0, 1)
 
 
 @lru_cache(maxsize=4)
-def _baseline_map(baseline: str, size: tuple[int, int], rules: Protocol) -> np.ndarray:
+def _baseline_map(kind: str, size: tuple[int, int], rules: Protocol) -> np.ndarray:
     """Score map of a baseline, the same for all images of one evaluation size."""
-    return full(size) if baseline == "full" else score_map(center(size), rules, size)
+    return full(size) if kind == "full" else score_map(center(size), rules, size)
 
 
 @lru_cache(maxsize=256)
-def _baseline_sweep(baseline: str, size: tuple[int, int], rules: Protocol) -> Sweep:
+def _baseline_sweep(kind: str, size: tuple[int, int], rules: Protocol) -> Sweep:
     """Sweep of a baseline: above any cut a Gaussian is one component without holes, and so is the whole of a map."""
-    return sweep_thresholds(_baseline_map(baseline, size, rules), [0, 0, size[0] - 1, size[1] - 1], rules)
+    return sweep_thresholds(_baseline_map(kind, size, rules), [0, 0, size[0] - 1, size[1] - 1], rules)
 
 
-def _pixels(
-    scored: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, image_size: tuple[int, int], rules: Protocol
+def _point(heatmap: StoredHeatmap, boxes: np.ndarray) -> tuple[bool, float]:
+    if heatmap.values is None:
+        return point_and_energy_of_baseline(heatmap.kind, heatmap.image_size, boxes)
+    return point_and_energy(at_image_size(heatmap), boxes)
+
+
+def _histograms(
+    scores: np.ndarray, masks: Masks, image_size: tuple[int, int], rules: Protocol
 ) -> tuple[np.ndarray, np.ndarray]:
-    for name, other in (("mask", mask), ("ignore mask", ignore)):
-        if other is not None and not mask_fits(other.shape[::-1], image_size):
+    """Pixels per bin, of the object and of the background, at the masks' size: int64 (bins,) each."""
+    for name, mask in zip(("mask", "ignore mask"), masks, strict=True):
+        if mask is not None and not mask_fits(mask.shape[::-1], image_size):
             raise UserError(
-                f"the {name} has {other.shape[1]} x {other.shape[0]} pixels, the image {image_size[0]} x "
+                f"the {name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image_size[0]} x "
                 f"{image_size[1]}; it must have the same size, or the same aspect at another resolution"
             )
-    small_ignore = None if ignore is None else resize_mask(ignore, rules.mask_size)
-    edges = PxAP(rules.pxap_bin).edges
-    return pixel_histograms(scored, resize_mask(mask, rules.mask_size), small_ignore, edges)
+    mask, ignore = (None if mask is None else resize_mask(mask, rules.mask_size) for mask in masks)
+    return pixel_histograms(scores, mask, ignore, PxAP(rules.pxap_bin).edges)
 
 
 @lru_cache(maxsize=256)
-def _sweep_rules(protocol: Protocol) -> Protocol:
-    """Return the rules that a sweep depends on, all others set to one value: protocols that share them share it."""
-    plain = Protocol(size=protocol.size)
+def _map_rules(rules: Protocol) -> Protocol:
+    """Keep the rules that a score map depends on, all others at their defaults."""
+    return Protocol(size=rules.size, interpolation=rules.interpolation, normalization=rules.normalization)
+
+
+@lru_cache(maxsize=256)
+def _pixel_rules(rules: Protocol) -> Protocol:
+    """Keep the rules that PxAP depends on; its score maps have the masks' size."""
     return replace(
-        protocol,
-        name="sweep",
-        component=plain.component,
-        iou_comparison=plain.iou_comparison,
-        topk_iou_comparison=plain.topk_iou_comparison,
-        iou_thresholds=plain.iou_thresholds,
-        mask_size=plain.mask_size,
-        mask_interpolation=plain.mask_interpolation,
-        pxap_bin=plain.pxap_bin,
+        _map_rules(rules),
+        size=rules.mask_size,
+        mask_size=rules.mask_size,
+        mask_interpolation=rules.mask_interpolation,
+        pxap_bin=rules.pxap_bin,
     )
 
 
 @lru_cache(maxsize=256)
-def _pixel_rules(protocol: Protocol) -> Protocol:
-    """Return the rules that PxAP depends on; its score maps have the masks' size."""
-    return Protocol(
-        name="pixels",
-        size=protocol.mask_size,
-        interpolation=protocol.interpolation,
-        normalization=protocol.normalization,
-        mask_size=protocol.mask_size,
-        mask_interpolation=protocol.mask_interpolation,
-        pxap_bin=protocol.pxap_bin,
+def _sweep_rules(rules: Protocol) -> Protocol:
+    """Keep the rules that a sweep depends on: what says how it is read, and PxAP's, at their defaults."""
+    default = Protocol()
+    return replace(
+        rules,
+        name=default.name,
+        component=default.component,
+        iou_comparison=default.iou_comparison,
+        topk_iou_comparison=default.topk_iou_comparison,
+        iou_thresholds=default.iou_thresholds,
+        mask_size=default.mask_size,
+        mask_interpolation=default.mask_interpolation,
+        pxap_bin=default.pxap_bin,
     )
+
+
+def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> list[str]:
+    """Say which protocols resize score maps that somebody made, from which sizes to which: one text, or none."""
+    shapes = store.score_map_shapes()
+    masked = dataset.table["mask"].notna().any()
+    asked: dict[tuple[tuple[int, int] | None, str], list[str]] = {}  # who evaluates at a size
+    for name, rules in protocols.items() if shapes else ():
+        asked.setdefault((rules.size, rules.interpolation), []).append(name)
+        if masked:
+            asked.setdefault((rules.mask_size, rules.interpolation), []).append(f"{name}'s PxAP")
+    changes = []
+    for (size, interpolation), names in asked.items():
+        goals = [size or store.image_size(index) for index in range(len(shapes))]
+        resized = {shape[::-1] for shape, goal in zip(shapes, goals, strict=True) if shape and shape[::-1] != goal}
+        if resized:
+            goal = f"{size[0]} x {size[1]}" if size else "their image's size"
+            changes.append(f"{_size_range(resized)} to {goal} ({interpolation}) for {', '.join(dict.fromkeys(names))}")
+    return [f"score maps are resized, not normalized: {'; '.join(changes)}"] if changes else []
+
+
+def _size_range(sizes: Collection[tuple[int, int]]) -> str:
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    first, last = (f"{width} x {height}" for width, height in (ordered[0], ordered[-1]))
+    return first if len(ordered) == 1 else f"{len(ordered)} sizes from {first} to {last}"

@@ -1,9 +1,9 @@
-"""How sure a run's numbers are: bootstrap intervals of every metric, and what comparing runs is made of.
+"""How sure a run's numbers are: bootstrap intervals of every metric; and whether two methods differ significantly.
 
 Images are drawn with replacement, with all samples of an image together, and τ is held where it is. Where τ was chosen
 on the same images (an oracle) the interval is optimistic: it doesn't know that other images would have chosen another
 τ, and the metric itself is biased upward. Choosing τ again in every resample adds that bias once more, so it isn't
-done. `results/bootstrap_coverage.md` says how often 95 % intervals of either kind cover the truth.
+done. `results/bootstrap_coverage.md` says how often 95 % intervals of either kind cover the true value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError
-from wsol.metrics.localization import Outcomes, sample_outcomes
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, Outcomes, sample_outcomes
 
 if TYPE_CHECKING:
     from wsol.report.run import Run
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "INTERVAL_COLUMNS", "LEVEL", "RESAMPLES", "best_of_resamples", "draws_of", "holm", "image_numbers",
     "interval_table", "intervals", "mcnemar", "percentile_interval", "resample", "resampled_means", "resamples_of",
-    "with_intervals",
 ]  # fmt: skip
 
 INTERVAL_COLUMNS = ("method", "protocol", "metric", "threshold", "value", "low", "high", "oracle")
-Found = tuple[str, str, Outcomes]  # method, protocol
-DIGITS = 9  # of percent in tables: the last bits of a sum depend on how many threads made it
 RESAMPLES = 2000
 LEVEL = 0.95
+DIGITS = 9  # of percent in tables: the last bits of a sum depend on how many threads made it
 CHUNK = 1 << 20  # images drawn at a time: some 30 MB
+Entry = tuple[str, str, Outcomes]  # method, protocol, and what became of each sample
 
 
 def resamples_of(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
@@ -111,20 +110,9 @@ def resampled_means(
 
 
 def best_of_resamples(right: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Choose τ again in every resample: the highest of its means over T thresholds.
+    """Choose τ again in every resample: the highest mean (resamples,) of outcomes (N, T) over the thresholds.
 
-    The report holds τ fixed instead, because an interval made in this way is worse: a maximum is biased upward, and
-    choosing again adds that bias once more (see `scripts/bootstrap_coverage.py`).
-
-    Parameters
-    ----------
-    right : array (N, T)
-        Whether each image is right at each threshold.
-    resamples, seed : int
-
-    Returns
-    -------
-    float64 array (resamples,)
+    Only for `scripts/bootstrap_coverage.py`, which shows that intervals made in this way are worse.
     """
     sums = np.asarray(right, np.float64)
     drawn = resamples_of(len(sums), resamples, seed)
@@ -156,6 +144,86 @@ def percentile_interval(estimates: np.ndarray, level: float = LEVEL) -> tuple[np
     return low, high
 
 
+def draws_of(samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """How often each image is in each resample: uint8 (R, I), the draws of `resample`; and each sample's image (N,)."""
+    image = image_numbers(samples)
+    parts = resamples_of(int(image.max()) + 1, resamples, seed)
+    return np.concatenate([part.astype(np.uint8) for part in parts]), image
+
+
+def image_numbers(samples: pd.DataFrame) -> np.ndarray:
+    """Image of each sample: int64 (N,), 0 … I - 1 in the order in which each `image_id` first comes."""
+    return pd.factorize(samples["image_id"])[0].astype(np.int64)
+
+
+def resample(entries: Sequence[Entry], samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Each metric of each entry in each resample, fractions: float64 (R, K), the entries' metrics side by side.
+
+    Images are drawn once for all methods and protocols, so that their differences are paired. Where an entry has PxAP,
+    which was drawn while pixels were at hand, the number of resamples and the seed must be the same.
+    """
+    values = [outcomes.matrix() for _, _, outcomes in entries if outcomes.values]
+    means = np.empty((resamples, 0))
+    if values:
+        means = resampled_means(np.concatenate(values, axis=1), image_numbers(samples), resamples, seed)
+    columns, start = [], 0
+    for _, _, outcomes in entries:
+        columns.append(means[:, start : start + len(outcomes.values)])
+        start += len(outcomes.values)
+        columns += [] if outcomes.pxap is None else [outcomes.pxap[1][:, None]]
+    return np.concatenate(columns, axis=1)
+
+
+def interval_table(entries: Sequence[Entry], means: np.ndarray) -> pd.DataFrame:
+    """The 95 % interval of each metric of each entry, from what `resample` made of them: `INTERVAL_COLUMNS`, percent.
+
+    `oracle` says that τ was chosen on the same images, so that the interval is optimistic.
+    """
+    low, high = percentile_interval(means)
+    rows = [
+        (method, protocol, metric, threshold, outcomes.mean(metric), metric in outcomes.oracle)
+        for method, protocol, outcomes in entries
+        for metric, threshold in outcomes.thresholds.items()
+    ]
+    table = pd.DataFrame(rows, columns=["method", "protocol", "metric", "threshold", "value", "oracle"])
+    table["low"], table["high"] = low, high
+    table[["value", "low", "high"]] = (100 * table[["value", "low", "high"]]).round(DIGITS)
+    return table[list(INTERVAL_COLUMNS)]
+
+
+def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """The 95 % interval of every metric of a run's summary: from its `metrics.csv`, or drawn now for an older run."""
+    overall = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
+    if len(overall):
+        return _from_metrics(overall, run.summary)
+    entries = []
+    for method, protocol in run.pairs():
+        drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
+        row, sweep = run.row(method, protocol), run.sweep(method, protocol)
+        outcomes = sample_outcomes(row, sweep, run.samples, run.protocols[protocol], drawn)
+        if outcomes.thresholds:  # an older run with masks alone has nothing to draw
+            entries.append((method, protocol, outcomes))
+    if not entries:
+        return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
+    return interval_table(entries, resample(entries, run.samples, resamples, seed))
+
+
+def _from_metrics(overall: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Read intervals back from the long table's rows over all classes."""
+    at_iou = overall["iou_threshold"].notna()
+    percent = (100 * overall["iou_threshold"].fillna(0)).round().astype(int).astype(str)
+    table = overall.assign(metric=overall["metric"].where(~at_iou, overall["metric"] + "_" + percent))
+    keys = ["method", "protocol"]
+    largest = summary.loc[summary["max_box_acc"].notna(), keys]
+    again = table[table["metric"] == "max_box_acc_50"].merge(largest).assign(metric="max_box_acc")
+    table = pd.concat([table, again]).merge(summary[[*keys, "threshold_source"]], on=keys, how="left")
+    at_summary = table["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)
+    table["oracle"] = table["metric"].str.startswith("max_box_acc") | (
+        at_summary & (table["threshold_source"] == "oracle")
+    )
+    return table[list(INTERVAL_COLUMNS)].reset_index(drop=True)
+
+
 def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.ndarray:
     """McNemar's exact test, two-sided: how likely two equally good methods are to disagree so unevenly.
 
@@ -181,7 +249,7 @@ def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.n
     >>> mcnemar([5, 0], [0, 0]).tolist()
     [0.0625, 1.0]
     """
-    from scipy.special import bdtr  # a run without comparisons starts without scipy
+    from scipy.special import bdtr  # a run that compares nothing starts without SciPy
 
     first, second = np.asarray(first_only, np.int64), np.asarray(second_only, np.int64)
     return np.minimum(1.0, 2 * bdtr(np.minimum(first, second).astype(np.float64), first + second, 0.5))
@@ -198,7 +266,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64 array (K,)
-        Not below the p-values given, in their order; at most 1.
+        Not below the p-values, in their order; at most 1.
 
     References
     ----------
@@ -210,169 +278,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     [0.03, nan, 0.06, 0.06]
     """
     p = np.asarray(p_values, np.float64)
-    found = np.full(len(p), np.nan)
+    corrected = np.full(len(p), np.nan)
     order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaN sorts last
     factors = np.arange(len(order), 0, -1)
-    found[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
-    return found
-
-
-def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Return the 95 % interval of every metric of a run's summary.
-
-    Parameters
-    ----------
-    run : Run
-        What its `metrics.csv` holds is taken from there; for an older run images are drawn now.
-    resamples, seed : int
-        Of the latter.
-
-    Returns
-    -------
-    DataFrame
-        `method`, `protocol`, `metric` (as the summary's columns), `threshold`, `value`, `low`, `high` in percent, and
-        `oracle`: τ was chosen on the same images, so that the interval is optimistic.
-    """
-    known = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
-    if known.empty:
-        found = []
-        for method, protocol in run.pairs():
-            sweep, rules = run.sweep(method, protocol), run.protocols[protocol]
-            drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
-            outcomes = sample_outcomes(run.row(method, protocol), sweep, run.samples, rules, drawn)
-            if outcomes.thresholds:  # an older run with masks alone has nothing to draw
-                found.append((method, protocol, outcomes))
-        if not found:
-            return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
-        return interval_table(found, resample(found, run.samples, resamples, seed))
-    return _from_metrics(known, run.summary)
-
-
-def resample(found: Sequence[Found], samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Draw images, once for all methods and protocols, so that their differences are paired.
-
-    Parameters
-    ----------
-    found : sequence of (method, protocol, Outcomes)
-    samples : DataFrame
-        `image_id` of each sample, in the order of the outcomes.
-    resamples, seed : int
-        Those that PxAP was drawn with, where an outcome has it.
-
-    Returns
-    -------
-    float64 array (resamples, K)
-        Each metric in each resample, as fractions; the columns are those of `found`, one after the other.
-    """
-    values = [outcomes.matrix() for _, _, outcomes in found if outcomes.values]
-    means = np.empty((resamples, 0))
-    if values:
-        means = resampled_means(np.concatenate(values, axis=1), image_numbers(samples), resamples, seed)
-    columns, at = [], 0
-    for _, _, outcomes in found:
-        columns.append(means[:, at : at + len(outcomes.values)])
-        at += len(outcomes.values)
-        columns += [] if outcomes.pxap is None else [outcomes.pxap[1][:, None]]
-    return np.concatenate(columns, axis=1)
-
-
-def interval_table(found: Sequence[Found], means: np.ndarray) -> pd.DataFrame:
-    """Return the 95 % interval of each metric.
-
-    Parameters
-    ----------
-    found : sequence of (method, protocol, Outcomes)
-    means : array (resamples, K)
-        From `resample`.
-
-    Returns
-    -------
-    DataFrame
-        As `intervals`.
-    """
-    low, high = percentile_interval(means)
-    rows = [
-        (method, protocol, metric, threshold, outcomes.mean(metric), metric in outcomes.oracle)
-        for method, protocol, outcomes in found
-        for metric, threshold in outcomes.thresholds.items()
-    ]
-    table = pd.DataFrame(rows, columns=["method", "protocol", "metric", "threshold", "value", "oracle"])
-    table["low"], table["high"] = low, high
-    table[["value", "low", "high"]] = (100 * table[["value", "low", "high"]]).round(DIGITS)
-    return table[list(INTERVAL_COLUMNS)]
-
-
-def with_intervals(metrics: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Put intervals into the long table of a run: into the rows that are there, and as rows of their own.
-
-    Parameters
-    ----------
-    metrics : DataFrame
-        As `wsol.tables` describes it; MaxBoxAcc has a row per IoU threshold already.
-    table : DataFrame
-        From `interval_table`.
-    """
-    parts = table["metric"].str.extract(r"^(?P<metric>.*?)(?:_(?P<percent>\d\d))?$")
-    rows = table.assign(metric=parts["metric"], iou_threshold=pd.to_numeric(parts["percent"]) / 100, **{"class": ""})
-    boxes = rows["metric"] == "max_box_acc"  # at an IoU threshold, or once more without saying which
-    own = rows.loc[~boxes, [name for name in metrics.columns if name in rows]]
-    filled = metrics.copy()
-    overall = (metrics["metric"] == "max_box_acc") & (metrics["class"] == "")
-    keys = ["method", "protocol", "iou_threshold"]
-    there = metrics.loc[overall, keys].merge(rows.loc[boxes, [*keys, "low", "high"]], on=keys, how="left")
-    filled.loc[overall, ["low", "high"]] = there[["low", "high"]].to_numpy()
-    return pd.concat([filled, own], ignore_index=True)
-
-
-def draws_of(samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a run's images as `resample` does, for what must be added up while images are scored.
-
-    Parameters
-    ----------
-    samples : DataFrame
-        `image_id` of each sample.
-    resamples, seed : int
-
-    Returns
-    -------
-    draws : uint8 array (resamples, I)
-        How often each image is in each resample.
-    image : int64 array (N,)
-        Image of each sample.
-
-    Examples
-    --------
-    >>> draws, image = draws_of(pd.DataFrame({"image_id": ["b", "a", "b"]}), resamples=4)
-    >>> draws.shape, draws.sum(1).tolist(), image.tolist()
-    ((4, 2), [2, 2, 2, 2], [0, 1, 0])
-    """
-    image = image_numbers(samples)
-    parts = resamples_of(int(image.max()) + 1, resamples, seed)
-    return np.concatenate([part.astype(np.uint8) for part in parts]), image
-
-
-def image_numbers(samples: pd.DataFrame) -> np.ndarray:
-    """Number the images of a run's samples: int64 (N,), 0 … I - 1 in the order in which they first come.
-
-    Examples
-    --------
-    >>> image_numbers(pd.DataFrame({"image_id": ["b", "a", "b"]})).tolist()
-    [0, 1, 0]
-    """
-    return pd.factorize(samples["image_id"])[0].astype(np.int64)
-
-
-def _from_metrics(known: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Read intervals back from the long table's rows over all classes."""
-    at_iou = known["iou_threshold"].notna()
-    percent = (100 * known["iou_threshold"].fillna(0)).round().astype(int).astype(str)
-    table = known.assign(metric=known["metric"].where(~at_iou, known["metric"] + "_" + percent))
-    keys = ["method", "protocol"]
-    largest = summary.loc[summary["max_box_acc"].notna(), keys]
-    again = table[table["metric"] == "max_box_acc_50"].merge(largest).assign(metric="max_box_acc")
-    table = pd.concat([table, again]).merge(summary[[*keys, "threshold_source"]], on=keys, how="left")
-    at_summary = table["metric"].isin(["top1_loc", "top5_loc", "gt_known_loc", "mean_iou"])
-    table["oracle"] = table["metric"].str.startswith("max_box_acc") | (
-        at_summary & (table["threshold_source"] == "oracle")
-    )
-    return table[list(INTERVAL_COLUMNS)].reset_index(drop=True)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
+    return corrected

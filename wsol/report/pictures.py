@@ -16,7 +16,7 @@ from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import atomic_write
-from wsol.metrics.enlarge import at_image_size
+from wsol.metrics.pixels import at_image_size
 from wsol.tables import Results
 
 __all__ = ["COLOR_MAP", "FOUND", "TRUTH", "draw_box", "draw_pictures"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from wsol.thresholds import is_for_testing
+from wsol.tables import is_for_testing
 
 __all__ = ["MEASURES", "best_settings", "chosen_on", "groups_of", "measure_of"]
 

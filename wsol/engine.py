@@ -1,0 +1,491 @@
+"""The two stories, top to bottom: `evaluate` a classifier's heatmaps, `score` heatmaps that are there already."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pandas as pd
+
+from wsol.datasets.classes import map_classes
+from wsol.datasets.sample import Dataset
+from wsol.errors import UserError
+from wsol.heatmaps.method import Method, expand_layers, make_method
+from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
+from wsol.io import expand_path, write_json, write_yaml
+from wsol.localization import Protocol, load_protocol
+from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
+from wsol.predictions import read_predictions, read_samples
+from wsol.settings import settings
+from wsol.tables import ChosenThresholds, Results, SampleTable, make_tables, read_thresholds, write_tables
+
+if TYPE_CHECKING:
+    import torch
+
+    from wsol.models import Classifier
+
+__all__ = ["Options", "Provenance", "ScoreOptions", "evaluate", "score"]
+
+logger = logging.getLogger("wsol")
+
+Methods = Sequence[str] | Mapping[str, Method]
+Protocols = Sequence[str] | Mapping[str, Protocol]
+PACKAGES = ("wsol", "torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
+
+
+def evaluate(
+    dataset: Dataset,
+    model: Classifier | torch.nn.Module,
+    methods: Methods = ("cam", "gradcam", "center"),
+    protocols: Protocols = ("choe2020", "choe2020_v2"),
+    *,
+    view: str = "squash",
+    threshold_from: Path | str | None = None,
+    run_dir: Path | str | None = None,
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+    options: Options | None = None,
+    **more: Any,
+) -> Results:
+    """Measure how well a classifier's heatmaps say where the object is.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With boxes or masks.
+    model : Classifier or nn.Module
+        A plain module is shown images of 224 × 224 with ImageNet's mean and standard deviation. It stays on the
+        device, in channels-last memory, when this returns.
+    methods : sequence of names, or dict of name to Method
+    protocols : sequence of names, or dict of name to Protocol
+    view : "squash", "crop" or "tencrop"
+        How an image becomes the network's input.
+    threshold_from : path, optional
+        A run on another split; its thresholds are used here.
+    run_dir : path, optional
+        Where tables, heatmaps, pictures and the report go; None: nowhere.
+    config, command : mapping and str, optional
+        Written down there: what was asked for, by default the protocols; and what was typed.
+    options : Options, optional
+        Everything else; each of its fields is a keyword of its own as well, which wins.
+
+    Returns
+    -------
+    Results
+        With `.summary`, `.metrics`, `.per_image`, `.curves`, `.sweeps`, `.samples` as DataFrames.
+
+    Raises
+    ------
+    UserError
+        If something doesn't fit: classes, layers, boxes, files, options.
+
+    Examples
+    --------
+    >>> from wsol.datasets import Shapes
+    >>> from wsol.models import shapes_classifier
+    >>> results = evaluate(Shapes(length=8), shapes_classifier(), methods=["cam"], progress=False)
+    >>> results.summary["max_box_acc_v2"].notna().tolist()
+    [False, True]
+    """
+    from wsol.heatmaps.collect import collect_heatmaps, count_logits  # torch is loaded here: `score` never needs it
+
+    started, options = time.time(), _options(Options, options, more)
+    dataset = dataset if options.limit is None else dataset.first(options.limit)
+    protocols, gt_boxes = _load_protocols(protocols), ground_truth_boxes(dataset)
+    classifier, device = _on_device(model, options.device)
+    methods = expand_layers(_load_methods(methods))
+    logits = count_logits(classifier, device)
+    classes = map_classes(
+        dataset.classes, dataset.ids, classifier.classes, classifier.class_ids, logits, options.class_map
+    )
+    notes = _warn([*classes.notes, *_knob_notes(dataset, classifier)])
+    provenance = Provenance(
+        dataset=dataset.name,
+        split=dataset.split,
+        model=classifier.name,
+        role=dataset.role,
+        weights=classifier.weights,
+        view=f"{view}+flip" if options.flip and view != "tencrop" else view,  # ten crops are mirrored anyway
+        class_map=classes.how,
+        predict_over=options.predict_over,
+        competing=logits if options.predict_over == "all" else len(classes.present),
+    )
+    chosen = _chosen_thresholds(threshold_from, provenance, methods, protocols, options)
+
+    # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
+    folder = None if run_dir is None else Path(run_dir) / "heatmaps"
+    heatmaps, samples = collect_heatmaps(
+        dataset, classifier, methods, classes, view=view, device=device, folder=folder, source=provenance.to_dict(),
+        **options.for_the_pass(),
+    )  # fmt: skip
+
+    # 2. From heatmaps to boxes at every threshold; which τ; what became of every sample there; tables with intervals.
+    results = _tabulate(dataset, heatmaps, samples, gt_boxes, protocols, chosen, provenance, options)
+
+    # 3. Everything that a reader needs, years later.
+    results.environment = _environment(started, provenance, notes, command, device)
+    results.config = _recorded(config, protocols)
+    return results if run_dir is None else _write_run(results, dataset, heatmaps, Path(run_dir), options)
+
+
+def score(
+    dataset: Dataset,
+    heatmaps: Path | str | None = None,
+    protocols: Protocols = ("choe2020", "choe2020_v2"),
+    *,
+    methods: Methods = (),
+    predictions: Path | str | None = None,
+    threshold_from: Path | str | None = None,
+    run_dir: Path | str | None = None,
+    config: Mapping[str, Any] | None = None,
+    command: str | None = None,
+    options: ScoreOptions | None = None,
+    **more: Any,
+) -> Results:
+    """Make the tables from heatmaps that are there already, or of baselines, without a network.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The one that the heatmaps were made on; images are read for pictures only, and where nothing says their sizes.
+    heatmaps : path, optional
+        `heatmaps/` of a run, whose `samples.parquet`, one folder up, has the predictions; or a folder of
+        `<sample id>.npy` files (ids with slashes are sub-folders; the image's suffix may be left out), or an .npz file
+        with sample ids as keys: each a map (h, w) of the whole image, at any resolution. None: baselines alone.
+    protocols, threshold_from, run_dir, config, command
+        As in `evaluate`.
+    methods : sequence of names, or dict of name to Method
+        Baselines ("center", "full", "random") beside the heatmaps, or instead of them.
+    predictions : path, optional
+        A file that fills the Top-k columns, see `wsol.predictions.read_predictions`.
+    options : ScoreOptions, optional
+        Everything else; each of its fields is a keyword of its own as well, which wins.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to score, or something is wrong with it: which samples, and what to do.
+
+    Examples
+    --------
+    >>> from wsol.datasets import Shapes
+    >>> score(Shapes(length=8), methods=["full"], progress=False).summary["gt_known_loc"].notna().all().item()
+    True
+    """
+    started, options = time.time(), _options(ScoreOptions, options, more)
+    if heatmaps is None and not methods:
+        raise UserError(
+            "heatmaps is needed: pass heatmaps=FOLDER (of a run, or of <sample id>.npy files) or an .npz file; "
+            "or method=center, full or random for baselines alone"
+        )
+    part = options.limit is not None
+    dataset = dataset.first(options.limit) if part else dataset
+    protocols, gt_boxes = _load_protocols(protocols), ground_truth_boxes(dataset)
+
+    # 1. Heatmaps that are there already, and predictions where somebody made some.
+    store, notes = open_heatmaps(dataset, expand_path(heatmaps), part=part, **options.for_reading())
+    notes += resizing_notes(dataset, store, protocols)
+    add_baselines(store, _load_methods(methods) if methods else {}, options.seed)
+    samples, source = read_samples(dataset, store, part), store.source
+    if predictions is not None:
+        path, naming = Path(predictions).expanduser(), options.predictions_classes
+        samples, about, more_notes = read_predictions(path, dataset, samples, naming, options.on_error)
+        source, notes = source | about, notes + more_notes
+    provenance = Provenance.of(source)
+    _warn(notes)
+    chosen = _chosen_thresholds(threshold_from, provenance, store.methods, protocols, options)
+
+    # 2. and 3. As in `evaluate`.
+    results = _tabulate(dataset, store, samples, gt_boxes, protocols, chosen, provenance, options)
+    results.environment = _environment(started, provenance, notes, command)
+    results.config = _recorded(config, protocols)
+    return results if run_dir is None else _write_run(results, dataset, store, Path(run_dir), options)
+
+
+@settings
+class Provenance:
+    """What the heatmaps of a run were made from: `source` in its `environment.json`; None where it says nothing.
+
+    `competing` is how many classes compete for Top-k, `listed` how many of each prediction are known where not all are.
+    """
+
+    dataset: str
+    split: str
+    model: str | None = None
+    role: str | None = None
+    weights: str | None = None
+    view: str | None = None
+    heatmaps: str | None = None
+    predictions: str | None = None
+    class_map: str | None = None
+    predict_over: str | None = None
+    competing: int | None = None
+    listed: int | None = None
+
+    @classmethod
+    def of(cls, source: Mapping[str, Any]) -> Provenance:
+        """Read it from a run's `source`; what this version doesn't know is left out."""
+        return cls(**{field.name: source[field.name] for field in fields(cls) if field.name in source})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known, as `source`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@settings
+class RunOptions:
+    """What `evaluate` and `score` have in common.
+
+    Parameters
+    ----------
+    on_error : "stop" or "skip"
+        An image, heatmap or prediction that is missing or faulty stops the run, or counts as a miss and is named.
+    seed : int
+        For the random baseline, and for methods that draw masks or noise.
+    threshold_from_test : bool
+        Whether `threshold_from` may be a split whose role is "test"; the tables then say so.
+    workers : int
+        Threads that load and score.
+    limit : int, optional
+        Only the first so many samples.
+    pictures : int
+        Example pictures in `run_dir/figures`.
+    report : bool
+        Whether to write `run_dir/report.html` and its figures.
+    progress : bool
+    """
+
+    on_error: Literal["stop", "skip"] = "stop"
+    seed: int = 0
+    threshold_from_test: bool = False
+    workers: int = 2
+    limit: int | None = None
+    pictures: int = 0
+    report: bool = True
+    progress: bool = True
+
+
+@settings
+class Options(RunOptions):
+    """How `evaluate` goes about it, beside `RunOptions`.
+
+    Parameters
+    ----------
+    pictures : int
+        12 by default.
+    flip : bool
+        Show every image mirrored as well; the heatmaps are turned back and averaged.
+    batch_size : int
+        Images per forward pass.
+    device : str
+        "auto", "cpu", "cuda", …
+    score : "logit", "log_prob", "prob" or "rest", optional
+        What gradient methods differentiate; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
+    chunk : int
+        Images in each further pass of methods that need several: their memory bound.
+    predict_over : "all" or "present"
+        Classes that compete: all of the model's, or the dataset's only.
+    class_map : "id", "name", "position" or a file, optional
+        How the dataset's classes meet the logits; by default by id, then by name.
+    """
+
+    pictures: int = 12
+    flip: bool = False
+    batch_size: int = 64
+    device: str = "auto"
+    score: str | None = None
+    chunk: int = 32
+    predict_over: str = "all"
+    class_map: str | Path | None = None
+
+    def for_the_pass(self) -> dict[str, Any]:
+        """Keywords of `collect_heatmaps`."""
+        names = ("flip", "predict_over", "batch_size", "workers", "seed", "score", "chunk", "on_error")
+        return {name: getattr(self, name) for name in names} | {"show_progress": self.progress}
+
+
+@settings
+class ScoreOptions(RunOptions):
+    """How `score` goes about it, beside `RunOptions`.
+
+    Parameters
+    ----------
+    heatmaps_kind : "scoremap" or "raw", optional
+        Whether maps lie in [0, 1] and are scored as they are (what somebody else's are by default; they are resized
+        where a protocol evaluates at another size, and that is said), or each protocol normalizes them (what a run's
+        own always are).
+    heatmaps_name : str, optional
+        What the tables call somebody else's maps; by default the folder's or file's name.
+    predictions_classes : "id", "name" or "position", optional
+        What the file of predictions calls classes by.
+    """
+
+    heatmaps_kind: str | None = None
+    heatmaps_name: str | None = None
+    predictions_classes: str | None = None
+
+    def for_reading(self) -> dict[str, Any]:
+        """Keywords of `open_heatmaps`."""
+        kind = {"kind": self.heatmaps_kind, "name": self.heatmaps_name}
+        return kind | {"on_error": self.on_error, "workers": self.workers, "show_progress": self.progress}
+
+
+OptionsT = TypeVar("OptionsT", bound=RunOptions)
+
+
+def _options(kind: type[OptionsT], options: OptionsT | None, more: Mapping[str, Any]) -> OptionsT:
+    if options is not None and not isinstance(options, kind):
+        raise UserError(f"options is a {type(options).__name__}: pass wsol.engine.{kind.__name__}(…)")
+    return kind(**more) if options is None else replace(options, **more)
+
+
+def _load_methods(methods: Methods) -> dict[str, Method]:
+    named = dict(methods) if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
+    if not named:
+        raise UserError("no methods: choose at least one, such as cam")
+    return named
+
+
+def _load_protocols(protocols: Protocols) -> dict[str, Protocol]:
+    named = protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in protocols}
+    if not named:
+        raise UserError("no protocols: choose at least one, such as choe2020")
+    return {name: protocol.for_many_maps() for name, protocol in named.items()}
+
+
+def _on_device(model: Classifier | torch.nn.Module, name: str) -> tuple[Classifier, torch.device]:
+    from wsol.models import Classifier, default_layer
+    from wsol.models.inference import choose_device
+
+    device = choose_device(name)
+    if not isinstance(model, Classifier):
+        model = Classifier(name=type(model).__name__.lower(), module=model, layer=default_layer(model))
+    model.module.to(device)
+    return model, device
+
+
+def _knob_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
+    """Say it when weights were trained for generated data of another kind."""
+    other = [
+        f"{knob}={value} (trained for {classifier.knobs[knob]})"
+        for knob, value in dataset.knobs.items()
+        if knob in classifier.knobs and classifier.knobs[knob] != value
+    ]
+    weights = f"the weights ({classifier.weights}) were not trained for this {dataset.name} set"
+    return [f"{weights}: {', '.join(other)}"] if other else []
+
+
+def _warn(notes: list[str]) -> list[str]:
+    for note in notes:
+        logger.warning("%s", note)
+    return notes
+
+
+def _chosen_thresholds(
+    run: Path | str | None,
+    provenance: Provenance,
+    methods: Iterable[str],
+    protocols: Mapping[str, Protocol],
+    options: RunOptions,
+) -> ChosenThresholds | None:
+    """What another run chose, or None: then this run chooses, an oracle."""
+    about = asdict(provenance)
+    return None if run is None else read_thresholds(run, about, methods, protocols, options.threshold_from_test)
+
+
+def _tabulate(
+    dataset: Dataset,
+    heatmaps: HeatmapStore,
+    samples: pd.DataFrame,
+    gt_boxes: list[Any] | None,
+    protocols: Mapping[str, Protocol],
+    chosen: ChosenThresholds | None,
+    provenance: Provenance,
+    options: RunOptions,
+) -> Results:
+    scored = score_heatmaps(dataset, heatmaps, protocols, workers=options.workers, show_progress=options.progress)
+    positions = pd.Index(heatmaps.sample_ids).get_indexer(samples["sample_id"])
+    table = SampleTable(
+        table=samples,
+        classes=dataset.classes,
+        gt_boxes=gt_boxes,
+        image_sizes=[heatmaps.image_size(int(position)) for position in positions],
+        multilabel=dataset.multilabel,
+        competing=len(dataset.classes) if provenance.competing is None else provenance.competing,
+        listed=5 if provenance.listed is None else provenance.listed,
+    )
+    layers = {method: how["layer"] for method, how in heatmaps.methods.items()}
+    about = {name: getattr(provenance, name) for name in ("dataset", "split", "model", "view")}
+    return make_tables(scored, table, protocols, layers, about, chosen)
+
+
+def _environment(
+    started: float,
+    provenance: Provenance,
+    notes: Sequence[str],
+    command: str | None,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """What a reader needs to trust a run, years later; without a network there is no device but the CPU."""
+    versions, name, threads = {}, platform.processor() or "cpu", os.cpu_count()
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    if device is not None:
+        import torch
+
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else name
+        threads = torch.get_num_threads()
+    return {
+        "role": provenance.role or "",
+        "source": provenance.to_dict(),
+        "notes": list(notes),
+        "command": shlex.join(sys.argv) if command is None else command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "device": f"{device or 'cpu'} ({name})",
+        "threads": threads,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+    }
+
+
+def _recorded(config: Mapping[str, Any] | None, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
+    """What is written down as asked for; without a configuration the protocols, which reports and comparisons need."""
+    if config is not None:
+        return dict(config)
+    return {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}}
+
+
+def _write_run(
+    results: Results, dataset: Dataset, heatmaps: HeatmapStore, folder: Path, options: RunOptions
+) -> Results:
+    """Write tables, what was asked for and what it ran on, pictures and the report."""
+    from wsol.report.summary import write_summary
+
+    results.run_dir = folder
+    write_tables(results, folder)
+    write_summary(results.summary, folder)
+    write_yaml(folder / "config.yaml", results.config)
+    write_json(folder / "environment.json", results.environment)
+    if options.pictures and len(results.per_image):
+        from wsol.report.pictures import draw_pictures
+
+        draw_pictures(results, dataset, heatmaps, options.pictures, folder / "figures")
+    if options.report:
+        from wsol.report.page import write_report
+
+        write_report(folder, dataset, heatmaps)
+    return results
