@@ -122,29 +122,23 @@ def read_predictions(
     table = _read_table(path)
     has_row, notes = _match_samples(path, table, samples, on_error)
     rows, predicted = table.set_index("sample_id").loc[samples["sample_id"][has_row]], samples[has_row]
-    about: dict[str, Any] = {"predictions": str(path)}
-    if set(rows.columns) >= RUN_COLUMNS:
-        predicted, source = _from_run(path, rows, predicted, dataset)
-        return _all_samples(samples, predicted, has_row), about | source, notes
-    naming = naming or _safe_naming(path, dataset)
-    about |= {"class_map": naming, "predict_over": "all"}
-    positions = tuple(map(str, range(len(dataset.classes))))
-    names = list({"id": dataset.ids, "name": dataset.classes, "position": positions}[naming])
     listed = sum(column.startswith("top") and column[3:].isdecimal() for column in rows.columns)
-    if listed:
-        predicted, unknown = _from_list(path, rows, predicted, listed, naming, names)
-        about |= {"competing": len(names) + len(unknown), "listed": listed}
-        if unknown:
-            lacking = f"{len(unknown)} classes that the dataset lacks ({first_names(unknown)})"
-            notes.append(f"predictions={path} names {lacking}: never right")
+    if set(rows.columns) >= RUN_COLUMNS:
+        columns, source = _from_run(path, rows, predicted, dataset)
     else:
-        predicted = _from_logits(path, rows, predicted, naming, names)
-        about |= {"competing": len(names)}
-    return _all_samples(samples, predicted, has_row), about, notes
-
-
-def _all_samples(samples: pd.DataFrame, predicted: pd.DataFrame, has_row: np.ndarray) -> pd.DataFrame:
-    return pd.concat([predicted, samples[~has_row]]).loc[samples.index]
+        naming = naming or _safe_naming(path, dataset)
+        positions = [str(position) for position in range(len(dataset.classes))]
+        names = {"id": list(dataset.ids), "name": list(dataset.classes), "position": positions}[naming]
+        source = {"class_map": naming, "predict_over": "all", "competing": len(names)}
+        if listed:
+            columns, unknown = _from_list(path, rows, predicted, listed, naming, names)
+            source |= {"competing": len(names) + len(unknown), "listed": listed}
+            lacking = f"{len(unknown)} classes that the dataset lacks ({first_names(unknown)})"
+            notes += [f"predictions={path} names {lacking}: never right"] if unknown else []
+        else:
+            columns = _from_logits(path, rows, predicted, naming, names)
+    filled = pd.concat([predicted.assign(**columns), samples[~has_row]]).loc[samples.index]
+    return filled, {"predictions": str(path)} | source, notes
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -176,13 +170,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
-    with np.load(path, allow_pickle=False) as arrays:
-        ids = pd.Index(arrays["sample_id"], name="sample_id")
-        values = arrays["top5"] if "top5" in arrays else arrays["logits"]
-        columns = [f"top{place + 1}" for place in range(values.shape[1])]
-        if "top5" not in arrays:
-            columns = list(arrays["classes"] if "classes" in arrays else range(values.shape[1]))
-    return pd.DataFrame(values, ids, columns).reset_index()
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in ("sample_id", "top5", "logits", "classes") if name in file}
+    values = arrays["top5"] if "top5" in arrays else arrays["logits"]
+    columns = [f"top{place + 1}" for place in range(values.shape[1])]
+    if "top5" not in arrays:
+        columns = arrays.get("classes", np.arange(values.shape[1])).tolist()
+    return pd.DataFrame(values, pd.Index(arrays["sample_id"], name="sample_id"), columns).reset_index()
 
 
 def _match_samples(
@@ -220,7 +214,7 @@ def _safe_naming(path: Path, dataset: Dataset) -> str:
 
 def _from_run(
     path: Path, rows: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take what a run wrote down; its top5 are places among its own classifier's logits."""
     other = np.flatnonzero(rows["class"].to_numpy() != samples["class"].to_numpy())
     if len(other):
@@ -232,13 +226,12 @@ def _from_run(
     about = {"class_map": "a run's own", "predict_over": "as in that run", "competing": len(dataset.classes)}
     source = read_environment(path.parent).get("source", {})
     about |= {key: source[key] for key in about if key in source}
-    columns = ["rank", "top5", "top5_probability"]
-    return samples.assign(**{column: rows[column].to_numpy() for column in columns}), about
+    return {column: rows[column].to_numpy() for column in ("rank", "top5", "top5_probability")}, about
 
 
 def _from_list(
     path: Path, rows: pd.DataFrame, samples: pd.DataFrame, count: int, naming: str, names: list[str]
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Rank the true classes among the best few that are listed; and which of these the dataset lacks."""
     columns = [f"top{place + 1}" for place in range(count)]
     if not set(columns) <= set(rows.columns):
@@ -262,7 +255,7 @@ def _from_list(
         )
     hits = best == samples["label"].to_numpy()[:, None]  # (N, k)
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), count)
-    return samples.assign(rank=ranks, top5=[row[:5] for row in best]), unknown
+    return {"rank": ranks, "top5": [row[:5] for row in best]}, unknown
 
 
 def _class_text(value: object) -> str:
@@ -272,7 +265,9 @@ def _class_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _from_logits(path: Path, rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]) -> pd.DataFrame:
+def _from_logits(
+    path: Path, rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]
+) -> dict[str, Any]:
     """Rank the true classes among the logits of all."""
     missing, surplus = set(names) - set(rows.columns), set(rows.columns) - set(names)
     if missing or surplus or len(rows.columns) != len(names):
@@ -290,8 +285,5 @@ def _from_logits(path: Path, rows: pd.DataFrame, samples: pd.DataFrame, naming: 
             f"({len(bad)} samples); fix them"
         )
     best, shares = top_classes(logits)
-    return samples.assign(
-        rank=rank_of_true(logits, samples["label"].to_numpy()),
-        top5=list(best.astype(np.int32)),
-        top5_probability=list(shares.astype(np.float32)),
-    )
+    ranks = rank_of_true(logits, samples["label"].to_numpy())
+    return {"rank": ranks, "top5": list(best.astype(np.int32)), "top5_probability": list(shares.astype(np.float32))}

@@ -273,4 +273,4 @@ def test_a_sweep_over_splits_ends_with_1_where_one_has_faults(tiny_imagenet: Pat
     assert run(tiny_imagenet, "-m", "dataset.split=train,val") == 1
     table = pd.read_csv("out/sweep.csv", keep_default_na=False)
     assert [bool(error) for error in table["error"]] == [False, True]
-    assert "0 bytes" in pd.read_csv("out/1/check.csv")["detail"].iloc[0]
+    assert pd.read_csv("out/1/check.csv")["fault"].tolist() == ["image unreadable"]

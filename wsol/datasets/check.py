@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 
-__all__ = ["FAULTS", "Checked", "check_dataset"]
+__all__ = ["FAULTS", "Checked", "box_fault", "check_dataset"]
 
 CHUNK = 32  # samples between two steps of the progress
-FIGURES = ("image width", "image height", "boxes per sample", "share covered by boxes", "share covered by the mask")
-COLUMNS = ("sample_id", "image_id", "file", "fault", "detail", "changes_numbers")
+COLUMNS = ("sample_id", "image_id", "file", "fault", "detail")
+Size = tuple[int, int]  # width, height
+Fault = tuple[str, str]  # which of FAULTS, and a detail
 
 # Fault → whether it changes a number or stops a run; the others are read as their detail says, and are good to know.
 FAULTS = {
@@ -35,20 +35,12 @@ FAULTS = {
 
 @dataclass(eq=False)
 class Checked:
-    """What was found in a dataset.
+    """What was found in a dataset."""
 
-    Parameters
-    ----------
-    faults : DataFrame
-        One row per fault: `sample_id, image_id, file, fault, detail, changes_numbers`; texts are empty where a fault
-        is of no one sample. A fault of an image stands at the first of its samples.
-    figures : dict of str to array
-        What was counted or measured, by what it is ("boxes per sample"); shares are fractions of the image.
-    n_samples, n_images : int
-    """
-
+    # One row per fault: `sample_id, image_id, file, fault, detail, changes_numbers`; texts are empty where a fault is
+    # of no one sample. A fault of an image stands at the first of its samples.
     faults: pd.DataFrame
-    figures: dict[str, np.ndarray]
+    figures: dict[str, np.ndarray]  # by what it is ("boxes per sample"); shares are fractions of the image
     n_samples: int
     n_images: int
 
@@ -59,62 +51,60 @@ class Checked:
 
 
 def check_dataset(dataset: Dataset, workers: int = 2, show_progress: bool = True) -> Checked:
-    """Decode every image and mask of a dataset and look at every box.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Read with `strict=False`, if wrong boxes are to be listed.
-    workers : int
-        Threads that decode.
-    show_progress : bool
-
-    Returns
-    -------
-    Checked
+    """Decode every image and mask of a dataset and look at every box; read it with `strict=False` to list wrong ones.
 
     Examples
     --------
     >>> from wsol.datasets import Shapes
-    >>> found = check_dataset(Shapes(length=4, classes=2), show_progress=False)
-    >>> found.n_images, len(found.faults), found.figures["samples per class"]
+    >>> checked = check_dataset(Shapes(length=4, classes=2), show_progress=False)
+    >>> checked.n_images, len(checked.faults), checked.figures["samples per class"]
     (4, 0, array([2, 2]))
     """
-    findings = _Findings(dataset)
+    samples: list[_Inspected] = []
     with progress("checking", len(dataset), show_progress) as advance:
-        for chunk in load_ahead(range(len(dataset)), partial(_look, dataset), CHUNK, workers):
-            for seen in chunk:
-                findings.add(seen)
+        for chunk in load_ahead(range(len(dataset)), partial(_inspect, dataset), CHUNK, workers):
+            samples += chunk
             advance(len(chunk))
-    return findings.close()
+    labels = [sample.label for sample in samples if sample.label in range(len(dataset.classes))]
+    per_class = np.bincount(np.array(labels, np.int64), minlength=len(dataset.classes))
+    figures = {"samples per class": per_class} | _judge(samples, len(dataset.classes))
+    rows = [(sample.sample_id, sample.image_id, sample.file, *fault) for sample in samples for fault in sample.faults]
+    for label in np.flatnonzero(per_class == 0).tolist():
+        name, key = dataset.classes[label], dataset.ids[label]
+        named = repr(name) if name == key else f"{key} ({name!r})"
+        rows.append(("", "", "", "class without images", f"label {label}, {named}"))
+    faults = pd.DataFrame(rows, columns=list(COLUMNS))
+    faults["changes_numbers"] = faults["fault"].map(FAULTS).astype(bool)
+    n_samples, n_images = len({sample.sample_id for sample in samples}), len({sample.image_id for sample in samples})
+    return Checked(faults, figures, n_samples, n_images)
 
 
 @dataclass(eq=False)
-class _Seen:
+class _Inspected:
     """What a thread found out about one sample."""
 
     sample_id: str
     image_id: str
     file: str = ""
-    label: int | None = None
-    size: tuple[int, int] | None = None  # (width, height) as decoded, else by the annotation
+    label: int | None = None  # None: the annotation can't be read
+    size: Size | None = None  # as decoded, else by the annotation
     boxes: np.ndarray | None = None
-    masks: dict[str, tuple[int, int]] = field(default_factory=dict)  # which one → (width, height)
-    masked: float | None = None  # share of the pixels
-    faults: list[tuple[str, str]] = field(default_factory=list)  # fault, detail
+    masks: dict[str, Size] = field(default_factory=dict)
+    covered: float | None = None  # share of the pixels that the mask has
+    faults: list[Fault] = field(default_factory=list)
 
 
-def _look(dataset: Dataset, index: int) -> _Seen:
+def _inspect(dataset: Dataset, index: int) -> _Inspected:
     """Read all that a sample has; its image only where the sample before hasn't the same one."""
     try:
         sample = dataset[index]
     except UserError as error:
-        return _Seen(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
-    seen = _Seen(sample.sample_id, sample.image_id, label=sample.label, boxes=sample.boxes)
+        return _Inspected(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
+    seen = _Inspected(sample.sample_id, sample.image_id, label=sample.label, boxes=sample.boxes)
     if isinstance(sample.image, Path):
         seen.file = str(sample.image)
     if not _has_image_of_another(dataset, index, sample):
-        _look_at_image(sample, seen)
+        _inspect_image(sample, seen)
     for name, read in (("mask", sample.read_mask), ("ignore mask", sample.read_ignore)):
         try:
             mask = read()
@@ -123,7 +113,7 @@ def _look(dataset: Dataset, index: int) -> _Seen:
             continue
         if mask is not None:
             seen.masks[name] = mask.shape[1], mask.shape[0]
-            seen.masked = float(mask.mean()) if name == "mask" else seen.masked
+            seen.covered = float(mask.mean()) if name == "mask" else seen.covered
     return seen
 
 
@@ -136,7 +126,7 @@ def _has_image_of_another(dataset: Dataset, index: int, sample: Sample) -> bool:
         return False
 
 
-def _look_at_image(sample: Sample, seen: _Seen) -> None:
+def _inspect_image(sample: Sample, seen: _Inspected) -> None:
     seen.size = sample.image_size
     try:
         height, width = sample.read_image().shape[:2]
@@ -145,94 +135,59 @@ def _look_at_image(sample: Sample, seen: _Seen) -> None:
         kind = "missing" if missing else "truncated" if "truncated" in str(error) else "unreadable"
         seen.faults.append((f"image {kind}", str(error).removesuffix(f"; {SKIP_HINT}")))
         return
-    odd = unusual(sample.image) if isinstance(sample.image, Path) else {}
-    seen.faults += odd.items()
+    kinds = unusual(sample.image) if isinstance(sample.image, Path) else {}
+    seen.faults += kinds.items()
     if seen.size not in (None, (width, height)):
-        turned = "; the annotation may count pixels as turned" if "EXIF-rotated" in odd else ""
+        turned = "; the annotation may count pixels as turned" if "EXIF-rotated" in kinds else ""
         sizes = f"the annotation says {_times(seen.size)} pixels, the file has {_times((width, height))}{turned}"
         seen.faults.append(("image size", sizes))
     seen.size = width, height
 
 
-class _Findings:
-    """Adds up what was seen of the samples, in their order."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.rows: list[tuple[str, str, str, str, str]] = []
-        self.figures: dict[str, list[float]] = defaultdict(list)
-        self.per_class = np.zeros(len(dataset.classes), np.int64)
-        self.sample_ids: set[str] = set()
-        self.image_ids: set[str] = set()
-        self.without: dict[str, list[_Seen]] = {"box": [], "mask": []}
-        self.image: tuple[str, tuple[int, int] | None] = "", None  # id and size of the image before
-
-    def add(self, seen: _Seen) -> None:
-        """Add one sample."""
-        if seen.image_id == self.image[0]:
-            seen.size = seen.size or self.image[1]
-        elif seen.size is not None and seen.image_id not in self.image_ids:
-            self.figures["image width"].append(seen.size[0])
-            self.figures["image height"].append(seen.size[1])
-        self.image = seen.image_id, seen.size
-        faults = [*seen.faults, *self._faults_of_ids(seen), *_faults_of_boxes(seen), *_faults_of_masks(seen)]
-        self._note(seen, *faults)
-        self.sample_ids.add(seen.sample_id)
-        self.image_ids.add(seen.image_id)
-        if seen.label is None:
-            return
-        if seen.boxes is None:
-            self.without["box"].append(seen)
-        if "mask" not in seen.masks and "mask unreadable" not in dict(seen.faults):
-            self.without["mask"].append(seen)
-        if seen.boxes is not None and len(seen.boxes):
-            self.figures["boxes per sample"].append(len(seen.boxes))
-            if seen.size is not None and not any(fault.startswith("box ") for fault, _ in faults):
-                self.figures["share covered by boxes"].append(_covered(seen.boxes, seen.size))
-        if seen.masked is not None:
-            self.figures["share covered by the mask"].append(seen.masked)
-
-    def close(self) -> Checked:
-        """Add what only all samples together show, and make the tables."""
-        known = len(self.sample_ids)
-        for name, figure in (("box", "boxes per sample"), ("mask", "share covered by the mask")):
-            for seen in self.without[name] if self.figures[figure] else ():
-                self._note(seen, (f"no {name}", f"other samples have a {name}"))
-        for label in np.flatnonzero(self.per_class == 0):
-            name, key = self.dataset.classes[label], self.dataset.ids[label]
-            about = repr(name) if name == key else f"{key} ({name!r})"
-            self.rows.append(("", "", "", "class without images", f"label {label}, {about}"))
-        faults = pd.DataFrame(self.rows, columns=list(COLUMNS[:-1]))
-        faults["changes_numbers"] = faults["fault"].map(FAULTS).astype(bool)
-        figures = {"samples per class": self.per_class}
-        figures |= {name: np.array(self.figures[name]) for name in FIGURES if self.figures[name]}
-        return Checked(faults, figures, known, len(self.image_ids))
-
-    def _note(self, seen: _Seen, *faults: tuple[str, str]) -> None:
-        self.rows += [(seen.sample_id, seen.image_id, seen.file, fault, detail) for fault, detail in faults]
-
-    def _faults_of_ids(self, seen: _Seen) -> Iterator[tuple[str, str]]:
-        if seen.sample_id in self.sample_ids:
-            yield "duplicate sample id", "an earlier sample has it; an evaluation stops there"
-        if seen.label is None:
-            return
-        if 0 <= seen.label < len(self.per_class):
-            self.per_class[seen.label] += 1
-        else:
-            yield "unknown label", f"label {seen.label}; there are {len(self.per_class)} classes, from 0"
+def _judge(samples: Sequence[_Inspected], num_classes: int) -> dict[str, np.ndarray]:
+    """Add the faults that only all samples together show, or that need the image's size; measure what there is."""
+    has_boxes = any(sample.boxes is not None and len(sample.boxes) for sample in samples)
+    has_masks = any(sample.covered is not None for sample in samples)
+    sizes: dict[str, Size] = {}  # of each image
+    sample_ids: set[str] = set()
+    box_counts, box_shares = [], []
+    for sample in samples:
+        sample.size = sample.size or sizes.get(sample.image_id)
+        if sample.size is not None:
+            sizes.setdefault(sample.image_id, sample.size)
+        if sample.sample_id in sample_ids:
+            sample.faults.append(("duplicate sample id", "an earlier sample has it; an evaluation stops there"))
+        sample_ids.add(sample.sample_id)
+        if sample.label is None:
+            continue
+        if sample.label not in range(num_classes):
+            detail = f"label {sample.label}; there are {num_classes} classes, from 0"
+            sample.faults.append(("unknown label", detail))
+        box_faults = list(_box_faults(sample, has_boxes))
+        sample.faults += [*box_faults, *_mask_faults(sample, has_masks)]
+        if sample.boxes is not None and len(sample.boxes):
+            box_counts.append(len(sample.boxes))
+            box_shares += [_covered(sample.boxes, sample.size)] if sample.size and not box_faults else []
+    widths, heights = zip(*sizes.values(), strict=True) if sizes else ((), ())
+    masked = [sample.covered for sample in samples if sample.covered is not None]
+    figures = {"image width": widths, "image height": heights, "boxes per sample": box_counts}
+    figures |= {"share covered by boxes": box_shares, "share covered by the mask": masked}
+    return {name: np.array(values) for name, values in figures.items() if values}
 
 
-def _faults_of_boxes(seen: _Seen) -> Iterator[tuple[str, str]]:
-    if seen.boxes is not None and len(seen.boxes) == 0:
+def _box_faults(sample: _Inspected, has_boxes: bool) -> Iterator[Fault]:
+    if sample.boxes is None and has_boxes:
+        yield "no box", "other samples have a box"
+    if sample.boxes is not None and len(sample.boxes) == 0:
         yield "no box", "its list of boxes is empty; an evaluation stops there"
-    for number, box in enumerate(() if seen.boxes is None else seen.boxes):
-        fault = box_fault(box, seen.size)
+    for number, box in enumerate(() if sample.boxes is None else sample.boxes):
+        fault = box_fault(box, sample.size)
         if fault:
-            image = "" if seen.size is None else f", image {_times(seen.size)}"
+            image = "" if sample.size is None else f", image {_times(sample.size)}"
             yield fault, f"box {number}: {' '.join(f'{value:g}' for value in box)}{image}"
 
 
-def box_fault(box: np.ndarray, image_size: tuple[int, int] | None) -> str:
+def box_fault(box: np.ndarray, image_size: Size | None) -> str:
     """Name what is wrong with a box (4,), inclusive corners; "" where nothing is, or the size isn't known to tell."""
     x0, y0, x1, y1 = map(float, box)
     if not np.isfinite([x0, y0, x1, y1]).all():
@@ -244,19 +199,21 @@ def box_fault(box: np.ndarray, image_size: tuple[int, int] | None) -> str:
     width, height = image_size or (np.inf, np.inf)
     if x0 < 0 or y0 < 0 or x0 >= width or y0 >= height or x1 > width or y1 > height:
         return "box outside"
-    return "box one pixel late" if x1 > width - 1 or y1 > height - 1 else ""
+    return "box one pixel late" if x1 > width - 1 or y1 > height - 1 else ""  # as if corners were exclusive
 
 
-def _faults_of_masks(seen: _Seen) -> Iterator[tuple[str, str]]:
-    for name, size in seen.masks.items():
-        if seen.size is not None and size != seen.size:
-            fault = "mask resolution" if mask_fits(size, seen.size) else "mask size"
-            yield fault, f"the {name} has {_times(size)} pixels, the image {_times(seen.size)}"
-    if seen.masked == 0:
+def _mask_faults(sample: _Inspected, has_masks: bool) -> Iterator[Fault]:
+    if has_masks and "mask" not in sample.masks and "mask unreadable" not in dict(sample.faults):
+        yield "no mask", "other samples have a mask"
+    for name, size in sample.masks.items():
+        if sample.size is not None and size != sample.size:
+            fault = "mask resolution" if mask_fits(size, sample.size) else "mask size"
+            yield fault, f"the {name} has {_times(size)} pixels, the image {_times(sample.size)}"
+    if sample.covered == 0:
         yield "mask empty", "no pixel belongs to the object"
 
 
-def _covered(boxes: np.ndarray, size: tuple[int, int]) -> float:
+def _covered(boxes: np.ndarray, size: Size) -> float:
     """Share of an image that lies in at least one of the boxes."""
     left, top = boxes[:, 0], boxes[:, 1]
     right, bottom = np.minimum(boxes[:, 2] + 1, size[0]), np.minimum(boxes[:, 3] + 1, size[1])
@@ -267,5 +224,5 @@ def _covered(boxes: np.ndarray, size: tuple[int, int]) -> float:
     return float(np.diff(ys) @ inside @ np.diff(xs)) / (size[0] * size[1])
 
 
-def _times(size: tuple[int, int]) -> str:
+def _times(size: Size) -> str:
     return f"{size[0]} x {size[1]}"

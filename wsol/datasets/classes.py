@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wsol.errors import UserError, closest, first_names, suggest
+from wsol.errors import UserError, first_names, suggest
 from wsol.io import imagenet_wnids, read_text
 
 __all__ = [
@@ -173,12 +173,7 @@ class _Logits:
         """Why a name means no logit, or not one alone."""
         if matches:
             return f"{name!r} fits several logits ({first_names((f'{i}: {self.names[i]}' for i in matches), 4)})"
-        near = [match for synonym in _synonyms(name) for match in closest(synonym, self.by_synonym, 2)]
-        names = dict.fromkeys(self.names[self.by_synonym[match][0]] for match in near)
-        hint = (
-            f", the nearest are {', '.join(names)}" if names else f"; there are {first_names(self.names, 8) or 'none'}"
-        )
-        return f"{name!r} is not among the classifier's class names{hint}"
+        return f"{name!r} is not among the classifier's class names{suggest(name, self.by_synonym)}"
 
     def find(self, text: str, where: str) -> int:
         """The logit that a person means by its index, id or name; `where` it was said is for the message."""

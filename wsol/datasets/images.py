@@ -12,51 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from wsol.errors import UserError
 
 __all__ = ["mask_fits", "read_image", "read_mask", "read_size", "read_upright", "read_values", "unusual"]
 
 SKIP_HINT = "replace the file; an evaluation also takes on_error=skip, which counts it as a miss and goes on"
-MASK_HINT = "mend or replace the file"
+MASK_HINT = "fix or replace the file"
 # Pillow reads forty more; what nobody's images are in is not tried, above all EPS, which would run Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-
-# How a camera's picture is turned upright, by EXIF's orientation.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
 
 Source = np.ndarray | Path | str | Callable[[], np.ndarray]
 
 
 def read_image(source: Source, name: str) -> np.ndarray:
-    """Get a picture as uint8 (H, W, 3).
+    """Get a picture as uint8 (H, W, 3); `name` is the sample's id, for messages.
 
-    Parameters
-    ----------
-    source : array, path or function
-        Where the picture is; a function is called without arguments.
-    name : str
-        The sample's id, for messages.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or can't be decoded, or an array has another shape or type.
-
-    Notes
-    -----
     Of 16 bits the upper 8 are kept; gray becomes three equal channels, transparency is dropped, of several frames the
     first is taken.
-
-    Examples
-    --------
-    >>> read_image(np.zeros((2, 3, 3), np.uint8), "a").shape
-    (2, 3, 3)
     """
     if isinstance(source, str | Path):
         return _decode(Path(source), f"image of sample {name!r}", SKIP_HINT, _colors)
@@ -70,34 +44,16 @@ def read_image(source: Source, name: str) -> np.ndarray:
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Get a picture as people see it, turned as its EXIF orientation says: uint8 (H, W, 3).
+    """Get a picture as people see it, turned as its EXIF orientation says: uint8 (H, W, 3); for those without boxes."""
 
-    For pictures without annotations; boxes count pixels as they are stored.
+    def turn(picture: Image.Image) -> np.ndarray:
+        return _colors(ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture)
 
-    Raises
-    ------
-    UserError
-        As `read_image`.
-    """
-    pixels = read_image(path, path.name)
-    with Image.open(path, formats=FORMATS) as picture:
-        turn = TURNS.get(_orientation(picture))
-    return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+    return _decode(path, f"image {path.name!r}", SKIP_HINT, turn)
 
 
 def read_mask(source: Source, name: str) -> np.ndarray:
-    """Get a mask as bool (H, W): every pixel that isn't zero belongs to it.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or can't be decoded, or the array has not two dimensions.
-
-    Examples
-    --------
-    >>> read_mask(np.array([[0, 255]], np.uint8), "a")
-    array([[False,  True]])
-    """
+    """Get a mask as bool (H, W): every pixel that isn't zero belongs to it."""
     if isinstance(source, str | Path):
         return read_values(Path(source), name) > 0
     mask = np.asarray(source() if callable(source) else source)
@@ -107,68 +63,41 @@ def read_mask(source: Source, name: str) -> np.ndarray:
 
 
 def read_values(path: Path, name: str) -> np.ndarray:
-    """Get the gray values, or a palette's indices, of a file that says what each pixel is: uint8 (H, W).
-
-    Raises
-    ------
-    UserError
-        If the file is missing or can't be decoded.
-    """
+    """Get the gray values, or a palette's indices, of a file that says what each pixel is: uint8 (H, W)."""
     return _decode(path, f"mask of sample {name!r}", MASK_HINT, _levels)
 
 
 def read_size(path: Path, name: str) -> tuple[int, int]:
-    """Get (width, height) of a picture from its header; no pixel is decoded.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or no picture.
-    """
+    """Get (width, height) of a picture from its header; no pixel is decoded."""
     width, height = _decode(path, f"image of sample {name!r}", SKIP_HINT, lambda picture: np.array(picture.size))
     return int(width), int(height)
 
 
 def mask_fits(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
-    """Whether a mask of (width, height) has its image's size or, to a pixel, its aspect at another resolution.
-
-    OpenImages' masks are of the second kind.
-
-    Examples
-    --------
-    >>> mask_fits((4, 3), (1024, 768)), mask_fits((3, 4), (1024, 768))
-    (True, False)
-    """
-    (width, height), (across, down) = size, image_size
-    scaled = width != across and height != down
-    return size == image_size or (scaled and abs(width * down - height * across) <= max(*size, *image_size))
+    """Whether a mask has its image's size or, to a pixel, its aspect at another resolution, as OpenImages' do."""
+    (width, height), (image_width, image_height) = size, image_size
+    aspect_fits = abs(width * image_height - height * image_width) <= max(*size, *image_size)
+    return size == image_size or (width != image_width and height != image_height and aspect_fits)
 
 
 def unusual(path: Path) -> dict[str, str]:
     """Say from its header in what way an image that can be decoded differs from most, and how it is read.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    dict of str to str
-        Some of "CMYK", "palette", "16-bit", "animated" and "EXIF-rotated", each with its detail.
+    Some of "CMYK", "palette", "16-bit", "animated" and "EXIF-rotated", each with its detail.
     """
-    found = {}
+    kinds = {}
     with Image.open(path, formats=FORMATS) as picture:
         if picture.mode == "CMYK":
-            found["CMYK"] = "read as RGB"
+            kinds["CMYK"] = "read as RGB"
         if picture.mode in ("P", "PA"):
-            found["palette"] = "read as the palette's colors"
+            kinds["palette"] = "read as the palette's colors"
         if picture.mode[0] == "I" or any(";16" in str(tile[3]) for tile in picture.tile):
-            found["16-bit"] = "its upper 8 bits are read"
+            kinds["16-bit"] = "its upper 8 bits are read"
         if getattr(picture, "is_animated", False) and picture.format != "MPO":  # two views of one photograph
-            found["animated"] = "its first frame is read"
+            kinds["animated"] = "its first frame is read"
         if _orientation(picture) > 1 and picture.format != "TIFF":
-            found["EXIF-rotated"] = f"orientation {_orientation(picture)}; read as stored, so boxes count stored pixels"
-    return found
+            kinds["EXIF-rotated"] = f"orientation {_orientation(picture)}; read as stored, so boxes count stored pixels"
+    return kinds
 
 
 def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
@@ -177,17 +106,12 @@ def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], np.ndarra
             with Image.open(path, formats=FORMATS) as picture:
                 return convert(picture)
     except UnidentifiedImageError as error:
-        head = path.read_bytes()[:24]
-        begins = f"it begins with {head!r}" if head else "it is empty, 0 bytes"
-        formats = ", ".join(FORMATS)
-        raise UserError(f"can't decode {path} ({what}): {begins}, which is none of {formats}; {hint}") from error
+        begins = f"it begins with {path.read_bytes()[:24]!r}, which is none of {', '.join(FORMATS)}"
+        raise UserError(f"can't decode {path} ({what}): {begins}; {hint}") from error
     except Exception as error:  # of a damaged file Pillow's decoders make whatever happens to break
-        reason = str(error) or type(error).__name__
-        raise UserError(f"can't decode {path} ({what}): {reason}; {hint}") from error
-    why = f"{path} is a folder" if path.is_dir() else f"no file {path}"
-    if path.is_symlink():
-        why = f"{path} is a link that leads nowhere"
-    raise UserError(f"{what} is missing: {why}; {hint}")
+        raise UserError(f"can't decode {path} ({what}): {str(error) or type(error).__name__}; {hint}") from error
+    kind = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "no file"
+    raise UserError(f"{what} is missing: {path} is {kind}; {hint}")
 
 
 def _colors(picture: Image.Image) -> np.ndarray:

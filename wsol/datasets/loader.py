@@ -1,7 +1,7 @@
-"""Batches in order, loaded ahead by threads.
+"""Batches in order, loaded ahead by threads: the one ordered, bounded thread map of the house.
 
-Decoding, resizing and the Shapes kernel all run without Python's global lock, so threads keep the network busy
-without the start-up time, the copies and the fork hazards of worker processes.
+Decoding, resizing and the kernels all run without Python's global lock, so threads keep the network busy without the
+start-up time, the copies and the fork hazards of worker processes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,10 @@ Loaded = TypeVar("Loaded")
 def load_ahead(
     items: Sequence[Item], load: Callable[[Item], Loaded], batch_size: int, workers: int = 2
 ) -> Iterator[list[Loaded]]:
-    """Yield `[load(item), …]` in batches, in the order of the items, whatever the number of workers.
+    """Yield `[load(item), …]` in batches, in the order of the items, whatever the number of threads.
 
-    Parameters
-    ----------
-    items : sequence
-        Indices, say.
-    load : function
-        Called once per item, in a thread; its exception is raised here, at the batch of that item.
-    batch_size : int
-        Items per batch; the last may be shorter.
-    workers : int
-        Threads; 0 loads in the caller's own. At most `workers + 2` batches exist at a time.
-
-    Raises
-    ------
-    UserError
-        If the batch size is below 1 or the number of workers below 0.
+    An exception of `load` is raised at the batch of its item. Without workers the caller's own thread loads; else at
+    most `workers + 2` batches exist at a time.
 
     Examples
     --------
@@ -47,7 +34,7 @@ def load_ahead(
     """
     if batch_size < 1 or workers < 0:
         raise UserError(f"batch_size={batch_size}, workers={workers}: pass at least 1 image and 0 workers")
-    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    batches = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     if workers == 0:
         yield from ([load(item) for item in batch] for batch in batches)
         return
