@@ -50,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
         request = read_words(words)
         with _surroundings(request):
             return _dispatch(request)
+    except SystemExit as end:  # Hydra, when it has shown something
+        return int(end.code or 0)
     except KeyboardInterrupt:
         print_message("interrupted")
         return 130
@@ -114,15 +116,10 @@ def _sweep(request: Request) -> int:
 def _run_hydra(request: Request) -> None:
     import hydra
 
-    task = Task(request)
-    run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=request.command)(task)
-    before = sys.argv
-    sys.argv = ["wsol", *request.for_hydra()]
+    task, before = Task(request), sys.argv
+    sys.argv = ["wsol", *request.flag_words, "--", *request.overrides]
     try:
-        run()
-    except SystemExit as end:  # Hydra after showing something
-        if end.code:
-            raise UserError(f"Hydra refused: {' '.join(sys.argv)}") from end
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=request.command)(task)()
     except OSError as error:  # what goes wrong in a job is kept by the task
         if error.filename is None:
             raise
@@ -151,6 +148,6 @@ def _surroundings(request: Request) -> Iterator[None]:
             yield
     finally:
         sys.path[:] = path
-        for name in ("HYDRA_FULL_ERROR", "PYTHONPATH"):
-            os.environ.pop(name, None)
-            os.environ.update({name: environment[name]} if name in environment else {})
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)

@@ -8,11 +8,12 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.cells import cell_len
@@ -62,32 +63,23 @@ def print_table(
     is cut between columns, and each part begins with the columns `keys`.
     """
     screen = console()
-    names = [str(name) for name in frame.columns]
-    titles = {name: str((headings or {}).get(name, name)) for name in names}
-    cells = {name: [str(value) for value in frame[name]] for name in names}
-    widths = {name: max(cell_len(text) for text in (titles[name], *cells[name])) for name in names}
-    for number, part in enumerate(_parts(names, [name for name in keys if name in names], widths, screen.width)):
-        above = title if number == 0 else "(more columns)"
-        if above:
-            screen.print(Text(above, "bold" if number == 0 else ""), soft_wrap=True)
+    columns = {name: [str((headings or {}).get(name, name)), *map(str, frame[name])] for name in map(str, frame)}
+    widths = {name: max(map(cell_len, cells)) for name, cells in columns.items()}
+    for number, part in enumerate(_parts(widths, [name for name in keys if name in columns], screen.width)):
+        if title:
+            screen.print(Text(title if number == 0 else "(more columns)", "" if number else "bold"), soft_wrap=True)
         table = Table(header_style="bold", box=box.HEAVY_HEAD if screen.is_terminal else box.MARKDOWN)
         for name in part:
-            numeric = _all_numbers(cells[name])
-            table.add_column(
-                Text(titles[name]),
-                justify="right" if numeric else "left",
-                overflow="fold",
-                no_wrap=numeric or widths[name] <= FOLDS_FROM,
-            )
+            heading, *cells = columns[name]
+            numeric = _all_numbers(cells)
+            fixed = numeric or widths[name] <= FOLDS_FROM
+            table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=fixed)
         for row in range(len(frame)):
-            table.add_row(*(Text(cells[name][row], "bold" if (row, name) in bold else "") for name in part))
-        if screen.is_terminal:
-            screen.print(table)
-            continue
+            table.add_row(*(Text(columns[name][row + 1], "bold" if (row, name) in bold else "") for name in part))
         with screen.capture() as caught:
             screen.print(table)
-        for line in filter(None, map(str.rstrip, caught.get().splitlines())):
-            print(line)
+        lines = caught.get().splitlines()
+        print("\n".join(lines if screen.is_terminal else filter(None, map(str.rstrip, lines))))
 
 
 def _all_numbers(cells: Sequence[str]) -> bool:
@@ -97,20 +89,16 @@ def _all_numbers(cells: Sequence[str]) -> bool:
         return False
 
 
-def _parts(names: Sequence[str], keys: Sequence[str], widths: Mapping[str, int], most: int) -> list[list[str]]:
+def _parts(widths: Mapping[str, int], keys: Sequence[str], most: int) -> list[list[str]]:
     """Cut a table between columns so that every part fits; a part holds one column at least."""
-
-    def width(columns: Sequence[str]) -> int:
-        return 1 + sum(min(widths[name], FOLDS_FROM) + 3 for name in columns)
-
     parts = [list(keys)]
-    for name in names:
-        if name in keys:
-            continue
-        if len(parts[-1]) > len(keys) and width([*parts[-1], name]) > most:
+    for name in widths:
+        width = 1 + sum(min(widths[column], FOLDS_FROM) + 3 for column in (*parts[-1], name))
+        if name not in keys and len(parts[-1]) > len(keys) and width > most:
             parts.append(list(keys))
-        parts[-1].append(name)
-    return [[name for name in names if name in part] for part in parts]
+        if name not in keys:
+            parts[-1].append(name)
+    return [[name for name in widths if name in part] for part in parts]
 
 
 @contextmanager
@@ -171,33 +159,22 @@ def print_message(message: str, kind: str = "error") -> None:
 
 
 class _Messages(logging.Handler):
-    """Prints what is merely said and keeps warnings, each with how often it came."""
+    """Prints what is merely said and counts warnings."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.warnings: dict[str, int] = {}
+        self.warnings: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            self.keep(record.getMessage())
+            self.warnings[record.getMessage()] += 1
         else:
             print(record.getMessage(), file=sys.stderr)
 
-    def keep(self, message: str) -> None:
-        self.warnings[message] = self.warnings.get(message, 0) + 1
-
-    def show_warning(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def show_warning(self, message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         """Stand in for `warnings.showwarning`: other people's packages warn in this way."""
         place = Path(filename)
-        self.keep(f"{' '.join(str(message).split())} ({category.__name__}, {place.parent.name}/{place.name})")
+        self.warnings[f"{' '.join(str(message).split())} ({category.__name__}, {place.parent.name}/{place.name})"] += 1
 
     def print_warnings(self) -> None:
         sys.stdout.flush()  # in a log the results come first
@@ -211,20 +188,18 @@ def showing_messages() -> Iterator[None]:
 
     Warnings, also those of Python and of other packages, come once each when the outermost block ends.
     """
-    root = logging.getLogger()
     outer = next((handler for handler in logger.handlers if isinstance(handler, _Messages)), None)
-    before = logger.level, logger.propagate, list(logger.handlers), root.level, list(root.handlers)
-    hydra_levels = {name: logging.getLogger(name).level for name in ("hydra", "hydra_plugins")}
-    messages = outer or _Messages()
-    logger.handlers, logger.propagate = [messages], False
+    messages, loggers = outer or _Messages(), list(map(logging.getLogger, ("wsol", "hydra", "hydra_plugins", "root")))
+    before = [(one.level, one.propagate, list(one.handlers)) for one in loggers]
     logger.setLevel(logging.INFO)
+    logger.propagate, logger.handlers = False, [messages]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = messages.show_warning
             yield
     finally:
-        logger.level, logger.propagate, logger.handlers, root.level, root.handlers = before
-        for name, level in hydra_levels.items():
-            logging.getLogger(name).setLevel(level)
+        for one, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            one.setLevel(level)
+            one.propagate, one.handlers = propagate, handlers
         if outer is None:
             messages.print_warnings()

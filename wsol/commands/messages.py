@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -19,8 +19,6 @@ from wsol.io import conf_dir
 
 __all__ = ["exit_code", "explain_error", "is_user_error"]
 
-LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit_slurm": "hydra-submitit-launcher"}
-
 
 def is_user_error(error: BaseException) -> bool:
     """Whether a message will do; anything else is shown with its traceback."""
@@ -33,7 +31,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def explain_error(error: BaseException, request: Request) -> str:
-    """Say in words what the user can fix; Hydra's own where they are good."""
+    """Say in words what the user can fix; in Hydra's own where they are good."""
     text = str(error).strip()
     if isinstance(error, UserError):
         return text
@@ -50,11 +48,8 @@ def explain_error(error: BaseException, request: Request) -> str:
         )
     unknown = re.match(r"Could not (?:override|delete from config\.) '(.+?)'", text)
     if unknown:
-        return f"unknown key {unknown[1]!r}" + _hint(unknown[1], request)
-    causes = [text.splitlines()[0].rstrip(".:") if text else type(error).__name__]
-    if error.__cause__ is not None and str(error.__cause__) not in text:
-        causes.append(str(error.__cause__).splitlines()[0])
-    return ": ".join(causes)
+        return f"unknown key {unknown[1]!r}{_hint(unknown[1], request)} (+{unknown[1]}=… adds a key that is not there)"
+    return ": ".join(str(part).splitlines()[0] for part in (text, error.__cause__) if part)
 
 
 def _unreadable(override: str) -> str:
@@ -68,68 +63,47 @@ def _unreadable(override: str) -> str:
 
 def _no_such_option(missing: str, request: Request) -> str:
     group, _, name = missing.removesuffix(".yaml").rpartition("/")
+    kind, folder = group.split("/")[0], request.config_dir
     if group == "hydra/launcher":
-        needed = LAUNCHERS.get(name, ", ".join(LAUNCHERS.values()))
-        return f"{group}={name}: no such launcher is installed; {needed} is: pip install 'wsol[launchers]'"
-    if not group:
-        return f"there is no application file {name}.yaml in {conf_dir()} or the folder of --config-dir"
-    kind = group.split("/")[0]
-    options = group_options(group, request.config_dir)
-    if kind == "experiment":
-        for other in COMMANDS:
-            if name in group_options(f"experiment/{other}", request.config_dir):
-                own = ", ".join(options) or "none"
-                return f"experiment={name} is a preset of wsol {other}, not of wsol {request.command} (its own: {own})"
-    if not options:
-        return f"{kind}={name}: " + _no_such_group(kind, request)
-    return (
-        f"{kind}={name}: there is no such {kind}{suggest(name, options)} "
-        f"One of your own is a file {group}/{name}.yaml in the folder of --config-dir"
-    )
-
-
-def _no_such_group(group: str, request: Request) -> str:
-    groups = [name.split("/")[0] for name in application_groups(request.command, request.config_dir)]
-    return f"wsol {request.command} has no {group} to choose. Its groups are {', '.join(groups)}"
+        plugins = "hydra-joblib-launcher and hydra-submitit-launcher"
+        return f"{group}={name}: no such launcher is installed; pip install 'wsol[launchers]' brings {plugins}"
+    for other in COMMANDS if kind == "experiment" else ():
+        if name in group_options(f"experiment/{other}", folder):
+            return f"experiment={name} is a preset of wsol {other}, not of wsol {request.command}"
+    options = group_options(group, folder)
+    own = f" (one of your own is a file {group}/{name}.yaml in the folder of --config-dir)"
+    return f"{kind or 'config-name'}={name}: there is no such file{own}{suggest(name, options)}"
 
 
 def _hint(key: str, request: Request) -> str:
     """Where a key that does not exist may have been meant to lead."""
-    first, _, rest = key.partition(".")
-    groups = [name.split("/")[0] for name in application_groups(request.command, request.config_dir)]
-    if (conf_dir() / key).is_dir() and key not in groups:
-        return ": " + _no_such_group(key, request)
-    tree = _composed(key, request)
+    groups = [group.split("/")[0] for group in application_groups(request.command, request.config_dir)]
+    if (conf_dir() / key).is_dir():
+        return f": wsol {request.command} has no {key} to choose. Its groups are {', '.join(groups)}"
+    tree = _compose_without(key, request)
+    section, _, rest = key.partition(".")
+    chosen = tree.get(section)
+    if section in ("methods", "protocols") and rest and rest.split(".")[0] not in (chosen or {}):
+        more = f"'+{section[:-1]}=[{rest.split('.')[0]}]'"
+        return f": this run's {section} are {', '.join(chosen or {}) or 'none'}. Choose it as well: {more}"
     keys = _dotted(tree)
-    if first in ("method", "protocol"):
-        examples = [name for name in keys if name.startswith(f"{first}s.") and name.endswith(f".{rest}")]
-        example = (examples or [f"{first}s.NAME.{rest or 'KEY'}"])[0]
-        return f": {first}=NAME chooses an option; its keys are {first}s.NAME.…, such as {example}"
-    if first in ("methods", "protocols") and rest.split(".")[0] not in tree.get(first, {}):
-        there, name = ", ".join(tree.get(first, {})) or "none", rest.split(".")[0]
-        return f": this run's {first} are {there}. Choose it as well: '+{first[:-1]}=[{name}]'"
-    tail, last = key.rsplit(".", 1)[-1], {name: name.rsplit(".", 1)[-1] for name in keys}
-    near = closest(key, [*keys, *groups]) + [name for name in keys if last[name] == tail]
-    near += [name for name in keys if last[name] in closest(tail, last.values())]
-    meant = f"; did you mean {', '.join(list(dict.fromkeys(near))[:4])}?" if near else "; --cfg job shows them all."
-    return f"{meant} (+{key}=… adds a key that is not there)"
+    tails = [name.rsplit(".", 1)[-1] for name in keys]
+    alike = closest(key.rsplit(".", 1)[-1], tails)
+    near = closest(key, [*keys, *groups]) + [name for name, tail in zip(keys, tails, strict=True) if tail in alike]
+    return f"; did you mean {', '.join(list(dict.fromkeys(near))[:4])}?" if near else "; --cfg job shows them all"
 
 
-def _composed(key: str, request: Request) -> dict[str, Any]:
+def _compose_without(key: str, request: Request) -> dict[str, Any]:
     """The configuration without the override of this key, or at least without any."""
     others = [word for word in request.overrides if word.lstrip("+~").partition("=")[0] != key]
-    for overrides in (others, ()):
-        try:
-            config = compose_application(request.command, overrides, request.config_dir)
-        except (HydraException, OmegaConfBaseException):
-            continue
-        return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
-    return {}
+    try:
+        config = compose_application(request.command, others, request.config_dir)
+    except (HydraException, OmegaConfBaseException):
+        config = compose_application(request.command)
+    return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
 
 
-def _dotted(node: Any, above: str = "") -> Sequence[str]:
+def _dotted(node: Any, above: str = "") -> list[str]:
     """Every key of a configuration, nested ones with dots."""
-    if not isinstance(node, Mapping):
-        return []
-    names = {f"{above}{key}": value for key, value in node.items()}
+    names = {f"{above}{key}": value for key, value in node.items()} if isinstance(node, Mapping) else {}
     return [name for key, value in names.items() for name in (key, *_dotted(value, f"{key}."))]

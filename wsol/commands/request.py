@@ -23,12 +23,13 @@ FLAGS = (*get_args_parser()._option_string_actions, "--debug", "-V")
 class Request:
     """What was asked for; it travels with the job, also to other processes.
 
-    `flags` are Hydra's, `overrides` are `key=value`, `+key=value` and `~key` in the order given, `line` is what was
-    typed.
+    `flags` are Hydra's, also as the words that were typed; `overrides` are `key=value`, `+key=value` and `~key`, and
+    `line` is all of it.
     """
 
     command: str
     flags: argparse.Namespace
+    flag_words: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     line: str = "wsol"
 
@@ -36,36 +37,29 @@ class Request:
     def config_dir(self) -> Path | None:
         """The user's own folder of options."""
         folder = self.flags.config_dir
-        return None if folder is None else Path(folder).expanduser().absolute()
-
-    def for_hydra(self) -> list[str]:
-        """Words in the one order that Hydra takes: flags with their values, then overrides."""
-        words = []
-        for name, value in vars(self.flags).items():
-            if value not in (None, False):
-                words.append("--" + name.replace("_", "-"))
-                words += [] if value is True else [str(self.config_dir) if name == "config_dir" else value]
-        return [*words, *self.overrides]
+        return None if folder is None else Path(folder).absolute()
 
 
 def read_words(words: Sequence[str]) -> Request:
     """Take a command line apart with Hydra's own parser; a lone word is the command."""
     parser = get_args_parser()
     parser.exit_on_error, parser.allow_abbrev = False, False
+    line, words = shlex.join(["wsol", *words]), [word for word in words if word not in OURS]
     try:
-        flags, unknown = parser.parse_known_intermixed_args([word for word in words if word not in OURS])
+        flags, unknown = parser.parse_known_intermixed_args(words)
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
     if unknown:
-        raise UserError(f"unknown flag {unknown[0]}" + suggest(unknown[0], FLAGS))
-    overrides = vars(flags).pop("overrides")
-    lone = [word for word in overrides if "=" not in word and not word.startswith("~")]
-    if lone and lone[0] not in COMMANDS:
-        raise UserError(f"unknown command {lone[0]!r}, and options are written key=value" + suggest(lone[0], COMMANDS))
-    if lone[1:]:
+        raise UserError(f"unknown flag {unknown[0]}{suggest(unknown[0], FLAGS)}")
+    positional = vars(flags).pop("overrides")
+    flag_words = tuple(word for word in words if word not in positional)
+    overrides = tuple(word for word in positional if "=" in word or word.startswith("~"))
+    command, *others = [word for word in positional if word not in overrides] or COMMANDS[:1]
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}, and options are written key=value{suggest(command, COMMANDS)}")
+    if others:
         raise UserError(
-            f"{lone[1]!r} is neither key=value nor a flag; the command is {lone[0]} already. "
+            f"{others[0]!r} is neither key=value nor a flag; the command is {command} already. "
             f"A value with spaces needs quotes: 'key=\"a value\"'"
         )
-    settings = tuple(word for word in overrides if word not in lone)
-    return Request(lone[0] if lone else COMMANDS[0], flags, settings, shlex.join(["wsol", *words]))
+    return Request(command, flags, flag_words, overrides, line)
