@@ -13,7 +13,7 @@ import pandas as pd
 from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError, first_names
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import HeatmapStore, samples_table
 from wsol.io import read_environment, reading
 
 __all__ = ["NAMINGS", "read_predictions", "read_samples", "samples_table"]
@@ -26,25 +26,6 @@ FORMATS = (
     "pass a .csv or .parquet table with a column sample_id and either top1, top2, … (best first) or one column of "
     "logits for each class, or an .npz with sample_id (N,) and either top5 (N, k) or logits (N, C) and classes (C,)"
 )
-
-
-def samples_table(dataset: Dataset, store: HeatmapStore) -> pd.DataFrame:
-    """Samples of a dataset as in `samples.parquet`, no prediction yet (rank -1); the store knows what maps cover."""
-    table = dataset.table
-    positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
-    placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
-    columns: dict[str, Any] = {
-        "sample_id": table["sample_id"],
-        "image_id": table["image_id"],
-        "label": table["label"],
-        "class": [dataset.classes[label] for label in table["label"]],
-        "rank": -1,
-        "top5": [np.zeros(0, np.int32)] * len(table),
-        "top5_probability": [np.zeros(0, np.float32)] * len(table),
-        "width": placement[:, 0].astype(int),
-        "height": placement[:, 1].astype(int),
-    }
-    return pd.DataFrame(columns | dict(zip(("x0", "y0", "x1", "y1"), placement[:, 2:].T, strict=True)))
 
 
 def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> pd.DataFrame:

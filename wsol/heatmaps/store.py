@@ -27,7 +27,7 @@ from wsol.heatmaps.map_files import MapFiles, open_map_files
 from wsol.heatmaps.method import BASELINES, Method
 from wsol.io import reading, write_text
 
-__all__ = ["GENERATED", "NOISE", "HeatmapStore", "StoredHeatmap", "add_baselines", "open_heatmaps"]
+__all__ = ["GENERATED", "NOISE", "HeatmapStore", "StoredHeatmap", "add_baselines", "open_heatmaps", "samples_table"]
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
@@ -139,24 +139,23 @@ class HeatmapStore:
             for shape in maps.shapes
         ]
 
-    def place(self, index: int, image_size: tuple[int, int], rectangle: Sequence[float]) -> None:
-        """Say an image's (width, height) and the part of it that its heatmaps cover."""
-        self.placement[index] = (*image_size, *rectangle)
+    def place(
+        self, indices: Sequence[int], image_size: tuple[int, int], rectangle: Sequence[float], missing: bool = False
+    ) -> None:
+        """Say the (width, height) of some samples' image, the part that heatmaps cover, and whether it has none."""
+        self.placement[list(indices)] = (*image_size, *rectangle)
+        self.unreadable[list(indices)] = missing
 
     def add(self, method: str, indices: Sequence[int], heatmaps: np.ndarray) -> None:
-        """Keep heatmaps (B, h, w) of some samples; of one method all must be finite and have one shape."""
+        """Keep finite heatmaps (B, h, w) of some samples; of one method all have one shape."""
         heatmaps = np.asarray(heatmaps, np.float32)
-        finite = np.isfinite(heatmaps).all((1, 2))
-        if not finite.all():
-            sample_id = self.sample_ids[indices[int(np.argmin(finite))]]
-            raise UserError(f"method {method} gave values that are not finite for sample {sample_id}")
         maps = self._maps.get(method)
         if not isinstance(maps, RoundedMaps):
             maps = self._maps[method] = self._allocate(method, heatmaps.shape[1:])
         if maps.halves.shape[1:] != heatmaps.shape[1:]:
             raise UserError(
                 f"method {method} gave maps of shape {heatmaps.shape[1:]} after {maps.halves.shape[1:]}: one run needs "
-                f"one shape; set dataset view or model input size to be fixed"
+                f"one shape; fix the view or the model's input size"
             )
         scales = np.abs(heatmaps).max((1, 2))
         divisors = np.where(scales > 0, scales, 1)[:, None, None]
@@ -211,10 +210,7 @@ class HeatmapStore:
             about = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
             if about["format"] != FORMAT:
                 raise UserError(f"{folder / 'heatmaps.json'}: format {about['format']}, this version reads {FORMAT}")
-            methods = {
-                str(name): {"function": how["function"], "layer": how["layer"]}
-                for name, how in about["methods"].items()
-            }
+            methods = {name: {key: how[key] for key in ("function", "layer")} for name, how in about["methods"].items()}
             source = dict(about["source"])
         with reading(folder / "index.parquet"):
             index = pd.read_parquet(folder / "index.parquet")
@@ -285,8 +281,27 @@ def open_heatmaps(
         store.source["heatmaps"] = f"{path} ({scored})"
     for index, (width, height) in enumerate(zip(table["width"], table["height"], strict=True)):
         size = (width, height) if width else _image_size(dataset[index])
-        store.place(index, size, (0, 0, *size))
+        store.place([index], size, (0, 0, *size))
     return store, notes
+
+
+def samples_table(dataset: Dataset, store: HeatmapStore) -> pd.DataFrame:
+    """Samples of a dataset as in `samples.parquet`, no prediction yet (rank -1); the store knows what maps cover."""
+    table = dataset.table
+    positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
+    placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
+    columns: dict[str, Any] = {
+        "sample_id": table["sample_id"],
+        "image_id": table["image_id"],
+        "label": table["label"],
+        "class": [dataset.classes[label] for label in table["label"]],
+        "rank": -1,
+        "top5": [np.zeros(0, np.int32)] * len(table),
+        "top5_probability": [np.zeros(0, np.float32)] * len(table),
+        "width": placement[:, 0].astype(int),
+        "height": placement[:, 1].astype(int),
+    }
+    return pd.DataFrame(columns | dict(zip(COLUMNS[2:], placement[:, 2:].T, strict=True)))
 
 
 def add_baselines(store: HeatmapStore, methods: Mapping[str, Method], seed: int = 0) -> None:
@@ -332,12 +347,8 @@ def _check_name(method: str) -> None:
 
 def _load(path: Path, count: int, rank: int, mode: Any = None) -> np.ndarray:
     """Open an array of numbers with so many entries and dimensions."""
-    try:
+    with reading(path):
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != rank or array.dtype.kind != "f":
-        raise UserError(f"{path} is no array of numbers with {rank} dimensions; is it a run's?")
-    if len(array) != count:
-        raise UserError(f"{path} holds {len(array)} maps, the index {count} samples; is the run complete?")
+        if array.ndim != rank or array.dtype.kind != "f" or len(array) != count:
+            raise ValueError(f"shape {array.shape} of {array.dtype}, for the index's {count} samples")
     return array
