@@ -30,7 +30,7 @@ def test_separators_in_the_column_that_may_hold_them(tmp_path: Path) -> None:
 def test_empty_file(tmp_path: Path) -> None:
     rows = lines(tmp_path / "a.txt", "", "image id", "x", "y")
     assert (len(rows), rows["x"]) == (0, [])
-    assert rows.floats(["x", "y"]).shape == (0, 2)
+    assert rows.numbers(["x", "y"]).shape == (0, 2)
 
 
 def test_match(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_lines_of_a_table_with_empty_ones_further_columns_and_quotes(tmp_path: P
     assert (rows["image"], rows["x"]) == (["a, b.jpg", "c.jpg"], ["3", "NA"])
     assert rows.where(1) == f"{path}, line 5"
     with pytest.raises(UserError, match=r"a\.csv, line 5: .*NA"):
-        rows.floats(["x"])
+        rows.numbers(["x"])
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_xml_without_a_size(tmp_path: Path) -> None:
     path.write_text(f"<annotation><size><width>0</width></size><object><name>dog</name>{box}</object></annotation>")
     sizes, image_of, objects = read_xml([path])
     assert (sizes, image_of, objects["difficult"]) == ([None], [0], [""])
-    assert objects.floats(["xmin", "ymin", "xmax", "ymax"]).tolist() == [[1.5, 1, 9, 9]]
+    assert objects.numbers(["xmin", "ymin", "xmax", "ymax"]).tolist() == [[1.5, 1, 9, 9]]

@@ -1,4 +1,8 @@
-"""Labeled images with boxes or masks."""
+"""Labeled images with boxes or masks: a function per layout that is found on disk, each returns a `Dataset`.
+
+Every one of them raises `UserError` where a file is missing or can't be read, files disagree, or an annotated box is
+none, and names file and line.
+"""
 
 from wsol.datasets.cub import CUB
 from wsol.datasets.folder import AnnotatedFolder, ImageFolder, OxfordPet

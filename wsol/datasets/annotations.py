@@ -1,14 +1,12 @@
-"""Annotations as rows, from text, CSV, Parquet, XML or JSON; each knows the file and line that it stands in.
+"""Annotations as rows, from text, CSV, Parquet or XML; each knows the file and line that it stands in.
 
-Whatever is wrong is said with file and line. Wrong boxes alone are not refused here: `Rows.first_wrong` says which is
-the first, and the dataset keeps that until it is judged.
+Whatever is wrong is said with file and line. Only wrong boxes are not refused here: `Rows.boxes` says which is the
+first, and the dataset keeps that until it is judged.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -19,10 +17,10 @@ import pandas as pd
 from wsol.errors import UserError
 from wsol.io import read_text
 
-__all__ = ["Rows", "are_boxes", "read_json", "read_lines", "read_table", "read_xml", "safe_join"]
+__all__ = ["Rows", "are_boxes", "read_lines", "read_table", "read_xml", "safe_join"]
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-OBJECT = {"name": "name", **{corner: f"bndbox/{corner}" for corner in CORNERS}, "difficult": "difficult"}  # VOC's XML
+XML_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+XML_OBJECT = {"name": "name", **{corner: f"bndbox/{corner}" for corner in XML_CORNERS}, "difficult": "difficult"}
 
 
 class Rows:
@@ -30,7 +28,7 @@ class Rows:
 
     def __init__(self, path: Path, columns: Mapping[str, list[Any]], places: Sequence[str | int]) -> None:
         self.path, self.columns = path, columns
-        self.places = places  # of each row: its line in the file, or more of a text
+        self.places = places  # of each row: its line in the file, or the place in words
 
     def __len__(self) -> int:
         return len(self.places)
@@ -47,44 +45,46 @@ class Rows:
         """Raise the error that a row is to blame for."""
         raise UserError(self._complaint(row, why))
 
+    def _complaint(self, row: int, why: str) -> str:
+        text = " ".join(str(cells[row]) for cells in self.columns.values())
+        return f"{self.where(row)}: {text!r} {why}"
+
     def first_wrong(self, right: np.ndarray, why: str) -> str:
         """Complaint about the first row that is not right (N,); nothing where all are."""
         return "" if right.all() else self._complaint(int(right.argmin()), why)
 
-    def _complaint(self, row: int, why: str) -> str:
-        cells = " ".join(str(cells[row]) for cells in self.columns.values())
-        return f"{self.where(row)}: {cells!r} {why}"
-
-    def integers(self, column: str, least: int = 0, most: int | None = None) -> np.ndarray:
-        """Whole numbers of a column: int64 (N,), from `least` to `most`."""
-        cells = self[column]
-        try:
-            values = np.array(cells, np.int64)
-        except (ValueError, OverflowError):
-            row = next(row for row, cell in enumerate(cells) if not _fits(np.int64, cell))
-            self.refuse(row, f"has a {column} that is not a whole number; fix the line")
-        outside = np.flatnonzero((values < least) | (values > (np.inf if most is None else most)))
-        if outside.size:
-            limits = f"at least {least}" if most is None else f"{least} to {most}"
-            self.refuse(outside[0], f"has a {column} outside of what it can be, {limits}; fix the line")
-        return values
-
-    def floats(self, columns: Sequence[str]) -> np.ndarray:
-        """Numbers of several columns: float64 (N, columns)."""
+    def numbers(self, columns: Sequence[str], kind: type = np.float64) -> np.ndarray:
+        """Numbers of several columns (N, columns)."""
         cells = [self[column] for column in columns]
         try:
-            return np.array(cells, np.float64).T.reshape(-1, len(columns))
-        except (TypeError, ValueError):
-            row = next(row for row, numbers in enumerate(zip(*cells, strict=True)) if not _fits(float, *numbers))
-            self.refuse(row, f"does not end in the numbers {' '.join(columns)}; fix the line")
+            return np.array(cells, kind).T.reshape(-1, len(columns))
+        except (TypeError, ValueError, OverflowError):
+            for row, texts in enumerate(zip(*cells, strict=True)):
+                if not _fits(texts, kind):
+                    what = "numbers" if kind is np.float64 else "whole numbers"
+                    self.refuse(row, f"does not give {' '.join(columns)} as {what}; fix the line")
+            raise
+
+    def integers(self, column: str, least: int = 0, most: float = np.inf) -> np.ndarray:
+        """Whole numbers of a column, int64 (N,), from `least` to `most`."""
+        values = self.numbers([column], np.int64)[:, 0]
+        outside = np.flatnonzero((values < least) | (values > most))
+        if outside.size:
+            limits = f"at least {least}" if most == np.inf else f"{least} to {most}"
+            self.refuse(outside[0], f"has a {column} that is not {limits}; fix the line")
+        return values
+
+    def boxes(self, columns: Sequence[str], least: float = 0.0) -> tuple[np.ndarray, str]:
+        """Corners float64 (N, 4), and a complaint about the first that can't be a box's; "" where all can."""
+        corners = self.numbers(columns)
+        return corners, self.first_wrong(are_boxes(corners, least), "has a box that is none: inverted, negative or NaN")
 
     def unique(self, column: str) -> dict[Any, int]:
         """Row of each cell of a column in which nothing may come twice."""
         rows = {cell: row for row, cell in enumerate(self[column])}
         if len(rows) < len(self):
             row = next(row for row, cell in enumerate(self[column]) if rows[cell] != row)
-            last = rows[self[column][row]]
-            self.refuse(last, f"has the {column} of {self.where(row)}; remove one")
+            self.refuse(rows[self[column][row]], f"has the {column} of {self.where(row)}; remove one")
         return rows
 
     def check_paths(self, column: str, folder: Path) -> None:
@@ -102,15 +102,12 @@ class Rows:
         rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:
-            more = f" ({strangers.size} such)" if strangers.size > 1 else ""
+            more = f" ({strangers.size} such)"
             self.refuse(strangers[0], f"has a {column} that is not in {source}{more}; add it there, or remove the line")
         absent = np.flatnonzero(np.bincount(rows[rows >= 0], minlength=len(keys)) == 0)
         if absent.size:
-            key = next(key for key, row in keys.items() if row == absent[0])
-            more = f" ({absent.size} such)" if absent.size > 1 else ""
-            raise UserError(
-                f"{self.path} has no line for {column} {key!r}, which is in {source}{more}; add one, or remove it there"
-            )
+            key, more = list(keys)[absent[0]], f" ({absent.size} such)"
+            raise UserError(f"{self.path} has no line for {column} {key!r}, which is in {source}{more}; add one")
         return rows
 
 
@@ -120,6 +117,14 @@ def are_boxes(corners: np.ndarray, least: float = 0.0) -> np.ndarray:
     return np.isfinite(corners).all(axis=1) & (x0 <= x1) & (y0 <= y1) & (corners >= least).all(axis=1)
 
 
+def _fits(texts: Sequence[Any], kind: type) -> bool:
+    try:
+        np.array(texts, kind)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def safe_join(folder: Path, name: str, where: str) -> Path:
     """Join a folder and a path that a file gives, with forward slashes, and refuse one that leads elsewhere.
 
@@ -127,8 +132,7 @@ def safe_join(folder: Path, name: str, where: str) -> Path:
     """
     # A path made on Windows is none of ours, but what it would mean there must not be taken for a plain name here.
     ways = PurePosixPath(name), PureWindowsPath(name)
-    leads_out = any(way.is_absolute() or way.anchor or ".." in way.parts for way in ways)
-    if leads_out or "\0" in name or not ways[0].parts:
+    if any(way.anchor or ".." in way.parts for way in ways) or "\0" in name or not ways[0].parts:
         raise UserError(f"{where}: path {name!r} leads out of {folder}: give one inside it, as folder/image.jpg")
     return folder / name
 
@@ -156,35 +160,22 @@ def read_lines(path: Path, columns: Sequence[str], separator: str | None = ",", 
 
 def read_table(path: Path, columns: Sequence[str]) -> Rows:
     """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`; others are passed over."""
-    readers = {
-        ".csv": partial(pd.read_csv, dtype=str, index_col=False, skipinitialspace=True, keep_default_na=False,
-                        skip_blank_lines=False, encoding="utf-8-sig"),
-        ".parquet": pd.read_parquet,
-    }  # fmt: skip
-    if path.suffix.lower() not in readers:
+    csv_options: dict[str, Any] = {"dtype": str, "index_col": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
+    csv_options |= {"keep_default_na": False, "skip_blank_lines": False}
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
         raise UserError(f"{path}: wanted a .csv or .parquet file")
     try:
-        table = readers[path.suffix.lower()](path)
+        table = pd.read_csv(path, **csv_options) if suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as a table: {error}; write it anew, a CSV in UTF-8") from error
     missing = [name for name in columns if name not in table]
     if missing:
-        there = ", ".join(map(str, table.columns))
-        raise UserError(f"{path} has no column {', '.join(missing)}; it has {there}: rename them")
+        raise UserError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     table = table[(table.notna() & (table != "")).any(axis=1)]  # without empty lines, which count
-    place, first = ("row", 1) if path.suffix.lower() == ".parquet" else ("line", 2)
+    place, first = ("row", 1) if suffix == ".parquet" else ("line", 2)
     places = [f"{path}, {place} {number + first}" for number in table.index]
     return Rows(path, {name: table[name].tolist() for name in columns}, places)
-
-
-def read_json(path: Path, hint: str) -> Any:
-    """Read a JSON file."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {hint}")
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} can't be read as JSON: {error}; replace the file") from error
 
 
 def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], list[int], Rows]:
@@ -197,24 +188,23 @@ def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], list[
     sizes: list[tuple[int, int] | None] = []
     image_of: list[int] = []
     places: list[str] = []
-    cells: list[list[str]] = []
+    columns: dict[str, list[str]] = {column: [] for column in XML_OBJECT}
     for image, path in enumerate(paths):
         root = _parse_xml(path)
-        width, height = (_number(root.findtext(f"size/{side}")) for side in ("width", "height"))
+        texts = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+        width, height = (int(text) if text.isdecimal() else 0 for text in texts)
         sizes.append((width, height) if width and height else None)
         for number, node in enumerate(root.findall("object"), start=1):
             image_of.append(image)
             places.append(f"{path}, object {number}")
-            cells.append([(node.findtext(tag) or "").strip() for tag in OBJECT.values()])
-            if not cells[-1][0]:
+            for column, tag in XML_OBJECT.items():
+                columns[column].append((node.findtext(tag) or "").strip())
+            if not columns["name"][-1]:
                 raise UserError(f"{places[-1]}: no <name>; add the object's class")
-    columns = map(list, zip(*cells, strict=True)) if cells else ([] for _ in OBJECT)
-    return sizes, image_of, Rows(Path(), dict(zip(OBJECT, columns, strict=True)), places)
+    return sizes, image_of, Rows(Path(), columns, places)
 
 
 def _parse_xml(path: Path) -> ElementTree.Element:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; unpack the annotations whole")
     try:
         text = path.read_bytes()
         # Entities can blow up a small file to gigabytes, and no annotation needs them.
@@ -222,20 +212,7 @@ def _parse_xml(path: Path) -> ElementTree.Element:
             raise UserError(f"{path}: a document type declaration in an annotation is refused; remove it")
         root = ElementTree.fromstring(text)
     except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f"{path} can't be read as XML: {error}; replace the file") from error
+        raise UserError(f"{path} can't be read as XML: {error}; unpack the annotations whole") from error
     if root.tag != "annotation":
         raise UserError(f"{path}: the outermost element is <{root.tag}>, wanted <annotation>; is it PASCAL VOC's?")
     return root
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.strip().isdecimal() else 0
-
-
-def _fits(kind: Callable[[Any], object], *cells: Any) -> bool:
-    try:
-        for cell in cells:
-            kind(cell)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True

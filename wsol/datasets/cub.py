@@ -9,47 +9,35 @@ import numpy as np
 
 from wsol.datasets.annotations import Rows, are_boxes, read_lines
 from wsol.datasets.images import read_values
-from wsol.datasets.sample import Dataset, Sample, Size, Table, check_split, reader, size_or_none
+from wsol.datasets.sample import Dataset, Sample, Size, Table, reader, size_or_none
 from wsol.errors import UserError
 
 __all__ = ["CUB"]
 
-ROLES = {"train": "train-weaksup", "test": "test"}
 BOX = ("x", "y", "width", "height")
 MAJORITY = 128  # of 255: three of the five annotators
 HINT = "dataset.root is CUB_200_2011/, or the folder that holds it"
 
 
-@reader
+@reader("cub", {"train": "train-weaksup", "test": "test"})
 def CUB(root: str | Path, split: str = "test") -> Dataset:
-    """`images.txt`, `bounding_boxes.txt`, `image_class_labels.txt`, `train_test_split.txt`, `classes.txt`.
+    """CUB-200-2011 (Wah et al., CNS-TR-2011-001, California Institute of Technology, 2011).
 
     Parameters
     ----------
     root : path
-        `CUB_200_2011/`, or the folder that holds it.
+        `CUB_200_2011/`, with `images.txt`, `bounding_boxes.txt`, `image_class_labels.txt`, `train_test_split.txt` and
+        `classes.txt`, or the folder that holds it.
     split : "train" or "test"
         The roles `train-weaksup` and `test`. Images to choose thresholds on (CUBV2) come with
         `wsol.datasets.WSOLEvaluation`.
 
-    Raises
-    ------
-    UserError
-        If a file is missing, a line can't be read, or the files don't list the same images.
-
     Notes
     -----
-    Class ids are the folders' names (`001.Black_footed_Albatross`), sample ids the files of `images.txt`: both as in
-    `WSOLEvaluation`, and so are the boxes, see `inclusive`.
-
-    `segmentations/` (an archive of its own, unpacked in `CUB_200_2011/` or beside it) gives the masks: a pixel is the
-    bird's where at least three of the five annotators say so, which is gray 128 and above.
-
-    References
-    ----------
-    Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", CNS-TR-2011-001, California Institute of Technology, 2011.
+    Class ids are the folders' names (`001.Black_footed_Albatross`), sample ids the files of `images.txt`; ids and
+    boxes are those of `WSOLEvaluation`. `segmentations/` (an archive of its own, unpacked in `CUB_200_2011/` or beside
+    it) gives the masks: a pixel is the bird's where at least three of the five annotators say so, gray 128 and above.
     """
-    check_split("CUB-200-2011", split, tuple(ROLES))
     home = Path(root).expanduser()
     home = home / "CUB_200_2011" if (home / "CUB_200_2011").is_dir() else home
     if not home.is_dir():
@@ -59,26 +47,21 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
     images.unique("file")
     parts, part_rows = _match(images, "train_test_split", "in train")
     boxes, box_rows = _match(images, "bounding_boxes", *BOX)
-    corners = boxes.floats(BOX)
+    corners = boxes.numbers(BOX)
     corners[:, 2:] += corners[:, :2]
     chosen = np.flatnonzero(parts.integers("in train", most=1)[part_rows] == (split == "train"))
     if not len(chosen):
         raise UserError(f"{parts.path} has no image in split {split}; is the copy complete?")
     files = [images["file"][row] for row in chosen]
+    columns = {
+        "label": _labels(images, classes)[chosen],
+        "boxes": corners[box_rows[chosen]],
+        "mask": _masks(home, files),
+    }
     return Dataset(
-        Table(
-            home / "images",
-            sample_id=files,
-            label=_labels(images, classes)[chosen],
-            image=files,
-            boxes=corners[box_rows[chosen]],
-            mask=_masks(home, files),
-        ),
+        Table(home / "images", sample_id=files, image=files, **columns),
         measure=_end_with_image,
-        wrong_box=boxes.first_wrong(are_boxes(corners), "is inverted, negative or not finite; fix x y width height"),
-        name="cub",
-        split=split,
-        role=ROLES[split],
+        wrong_box=boxes.first_wrong(are_boxes(corners), "has an x y width height that is negative or not finite"),
         classes=[name.partition(".")[2].replace("_", " ") or name for name in classes["name"]],
         class_ids=classes["name"],
     )
@@ -122,7 +105,6 @@ def _end_with_image(sample: Sample) -> tuple[np.ndarray | None, Size | None]:
     the lower edge do: among the first 2,889, such a side ends at the last pixel 148 times, one behind it 24 times,
     further out 12 times. The metadata that the field evaluates with have the same corners, for all of these.
     """
-    size = size_or_none(sample.image) if isinstance(sample.image, Path) else None
-    if size is None or sample.boxes is None:
-        return sample.boxes, size
-    return np.minimum(sample.boxes, [np.inf, np.inf, size[0] - 1, size[1] - 1]), size
+    size = size_or_none(sample.image)
+    limits = (np.inf, np.inf) if size is None else (size[0] - 1, size[1] - 1)
+    return np.minimum(np.asarray(sample.boxes), [np.inf, np.inf, *limits]), size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,7 @@ import numpy as np
 from wsol.datasets.annotations import are_boxes, read_lines, read_table
 from wsol.datasets.images import read_size, read_values
 from wsol.datasets.labeled import open_torchvision
-from wsol.datasets.sample import Dataset, Sample, Size, Table, check_split, check_text, reader
+from wsol.datasets.sample import Dataset, Sample, Size, Table, check_text, reader
 from wsol.errors import UserError, closest, first_names
 
 __all__ = ["SUFFIXES", "AnnotatedFolder", "ImageFolder", "OxfordPet"]
@@ -26,15 +26,14 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 SUFFIXES = {*IMAGE_SUFFIXES, ".gif"}  # of masks
 CORNERS = ("x0", "y0", "x1", "y1")
 MEANINGS = {
-    "corners": {"inclusive": "x1, y1 are the last pixels inside", "exclusive": "one beyond: x1 = x0 + width"},
-    "units": {"pixels": "pixels of the image, from 0", "relative": "shares of its width and height"},
+    "corners": "inclusive (x1, y1 are the last pixels inside) or exclusive (one beyond: x1 = x0 + width)",
+    "units": "pixels (of the image, from 0) or relative (shares of its width and height)",
 }
 PET_COLUMNS = ("picture", "breed", "species", "number")
 PET, BACKGROUND, BORDER = 1, 2, 3  # values of a trimap
-PET_ROLES = {"trainval": "train-weaksup", "test": "test"}
 
 
-@reader
+@reader("imagefolder")
 def ImageFolder(root: str | Path, split: str | None = None) -> Dataset:
     """A folder of class folders: `root/[split/]class/image.jpg`, classes in sorted order.
 
@@ -43,16 +42,11 @@ def ImageFolder(root: str | Path, split: str | None = None) -> Dataset:
     root : path
     split : str, optional
         A folder between root and classes; None: the classes lie directly under the root.
-
-    Raises
-    ------
-    UserError
-        If there is no such folder, or no images in it.
     """
     home = Path(root).expanduser() / (split or "")
     classes, files, labels = _list_images(home)
     table = Table(home, sample_id=files, label=labels, image=files)
-    return Dataset(table, name="imagefolder", split=split or "all", classes=classes)
+    return Dataset(table, split=split or "all", classes=classes)
 
 
 def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -71,10 +65,7 @@ def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
         for folder, _, names in sorted(os.walk(home / name, followlinks=True)):
             images = [image for image in sorted(names) if image.lower().endswith(IMAGE_SUFFIXES)]
             if images and first_name.setdefault(os.path.realpath(folder), folder) != folder:
-                raise UserError(
-                    f"{folder} is the folder {first_name[os.path.realpath(folder)]} again, so its images would count "
-                    f"twice: remove the link"
-                )
+                raise UserError(f"{folder} is {first_name[os.path.realpath(folder)]} again: remove the link")
             below = Path(folder).relative_to(home).as_posix()
             files += [f"{below}/{image}" for image in images]
         if len(files) == before:
@@ -83,7 +74,7 @@ def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
     return classes, files, np.array(labels, np.int64)
 
 
-@reader
+@reader("folder")
 def AnnotatedFolder(
     root: str | Path,
     split: str | None = None,
@@ -116,70 +107,55 @@ def AnnotatedFolder(
     missing : "stop" or "drop"
         What images without a box or mask do: stop, naming them, or be left out.
 
-    Raises
-    ------
-    UserError
-        If neither boxes nor masks are given, what their numbers mean is not said, a row or mask fits no image or an
-        image lacks its own.
-
     See Also
     --------
     wsol.datasets.ImageFolder : the same folder, to train on without boxes.
     """
-    _check_options(boxes_file, masks, mask_ignore, missing)
-    top = Path(root).expanduser()
-    home, prefix = top / (split or ""), f"{split}/" if split else ""
-    classes, files, labels = _list_images(home)
-    columns: dict[str, Sequence[Any]] = {}
-    kept, measure, wrong_box = np.arange(len(files)), None, ""
+    if missing not in ("stop", "drop"):
+        raise UserError(f"dataset.missing={missing}: pass stop or drop")
+    if boxes_file is None and masks is None:
+        raise UserError("pass dataset.boxes_file=TABLE or dataset.masks=FOLDER; or dataset=imagefolder to train only")
+    if mask_ignore is not None and not (type(mask_ignore) is int and 0 < mask_ignore < 256):
+        raise UserError(f"dataset.mask_ignore={mask_ignore}: pass a whole number from 1 to 255, or null")
+    top, prefix = Path(root).expanduser(), f"{split}/" if split else ""
+    classes, files, labels = _list_images(top / prefix)
+    columns: dict[str, dict[str, Any]] = {}  # of Sample's fields, by image
+    measure, wrong_box = None, ""
     if boxes_file is not None:
         rules = _BoxRules(box_corners, box_units)
-        boxes, wrong_box = _read_boxes(Path(boxes_file).expanduser(), rules, prefix, files)
-        kept = _keep(kept, files, boxes, f"box in {boxes_file}", missing)
-        columns["boxes"] = [boxes.get(file) for file in files]
+        columns["boxes"], wrong_box = _read_boxes(Path(boxes_file).expanduser(), rules, prefix, files)
         measure = rules.measure if box_units == "relative" else None
     if masks is not None:
         paths = _find_masks(Path(masks).expanduser(), top, prefix, files)
-        kept = _keep(kept, files, paths, f"mask in {masks}", missing)
-        columns["mask"] = [partial(_read_object, paths.get(file), file, mask_ignore) for file in files]
+        columns["mask"] = {file: partial(_read_object, path, file, mask_ignore) for file, path in paths.items()}
         if mask_ignore is not None:
-            columns["ignore"] = [partial(_read_value, paths.get(file), file, mask_ignore) for file in files]
-    columns = {name: [cells[row] for row in kept] for name, cells in (columns | {"image": files}).items()}
+            columns["ignore"] = {file: partial(_read_value, path, file, mask_ignore) for file, path in paths.items()}
+    kept = _keep(files, columns, missing)
+    names = [files[row] for row in kept]
+    cells = {field: [by_image[name] for name in names] for field, by_image in columns.items()}
     return Dataset(
-        Table(home, sample_id=columns["image"], label=labels[kept], **columns),
+        Table(top / prefix, sample_id=names, label=labels[kept], image=names, **cells),
         measure=measure,
         wrong_box=wrong_box,
-        name="folder",
         split=split or "all",
         classes=classes,
     )
 
 
-def _check_options(
-    boxes_file: str | Path | None, masks: str | Path | None, mask_ignore: int | None, missing: str
-) -> None:
-    if missing not in ("stop", "drop"):
-        raise UserError(f"dataset.missing={missing}: pass stop or drop")
-    if boxes_file is None and masks is None:
-        raise UserError(
-            "dataset=folder needs dataset.boxes_file=TABLE or dataset.masks=FOLDER; to train on classes alone, "
-            "pass dataset=imagefolder"
-        )
-    if mask_ignore is not None and not (type(mask_ignore) is int and 0 < mask_ignore < 256):
-        raise UserError(f"dataset.mask_ignore={mask_ignore}: pass a whole number from 1 to 255, or null")
-
-
-def _keep(kept: np.ndarray, files: Sequence[str], annotated: Container[str], what: str, missing: str) -> np.ndarray:
-    """Images that are annotated, of those kept so far; stops at the others unless they may be dropped."""
-    lacking = [files[row] for row in kept if files[row] not in annotated]
-    if lacking and (missing == "stop" or len(lacking) == len(kept)):
-        raise UserError(
-            f"{len(lacking)} of {len(kept)} images have no {what}: {first_names(lacking)}; add them"
-            + (", or pass dataset.missing=drop to leave such images out" if len(lacking) < len(kept) else "")
-        )
-    if lacking:
-        logger.info("folder: %d of %d images have no %s and are left out", len(lacking), len(kept), what)
-    return np.array([row for row in kept if files[row] in annotated])
+def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: str) -> list[int]:
+    """Numbers of the images that have all annotations; stops at the others unless they may be dropped."""
+    kept = list(range(len(files)))
+    for field, annotated in columns.items():
+        lacking = [files[row] for row in kept if files[row] not in annotated]
+        count = f"{len(lacking)} of {len(kept)} images have no {field}"
+        if lacking and (missing == "stop" or len(lacking) == len(kept)):
+            raise UserError(
+                f"{count}: {first_names(lacking)}; add them, or pass dataset.missing=drop to leave some out"
+            )
+        if lacking:
+            logger.info("folder: %s and are left out", count)
+        kept = [row for row in kept if files[row] in annotated]
+    return kept
 
 
 @dataclass(frozen=True)
@@ -190,13 +166,9 @@ class _BoxRules:
     units: str | None
 
     def __post_init__(self) -> None:
-        for key, meanings in MEANINGS.items():
-            if getattr(self, key) not in meanings:
-                choices = " or ".join(f"{name} ({meaning})" for name, meaning in meanings.items())
-                raise UserError(
-                    f"dataset.box_{key}={getattr(self, key) or ''}: with dataset.boxes_file say which, it can't be "
-                    f"told from the numbers: {choices}"
-                )
+        for key, choices in (("corners", ("inclusive", "exclusive")), ("units", ("pixels", "relative"))):
+            if getattr(self, key) not in choices:
+                raise UserError(f"dataset.box_{key}={getattr(self, key) or ''}: say which: {MEANINGS[key]}")
 
     def right(self, boxes: np.ndarray) -> np.ndarray:
         """Whether each box (N, 4) may be one, whatever its image: bool (N,)."""
@@ -213,9 +185,8 @@ class _BoxRules:
 
     def measure(self, sample: Sample) -> tuple[np.ndarray | None, Size | None]:
         """Boxes in pixels, of shares of the image's sides, and its size."""
-        assert isinstance(sample.image, Path) and sample.boxes is not None
-        size = read_size(sample.image, sample.sample_id)
-        return self.to_pixels(sample.boxes, size), size
+        size = read_size(Path(str(sample.image)), sample.sample_id)
+        return self.to_pixels(np.asarray(sample.boxes), size), size
 
 
 def _read_boxes(path: Path, rules: _BoxRules, prefix: str, files: Sequence[str]) -> tuple[dict[str, np.ndarray], str]:
@@ -225,24 +196,23 @@ def _read_boxes(path: Path, rules: _BoxRules, prefix: str, files: Sequence[str])
     rows = read_table(path, ("image", *CORNERS))
     if not len(rows):
         raise UserError(f"{path} has no rows; wanted image, {', '.join(CORNERS)}")
-    corners, known = rows.floats(CORNERS), {prefix + file: file for file in files}
+    corners, known = rows.numbers(CORNERS), {prefix + file: file for file in files}
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows["image"]):
         if not isinstance(name, str) or not name:
             rows.refuse(row, "names no image; fix the row")
         if name.startswith(prefix):
             if name not in known:
-                near = closest(name, known) or list(known)[:1]
-                rows.refuse(row, f"is a box of none of the images, such as {', '.join(near)}; fix or remove the row")
+                near = ", ".join(closest(name, known) or list(known)[:1])
+                rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
             members.setdefault(known[name], []).append(row)
     if not members:
-        raise UserError(
-            f"{path}: no image begins with {prefix!r}, as in {next(iter(known))!r}; the first row names "
-            f"{rows['image'][0]!r}, but paths are wanted from dataset.root on"
+        rows.refuse(
+            0, f"and others: no image begins with {prefix!r}, as in {prefix + files[0]!r}; start at dataset.root"
         )
-    wrong = f"is no box with {rules.corners} corners in {rules.units}: inverted, empty, negative or too large; fix it"
+    why = f"has a box that is none with {rules.corners} corners in {rules.units}; fix it"
     boxes = corners if rules.units == "relative" else rules.to_pixels(corners)
-    return {file: boxes[group] for file, group in members.items()}, rows.first_wrong(rules.right(corners), wrong)
+    return {file: boxes[group] for file, group in members.items()}, rows.first_wrong(rules.right(corners), why)
 
 
 def _find_masks(folder: Path, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Path]:
@@ -277,9 +247,9 @@ def _read_value(path: Path, name: str, value: int) -> np.ndarray:
     return read_values(path, name) == value
 
 
-@reader
+@reader("pet", {"trainval": "train-weaksup", "test": "test"})
 def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> Dataset:
-    """Oxford-IIIT Pet: `oxford-iiit-pet/` with `images/`, `annotations/<split>.txt` and `annotations/trimaps/`.
+    """Oxford-IIIT Pet (Parkhi et al., CVPR 2012): `oxford-iiit-pet/` with `images/`, lists and trimaps.
 
     Parameters
     ----------
@@ -289,23 +259,13 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     download : bool
         Fetch it first where it is missing, through torchvision.
 
-    Raises
-    ------
-    UserError
-        If a file is missing or a line can't be read; when a sample is made, if its trimap is no trimap.
-
     Notes
     -----
     A trimap tells pet, background and border, the band where the annotators did not decide. The mask is the pet, and
     the border is ignored: PxAP counts neither a hit nor a false alarm there. The box surrounds pet and border
     together, since thin parts such as tails and ears are all border. The boxes in `annotations/xmls/` are of the heads
     only, and only of some pictures, so they are not used.
-
-    References
-    ----------
-    Parkhi et al., "Cats and Dogs", CVPR 2012.
     """
-    check_split("pet", split, tuple(PET_ROLES))
     base = Path(root).expanduser()
     base = base.parent if base.name == "oxford-iiit-pet" else base
     home = base / "oxford-iiit-pet"
@@ -330,9 +290,6 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
             ignore=[partial(_read_trimap, trimaps / f"{name}.png", name, BORDER) for name in names],
         ),
         measure=partial(_measure_trimap, trimaps),
-        name="pet",
-        split=split,
-        role=PET_ROLES[split],
         classes=[" ".join(part.title() for part in names[row].split("_")[:-1]) for row in first_rows],
     )
 
@@ -341,8 +298,7 @@ def _trimap(path: Path, name: str) -> np.ndarray:
     values = read_values(path, name)
     if values.min() < PET or values.max() > BORDER:
         raise UserError(
-            f"{path} has values {values.min()} to {values.max()}; a trimap has 1 (pet), 2 (background) and 3 (border): "
-            f"replace the file"
+            f"{path} has values {values.min()} to {values.max()}; a trimap has 1, 2 and 3: replace the file"
         )
     return values
 

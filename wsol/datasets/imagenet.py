@@ -1,4 +1,17 @@
-"""ImageNet's relatives: ILSVRC as image-net.org's archives, its devkit and Kaggle unpack it, and Tiny-ImageNet."""
+"""ImageNet's relatives: ILSVRC as image-net.org's archives, its devkit and Kaggle unpack it, and Tiny-ImageNet.
+
+What is looked for below ILSVRC's root, in this order:
+
+- images in `ILSVRC/Data/CLS-LOC/<split>/` (Kaggle), `Data/CLS-LOC/<split>/`, `<split>/` or `ILSVRC2012_img_<split>/`,
+  flat or in a folder for each class;
+- boxes of val in `LOC_val_solution.csv` (Kaggle) or, as one XML file per image, in `Annotations/CLS-LOC/val/`,
+  `ILSVRC2012_bbox_val_v3/`, `bbox/val/`, or beside the images;
+- classes and their names in `LOC_synset_mapping.txt`; else they are the 1,000 as torchvision spells them.
+
+An image of val has the class of its folder, else of its annotation, else (then without boxes) the devkit's: line i of
+`ILSVRC2012_validation_ground_truth.txt` is image i, and `map_clsloc.txt` or `meta.mat` beside it say which class the
+number stands for. The devkit's numbers have an order of their own; nothing is matched by position.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +19,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from wsol.datasets.annotations import CORNERS, Rows, are_boxes, read_lines, read_xml, safe_join
+from wsol.datasets.annotations import XML_CORNERS, Rows, read_lines, read_xml, safe_join
 from wsol.datasets.classes import imagenet_names, imagenet_wnids
-from wsol.datasets.sample import Dataset, Size, Table, check_split, choose_classes, reader
+from wsol.datasets.sample import Dataset, Size, Table, choose_classes, reader
 from wsol.errors import UserError
 from wsol.io import read_text
 
@@ -27,10 +41,10 @@ ANNOTATIONS = (
 SUFFIXES = (".jpeg", ".jpg", ".png")
 WNID = re.compile(r"n\d{8}")
 GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
-WRONG_BOX = "has a box that is inverted, negative or not finite; fix it"
+TINY_CORNERS = ("x0", "y0", "x1", "y1")
 
 
-@reader
+@reader("ilsvrc", ROLES)
 def ILSVRC(
     root: str | Path,
     split: str = "val",
@@ -38,23 +52,12 @@ def ILSVRC(
     annotations: str | Path | None = None,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """The ImageNet Large Scale Visual Recognition Challenge, 1,000 classes keyed by WordNet id.
-
-    What is looked for below the root, in this order:
-
-    - images in `ILSVRC/Data/CLS-LOC/<split>/` (Kaggle), `Data/CLS-LOC/<split>/`, `<split>/` or
-      `ILSVRC2012_img_<split>/`, flat or in a folder for each class;
-    - boxes of val in `LOC_val_solution.csv` (Kaggle) or, as one XML file per image, in `Annotations/CLS-LOC/val/`,
-      `ILSVRC2012_bbox_val_v3/`, `bbox/val/`, or beside the images;
-    - classes and their names in `LOC_synset_mapping.txt`; else they are the 1,000 as torchvision spells them.
-
-    An image of val has the class of its folder, else of its annotation, else (then without boxes) the devkit's: line
-    i of `ILSVRC2012_validation_ground_truth.txt` is image i, and `map_clsloc.txt` or `meta.mat` beside it say which
-    class the number stands for. The devkit's numbers have an order of their own; nothing is matched by position.
+    """The ImageNet Large Scale Visual Recognition Challenge (Russakovsky et al., IJCV 115, 2015), 1,000 classes.
 
     Parameters
     ----------
     root : path
+        Holds `train/` and `val/`, or Kaggle's `ILSVRC/`; the module says what is looked for.
     split : "train" or "val"
         val has the role `test`, as in Choe et al.
     images, annotations : path, optional
@@ -64,54 +67,37 @@ def ILSVRC(
     classes : sequence of WordNet ids, optional
         Keep these only, in this order.
 
-    Raises
-    ------
-    UserError
-        If a file is missing or can't be read, a class is unknown, or an image has no class or no box of its class.
-
     Notes
     -----
     Sample ids are `val/ILSVRC2012_val_00000001.JPEG` and `train/n01440764/n01440764_18.JPEG` in every layout, as in
     `WSOLEvaluation`. Boxes are as annotated: corners inclusive, counted from 0. To score ready heatmaps the images
     need not be there. The CSV is read many times faster than 50,000 files, which on their part tell the images' sizes.
-
-    References
-    ----------
-    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 115, 2015.
     """
-    check_split("ILSVRC", split, tuple(ROLES))
     home = Path(root).expanduser()
     if not home.is_dir():
-        raise UserError(
-            f"dataset.root={root}: no such folder; pass the one that holds train/ and val/, or Kaggle's ILSVRC/"
-        )
+        raise UserError(f"dataset.root={root}: no such folder; pass the one with train/ and val/, or Kaggle's ILSVRC/")
     synsets = _read_synsets(_beside_kaggle(home, "LOC_synset_mapping.txt"))
     class_ids = choose_classes(list(synsets), classes, "ILSVRC")
     folder = _find_images(home, split, images)
     files, truth = _list_files(folder, SUFFIXES), _find_truth(home, split, annotations)
-    wnids = _train_classes(folder, files, truth) if split == "train" else _val_classes(home, folder, files, truth)
-    _check_classes(wnids, synsets, folder, files, truth)
+    wnid_of = _train_classes(folder, files, truth) if split == "train" else _val_classes(home, folder, files, truth)
+    _check_classes(wnid_of, synsets, folder, truth)
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
-    names = sorted(name for name, wnid in wnids.items() if wnid in label_of)
+    names = sorted(name for name, wnid in wnid_of.items() if wnid in label_of)
     if not names:
-        raise UserError(
-            f"dataset.root={root}: no image of split {split} and the {len(class_ids)} classes asked for, neither in "
-            f"{folder} nor in annotations; pass dataset.images=FOLDER or dataset.annotations=FILE"
-        )
-    prefix = {wnid: f"{wnid}/" if split == "train" else "" for wnid in class_ids}
-    columns = {} if truth is None else truth.columns(names, wnids)
+        raise UserError(f"dataset.root={root}: no image of split {split} and the {len(class_ids)} classes asked for; "
+                        f"pass dataset.images=FOLDER or dataset.annotations=FILE")  # fmt: skip
+    paths = [f"{wnid_of[name]}/{name}.JPEG" if split == "train" else f"{name}.JPEG" for name in names]
+    table = Table(
+        folder,
+        sample_id=[f"{split}/{path}" for path in paths],
+        label=np.array([label_of[wnid_of[name]] for name in names], np.int64),
+        image=[files.get(name, path) for name, path in zip(names, paths, strict=True)],
+        **({} if truth is None else truth.columns(names, wnid_of)),
+    )
     return Dataset(
-        Table(
-            folder,
-            sample_id=[f"{split}/{prefix[wnids[name]]}{name}.JPEG" for name in names],
-            label=np.array([label_of[wnids[name]] for name in names], np.int64),
-            image=[files.get(name) or f"{prefix[wnids[name]]}{name}.JPEG" for name in names],
-            **columns,
-        ),
+        table,
         wrong_box="" if truth is None else truth.wrong_box,
-        name="ilsvrc",
-        split=split,
-        role=ROLES[split],
         classes=[synsets[wnid] for wnid in class_ids],
         class_ids=class_ids,
     )
@@ -125,27 +111,22 @@ class _Truth:
         self.rows: dict[str, list[int]] = {}
         for row, name in enumerate(image_of):
             self.rows.setdefault(name, []).append(row)
-        self.corners = objects.floats(CORNERS)
-        self.wrong_box = objects.first_wrong(are_boxes(self.corners), WRONG_BOX)
-
-    def where(self, name: str) -> str:
-        return self.objects.where(self.rows[name][0])
+        self.corners, self.wrong_box = objects.boxes(XML_CORNERS)
 
     def classes(self, name: str) -> list[str]:
         return sorted({self.objects["name"][row] for row in self.rows[name]})
 
-    def columns(self, names: Sequence[str], wnids: Mapping[str, str]) -> dict[str, list]:
+    def refuse(self, name: str, why: str) -> NoReturn:
+        self.objects.refuse(self.rows[name][0], why)
+
+    def columns(self, names: Sequence[str], wnid_of: Mapping[str, str]) -> dict[str, list]:
         """Boxes (G, 4) and size of each image: of its objects those of its class."""
-        boxes = []
+        kinds, boxes = self.objects["name"], []
         for name in names:
             # Objects named in words, as some dogs in train are, are of the image's class too.
-            kinds = {row: self.objects["name"][row] for row in self.rows[name]}
-            rows = [row for row, kind in kinds.items() if kind == wnids[name] or not WNID.fullmatch(kind)]
+            rows = [row for row in self.rows[name] if kinds[row] == wnid_of[name] or not WNID.fullmatch(kinds[row])]
             if not rows:
-                raise UserError(
-                    f"{self.where(name)}: the image is of class {wnids[name]}, its objects of "
-                    f"{', '.join(self.classes(name))}; fix one of them"
-                )
+                self.refuse(name, f"is not of the image's class, {wnid_of[name]}, nor is another object; fix one")
             boxes.append(self.corners[rows])
         return {"boxes": boxes, "image_size": [self.sizes.get(name) for name in names]}
 
@@ -168,13 +149,11 @@ def _read_synsets(path: Path | None) -> dict[str, str]:
 
 
 def _find_images(home: Path, split: str, images: str | Path | None) -> Path:
-    if images is not None:
-        folder = Path(images).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"dataset.images={images}: no such folder; pass the one with the images of {split}")
-        return folder
-    places = [home / place.format(split) for place in IMAGES]
-    return next((place for place in places if place.is_dir()), places[0])
+    places = [home / place.format(split) for place in IMAGES] if images is None else [Path(images).expanduser()]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None and images is not None:
+        raise UserError(f"dataset.images={images}: no such folder; pass the one with the images of {split}")
+    return folder or places[0]
 
 
 def _list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
@@ -211,20 +190,19 @@ def _read_solution(path: Path) -> _Truth:
     rows = read_lines(path, ["ImageId", "PredictionString"])
     rows.check_paths("ImageId", path.parent)
     rows.unique("ImageId")
-    columns: dict[str, list[str]] = {name: [] for name in ("name", *CORNERS)}
+    columns: dict[str, list[str]] = {name: [] for name in ("name", *XML_CORNERS)}
     image_of: list[str] = []
     places: list[str | int] = []
     for row, (name, text) in enumerate(zip(rows["ImageId"], rows["PredictionString"], strict=True)):
+        words = text.split()
         if name == "ImageId":
             continue
-        words = text.split()
         if not words or len(words) % 5:
             rows.refuse(row, "is not `ImageId,class x0 y0 x1 y1 …`; fix the line")
-        count = len(words) // 5
-        image_of += [name] * count
+        image_of += [name] * (len(words) // 5)
+        places += [rows.places[row]] * (len(words) // 5)
         for start, cells in enumerate(columns.values()):
             cells += words[start::5]
-        places += [rows.places[row]] * count
     return _Truth(path, Rows(path, columns, places), image_of, {})
 
 
@@ -233,11 +211,9 @@ def _read_xml_folder(folder: Path) -> _Truth:
     files = _list_files(folder, (".xml",))
     sizes, image_of, objects = read_xml([folder / file for file in files.values()])
     names = list(files)
-    truth = _Truth(folder, objects, [names[image] for image in image_of], dict(zip(names, sizes, strict=True)))
-    for name in files:
-        if name not in truth.rows:
-            raise UserError(f"{folder / files[name]} has no object; add its boxes, or remove file and image")
-    return truth
+    for image in sorted(set(range(len(names))) - set(image_of)):
+        raise UserError(f"{folder / files[names[image]]} has no object; add its boxes, or remove file and image")
+    return _Truth(folder, objects, [names[image] for image in image_of], dict(zip(names, sizes, strict=True)))
 
 
 def _train_classes(folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
@@ -246,72 +222,60 @@ def _train_classes(folder: Path, files: Mapping[str, str], truth: _Truth | None)
         return {name: name.rpartition("_")[0] for name in truth.rows}
     for file in files.values():
         if "/" not in file:
-            raise UserError(
-                f"{folder / file}: training images lie in a folder for each class, as n01440764/; move it there, or "
-                f"pass dataset.images=FOLDER"
-            )
+            raise UserError(f"{folder / file}: training images lie in a folder for each class; move it, or pass "
+                            f"dataset.images=FOLDER")  # fmt: skip
     return {name: file.partition("/")[0] for name, file in files.items()}
 
 
 def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
     """Class of each image, from its folder, its annotation, or the devkit."""
-    wnids = {name: file.rpartition("/")[0] for name, file in files.items() if "/" in file}
+    wnid_of = {name: file.rpartition("/")[0] for name, file in files.items() if "/" in file}
     if truth is None:
-        return wnids | _devkit_classes(home, folder, [name for name in files if name not in wnids])
+        return wnid_of | _devkit_classes(home, folder, [name for name in files if name not in wnid_of])
     alone = sorted(files.keys() - truth.rows.keys())
     if alone:
-        raise UserError(
-            f"{folder / files[alone[0]]} has no annotation in {truth.source} ({len(alone)} of {len(files)} images); "
-            f"complete them, or pass dataset.annotations=FILE"
-        )
+        raise UserError(f"{folder / files[alone[0]]} has no annotation in {truth.source} ({len(alone)} of {len(files)} "
+                        f"images); complete them, or pass dataset.annotations=FILE")  # fmt: skip
     for name in truth.rows:
-        if name not in wnids:
+        if name not in wnid_of:
             kinds = truth.classes(name)
             if len(kinds) > 1:
-                raise UserError(
-                    f"{truth.where(name)}: objects of {len(kinds)} classes ({', '.join(kinds)}), and no folder says "
-                    f"which the image stands for; fix it"
-                )
-            wnids[name] = kinds[0]
-    return wnids
+                truth.refuse(name, f"is one of objects of several classes ({', '.join(kinds)}), and no folder says "
+                                   f"which the image stands for; fix it")  # fmt: skip
+            wnid_of[name] = kinds[0]
+    return wnid_of
 
 
-def _check_classes(
-    wnids: Mapping[str, str], synsets: Mapping[str, str], folder: Path, files: Mapping[str, str], truth: _Truth | None
-) -> None:
-    for name, wnid in wnids.items():
+def _check_classes(wnid_of: Mapping[str, str], synsets: Mapping[str, str], folder: Path, truth: _Truth | None) -> None:
+    for name, wnid in wnid_of.items():
         if wnid not in synsets:
-            where = folder / files[name] if truth is None else truth.where(name)
-            raise UserError(
-                f"{where}: class {wnid!r} is not one of ILSVRC's {len(synsets)}; fix it, or list the classes of this "
-                f"data in LOC_synset_mapping.txt below dataset.root"
-            )
+            why = f"is of class {wnid!r}, none of ILSVRC's {len(synsets)}; fix it, or list it in LOC_synset_mapping.txt"
+            if truth is not None:
+                truth.refuse(name, why)
+            raise UserError(f"{folder}: {name} {why}")
 
 
 def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Class of each image by the devkit: its ground truth has a line for image 1, 2, and so on."""
+    """Class of each image by the devkit, whose ground truth has a line for image 1, 2, and so on."""
     if not names:
         return {}
     places = (home, home / "data", *sorted(home.glob("*devkit*/data")), home / "ILSVRC/devkit/data")
     path = next((file for place in places for name in GROUND_TRUTH if (file := place / name).is_file()), None)
     if path is None:
-        raise UserError(
-            f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): looked for class "
-            f"folders, for {', '.join(ANNOTATIONS[:3]).format('val')}, and for the devkit's ground truth; pass "
-            f"dataset.annotations=FILE"
-        )
+        raise UserError(f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): no class "
+                        f"folders, annotations or devkit; pass dataset.annotations=FILE")  # fmt: skip
     rows, meanings = read_lines(path, ["number"]), _devkit_numbers(path)
     numbers = rows.integers("number").tolist()
     for row, number in enumerate(numbers):
         if number not in meanings:
             rows.refuse(row, f"is not one of the {len(meanings)} classes listed beside it; fix the line")
-    wnids = {}
+    wnid_of = {}
     for name in names:
         index = name.rpartition("_")[2]
         if not index.isdecimal() or not 1 <= int(index) <= len(numbers):
             raise UserError(f"{folder / name}: {path} has lines 1 to {len(numbers)}, none for this image; remove it")
-        wnids[name] = meanings[numbers[int(index) - 1]]
-    return wnids
+        wnid_of[name] = meanings[numbers[int(index) - 1]]
+    return wnid_of
 
 
 def _devkit_numbers(path: Path) -> dict[int, str]:
@@ -320,103 +284,69 @@ def _devkit_numbers(path: Path) -> dict[int, str]:
     if table.is_file():
         rows = read_lines(table, ["class", "number", "name"], separator=None)
         return dict(zip(rows.integers("number").tolist(), rows["class"], strict=True))
-    if not matrix.is_file():
-        raise UserError(
-            f"{path} numbers the classes in an order of its own, and neither {table.name} nor {matrix.name} lies "
-            f"beside it; add one of them"
-        )
     from scipy.io import loadmat  # hardly anyone needs it
 
     try:
         synsets = loadmat(matrix, squeeze_me=True, variable_names=["synsets"])["synsets"]
         return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
     except Exception as error:  # whatever a damaged file makes of it
-        raise UserError(f"{matrix} can't be read as the devkit's: {error}; replace the file") from error
+        raise UserError(f"{path} numbers the classes in an order of its own, {table.name} is not beside it, and "
+                        f"{matrix} can't be read as the devkit's: {error}; add one of them") from error  # fmt: skip
 
 
-@reader
+@reader("tiny_imagenet", ROLES)
 def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | None = None) -> Dataset:
-    """`train/<wnid>/<wnid>_boxes.txt` or `val/val_annotations.txt`, with `words.txt` for the names.
+    """Tiny-ImageNet in its original layout (Le and Yang, CS 231N, Stanford, 2015): 64 × 64 pixels, a box for each.
 
     Parameters
     ----------
     root : path
-        The folder that holds `train/`, `val/` and `wnids.txt`. Copies with fewer classes are fine: the classes
-        are those of `wnids.txt`, sorted; without that file, the folders under `train/`.
+        The folder that holds `train/<wnid>/<wnid>_boxes.txt`, `val/val_annotations.txt`, `wnids.txt` and `words.txt`
+        (names). Copies with fewer classes are fine: the classes are those of `wnids.txt`, sorted; without that file,
+        the folders under `train/`.
     split : "train" or "val"
-        The test split was handed out without labels.
+        The test split was handed out without labels. So val has the role `test`: it is what figures are reported on,
+        and no hyper-parameter should be chosen there unnoticed.
     classes : sequence of WordNet ids, optional
         Keep these only, in this order.
-
-    Raises
-    ------
-    UserError
-        If a file or a class is missing, a line can't be read, or nothing is left.
-
-    Notes
-    -----
-    Boxes are as annotated: `x0 y0 x1 y1`, corners inclusive.
-
-    The role of val is `test`, as that of ILSVRC's val is in the field: the test split has no labels, so val is what
-    figures are reported on, and no hyper-parameter should be chosen there unnoticed. Train is `train-weaksup`.
-
-    References
-    ----------
-    Le and Yang, "Tiny ImageNet Visual Recognition Challenge", CS 231N, Stanford, 2015.
     """
     home = Path(root).expanduser()
     if not home.is_dir():
         raise UserError(f"dataset.root={root}: no such folder; pass the one that holds train/, val/, wnids.txt")
-    check_split("Tiny-ImageNet", split, tuple(ROLES))
     known = _tiny_wnids(home)
     class_ids = choose_classes(known, classes, f"{home / 'wnids.txt'}")
-    files, wnids, corners, wrong_box = _tiny_train(home, class_ids) if split == "train" else _tiny_val(home, known)
+    if split == "train":
+        parts = {f"train/{wnid}/images": _tiny_rows(home / f"train/{wnid}/{wnid}_boxes.txt") for wnid in class_ids}
+    else:
+        parts = {"val/images": _tiny_rows(home / "val/val_annotations.txt", known)}
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
-    kept = [row for row, wnid in enumerate(wnids) if wnid in label_of]
-    if not kept:
+    files, labels, boxes, wrong_box = [], [], [], ""
+    for folder, rows in parts.items():
+        corners, wrong = rows.boxes(TINY_CORNERS)
+        wrong_box = wrong_box or wrong
+        for file, wnid, box in zip(rows["file"], rows["class"], corners, strict=True):
+            if wnid in label_of:
+                files.append(f"{folder}/{file}")
+                labels.append(label_of[wnid])
+                boxes.append(box)
+    if not files:
         raise UserError(f"{home / split}: no image of the {len(class_ids)} classes asked for; is the split empty?")
-    names = [files[row] for row in kept]
-    labels = np.array([label_of[wnids[row]] for row in kept], np.int64)
-    return Dataset(
-        Table(home, sample_id=names, label=labels, image=names, boxes=corners[kept]),
-        wrong_box=wrong_box,
-        name="tiny_imagenet",
-        split=split,
-        role=ROLES[split],
-        classes=_tiny_names(home, class_ids),
-        class_ids=class_ids,
-    )
+    table = Table(home, sample_id=files, label=labels, image=files, boxes=boxes)
+    return Dataset(table, wrong_box=wrong_box, classes=_tiny_names(home, class_ids), class_ids=class_ids)
 
 
-_Tiny = tuple[list[str], list[str], np.ndarray, str]  # files, classes, corners (N, 4), the first wrong box
-
-
-def _tiny_train(home: Path, class_ids: Sequence[str]) -> _Tiny:
-    files, wnids, corners, wrong_boxes = [], [], [], []
-    for wnid in class_ids:
-        rows = _tiny_rows(home / "train" / wnid / f"{wnid}_boxes.txt", ["file", *CORNERS])
-        files += [f"train/{wnid}/images/{file}" for file in rows["file"]]
-        wnids += [wnid] * len(rows)
-        corners.append(rows.floats(CORNERS))
-        wrong_boxes.append(rows.first_wrong(are_boxes(corners[-1]), WRONG_BOX))
-    return files, wnids, np.concatenate(corners), next(filter(None, wrong_boxes), "")
-
-
-def _tiny_val(home: Path, known: Sequence[str]) -> _Tiny:
-    rows, there = _tiny_rows(home / "val" / "val_annotations.txt", ["file", "class", *CORNERS]), set(known)
-    for row, wnid in enumerate(rows["class"]):
-        if wnid not in there:
-            rows.refuse(row, f"is of a class that is not in {home / 'wnids.txt'}; add it there or remove the line")
-    corners = rows.floats(CORNERS)
-    files = [f"val/images/{file}" for file in rows["file"]]
-    return files, rows["class"], corners, rows.first_wrong(are_boxes(corners), WRONG_BOX)
-
-
-def _tiny_rows(path: Path, columns: Sequence[str]) -> Rows:
+def _tiny_rows(path: Path, known: Sequence[str] = ()) -> Rows:
+    """Read file, class and corners; the files of train have no column for the class, which is their folder's."""
+    columns = ["file", "class", *TINY_CORNERS] if known else ["file", *TINY_CORNERS]
     rows = read_lines(path, columns, separator=None, hint="is this Tiny-ImageNet in its original layout?")
-    for row, file in enumerate(rows["file"]):
+    if not known:
+        rows.columns = {"file": rows["file"], "class": [path.parent.name] * len(rows), **rows.columns}
+    there = set(known) or {path.parent.name}
+    for row, (file, wnid) in enumerate(zip(rows["file"], rows["class"], strict=True)):
         if "/" in file or file.startswith("."):
             rows.refuse(row, "does not begin with the name of a file; fix the line")
+        if wnid not in there:
+            rows.refuse(row, "is of a class that is not in wnids.txt; add it there or remove the line")
     return rows
 
 

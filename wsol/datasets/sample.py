@@ -1,20 +1,18 @@
 """What every dataset is made of: samples that know where their pixels are, the sequence that holds them, its readers.
 
-A layout on disk is read by a function that returns a `Dataset`; `@reader` registers it. Boxes that can't be boxes are
-noted while they are read, with file and line, and refused when the dataset is handed over, unless `strict=False`, as
-`wsol check` passes it, which lists them all.
+A layout on disk is read by a function that returns a `Dataset` of rows; `@reader` registers it, knows its name and what
+its splits are for. Boxes that can't be boxes are noted while they are read, with file and line, and refused when the
+dataset is handed over, unless `strict=False`, as `wsol check` passes it, which lists them all.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias, Union
 
 import numpy as np
 import pandas as pd
@@ -23,11 +21,9 @@ from wsol.datasets.images import mask_fits, read_image, read_mask, read_size
 from wsol.errors import UserError, suggest
 
 __all__ = [
-    "READERS", "Dataset", "Pixels", "Sample", "Table", "boxes_from_masks", "boxes_of_mask", "check_split", "check_text",
-    "choose_classes", "reader", "samples_per_class", "size_or_none",
+    "READERS", "Dataset", "Pixels", "Sample", "Size", "Table", "boxes_from_masks", "boxes_of_mask",
+    "check_text", "choose_classes", "reader", "size_or_none",
 ]  # fmt: skip
-
-logger = logging.getLogger("wsol")
 
 COLUMNS: dict[str, type] = {
     "sample_id": str, "image_id": str, "label": np.int64, "image": object, "width": np.int64, "height": np.int64,
@@ -36,7 +32,9 @@ COLUMNS: dict[str, type] = {
 DESCRIPTION = ("name", "split", "classes", "class_ids", "knobs", "role", "multilabel")
 
 Pixels = np.ndarray | Path | Callable[[], np.ndarray]
+Samples: TypeAlias = Union[Sequence["Sample"], "Table", "Dataset"]
 Size = tuple[int, int]  # width, height
+Measure = Callable[["Sample"], tuple[np.ndarray | None, Size | None]]  # boxes and size that only the files tell
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,14 +103,6 @@ class Sample:
         return width, height
 
 
-class Samples(Protocol):
-    """Samples by number: a list of them, a `Table`, another dataset."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
-
-
 class Table:
     """Samples by columns, a sequence for each field of `Sample`; images named by text lie in the folder."""
 
@@ -141,7 +131,7 @@ class Dataset:
     count : int, optional
         Only the first so many.
     measure : function of a Sample that returns (boxes, image_size), optional
-        Tells what only the sample's files tell; it is asked once for each.
+        Tells what only the sample's files tell; asked once for each.
     wrong_box : str
         File, line and what is wrong with the first box that can't be one; `validate` raises it.
     **description
@@ -184,7 +174,6 @@ class Dataset:
 
     # Two underscores: subclasses have attributes of their own.
     __samples: Samples = ()
-    __measure: Callable[[Sample], tuple[np.ndarray | None, Size | None]] | None = None
     __wrong_box: str = ""
     __table: pd.DataFrame | None = None
 
@@ -193,7 +182,7 @@ class Dataset:
         samples: Samples = (),
         *,
         count: int | None = None,
-        measure: Callable[[Sample], tuple[np.ndarray | None, Size | None]] | None = None,
+        measure: Measure | None = None,
         wrong_box: str = "",
         **description: Any,
     ) -> None:
@@ -301,21 +290,39 @@ def _place(pixels: Pixels | str | None) -> Path | bool | None:
 READERS: dict[str, Callable[..., Dataset]] = {}  # by name, every layout that is read from disk
 
 
-def reader(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Register a function that reads a layout; it gets a keyword `strict` that keeps wrong boxes when False."""
+def reader(
+    name: str, roles: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+    """Register a function that reads a layout, with the role of each split; other splits are refused.
 
-    @wraps(read)
-    def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
-        dataset = read(*args, **options)
-        if strict:
-            dataset.validate()
-        return dataset
+    The function gets a keyword `strict`; with False, wrong boxes are kept. What it doesn't say itself of name, split
+    and role is added.
+    """
 
-    signature = inspect.signature(read)
-    strict = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
-    checked.__signature__ = signature.replace(parameters=[*signature.parameters.values(), strict])  # type: ignore[attr-defined]
-    READERS[read.__name__] = checked
-    return checked
+    def register(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        signature = inspect.signature(read)
+
+        @wraps(read)
+        def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
+            arguments = signature.bind(*args, **options)
+            arguments.apply_defaults()
+            split = arguments.arguments["split"]
+            if roles is not None and split not in roles:
+                raise UserError(f"dataset.split={split}: {name} has {', '.join(roles)}")
+            dataset = read(*args, **options)
+            about = {"name": name, "split": split, "role": (roles or {}).get(split, "")}
+            vars(dataset).update(about | vars(dataset))
+            if strict:
+                dataset.validate()
+            return dataset
+
+        keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
+        parameters = [*signature.parameters.values(), keyword]
+        checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        READERS[read.__name__] = checked
+        return checked
+
+    return register
 
 
 def check_text(name: str, what: str) -> None:
@@ -326,12 +333,6 @@ def check_text(name: str, what: str) -> None:
         raise UserError(f"{what} {name!r} is no text in UTF-8, so no table can hold it: rename it") from None
 
 
-def check_split(name: str, split: str, known: Sequence[str]) -> None:
-    """Refuse a split that the dataset doesn't have."""
-    if split not in known:
-        raise UserError(f"dataset.split={split}: {name} has {', '.join(known)}")
-
-
 def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
     """Classes asked for, in the order asked for; all of them when nothing is asked."""
     if chosen is None:
@@ -339,75 +340,10 @@ def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, whe
     names = [chosen] if isinstance(chosen, str) else list(chosen)
     for name in names:
         if name not in known:
-            raise UserError(
-                f"dataset.classes: {name!r} is not among the {len(known)} classes of {where}{suggest(name, known)}"
-            )
+            raise UserError(f"dataset.classes: {name!r} is no class of {where}{suggest(name, known)}")
     if len(set(names)) != len(names) or not names:
         raise UserError(f"dataset.classes={names}: name at least one class, and each only once")
     return tuple(names)
-
-
-def samples_per_class(
-    name: str,
-    split: str,
-    classes: Sequence[str],
-    images: Sequence[Mapping[str, Any]],
-    objects: pd.DataFrame,
-    wrong_box: str = "",
-    role: str = "",
-) -> Dataset:
-    """Images that show several classes: a sample, `image_id#class`, for each class of which an object counts.
-
-    The samples of one image follow each other, so that one decoding and one forward pass serve them all. "The" true
-    class of an image does not exist, so Top-k stays empty; GT-known localization is then CorLoc (Deselaers, Alexe and
-    Ferrari, ECCV 2010). `images` are the fields of `Sample` that are the image's own. `objects` has the columns
-    `image` (its number), `label` (-1: a class that wasn't asked for), `box`, `ignored` (difficult, or a crowd: neither
-    object nor background) and `draw` (a function that gives its pixels, or None).
-    """
-    members: dict[tuple[int, int], list[int]] = defaultdict(list)
-    image_of, label_of, ignored = (objects[column].tolist() for column in ("image", "label", "ignored"))
-    for row, key in enumerate(zip(image_of, label_of, strict=True)):
-        members[key].append(row)
-    boxes, draws = objects["box"].tolist(), objects["draw"].tolist()
-    samples = []
-    for image, label in sorted(members):
-        counted = [row for row in members[image, label] if not ignored[row]]
-        if label < 0 or not counted:
-            continue
-        about, passed_over = images[image], [row for row in members[image, label] if ignored[row]]
-        samples.append(
-            Sample(
-                sample_id=f"{about['image_id']}#{classes[label]}",
-                label=label,
-                boxes=np.array([boxes[row] for row in counted]),
-                mask=_union([draws[row] for row in counted]),
-                ignore=_union([draws[row] for row in passed_over]),
-                **about,
-            )
-        )
-    if not samples:
-        raise UserError(
-            f"{name}: none of the {len(images)} images of split {split} shows one of the {len(classes)} "
-            f"classes asked for; pass another dataset.split or dataset.classes"
-        )
-    n_images = len({sample.image_id for sample in samples})
-    empty = len(images) - n_images
-    logger.info(
-        "%s (%s): %d images, %d classes, %d samples (classes on images)%s",
-        *(name, split, n_images, len(classes), len(samples)),
-        f"; {empty} more without an object that counts" if empty else "",
-    )
-    about = {"name": name, "split": split, "classes": classes, "role": role, "multilabel": True}
-    return Dataset(samples, wrong_box=wrong_box, **about)
-
-
-def _union(draws: Sequence[Callable[[], np.ndarray] | None]) -> Callable[[], np.ndarray] | None:
-    parts = [draw for draw in draws if draw is not None]
-    return partial(_draw_all, parts) if parts else None
-
-
-def _draw_all(draws: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
-    return np.logical_or.reduce([draw() for draw in draws])  # (H, W)
 
 
 def boxes_from_masks(dataset: Dataset) -> Dataset:
@@ -422,14 +358,11 @@ def boxes_from_masks(dataset: Dataset) -> Dataset:
 def _measure_mask(sample: Sample) -> tuple[np.ndarray, Size | None]:
     mask = sample.read_mask()
     if mask is None or not mask.any():
-        raise UserError(
-            f"sample {sample.sample_id} has {'no mask' if mask is None else 'an empty mask'}, so dataset.boxes="
-            f"from_masks gives no box; leave it out or fix the mask"
-        )
-    boxes, mask_size, size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0]), sample.image_size
-    if size is None and isinstance(sample.image, Path):
-        size = size_or_none(sample.image)
-    if size not in (None, mask_size) and mask_fits(mask_size, size):
+        kind = "no mask" if mask is None else "an empty mask"
+        raise UserError(f"sample {sample.sample_id} has {kind}, so dataset.boxes=from_masks gives no box; fix it")
+    boxes, mask_size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0])
+    size = sample.image_size or size_or_none(sample.image)
+    if size is not None and size != mask_size and mask_fits(mask_size, size):
         pixel = np.array([0, 0, 1, 1])
         boxes = (boxes + pixel) * np.tile(np.divide(size, mask_size), 2) - pixel
     return boxes, size
@@ -445,9 +378,9 @@ def boxes_of_mask(mask: np.ndarray) -> np.ndarray:
     return boxes.reshape(-1, 4)[np.argsort(-areas, kind="stable")]
 
 
-def size_or_none(path: Path) -> Size | None:
-    """Width and height from an image's header; None without one: whoever reads the image says so, or skips it."""
+def size_or_none(image: Pixels) -> Size | None:
+    """Width and height from a file's header; None without one: whoever reads the image says so, or skips it."""
     try:
-        return read_size(path, path.name)
+        return read_size(image, image.name) if isinstance(image, Path) else None
     except UserError:
         return None

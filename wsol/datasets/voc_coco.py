@@ -1,33 +1,99 @@
-"""Images that show several classes, PASCAL VOC's and COCO's: a sample for every class on every image."""
+"""Images that show several classes, PASCAL VOC's and COCO's: a sample, `image_id#class`, for every class on an image.
+
+The samples of one image follow each other, so that one decoding and one forward pass serve them all. "The" true class
+of an image does not exist, so Top-k stays empty; GT-known localization is then CorLoc (Deselaers, Alexe and Ferrari,
+ECCV 2010).
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from wsol.datasets.annotations import CORNERS, Rows, are_boxes, read_json, read_lines, read_xml, safe_join
+from wsol.datasets.annotations import XML_CORNERS, Rows, read_lines, read_xml, safe_join
 from wsol.datasets.labeled import open_torchvision
-from wsol.datasets.sample import Dataset, Size, check_split, choose_classes, reader, samples_per_class
+from wsol.datasets.sample import Dataset, Sample, Size, choose_classes, reader
 from wsol.errors import UserError
 
 __all__ = ["COCO", "VOC"]
+
+logger = logging.getLogger("wsol")
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-VOC_ROLES = {"train": "train-weaksup", "trainval": "train-weaksup", "val": "train-fullsup", "test": "test"}
-LARGEST = 1e300  # number in a JSON file, where whole numbers can have any length
+VOC_ROLES = {"train": "train-weaksup", "val": "train-fullsup", "trainval": "train-weaksup", "test": "test"}
 LONGEST_SIDE = 32767  # of an image; a larger size in the file is a mistake, and its masks would fill the memory
 
+Draw = Callable[[], np.ndarray]  # gives an object's pixels, bool (H, W)
 
-@reader
+
+class _Object(NamedTuple):
+    label: int
+    box: Sequence[float]  # x0 y0 x1 y1
+    ignored: bool = False  # difficult, or a crowd: neither object nor background
+    draw: Draw | None = None
+
+
+class _Image(NamedTuple):
+    image_id: str
+    path: Path
+    size: Any  # (width, height), or None where VOC's file doesn't say
+    objects: list[_Object]
+
+    def samples(self, classes: Sequence[str]) -> list[Sample]:
+        """A sample for each class of which an object counts, in the order of the classes."""
+        samples = []
+        for label in sorted({thing.label for thing in self.objects if not thing.ignored}):
+            counted = [thing for thing in self.objects if thing.label == label and not thing.ignored]
+            ignored = [thing for thing in self.objects if thing.label == label and thing.ignored]
+            samples.append(
+                Sample(
+                    sample_id=f"{self.image_id}#{classes[label]}",
+                    label=label,
+                    image=self.path,
+                    boxes=np.array([thing.box for thing in counted]),
+                    mask=_union(counted),
+                    ignore=_union(ignored),
+                    image_size=self.size,
+                    image_id=self.image_id,
+                )
+            )
+        return samples
+
+
+def _union(objects: Sequence[_Object]) -> Draw | None:
+    draws = [thing.draw for thing in objects if thing.draw is not None]
+    return partial(_draw_all, draws) if draws else None
+
+
+def _draw_all(draws: Sequence[Draw]) -> np.ndarray:
+    return np.logical_or.reduce([draw() for draw in draws])  # (H, W)
+
+
+def _dataset(images: Sequence[_Image], name: str, split: str, classes: Sequence[str], **options: Any) -> Dataset:
+    per_image = [image.samples(classes) for image in images]
+    samples = [sample for part in per_image for sample in part]
+    if not samples:
+        raise UserError(f"{name}: none of the {len(images)} images of split {split} shows one of the {len(classes)} "
+                        f"classes asked for; pass another dataset.split or dataset.classes")  # fmt: skip
+    empty = per_image.count([])
+    counts = f"{len(images) - empty} images, {len(classes)} classes, {len(samples)} samples (classes on images)"
+    more = f"; {empty} more without an object that counts" if empty else ""
+    logger.info("%s (%s): %s%s", name, split, counts, more)
+    return Dataset(samples, name=name, split=split, classes=classes, multilabel=True, **options)
+
+
+@reader("voc")
 def VOC(
     root: str | Path,
     split: str = "test",
@@ -35,15 +101,15 @@ def VOC(
     classes: Sequence[str] | None = None,
     download: bool = False,
 ) -> Dataset:
-    """`VOCdevkit/VOC<year>/` with `Annotations/`, `ImageSets/Main/` and `JPEGImages/`, as the archives unpack.
+    """PASCAL VOC's detection data (Everingham et al., IJCV 88, 2010), as the archives unpack.
 
-    Every class on an image makes one sample, `000005#chair`, and Top-k stays empty; GT-known localization is CorLoc.
     Objects marked difficult do not count, and a class of which an image has no others makes no sample there.
 
     Parameters
     ----------
     root : path
-        The folder that holds `VOCdevkit/`; `VOCdevkit/` or `VOC<year>/` themselves will do.
+        The folder that holds `VOCdevkit/`; `VOCdevkit/` or `VOC<year>/` themselves, with `Annotations/`,
+        `ImageSets/Main/` and `JPEGImages/`, will do.
     split : "train", "val", "trainval" or "test"
         `ImageSets/Main/<split>.txt`; the annotations of the test sets after 2007 were never handed out.
     year : str or int
@@ -53,23 +119,16 @@ def VOC(
     download : bool
         Fetch it first where it is missing, through torchvision.
 
-    Raises
-    ------
-    UserError
-        If a file is missing or can't be read, or an annotation has a class that is not known.
-
     Notes
     -----
     The files count pixels from 1; the samples' boxes are the same corners counted from 0, still inclusive.
-
-    References
-    ----------
-    Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", IJCV 88, 2010.
     """
     year = str(year)
     if year not in map(str, range(2007, 2013)):
         raise UserError(f"dataset.year={year}: PASCAL VOC's detection data is of 2007 to 2012")
-    check_split(f"VOC {year}", split, ("train", "val", "trainval", *(("test",) if year == "2007" else ())))
+    if split not in VOC_ROLES or (split == "test" and year != "2007"):
+        known = ", ".join(name for name in VOC_ROLES if name != "test" or year == "2007")
+        raise UserError(f"dataset.split={split}: VOC {year} has {known}")
     above = _above(Path(root).expanduser(), year)
     if download:
         open_torchvision("VOCDetection", "voc", above, year=year, image_set=split, download=True)
@@ -77,32 +136,18 @@ def VOC(
     hint = f"voc: dataset.root={root} must hold VOCdevkit/VOC{year}/, or pass dataset.download=true"
     listing = read_lines(home / "ImageSets" / "Main" / f"{split}.txt", ["image"], separator=None, hint=hint)
     listing.check_paths("image", home / "JPEGImages")
-    sizes, image_of, objects = read_xml([home / "Annotations" / f"{image_id}.xml" for image_id in listing["image"]])
-    chosen = _voc_classes(objects, classes)
+    ids = listing["image"]
+    sizes, image_of, rows = read_xml([home / "Annotations" / f"{image_id}.xml" for image_id in ids])
+    chosen = _voc_classes(rows, classes)
+    corners, wrong_box = rows.boxes(XML_CORNERS, least=-np.inf)
     folder = home / "JPEGImages"
-    images = [
-        {"image_id": image_id, "image": folder / f"{image_id}.jpg", "image_size": size}
-        for image_id, size in zip(listing["image"], sizes, strict=True)
-    ]
-    corners = objects.floats(CORNERS)
-    things = {
-        "image": image_of,
-        "label": [chosen.index(name) if name in chosen else -1 for name in objects["name"]],
-        "box": list(corners - 1),
-        "ignored": [text == "1" for text in objects["difficult"]],
-        "draw": None,
-    }
-    right = are_boxes(corners, least=-np.inf)
+    images = [_Image(name, folder / f"{name}.jpg", size, []) for name, size in zip(ids, sizes, strict=True)]
+    for image, name, box, difficult in zip(image_of, rows["name"], corners - 1, rows["difficult"], strict=True):
+        if name in chosen:
+            images[image].objects.append(_Object(chosen.index(name), box, difficult == "1"))
     # After 2007 nobody but the organizers has the test set's boxes, so results are given on val.
-    return samples_per_class(
-        "voc",
-        f"{year} {split}",
-        chosen,
-        images,
-        pd.DataFrame(things),
-        wrong_box=objects.first_wrong(right, "has a box that is inverted or not finite; fix it"),
-        role="test" if split == "val" and year != "2007" else VOC_ROLES[split],
-    )
+    role = "test" if split == "val" and year != "2007" else VOC_ROLES[split]
+    return _dataset(images, "voc", f"{year} {split}", chosen, wrong_box=wrong_box, role=role)
 
 
 def _above(root: Path, year: str) -> Path:
@@ -112,22 +157,16 @@ def _above(root: Path, year: str) -> Path:
     return root.parent.parent if (root.parent.name, root.name) == ("VOCdevkit", f"VOC{year}") else root
 
 
-def _voc_classes(objects: Rows, classes: Sequence[str] | None) -> tuple[str, ...]:
+def _voc_classes(rows: Rows, classes: Sequence[str] | None) -> tuple[str, ...]:
     """Classes in order: those asked for, or the twenty; a class that is neither is an error, never left out."""
-    if classes is not None:
-        others = sorted(set(objects["name"]) - set(VOC_CLASSES))
-        return choose_classes([*VOC_CLASSES, *others], classes, "PASCAL VOC and these annotations")
-    for row, name in enumerate(objects["name"]):
-        if name not in VOC_CLASSES:
-            objects.refuse(
-                row,
-                f"is of class {name!r}, not one of PASCAL VOC's twenty; fix it, or name the classes of this data: "
-                f"'dataset.classes=[…]'",
-            )
-    return VOC_CLASSES
+    others = sorted(set(rows["name"]) - set(VOC_CLASSES))
+    if classes is None and others:
+        why = "is not of PASCAL VOC's twenty classes; fix it, or name this data's own: 'dataset.classes=[…]'"
+        rows.refuse(rows["name"].index(others[0]), why)
+    return choose_classes([*VOC_CLASSES, *others], classes, "PASCAL VOC and these annotations")
 
 
-@reader
+@reader("coco")
 def COCO(
     root: str | Path,
     split: str = "val2017",
@@ -135,16 +174,16 @@ def COCO(
     classes: Sequence[str] | None = None,
     masks: bool | None = None,
 ) -> Dataset:
-    """`annotations/instances_<split>.json` and `<split>/`; or any file of that kind with a folder of images.
+    """COCO's instances (Lin et al., ECCV 2014), or any file of that kind with a folder of images.
 
-    Every class on an image makes one sample, `000000000139.jpg#vase`, and Top-k stays empty; GT-known localization is
-    CorLoc. A crowd does not count: its box is left out and its pixels are ignored where they are not an object's of
-    the same class; a class of which an image has a crowd only makes no sample there.
+    A crowd does not count: its box is left out and its pixels are ignored where they are not an object's of the same
+    class; a class of which an image has a crowd only makes no sample there.
 
     Parameters
     ----------
     root : path
-        The folder that holds `annotations/` and `<split>/`; with `annotations`, the folder of the images.
+        The folder that holds `annotations/instances_<split>.json` and `<split>/`; with `annotations`, the folder of
+        the images.
     split : str
         As `val2017`; with `annotations`, what the tables call it.
     annotations : path, optional
@@ -153,111 +192,94 @@ def COCO(
         Names of categories: keep these only, in this order; None: all, in the order of their ids.
     masks : bool, optional
         False: boxes only. None: with masks if the objects have segmentations; polygons need `pip install wsol[coco]`.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or can't be read, or an entry doesn't fit the others, naming it.
-
-    References
-    ----------
-    Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
     """
     base = Path(root).expanduser()
     file = Path(annotations).expanduser() if annotations else base / "annotations" / f"instances_{split}.json"
     folder = base if annotations else base / split
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; dataset.root must hold the images, in {split}/ unless dataset.annotations is "
-            f"given"
-        )
-    content = read_json(file, "pass dataset.annotations=FILE, or the root that has annotations/")
+        raise UserError(f"{folder}: no such folder; dataset.root holds the images, in {split}/ unless "
+                        f"dataset.annotations is given")  # fmt: skip
+    content = _read_json(file)
+    names, images = _coco_categories(content["categories"], file), _coco_images(content["images"], file, folder)
+    chosen = choose_classes(list(names.values()), classes, str(file))
+    label_of = {key: chosen.index(name) if name in chosen else -1 for key, name in names.items()}
+    wrong_box = _add_coco_objects(images, content["annotations"], file, label_of, masks is not False)
+    objects = [(image.image_id, thing) for image in images.values() for thing in image.objects]
+    lacking = [image_id for image_id, thing in objects if thing.draw is None and not thing.ignored]
+    if lacking and (masks or any(thing.draw is not None for _, thing in objects)):
+        raise UserError(f"{file}: an object on {lacking[0]} has no segmentation, but masks are wanted of all or none; "
+                        f"add it, or pass dataset.masks=false for boxes only")  # fmt: skip
+    # Nobody but the organizers has the test set's boxes, so results are given on val.
+    role = "train-weaksup" if split.startswith("train") else "test" if split.startswith("val") else ""
+    return _dataset(list(images.values()), "coco", split, chosen, wrong_box=wrong_box, role=role)
+
+
+def _read_json(file: Path) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} can't be read as JSON: {error}; pass dataset.annotations=FILE") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"{file} has no list {key!r}; is it one of COCO's instances files?")
-    names = _coco_categories(content["categories"], file)
-    chosen = choose_classes(list(names.values()), classes, str(file))
-    images = _coco_images(content["images"], file, folder)
-    objects, wrong_box = _coco_objects(content["annotations"], file, images, names, chosen, masks)
-    # Nobody but the organizers has the test set's boxes, so results are given on val.
-    role = "train-weaksup" if split.startswith("train") else "test" if split.startswith("val") else ""
-    return samples_per_class("coco", split, chosen, list(images.values()), objects, wrong_box, role)
+    return content
+
+
+@contextmanager
+def _blaming(where: str, entry: Any) -> Iterator[None]:
+    """Whatever doesn't fit in the block, this entry of the file is to blame for."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        why = f"{type(error).__name__}, {error}"
+        raise UserError(f"{where}: {why}; fix or remove {str(entry)[:200]}") from error
 
 
 def _coco_categories(entries: Sequence[Any], file: Path) -> dict[Any, str]:
     """Names by id, in the order of the ids."""
     names: dict[Any, str] = {}
     for number, entry in enumerate(entries):
-        where = f"{file}, categories[{number}]"
-        key, name = _field(entry, "id", (int, str), where), _field(entry, "name", str, where)
-        if key in names or name in names.values() or not name:
-            raise UserError(f"{where}: id {key!r}, name {name!r} comes twice or is empty; each needs its own")
-        names[key] = name
+        with _blaming(f"{file}, categories[{number}]", entry):
+            if entry["id"] in names or entry["name"] in names.values() or not entry["name"]:
+                raise ValueError(f"id {entry['id']!r} or name {entry['name']!r} comes twice or is empty")
+            names[entry["id"]] = str(entry["name"])
     return {key: names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))}
 
 
-def _coco_images(entries: Sequence[Any], file: Path, folder: Path) -> dict[Any, dict[str, Any]]:
-    """What a sample's image needs, by id."""
-    images: dict[Any, dict[str, Any]] = {}
+def _coco_images(entries: Sequence[Any], file: Path, folder: Path) -> dict[Any, _Image]:
+    images: dict[Any, _Image] = {}
     for number, entry in enumerate(entries):
         where = f"{file}, images[{number}]"
-        key, name = _field(entry, "id", (int, str), where), _field(entry, "file_name", str, where)
-        size = _field(entry, "width", int, where), _field(entry, "height", int, where)
-        if key in images:
-            raise UserError(f"{where}: id {key!r} comes twice; remove one of the images")
-        if not (0 < size[0] <= LONGEST_SIDE and 0 < size[1] <= LONGEST_SIDE):
-            raise UserError(f"{where}: width {size[0]}, height {size[1]}; wanted 1 to {LONGEST_SIDE} pixels")
-        images[key] = {"image_id": name, "image": safe_join(folder, name, where), "image_size": size}
+        with _blaming(where, entry):
+            size = int(entry["width"]), int(entry["height"])
+            if entry["id"] in images or not (min(size) > 0 and max(size) <= LONGEST_SIDE):
+                raise ValueError(f"id {entry['id']!r} comes twice, or {size} is not 1 to {LONGEST_SIDE} pixels each")
+            images[entry["id"]] = _Image(entry["file_name"], safe_join(folder, entry["file_name"], where), size, [])
     return images
 
 
-def _coco_objects(
-    entries: Sequence[Any],
-    file: Path,
-    images: Mapping[Any, Mapping[str, Any]],
-    names: Mapping[Any, str],
-    chosen: Sequence[str],
-    masks: bool | None,
-) -> tuple[pd.DataFrame, str]:
-    """Objects as `samples_per_class` wants them, and what is wrong with a box."""
-    number_of = {key: number for number, key in enumerate(images)}
-    label_of = {key: chosen.index(name) if name in chosen else -1 for key, name in names.items()}
-    rows, wrong_box = [], ""
+def _add_coco_objects(
+    images: Mapping[Any, _Image], entries: Sequence[Any], file: Path, label_of: Mapping[Any, int], masks: bool
+) -> str:
+    """Add objects to their images; returns what is wrong with the first box that can't be one."""
+    wrong_box = ""
     for number, entry in enumerate(entries):
         where = f"{file}, annotations[{number}]"
-        image_id, category = (_field(entry, key, (int, str), where) for key in ("image_id", "category_id"))
-        for key, value, known in (("image_id", image_id, images), ("category_id", category, names)):
-            if value not in known:
-                raise UserError(f"{where}: {key} {value!r} is not among the file's; fix it or remove the entry")
-        box, label, size = entry.get("bbox"), label_of[category], images[image_id]["image_size"]
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
-            raise UserError(f"{where}: bbox {box!r} is not x y width height; fix it")
-        if min(box[2:]) < 0:
-            wrong_box = wrong_box or f"{where}: bbox {box!r} is inverted; x y width height are wanted, fix it"
-        region, draw = entry.get("segmentation"), None
-        if region and label >= 0 and masks is not False:
-            draw = read_region(region, size, where)
-        rows.append((number_of[image_id], label, inclusive_corners(box, size), bool(entry.get("iscrowd", 0)), draw))
-    objects = pd.DataFrame(rows, columns=["image", "label", "box", "ignored", "draw"])
-    counted = objects["draw"].isna() & (objects["label"] >= 0) & ~objects["ignored"].astype(bool)
-    if counted.any() and (masks or objects["draw"].notna().any()):
-        image_id = list(images.values())[objects["image"][counted.idxmax()]]["image_id"]
-        raise UserError(
-            f"{file}: an object on {image_id} has no segmentation, but masks are wanted of all or none; add it, or "
-            f"pass dataset.masks=false for boxes only"
-        )
-    return objects, wrong_box
-
-
-def _field(entry: Any, key: str, kind: Any, where: str) -> Any:
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise UserError(f"{where}: {key} is {value!r}; is this one of COCO's instances files?")
-    return value
-
-
-def _is_finite(number: Any) -> bool:
-    return type(number) in (int, float) and abs(number) < LARGEST
+        with _blaming(where, entry):
+            image, label = images[entry["image_id"]], label_of[entry["category_id"]]
+            x, y, width, height = map(float, entry["bbox"])
+            if not np.isfinite([x, y, width, height]).all():
+                raise ValueError(f"bbox {entry['bbox']} is not finite")
+            if width < 0 or height < 0:
+                wrong_box = wrong_box or f"{where}: bbox {entry['bbox']} is not x y width height; fix it"
+            if label >= 0:
+                region = entry.get("segmentation") if masks else None
+                draw = read_region(region, image.size) if region else None
+                corners = inclusive_corners((x, y, width, height), image.size)
+                image.objects.append(_Object(label, corners, bool(entry.get("iscrowd", 0)), draw))
+    return wrong_box
 
 
 def inclusive_corners(box: Sequence[float], image_size: Size) -> tuple[float, float, float, float]:
@@ -273,55 +295,40 @@ def inclusive_corners(box: Sequence[float], image_size: Size) -> tuple[float, fl
     return x0, y0, x1 if width < 0 else max(x1, x0), y1 if height < 0 else max(y1, y0)
 
 
-def read_region(region: Any, size: Size, where: str) -> partial[np.ndarray]:
+def read_region(region: Any, size: Size) -> Draw:
     """Read a segmentation, polygons or runs, without drawing it; what is returned gives its pixels, bool (H, W)."""
     if isinstance(region, Mapping):
-        return partial(_draw_runs, _read_runs(region, size, where), size)
-    if not isinstance(region, list) or not region:
-        raise UserError(f"{where}: the segmentation is neither a list of polygons nor runs; fix it")
+        return partial(_draw_runs, _read_runs(region, size), size)
     if importlib.util.find_spec("pycocotools") is None:
-        raise UserError(f"{where}: drawing polygons needs pip install 'wsol[coco]'; or pass dataset.masks=false")
-    return partial(_draw_polygons, [_read_polygon(polygon, size, where) for polygon in region], size)
+        raise UserError("COCO's polygons are drawn with pip install 'wsol[coco]'; or pass dataset.masks=false")
+    return partial(_draw_polygons, [_read_polygon(polygon, size) for polygon in region], size)
 
 
-def _read_polygon(polygon: Any, size: Size, where: str) -> np.ndarray:
-    """Corners x y x y …, float64, at least three; none so far outside that walking along the edge takes forever."""
-    try:
-        points = np.asarray(polygon)
-    except ValueError:  # lists of several lengths
-        points = np.zeros(0)
-    listed = points.ndim == 1 and points.size >= 6 and points.size % 2 == 0 and points.dtype.kind in "if"
-    if listed:
-        sides = np.tile(size, points.size // 2)
-        listed = bool(((points >= -sides) & (points <= 2 * sides)).all())
-    if not listed:
-        text = str(polygon) if len(str(polygon)) < 60 else f"{str(polygon)[:60]} …"
-        raise UserError(f"{where}: polygon {text} is not x y x y x y …, three points or more near the image; fix it")
-    return points.astype(np.float64)
+def _read_polygon(polygon: Any, size: Size) -> np.ndarray:
+    """Corners x y x y …, float64, at least three; none so far outside that following the edge would take forever."""
+    points = np.array(polygon, np.float64)
+    sides = np.resize(size, points.shape)
+    near = ((points >= -sides) & (points <= 2 * sides)).all()
+    if points.ndim != 1 or points.size < 6 or points.size % 2 or not near:
+        raise ValueError(f"polygon {str(polygon)[:60]} is not x y x y x y …, three points or more, near the image")
+    return points
 
 
 def _draw_polygons(polygons: Sequence[np.ndarray], size: Size) -> np.ndarray:
-    from pycocotools import mask as coco_mask
+    from pycocotools import mask
 
-    runs = coco_mask.frPyObjects([polygon.tolist() for polygon in polygons], size[1], size[0])
-    return coco_mask.decode(coco_mask.merge(runs)).astype(bool)
+    runs = mask.frPyObjects([polygon.tolist() for polygon in polygons], size[1], size[0])
+    return mask.decode(mask.merge(runs)).astype(bool)
 
 
-def _read_runs(region: Mapping[str, Any], size: Size, where: str) -> np.ndarray:
+def _read_runs(region: Mapping[str, Any], size: Size) -> np.ndarray:
     """Lengths of runs down the columns, background first: int64, together exactly the image."""
-    counts = region.get("counts")
-    try:
-        runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, np.int64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: the runs can't be read: {error}; fix them") from error
-    pixels = size[0] * size[1]
+    counts, pixels, shape = region["counts"], size[0] * size[1], [size[1], size[0]]
+    runs = unpack_runs(counts) if isinstance(counts, str) else np.array(counts, np.int64)
     # One by one first: the sum of large ones could wrap around.
-    right = runs.ndim == 1 and len(runs) > 0 and ((runs >= 0) & (runs <= pixels)).all() and runs.sum() == pixels
-    if not right or region.get("size") != [size[1], size[0]]:
-        raise UserError(
-            f"{where}: runs for [height, width] = {region.get('size')} do not fill an image of {[size[1], size[0]]}; "
-            f"fix them"
-        )
+    fill = runs.ndim == 1 and ((runs >= 0) & (runs <= pixels)).all() and runs.sum() == pixels
+    if not fill or region["size"] != shape:
+        raise ValueError(f"runs for {region['size']} don't fill an image of {shape}, height and width")
     return runs
 
 

@@ -1,4 +1,16 @@
-"""The layout in which most papers of the field keep their data: `metadata/<set>/<split>/*.txt` and `dataset/<set>/`."""
+"""The layout in which most papers of the field keep their data: `metadata/<set>/<split>/*.txt` and `dataset/<set>/`.
+
+A split is `image_ids.txt` and `class_labels.txt` (`id,label`), and where there are any `localization.txt`
+(`id,x0,y0,x1,y1`, or `id,mask,ignore mask`; an image may have several lines) and `image_sizes.txt` (`id,width,height`).
+Images and masks lie in `dataset/<set>/`; nobody looks there before one is read, so ready heatmaps can be scored without
+any image.
+
+Labels are kept as the files have them. What they mean is nowhere written down, but follows: in CUB and OpenImages from
+the image ids' class folders (`001.Black_footed_Albatross`; `0bt_c3`, a Freebase id without `/m/`), looked up in the
+other splits' `class_labels.txt` too; in ILSVRC label i is the i-th of the sorted WordNet ids, as the ids of train and
+of val (ImageNetV2's folders) show, which is checked. In other sets, class folders count where each label has one of its
+own. A class that is named nowhere is called by its number.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wsol.datasets.annotations import Rows, are_boxes, read_lines, safe_join
+from wsol.datasets.annotations import Rows, read_lines, safe_join
 from wsol.datasets.classes import imagenet_names, imagenet_wnids
 from wsol.datasets.images import read_mask
 from wsol.datasets.sample import Dataset, Pixels, Table, reader
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
 
 __all__ = ["WSOLEvaluation"]
 
@@ -21,10 +33,10 @@ ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
 BOX = ("image id", "x0", "y0", "x1", "y1")
 MASK = ("image id", "mask", "ignore mask")
 CLASS_FOLDERS = ("CUB", "OpenImages")  # sets whose image ids name the class in every split
-HINT = "dataset.root is the folder that holds metadata/<set>/<split>/ and dataset/<set>/"
+HINT = "dataset.root holds metadata/<dataset.name>/<dataset.split>/ and dataset/<dataset.name>/"
 
 
-@reader
+@reader("wsolevaluation")
 def WSOLEvaluation(
     root: str | Path,
     name: str,
@@ -34,17 +46,12 @@ def WSOLEvaluation(
     num_val_sample_per_class: int = 0,
     seed: int = 0,
 ) -> Dataset:
-    """CUB (val: CUBV2), ILSVRC (val: ImageNetV2), OpenImages (OpenImages30k), and any other set in this layout.
-
-    A split is `image_ids.txt` and `class_labels.txt` (`id,label`), and where there are any `localization.txt`
-    (`id,x0,y0,x1,y1`, or `id,mask,ignore mask`; an image may have several lines) and `image_sizes.txt`
-    (`id,width,height`). Images and masks lie in `dataset/<set>/`; nobody looks there before one is read, so ready
-    heatmaps can be scored without any image.
+    """CUB (val: CUBV2), ILSVRC (val: ImageNetV2), OpenImages30k and others in this layout (Choe et al., CVPR 2020).
 
     Parameters
     ----------
     root : path
-        The folder that holds `metadata/` and `dataset/`.
+        The folder that holds `metadata/` and `dataset/`; the module says which files.
     name : str
         Folder below `metadata/`: CUB, ILSVRC, OpenImages, or one of your own.
     split : str
@@ -58,29 +65,13 @@ def WSOLEvaluation(
     seed : int
         Of that draw.
 
-    Raises
-    ------
-    UserError
-        If a file is missing, a line can't be read, the files don't list the same images, or an image id leads out of
-        its folder.
-
     Notes
     -----
-    Labels are kept as the files have them. What they mean is nowhere written down, but follows: in CUB and
-    OpenImages from the image ids' class folders (`001.Black_footed_Albatross`; `0bt_c3`, a Freebase id without
-    `/m/`), looked up in the other splits' `class_labels.txt` too; in ILSVRC label i is the i-th of the sorted WordNet
-    ids, as the ids of train and of val (ImageNetV2's folders) show, which is checked. In other sets, class folders
-    count where each label has one of its own. A class that is named nowhere is called by its number.
-
     Boxes are inclusive corners, as annotated. An image's mask is the union of its instances' masks; OpenImages' masks
     may have another resolution than their images.
-
-    References
-    ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020.
     """
     home = Path(root).expanduser()
-    folder = _find(home, str(name), str(split))
+    folder = _find(home, "metadata", str(name), str(split))
     base = home / "dataset" / str(name) if images is None else Path(images).expanduser()
     listing = read_lines(folder / f"image_ids{'_proxy' if proxy else ''}.txt", ["image id"], hint=HINT)
     listing.check_paths("image id", base)
@@ -100,7 +91,6 @@ def WSOLEvaluation(
         Table(base, label=labels[chosen], **columns),
         wrong_box=wrong_box,
         name=str(name),
-        split=str(split),
         role=ROLES.get(str(split), ""),
         classes=classes,
         class_ids=class_ids,
@@ -132,18 +122,14 @@ class _Matcher:
         return np.split(order, bounds)[1:-1]
 
 
-def _find(home: Path, name: str, split: str) -> Path:
+def _find(home: Path, *names: str) -> Path:
     """Folder of a split's files."""
-    if not home.is_dir():
-        raise UserError(f"dataset.root={home}: no such folder; {HINT}")
-    if not (home / "metadata").is_dir():
-        raise UserError(f"dataset.root={home}: there is no metadata/ in it; {HINT}")
-    folder = home / "metadata"
-    for key, value in (("name", name), ("split", split)):
-        there = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        if value not in there:
-            raise UserError(f"dataset.{key}={value}: {folder} has {', '.join(there) or 'no folder'}; pass one of these")
-        folder = folder / value
+    folder = home
+    for name in names:
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        if name not in there:
+            raise UserError(f"{folder} has no folder {name!r} but {first_names(there, 20) or 'none'}; {HINT}")
+        folder = folder / name
     return folder
 
 
@@ -170,9 +156,8 @@ def _read_truth(path: Path, base: Path, matcher: _Matcher) -> tuple[dict[str, Se
     rows = read_lines(path, MASK if masks else BOX)
     if masks:
         return _masks(rows, base, matcher), ""
-    corners = rows.floats(BOX[1:])
-    boxes = [corners[group] if len(group) else None for group in matcher.groups(rows)]
-    return {"boxes": boxes}, rows.first_wrong(are_boxes(corners), "is inverted, negative or not finite; fix the box")
+    corners, wrong_box = rows.boxes(BOX[1:])
+    return {"boxes": [corners[group] if len(group) else None for group in matcher.groups(rows)]}, wrong_box
 
 
 def _masks(rows: Rows, base: Path, matcher: _Matcher) -> dict[str, Sequence]:
@@ -193,10 +178,8 @@ def _read_union(paths: tuple[Path, ...], image_id: str) -> np.ndarray:
     masks = [read_mask(path, image_id) for path in paths]
     for path, mask in zip(paths, masks, strict=True):
         if mask.shape != masks[0].shape:
-            raise UserError(
-                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, {paths[0]} has {masks[0].shape[1]} x "
-                f"{masks[0].shape[0]}: masks of one image must have one size; fix them"
-            )
+            sizes = f"{mask.shape} and {masks[0].shape}"
+            raise UserError(f"{path} and {paths[0]} have {sizes} pixels: masks of one image must have one size")
     return np.logical_or.reduce(masks)
 
 
@@ -207,15 +190,11 @@ def _draw(labels: np.ndarray, per_class: int, seed: int, path: Path) -> np.ndarr
     counts = np.bincount(labels)
     fewest = int(counts[counts > 0].min())
     if not 0 < per_class <= fewest:
-        raise UserError(
-            f"dataset.num_val_sample_per_class={per_class}: class {int(np.flatnonzero(counts == fewest)[0])} of {path} "
-            f"has {fewest} images; pass 1 to {fewest}, or 0 for all"
-        )
-    generator = np.random.default_rng(seed)
-    chosen = [
-        generator.choice(np.flatnonzero(labels == label), per_class, replace=False) for label in np.flatnonzero(counts)
-    ]
-    return np.sort(np.concatenate(chosen))
+        label = counts.tolist().index(fewest)
+        raise UserError(f"dataset.num_val_sample_per_class={per_class}: class {label} of {path} has {fewest} images; "
+                        f"pass 1 to {fewest}, or 0 for all")  # fmt: skip
+    choose, rows = np.random.default_rng(seed).choice, (np.flatnonzero(labels == x) for x in np.flatnonzero(counts))
+    return np.sort(np.concatenate([choose(of_class, per_class, replace=False) for of_class in rows]))
 
 
 def _classes(folder: Path, labels: Rows) -> tuple[Sequence[str], Sequence[str]]:
@@ -262,12 +241,10 @@ def _check_imagenet(labels: Rows) -> None:
 
 def _refuse_mixture(files: Sequence[Rows]) -> None:
     """Name the first line in which folder and label are not the pair that they were before."""
-    labels: dict[str, tuple[int, str]] = {}
-    folders: dict[int, tuple[str, str]] = {}
+    lines: dict[str | int, tuple[tuple[str, int], str]] = {}
     for file in files:
         for row, (folder, label) in enumerate(_pairs(file)):
-            earlier_label, label_line = labels.setdefault(folder, (label, file.where(row)))
-            earlier_folder, folder_line = folders.setdefault(label, (folder, file.where(row)))
-            if earlier_label != label or earlier_folder != folder:
-                line = label_line if earlier_label != label else folder_line
-                file.refuse(row, f"pairs folder {folder!r} with label {label}, unlike {line}; fix one of them")
+            for key in (folder, label):
+                pair, line = lines.setdefault(key, ((folder, label), file.where(row)))
+                if pair != (folder, label):
+                    file.refuse(row, f"pairs folder {folder!r} with label {label}, unlike {line}; fix one of them")
