@@ -9,7 +9,7 @@ from torch.nn import functional
 from scripts.peers.maps import SEED
 from wsol.heatmaps import Recording
 from wsol.heatmaps.gradient import weighted
-from wsol.heatmaps.scores import logit
+from wsol.heatmaps.recording import logit
 
 
 def plusplus_with_epsilon(recording: Recording) -> torch.Tensor:
@@ -42,7 +42,7 @@ def finer_by_probability(recording: Recording) -> torch.Tensor:
 def ablation_far_below(recording: Recording) -> torch.Tensor:
     """Channels set to 1e7 below the lowest activation, the n-th of a batch of 32 to n times that."""
     A, behind = recording.activations, recording.replay()
-    raw = recording.passed.handed_on[recording.layer].detach()
+    raw = recording.output
     full, without = recording.scores_of(recording.logits), A.new_empty(A.shape[:2])
     for image in range(len(A)):
         for channels in torch.arange(A.shape[1]).split(32):
@@ -100,7 +100,7 @@ def smooth_last_sample(recording: Recording, samples: int, std: float) -> torch.
     numbers = torch.arange(len(recording.images))
     second = third = torch.zeros(())
     for _ in range(samples):
-        last = recording.again(recording.images + std * torch.randn(recording.images.shape), numbers)
+        last = recording.rerecord(recording.images + std * torch.randn(recording.images.shape), numbers)
         second, third = second + last.gradients**2 / samples, third + last.gradients**3 / samples
     below = 2 * second + (third * recording.activations).sum((2, 3), keepdim=True) + 1e-8
     return weighted((second / below * last.gradients.relu()).sum((2, 3)), last.activations)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -100,7 +102,7 @@ def test_outside_its_block_it_refuses(model: nn.Module, where: str) -> None:
     if where == "after":
         with extractor:
             extractor(images())
-    with pytest.raises(UserError, match="in a `with` block"):
+    with pytest.raises(UserError, match="with"):
         extractor(images())
 
 
@@ -205,22 +207,32 @@ def test_top5_are_the_highest_logits_in_order(classes: int, columns: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("targets", "message"),
+    ("targets", "culprit"),
     [
-        (torch.tensor([0, 7, 0]), r"target 7 of image 1 in the batch is outside the model's 7 classes \(0 … 6\)"),
-        (torch.tensor([[0, 1], [2, 3], [4, -1]]), "target -1 of image 2"),
-        (torch.tensor([0, 1]), r"shape \(2,\) for 3 images"),
-        (torch.tensor(1), r"shape \(\) for 3 images"),
-        (torch.zeros(3, 2, 2, dtype=torch.long), r"shape \(3, 2, 2\)"),
-        (torch.zeros(3, 0, dtype=torch.long), r"shape \(3, 0\)"),
+        (torch.tensor([0, 7, 0]), r"7.* image 1"),
+        (torch.tensor([[0, 1], [2, 3], [4, -1]]), r"-1.* image 2"),
+        (torch.tensor([0, 1]), r"\(2,\)"),
+        (torch.tensor(1), r"\(\)"),
+        (torch.zeros(3, 2, 2, dtype=torch.long), r"\(3, 2, 2\)"),
+        (torch.zeros(3, 0, dtype=torch.long), r"\(3, 0\)"),
         (torch.zeros(3), "torch.float32"),
+        (torch.ones(3).cfloat(), "torch.complex64"),
         (torch.tensor([True, False, True]), "torch.bool"),
-        ("top3", 'top3.*None or "top5"'),
+        ("top3", "top3"),
     ],
 )
-def test_targets_that_are_none(model: nn.Module, targets: object, message: str) -> None:
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model) as extractor:
+def test_targets_that_are_none(model: nn.Module, targets: object, culprit: str) -> None:
+    with pytest.raises(UserError, match=culprit), HeatmapExtractor(model) as extractor:
         extractor(images(), targets)
+
+
+def test_targets_and_names_as_lists_and_arrays(model: nn.Module) -> None:
+    with HeatmapExtractor(model, ("gradcam", "random")) as extractor:
+        heatmaps = extractor(images(), torch.tensor([1, 3, 0]), ["a", "b", "c"])
+        for targets in ([1, 3, 0], np.array([1, 3, 0])):
+            other = extractor(images(), targets, np.array(["a", "b", "c"]))
+            assert all(torch.equal(other.maps[name], heatmaps.maps[name]) for name in heatmaps.maps)
+        assert extractor(images(), [[1, 2]] * 3).maps["gradcam"].shape == (3, 2, 8, 8)
 
 
 def test_classifier_brings_its_layer(classifier: Classifier) -> None:
@@ -264,20 +276,12 @@ class Split(nn.Module):
         return maps, maps
 
 
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        ("relu", "relu runs more than once"),
-        ("idle", "idle is not reached"),
-        ("split", r"split \(Split\) yields tuple, not a tensor"),
-        ("head", r"head yields shape \(3, 5\), which has no spatial layout"),
-    ],
-)
+@pytest.mark.parametrize("layer", ["relu", "idle", "split", "head"])
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
-def test_layers_that_can_not_be_looked_at(layer: str, message: str, method: str) -> None:
+def test_layers_that_can_not_be_looked_at(layer: str, method: str) -> None:
     model = Odd()
     before = traces(model)
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,), layer) as extractor:
+    with pytest.raises(UserError, match=f"layer {layer}"), HeatmapExtractor(model, (method,), layer) as extractor:
         extractor(images())
     assert traces(model) == before
 
@@ -289,44 +293,51 @@ def test_activations_that_are_not_finite_name_image_and_layer(model: nn.Module, 
     pictures[1, 0, 4, 4] = value
     with pytest.raises(UserError) as error, HeatmapExtractor(model, (method,)) as extractor:
         extractor(pictures, None, ["a", "b", "c"])
-    assert "layer features are not finite for image b (number 1 in the batch)" in str(error.value)
+    assert "layer features" in str(error.value) and "image b (number 1" in str(error.value)
 
 
 @pytest.mark.parametrize("method", builtin_methods())
-def test_weights_that_are_not_finite_name_the_first_layer(method: str) -> None:
+def test_weights_that_are_not_finite_name_the_image(method: str) -> None:
     torch.manual_seed(0)
     tokens = method in ("rollout", "legrad")
     broken: nn.Module = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=7) if tokens else gapnet(7)
     inner = broken.conv_proj if tokens else broken.features[0]
     inner.weight.data[0, 0, 0, 0] = float("nan")
-    with pytest.raises(UserError) as error, HeatmapExtractor(broken.eval(), (method,)) as extractor:
+    with pytest.raises(UserError, match="image 0"), HeatmapExtractor(broken.eval(), (method,)) as extractor:
         extractor(images())
-    assert "are not finite for image 0 (number 0 in the batch): are the weights broken?" in str(error.value)
-    if method in ("saliency", "rise", "occlusion"):  # that look at no layer
-        assert "layer features.0 are" in str(error.value)
 
 
-@pytest.mark.parametrize("method", ["cam", "gradcam", "finercam", "shapleycam", "scorecam", "saliency"])
-def test_a_head_that_is_not_finite_is_named(model: nn.Module, method: str) -> None:
+@pytest.mark.parametrize("method", ["cam", "gradcam", "scorecam", "saliency"])
+def test_a_head_that_is_not_finite(model: nn.Module, method: str) -> None:
     model.classifier.bias.data[2] = float("inf")
-    message = "layer classifier are not finite for image a "
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,)) as extractor:
+    with pytest.raises(UserError, match="logits.* image a "), HeatmapExtractor(model, (method,)) as extractor:
         extractor(images(), None, ["a", "b", "c"])
-
-
-@pytest.mark.parametrize("method", ["saliency", "gradcam"])
-def test_pixels_that_are_not_finite_are_said_to_be_the_cause(model: nn.Module, method: str) -> None:
-    pictures = images()
-    pictures[2, 1, 3, 3] = float("nan")
-    message = "for image 2 .*the pixels that the network was shown are not"
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (method,)) as extractor:
-        extractor(pictures)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 32, 32), (3, 32, 32), (1, 1, 3, 32, 32)])
 def test_images_that_are_no_batch(model: nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"pass a batch \(B, 3, H, W\)"), HeatmapExtractor(model) as extractor:
+    with pytest.raises(UserError, match=re.escape(str(shape))), HeatmapExtractor(model) as extractor:
         extractor(torch.zeros(shape))
+
+
+def test_images_that_are_no_normalized_tensor(model: nn.Module) -> None:
+    for pictures, kind in ((images().numpy(), "ndarray"), (images().byte(), "torch.uint8")):
+        with pytest.raises(UserError, match=kind), HeatmapExtractor(model) as extractor:
+            extractor(pictures)
+
+
+@pytest.mark.parametrize(("option", "value"), [("seed", -1), ("seed", 1.5), ("chunk", 2.5), ("chunk", 0)])
+def test_seed_and_chunk_are_whole_numbers(model: nn.Module, option: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{option}={value}"):
+        HeatmapExtractor(model, ("saliency",), **{option: value})
+    assert HeatmapExtractor(model, ("saliency",), seed=np.int64(3), chunk=np.int64(3)).seed == 3
+
+
+def test_training_mode_inside_the_block(model: nn.Module) -> None:
+    with HeatmapExtractor(model) as extractor:
+        model.train()
+        with pytest.raises(UserError, match="training"):
+            extractor(images())
 
 
 class Answering(nn.Module):
@@ -345,22 +356,9 @@ def without_gradient(maps: torch.Tensor) -> torch.Tensor:
         return maps.mean((2, 3))
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda maps: {"scores": maps.mean((2, 3))}, "answers with dict, not with logits"),
-        (lambda maps: (), "answers with tuple, not with logits"),
-        (lambda maps: maps, r"answers with shape \(3, 7, 30, 30\), not with logits"),
-        (lambda maps: maps.mean((1, 2, 3)), r"answers with shape \(3,\), not with logits"),
-        (without_gradient, "no gradient with respect to layer features.*Choose a later layer"),
-    ],
-    ids=["dictionary", "nothing", "maps", "one number", "no gradient"],
-)
-def test_answers_that_give_no_heatmap(answer: Callable[[torch.Tensor], object], message: str) -> None:
-    with (
-        pytest.raises(UserError, match=message),
-        HeatmapExtractor(Answering(answer).eval(), ("gradcam",), "features") as extractor,
-    ):
+def test_answer_without_a_gradient() -> None:
+    model = Answering(without_gradient).eval()
+    with pytest.raises(UserError, match="layer features"), HeatmapExtractor(model, layer="features") as extractor:
         extractor(images())
 
 
@@ -381,16 +379,17 @@ def test_logits_are_found_among_what_a_network_answers(answer: Callable[[torch.T
     torch.testing.assert_close(*maps)
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1, 8, 8), (2, 8, 8)])
-def test_own_method_of_another_shape_is_named(model: nn.Module, shape: tuple[int, ...]) -> None:
-    methods = {"mine": make_method(lambda recording: torch.zeros(shape))}
-    message = r"method mine returned shape .*wanted \(3, h, w\)"
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model, methods) as extractor:
+@pytest.mark.parametrize(
+    "value", [None, np.zeros((3, 4, 4)), *(torch.zeros(shape) for shape in ((3,), (3, 1, 8, 8), (2, 8, 8), (3, 0, 4)))]
+)
+def test_own_method_that_returns_no_heatmaps_is_named(model: nn.Module, value: object) -> None:
+    methods = {"mine": make_method(lambda recording: value)}
+    with pytest.raises(UserError, match="method mine"), HeatmapExtractor(model, methods) as extractor:
         extractor(images())
 
 
 def test_one_sample_id_per_image(model: nn.Module) -> None:
-    with pytest.raises(UserError, match="2 sample_ids for 3 images"), HeatmapExtractor(model, ("random",)) as e:
+    with pytest.raises(UserError, match="2 sample_ids"), HeatmapExtractor(model, ("random",)) as e:
         e(images(), None, ["a", "b"])
 
 

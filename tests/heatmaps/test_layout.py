@@ -10,22 +10,23 @@ from torchvision import models
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor
 from wsol.heatmaps.layout import Layout, layout_of
+from wsol.heatmaps.recording import record
+from wsol.models.inference import frozen
 
 PLAIN = nn.Sequential(nn.Identity())
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (2, 12, 4), (2, 2, 4), (2, 1, 1, 1, 1)])
 def test_no_spatial_layout(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="layer 0 yields shape .* no spatial layout"):
-        layout_of(PLAIN, "0", torch.zeros(shape), (32, 32))
+    with pytest.raises(UserError, match="layer 0"):
+        layout_of(PLAIN, "0", torch.zeros(shape), torch.zeros(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 2])
 def test_tokens_row_by_row_without_those_that_stand_for_no_place(skipped: int) -> None:
     tokens = torch.arange(skipped + 6).float().reshape(1, -1, 1) - skipped
-    layout = layout_of(PLAIN, "0", tokens, (32, 48))
+    layout = layout_of(PLAIN, "0", tokens, torch.zeros(1, 3, 32, 48))
     assert layout == Layout(grid=(2, 3), skipped=skipped)
-    assert layout.channel_axis == -1
     assert layout.as_map(tokens)[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
@@ -45,7 +46,7 @@ def test_swins_stages_are_channels_last(layer: str, channels_last: bool) -> None
     images = torch.rand(2, 3, 32, 48)
     with torch.no_grad():
         model(images)
-    layout = layout_of(model, layer, seen[0], (32, 48))
+    layout = layout_of(model, layer, seen[0], images)
     assert layout.channels_last == channels_last
     height, width = layout.as_map(seen[0]).shape[2:]
     assert width == height * 48 // 32
@@ -65,3 +66,14 @@ def test_swins_stages_give_the_same_maps_before_and_after_a_permutation(
     assert maps[f"{name}@{before}"].shape == (2, *size)
     assert maps[f"{name}@{before}"].any()
     torch.testing.assert_close(maps[f"{name}@{before}"], maps[f"{name}@{after}"])
+
+
+@pytest.mark.parametrize(("place", "last"), [(0, False), (1, True), (3, True), (4, True), (5, True), (6, False)])
+def test_blocks_that_turn_their_maps(place: int, last: bool) -> None:
+    model, layer = models.convnext_tiny(num_classes=5).eval(), f"features.5.0.block.{place}"
+    images = torch.rand(1, 3, 64, 64)
+    with frozen(model):
+        output = record(model, [layer], images, None).output
+    layout = layout_of(model, layer, output, images)
+    assert layout.channels_last == last
+    assert layout.as_map(output).shape[2:] == (4, 4)

@@ -39,11 +39,15 @@ def gap(strides: tuple[int, int] = (2, 2)) -> nn.Module:
 
 
 def recorded(
-    model: nn.Module, layer: str, pictures: torch.Tensor, targets: torch.Tensor = TARGETS, chunk: int = 5, **kinds: Any
+    model: nn.Module,
+    layer: str,
+    pictures: torch.Tensor,
+    targets: torch.Tensor = TARGETS,
+    chunk: int = 5,
+    **settings: Any,
 ) -> Recording:
-    passed = record(model, [layer] if layer else [], pictures, targets, gradients=False)
-    passed.chunk, passed.seed = chunk, kinds.get("seed", 0)
-    return passed.recording(layer, 0, kinds.get("score", "logit"))
+    layers = [layer] if layer else []
+    return record(model, layers, pictures, targets, gradients=False, chunk=chunk, **settings)
 
 
 def logits_of(model: nn.Module, pictures: list[np.ndarray], target: int) -> np.ndarray:
@@ -356,8 +360,7 @@ def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_no_pass_is_larger_than_the_chunk_and_progress_is_said(name: str) -> None:
     model, sizes, said = gap(), [], []
-    recording = recorded(model, "features", images(), chunk=4)
-    recording.passed.say = said.append
+    recording = recorded(model, "features", images(), chunk=4, say=said.append)
     if name == "ablationcam":
         recording.replay()  # prepared on the batch itself
     hook = model.classifier.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torchvision import models
 
+from wsol.heatmaps.recording import record
 from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
+from wsol.models.inference import frozen
 
 NETWORKS: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: models.resnet18(num_classes=5), "layer4"),
@@ -23,6 +25,12 @@ NETWORKS: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: models.VisionTransformer(64, 16, 3, 2, 16, 32, num_classes=5), "encoder.layers.encoder_layer_1.ln_1"),
     (lambda: models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=5), "features.1"),
 ]
+
+
+def replay_of(model: nn.Module, layer: str, images: torch.Tensor) -> Replay:
+    with frozen(model):
+        recording = record(model, [layer], images, None, gradients=False)
+    return Replay(model, layer, images, recording.output, recording.logits)
 
 
 @pytest.mark.parametrize(("make", "layer"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")
@@ -41,7 +49,7 @@ def test_it_is_the_whole_network(make: Callable[[], nn.Module], layer: str) -> N
     with torch.no_grad():
         wanted = model(images[1:].expand(3, -1, -1, -1))
     handle.remove()
-    replay = Replay(model, layer, images)
+    replay = replay_of(model, layer, images)
     before = changed[0].clone()
     for _ in range(2):
         torch.testing.assert_close(replay(changed[0], image=1), wanted, rtol=1e-9, atol=1e-12)
@@ -51,7 +59,7 @@ def test_it_is_the_whole_network(make: Callable[[], nn.Module], layer: str) -> N
 
 def test_nothing_below_the_layer_runs_again() -> None:
     model, images = models.resnet18(num_classes=5).eval(), torch.rand(2, 3, 64, 64)
-    replay, ran = Replay(model, "layer4", images), []
+    replay, ran = replay_of(model, "layer4", images), []
     for name in ("conv1", "layer1.0.conv1", "layer3.1.conv2", "layer4.0.conv1", "fc"):
         find_layer(model, name).register_forward_hook(lambda *_, name=name: ran.append(name))
     replay(torch.rand(4, 512, 2, 2), image=0)
@@ -66,7 +74,7 @@ def test_a_forward_of_the_modules_own_is_put_back() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     own = lambda value: value.relu() + 1  # noqa: E731
     model[1].forward = own
-    replay = Replay(model, "1", torch.rand(1, 3, 8, 8))
+    replay = replay_of(model, "1", torch.rand(1, 3, 8, 8))
     with pytest.raises(IndexError):
         replay(torch.rand(1), image=0)
     assert model[1].forward is own
@@ -88,7 +96,7 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_is_shared_is_not_written_to(count: int) -> None:
     model, images = InPlace().eval(), torch.rand(1, 3, 8, 8)
-    replay, changed, before = Replay(model, "target", images), torch.rand(count, 4, 8, 8), images.clone()
+    replay, changed, before = replay_of(model, "target", images), torch.rand(count, 4, 8, 8), images.clone()
     with torch.no_grad():
         wanted = model.head((model.below(images) + changed).relu().mean((2, 3)))
     for _ in range(2):

@@ -109,7 +109,7 @@ def test_methods_without_gradients_build_no_graph(name: str) -> None:
     seen: list[bool] = []
 
     def probe(recording: Recording) -> torch.Tensor:
-        seen.append(recording.passed.logits.requires_grad)
+        seen.append(recording.answer.requires_grad)
         return torch.zeros(3, 1, 1)
 
     found(gap(), replace(make_method(name), function=probe))

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from wsol.heatmaps.activation import first_component
 from wsol.heatmaps.method import method
-from wsol.heatmaps.recording import Recording
-from wsol.heatmaps.scores import logit
+from wsol.heatmaps.recording import Recording, logit
 
 __all__ = [
     "eigengradcam", "finercam", "gradcam", "gradcamelementwise", "gradcampp", "hirescam", "layercam", "shapleycam",
@@ -58,7 +57,7 @@ def smoothgradcampp(
     activations = recording.activations.double()
     first, second, third = (torch.zeros_like(activations) for _ in range(3))
     for image, version in recording.versions(samples):
-        gradients = recording.again(recording.noisy(image, version, noise), image).gradients.double()
+        gradients = recording.rerecord(recording.noisy(image, version, noise), image).gradients.double()
         for power, mean in enumerate((first, second, third), 1):
             mean.index_add_(0, image, gradients**power / samples)
     return weighted(_plusplus_weights(activations, first, second, third), activations)

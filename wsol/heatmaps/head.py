@@ -15,22 +15,12 @@ __all__ = ["Head", "find_head"]
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """logits = mean over space of (weight · A) + bias, or the mean of its ReLU.
+    """logits = mean over space of (weight · A) + bias, or the mean of its ReLU (SqueezeNet, Network in Network)."""
 
-    Parameters
-    ----------
-    weight : tensor (C, K), or (B, C, K) where a normalization behind the pooling was folded into it
-    bias : tensor (C,), or (B, C)
-    name : str
-        Dotted name of the layer they were found in; that of the target layer where its channels are the classes'.
-    relu : bool
-        Whether a ReLU stands before the pooling, as in SqueezeNet and Network in Network.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    name: str
-    relu: bool = False
+    weight: torch.Tensor  # (C, K), or (B, C, K) where a normalization behind the pooling was folded into it
+    bias: torch.Tensor  # (C,), or (B, C)
+    name: str  # of the layer they were found in; the target layer's where its channels are the classes'
+    relu: bool = False  # whether a ReLU stands before the pooling
 
     def of_class(self, targets: torch.Tensor) -> torch.Tensor:
         """Weights (B, K) of one class per image, targets (B,)."""
@@ -48,52 +38,27 @@ class Head:
 
 
 def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: torch.Tensor) -> Head:
-    """Find the linear layer whose answer to the mean activations is the logits.
+    """Find the linear layer whose answer to the mean of activations (B, K, h, w) is the logits (B, C).
 
     Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean; behind the
     mean and a layer normalization, which is folded into weights of each image's own (ConvNeXt); before a ReLU and
     the mean (SqueezeNet); and the activations themselves or their ReLU, where they have a channel for each class.
-
-    Parameters
-    ----------
-    model : nn.Module
-    layer : str
-        Where the activations come from, for the message.
-    activations : tensor (B, K, h, w)
-    logits : tensor (B, C)
-
-    Raises
-    ------
-    UserError
-        If there is none: CAM is not defined for this network at this layer.
-
-    Examples
-    --------
-    >>> linear = nn.Linear(8, 3)
-    >>> A = torch.rand(2, 8, 4, 4)
-    >>> find_head(nn.Sequential(linear), "features", A, linear(A.mean((2, 3)))).name
-    '0'
     """
-    wanted, activity = logits.detach().double(), activations.double()
-    half = min(torch.finfo(logits.dtype).bits, torch.finfo(activations.dtype).bits) < 32
-    rounding = 4 * torch.finfo(logits.dtype).eps * float(wanted.abs().max()) + 1e-12
+    target, doubled = logits.double(), activations.double()
+    half = torch.finfo(logits.dtype).bits < 32 or torch.finfo(activations.dtype).bits < 32
+    rounding = 4 * torch.finfo(logits.dtype).eps * float(target.abs().max()) + 1e-12
     coarse = False  # whether logits in half precision are little but the bias, rounded
-    for head in _candidates(model, layer, activity, logits.shape[1]):
+    for head in _candidates(model, layer, doubled, logits.shape[1]):
         # What the bias gives proves nothing; an untrained network may answer with little else.
-        rest = wanted if head.relu else wanted - head.bias
-        most = float(rest.abs().max())
-        if half and rounding > 0.25 * most:
+        spread = float((target if head.relu else target - head.bias).abs().max())
+        if half and rounding > 0.25 * spread:
             coarse = True
             continue
-        tolerance = (3e-2 if half else 1e-3) * most + rounding
-        if bool(head.weight.any()) and float((head.logits(activity) - wanted).abs().max()) <= tolerance:
-            dtype = torch.float32 if half else activations.dtype
-            return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
+        tolerance = (3e-2 if half else 1e-3) * spread + rounding
+        if bool(head.weight.any()) and float((head.logits(doubled) - target).abs().max()) <= tolerance:
+            return Head(head.weight.to(activations.dtype), head.bias.to(activations.dtype), head.name, head.relu)
     if coarse:
-        raise UserError(
-            f"cam's head behind {layer} can't be told from {logits.dtype} logits, whose rounding is as large as what "
-            f"the bias leaves of them: run the network in float32"
-        )
+        raise UserError(f"cam's head behind {layer} is lost in the rounding of {logits.dtype} logits: run in float32")
     raise UserError(
         f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no such "
         f"head there (the mean activations don't give the logits, or its weights are all 0); use gradcam, which works "
@@ -107,24 +72,20 @@ def _candidates(model: nn.Module, layer: str, activations: torch.Tensor, classes
     modules = list(model.named_modules())
     norms = [m for _, m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
     for name, module in reversed(modules):
-        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
-            weight = module.weight.detach().double().flatten(1)
-        elif isinstance(module, nn.Linear):
-            weight = module.weight.detach().double()
-        else:
+        pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+        if not (pointwise or isinstance(module, nn.Linear)) or tuple(module.weight.shape[:2]) != shape:
             continue
-        if tuple(weight.shape) != shape:
-            continue
+        weight = module.weight.detach().double().flatten(1)
         bias = weight.new_zeros(classes) if module.bias is None else module.bias.detach().double()
         yield Head(weight, bias, name)
         for norm in reversed(norms):
             yield _folded(weight, bias, name, norm, activations)
-        if isinstance(module, nn.Conv2d):
+        if pointwise:
             yield Head(weight, bias, name, relu=True)
     if classes == activations.shape[1]:
-        own = torch.eye(classes, dtype=activations.dtype, device=activations.device)
-        yield Head(own, own.new_zeros(classes), layer)
-        yield Head(own, own.new_zeros(classes), layer, relu=True)
+        identity = torch.eye(classes, dtype=activations.dtype, device=activations.device)
+        for relu in (False, True):
+            yield Head(identity, identity.new_zeros(classes), layer, relu)
 
 
 def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:
@@ -135,8 +96,7 @@ def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerN
     """
     pooled = activations.mean((2, 3))  # (B, K)
     sigma = (pooled.var(1, unbiased=False) + norm.eps).sqrt()  # (B,)
-    gamma = torch.ones_like(pooled[0]) if norm.weight is None else norm.weight.detach().double()
-    scaled = weight * gamma
-    own = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
+    scaled = weight * (1 if norm.weight is None else norm.weight.detach().double())
+    centered = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
     beta = 0 if norm.bias is None else weight @ norm.bias.detach().double()
-    return Head(own, (bias + beta).expand(len(pooled), -1), name)
+    return Head(centered, (bias + beta).expand(len(pooled), -1), name)

@@ -15,10 +15,8 @@ from torch.nn import functional
 
 from wsol.heatmaps.gradient import gradcam
 from wsol.heatmaps.method import method
-from wsol.heatmaps.recording import Recording
+from wsol.heatmaps.recording import Recording, input_gradients
 from wsol.heatmaps.relu_rules import relu_rule
-from wsol.heatmaps.scores import down_to_pixels
-from wsol.models.layers import refuse_scripts
 
 __all__ = [
     "deconvnet", "full_gradients", "fullgrad", "guidedbackprop", "guidedgradcam", "integratedgradients", "saliency",
@@ -131,7 +129,6 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     For a network of convolutions, linear layers, batch normalizations, pooling and ReLUs, all values together are the
     logit, to the last digit.
     """
-    refuse_scripts(recording.model, "its biases can't be seen")
     biases: list[torch.Tensor] = []
     outputs: list[torch.Tensor] = []
     placeless: list[bool] = [False]  # the image's part comes first
@@ -152,7 +149,7 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     finally:
         for hook in hooks:
             hook.remove()
-    gradients = down_to_pixels(scores, pixels, *outputs)
+    gradients = input_gradients(scores, pixels, *outputs)
     factors = [pixels.detach(), *biases]
     parts = [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
     return [part.flatten(1) if flat else part for part, flat in zip(parts, placeless, strict=True)]
