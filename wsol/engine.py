@@ -481,9 +481,9 @@ def _write_run(
     write_yaml(folder / "config.yaml", results.config)
     write_json(folder / "environment.json", results.environment)
     if options.pictures and len(results.per_image):
-        from wsol.report.pictures import draw_pictures
+        from wsol.report.pictures import draw_examples
 
-        draw_pictures(results, dataset, heatmaps, options.pictures, folder / "figures")
+        draw_examples(results, dataset, heatmaps, options.pictures, folder / "figures")
     if options.report:
         from wsol.report.page import write_report
 

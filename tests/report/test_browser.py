@@ -147,7 +147,7 @@ def test_the_best_of_several_boxes_is_said_to_be_chosen_with_the_truth(page: Any
     assert note.is_hidden()
     page.select_option("#protocol", "choe2020_v2")
     assert note.is_visible()
-    assert "chosen with the truth" in note.inner_text()
+    assert "chosen with the ground truth" in note.inner_text()
 
 
 def test_the_slider_takes_keys_and_the_thresholds_of_methods(page: Any, run: wsol.Results) -> None:

@@ -1,5 +1,6 @@
-"""Figures for a paper: they are there, need no font, take any name, and can be told apart without red and green."""
+"""Figures for a paper: they show their values, need no font, take any name, and color-blind readers can read them."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -7,23 +8,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from wsol.report import palette
-from wsol.report.chart_data import KIND_NAMES, Charts, SizeShares, share_at_least, sizes_of_objects
-from wsol.report.figures import draw_figures
-from wsol.report.palette import BASELINES, KIND_COLORS, SERIES, series_styles
+from wsol.heatmaps.method import BASELINES
+from wsol.report import figures, style
+from wsol.report.charts import object_sizes, share_at_least
+from wsol.report.figures import draw_figures, draw_sweep, short_text
+from wsol.report.style import KINDS, series_styles
 
 NAMES = ("cam", "_private", "$\\frac{a$ & <b> 熊猫 \n" + "long " * 30, "center")
 
 
 def charts(names=NAMES):
-    at = np.arange(0, 1, 0.01)
-    curves = {delta: {name: (at, 90 * (1 - at) ** (delta + n)) for n, name in enumerate(names)} for delta in (0.3, 0.5)}
-    shares = {name: share_at_least(np.linspace(0, 1, 50) ** (n + 1)) for n, name in enumerate(names)}
-    sizes = SizeShares(["5–10 %", "10–20 %"], [3, 9], {name: [20.0 + n, 50.0 - n] for n, name in enumerate(names)})
-    errors = {name: dict.fromkeys(KIND_NAMES, 100 / 6) for name in names}
-    return Charts(dict.fromkeys(names, 0.2), curves, shares, sizes, errors, {})
+    grid = np.arange(0, 1, 0.01)
+    curves = {
+        delta: {name: np.rint(90 * (1 - grid) ** (float(delta) + n)) for n, name in enumerate(names)}
+        for delta in ("0.3", "0.5")
+    }
+    sizes = {"bins": ["5–10 %", "10–20 %"], "counts": [3, 9]}
+    sizes["values"] = {name: [20.0 + n, 50.0 - n] for n, name in enumerate(names)}
+    return {
+        "count": 100,
+        "grid": grid,
+        "thresholds": dict.fromkeys(names, 0.2),
+        "curves": curves,
+        "shares": {name: share_at_least(np.linspace(0, 1, 50) ** (n + 1)) for n, name in enumerate(names)},
+        "sizes": sizes,
+        "errors": {name: [100 / 6] * 6 for name in names},
+    }
 
 
 @pytest.mark.filterwarnings("error")
@@ -46,19 +59,22 @@ def test_every_figure_as_png_and_svg_without_fonts(tmp_path):
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         draw_figures({"p": charts()}, series_styles(NAMES), tmp_path / folder)
+        draw_sweep(sweep(tau=("0.1", "0.2"), size=("1", "2")), ["tau", "size"], tmp_path / folder / "sweep")
+    assert len(list((tmp_path / "a").iterdir())) == 10
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
 def test_what_a_run_lacks_is_not_drawn(tmp_path):
-    nothing = Charts({}, {}, {}, None, {}, {})
-    assert draw_figures({"p": nothing}, {}, tmp_path) == []
+    assert draw_figures({"p": {"curves": {}}}, {}, tmp_path) == []
+    draw_figures({"p": charts(["cam"]) | {"sizes": None}}, series_styles(["cam"]), tmp_path)
+    assert not (tmp_path / "size_p.svg").exists() and (tmp_path / "iou_p.svg").exists()
 
 
 def test_the_chosen_thresholds_are_marked(tmp_path):
     def circles(chosen):
         shown = charts(("cam", "gradcam"))
-        shown.thresholds.update(chosen)
+        shown["thresholds"].update(chosen)
         draw_figures({"p": shown}, series_styles(["cam", "gradcam"]), tmp_path)
         return re.findall(r'<use xlink:href="#\w+" x="([\d.]+)" y="([\d.]+)" style="fill: #0072b2; stroke: #ffffff',
                           (tmp_path / "accuracy_p.svg").read_text(encoding="utf-8"))  # fmt: skip
@@ -92,9 +108,9 @@ def lab(color, matrix):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-STYLE_SHEET = (Path(palette.__file__).parent / "templates" / "base.css").read_text(encoding="utf-8")
+STYLE_SHEET = (Path(style.__file__).parent / "templates" / "base.css").read_text(encoding="utf-8")
 LIGHT, DARK = zip(*re.findall(r"--(?:s\d|baseline): light-dark\((#\w{6}), (#\w{6})\)", STYLE_SHEET), strict=True)
-COLORS = {"light": LIGHT, "dark": DARK, "kinds": [fill for fill, _ in KIND_COLORS.values()]}
+COLORS = {"light": LIGHT, "dark": DARK, "kinds": [kind.color for kind in KINDS]}
 
 
 @pytest.mark.parametrize("kind", [None, *BLIND])
@@ -106,12 +122,88 @@ def test_colors_can_be_told_apart_by_color_blind_readers(kind, colors):
 
 
 def test_figures_and_page_have_the_same_colors():
-    assert (*SERIES, palette.GRAY) == LIGHT
+    assert (*style.SERIES, style.GRAY) == LIGHT
 
 
 def test_sizes_and_shares():
     samples = pd.DataFrame({"true_boxes": [[0, 0, 9, 9, 20, 20, 59, 69]], "width": [100], "height": [100]})
-    assert sizes_of_objects(samples).tolist() == [20.0]
-    at, shares = share_at_least(np.array([0.5, 0.5, 1.0]))
-    assert shares[at <= 0.5].tolist() == [100.0] * 51
+    assert object_sizes(samples).tolist() == [20.0]
+    shares = share_at_least(np.array([0.5, 0.5, 1.0]))
+    assert shares[:51].tolist() == [100.0] * 51
     assert shares[-1] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "short"),
+    [
+        ("tabby,\n tabby\tcat \U00013000", 40, "tabby, tabby cat U+13000"),
+        ("European fire salamander", 14, "European fire…"),
+        ("$x_1$", 40, "$x_1$"),
+    ],
+)
+def test_text_stays_on_one_line_in_letters_that_some_font_has(text, width, short):
+    assert short_text(text, width) == short
+
+
+def sweep(**values: tuple[str, ...]) -> pd.DataFrame:
+    """Two methods; GT-known localization is ten times the sum of the numbers, and one less for the center."""
+    rows = []
+    for job, chosen in enumerate(itertools.product(*values.values())):
+        total = 10 * sum(float(text) for text in chosen if text.replace(".", "").isdigit())
+        for method in ("cam", "center"):
+            value = f"{total - (method == 'center')}"
+            rows.append(
+                {"job": str(job), **dict(zip(values, chosen, strict=True)), "method": method, "gt_known_loc": value}
+            )
+    return pd.DataFrame(rows).assign(dataset="shapes", split="val", protocol="p", error="")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures that were to be saved."""
+    saved: list[Figure] = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, stem: saved.append(figure) or [stem])
+    return saved
+
+
+def test_one_number_makes_a_line_for_each_method(drawn: list[Figure], tmp_path: Path) -> None:
+    frame = sweep(tau=("0.3", "0.1", "0.2"))
+    frame.loc[len(frame)] = frame.iloc[0].to_dict() | {"tau": "0.9", "gt_known_loc": "", "error": "broken"}
+    draw_sweep(frame, ["tau"], tmp_path / "sweep")
+    (axis,) = drawn[0].axes
+    lines = [np.array(line.get_xydata()) for line in axis.get_lines()]
+    np.testing.assert_allclose(lines[0], [[0.1, 1], [0.2, 2], [0.3, 3]])
+    np.testing.assert_allclose(lines[1], [[0.1, 0], [0.2, 1], [0.3, 2]])
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["cam", "center"]
+    assert (axis.get_title(), axis.get_xlabel()) == ("shapes (val), p", "tau")
+    assert axis.get_ylabel() == "GT-known localization (%)"
+
+
+def test_two_numbers_make_a_heat_map_for_each_method(drawn: list[Figure], tmp_path: Path) -> None:
+    frame = sweep(tau=("0.1", "0.2", "0.4"), size=("1", "2")).query("not (tau == '0.4' and size == '2')")
+    draw_sweep(frame, ["tau", "size"], tmp_path / "sweep")
+    maps = [axis for axis in drawn[0].axes if axis.get_xlabel()]
+    assert [axis.get_title().splitlines()[-1] for axis in maps] == ["cam", "center"]
+    values = maps[0].images[0].get_array()
+    np.testing.assert_allclose(values[:, :2], [[11, 12], [21, 22]])
+    assert {text.get_text(): text.get_weight() for text in maps[0].texts} == {
+        "11.0": "normal", "12.0": "normal", "14.0": "normal", "21.0": "normal", "22.0": "bold",
+    }  # fmt: skip
+    assert (maps[0].get_xlabel(), maps[0].get_ylabel()) == ("tau", "size")
+
+
+def test_what_is_no_number_makes_series(drawn: list[Figure], tmp_path: Path) -> None:
+    draw_sweep(sweep(tau=("0.1", "0.2"), model=("a_$x$", "b")), ["tau", "model"], tmp_path / "sweep")
+    names = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
+    assert names == [f"{method}, model={model}" for model in ("a_$x$", "b") for method in ("cam", "center")]
+
+
+@pytest.mark.parametrize("values", [{"model": ("a", "b")}, {"tau": ("0.1", "null")}, dict.fromkeys("abc", ("1", "2"))])
+def test_names_and_three_numbers_make_no_picture(values: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    assert draw_sweep(sweep(**values), list(values), tmp_path / "sweep") == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_sweep_over_orders_of_magnitude_has_a_logarithmic_axis(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_sweep(sweep(tau=("0.0001", "0.1")), ["tau"], tmp_path / "sweep")
+    assert drawn[0].axes[0].get_xscale() == "log"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wsol.localization import Protocol, load_protocol, sweep_thresholds
-from wsol.report.gallery import REASONS, choose_samples, coded_map, coded_runs, thumbnail
+from wsol.report.gallery import REASONS, choose_samples, coded_map, coded_sweep, thumbnail
 
 IDS = [f"{number:03d}" for number in range(300)]
 
@@ -81,7 +81,7 @@ def test_runs_give_back_every_box_and_comparison(name):
     score_map = random.random((40, 48))
     sweep = sweep_thresholds(score_map / score_map.max(), [8, 9, 30, 29], rules)
     runs = sweep.runs(rules.component)
-    coded = coded_runs(sweep.thresholds[runs.first], runs.boxes, runs.iou, rules, rules.grid())
+    coded = coded_sweep(sweep.thresholds[runs.first], runs.boxes, runs.iou, rules, rules.grid())
     assert (np.cumsum(coded["first"]) == runs.first).all()
     inclusive = sweep.to_inclusive().runs(rules.component).boxes
     edges = np.array(coded["boxes"], float).reshape(-1, 4)
@@ -100,7 +100,7 @@ def test_runs_give_back_every_box_and_comparison(name):
 def test_an_iou_at_the_limit_is_right_as_the_protocol_says(comparison, right):
     rules = Protocol(iou_comparison=comparison)
     ious = np.array([0.49999, 0.5, 0.50001])
-    coded = coded_runs(np.arange(3) / 1000, np.zeros((3, 4)), ious, rules, rules.grid())["iou"]
+    coded = coded_sweep(np.arange(3) / 1000, np.zeros((3, 4)), ious, rules, rules.grid())["iou"]
     assert [iou > 5000 if comparison == ">" else iou >= 5000 for iou in coded] == right
 
 

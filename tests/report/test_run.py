@@ -1,15 +1,20 @@
-"""A run's folder read again, and what folders get that are no whole run's."""
+"""A run's folder read again, one of format 1 too, and what folders get that are no whole run's."""
 
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import wsol
+from wsol import cli
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.models import Classifier, gapnet
+from wsol.report.compare import compare
 from wsol.report.run import FILES, Run
+
+FORMAT_1 = Path(__file__).resolve().parents[1] / "data" / "run_of_format_1"
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +23,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, shapes: Shapes) -> Path:
         name="small", module=gapnet(3, widths=(6, 8), strides=(2, 2), seed=0), layer="features", input_size=(32, 32),
         classes=shapes.classes, class_ids=shapes.ids,
     )  # fmt: skip
-    rules = wsol.Protocol(name="mine", threshold=0.3, levels=8, thresholds="levels")
-    protocols = {"mine": rules, "choe2020": wsol.load_protocol("choe2020")}
+    mine = wsol.Protocol(name="mine", threshold=0.3, levels=8, thresholds="levels")
+    protocols = {"mine": mine, "choe2020": wsol.load_protocol("choe2020")}
     folder = tmp_path_factory.mktemp("runs") / "a"
     wsol.evaluate(shapes, network, ("cam",), protocols, run_dir=folder, pictures=0, report=False, progress=False)
     return folder
@@ -32,7 +37,6 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read_again(folder: Path) -> None:
     run = Run.open(folder)
-    assert run.name == "a"
     assert list(run.pairs()) == [("cam", "mine"), ("cam", "choe2020")]
     assert run.protocols["mine"].threshold == 0.3
     assert len(run.protocols["mine"].grid()) == 8  # seven levels and the fixed one
@@ -43,39 +47,79 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     assert sweep.groupby("sample_id", observed=True)["threshold"].min().eq(run.protocols["mine"].grid()[0]).all()
     assert run.boxed
     assert run.heatmaps == folder / "heatmaps"
-    with pytest.raises(UserError, match="no row for cam under exact; there are cam under mine, cam under choe2020"):
+    with pytest.raises(UserError, match="exact"):
         run.row("cam", "exact")
 
 
 def test_an_interrupted_run_says_what_is_missing(folder: Path) -> None:
     for name in ("summary.csv", "config.yaml", "environment.json"):
         (folder / name).unlink()
-    with pytest.raises(UserError, match="still going on: summary.csv, config.yaml, environment.json missing"):
+    with pytest.raises(UserError, match="summary.csv, config.yaml, environment.json missing.*wsol score"):
         Run.open(folder)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "heatmaps")
     (folder / ".heatmaps.123.tmp").mkdir()
-    with pytest.raises(UserError, match=r"per_image.parquet, .* missing; run it again"):
+    with pytest.raises(UserError, match=r"per_image.parquet, .* missing"):
         Run.open(folder)
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        (None, "this is not the folder of a run: it has no summary.csv"),
-        ("sweep.csv", "this is a sweep; its jobs are runs"),
-        ("history.csv", "this is a training run; pass the run of an evaluation"),
-    ],
+    ("file", "kind"), [(None, "not the folder of a run"), ("sweep.csv", "sweep"), ("history.csv", "training run")]
 )
-def test_other_folders_are_told_apart(tmp_path: Path, file: str | None, said: str) -> None:
+def test_other_folders_are_told_apart(tmp_path: Path, file: str | None, kind: str) -> None:
     if file:
         (tmp_path / file).touch()
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=kind):
         Run.open(tmp_path)
 
 
 def test_rules_that_nobody_wrote_down(folder: Path) -> None:
     (folder / "config.yaml").write_text("{}\n")
-    with pytest.raises(UserError, match="does not hold the rules of protocol mine, and there is no such preset"):
+    with pytest.raises(UserError, match="mine"):
         _ = Run.open(folder).protocols
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "samples.parquet", "environment.json", "config.yaml"])
+def test_damage_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_text("{")
+    with pytest.raises(UserError, match=name):
+        getattr(Run.open(folder), name.split(".")[0])
+
+
+@pytest.fixture
+def old_run(tmp_path: Path) -> Path:
+    """A run of eight samples as version 0.1.0 wrote it."""
+    return shutil.copytree(FORMAT_1, tmp_path / "old")
+
+
+def test_a_run_of_format_1_is_reported(old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", f"run={old_run}"]) == 0, capsys.readouterr().err
+    assert (old_run / "figures" / "accuracy_choe2020.svg").is_file()
+    page = (old_run / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="name" data-value="cam"') == 1
+    assert "no image" not in page.split('id="gallery"')[1].split("</section>")[0]
+
+
+def test_a_run_of_format_1_is_compared(old_run: Path) -> None:
+    pairs = compare([old_run]).pairs.set_index("metric")
+    assert pairs.loc["gt_known_loc", ["first_value", "second_value"]].tolist() == [87.5, 25.0]
+    assert pairs.loc["pxap", "difference"] == pytest.approx(71.07972236657206 - 43.35939543847203, abs=1e-9)
+
+
+def test_a_run_of_format_1_is_scored_again(old_run: Path, tmp_path: Path) -> None:
+    words = [f"heatmaps={old_run}/heatmaps", "dataset.length=8", "dataset.size=48", "protocol=[choe2020]"]
+    words += ["protocols.choe2020.thresholds=0.02", "report=false", "progress=false", f"run_dir={tmp_path}/new"]
+    assert cli.main(["score", *words]) == 0
+    for name in ("summary.csv", "metrics.csv"):
+        old, new = (pd.read_csv(folder / name, keep_default_na=False) for folder in (old_run, tmp_path / "new"))
+        pd.testing.assert_frame_equal(new, old, rtol=1e-9)
+    pd.testing.assert_frame_equal(*(pd.read_parquet(run / "sweeps.parquet") for run in (tmp_path / "new", old_run)))
+
+
+def test_a_threshold_can_come_from_a_run_of_format_1(old_run: Path) -> None:
+    results = wsol.score(
+        Shapes(length=8, size=48), old_run / "heatmaps", protocols=Run.open(old_run).protocols, threshold_from=old_run,
+        threshold_from_test=True, progress=False,
+    )  # fmt: skip
+    assert results.summary["threshold"].tolist() == [0.3, 0.38]

@@ -1,14 +1,32 @@
-"""The summary for people: what is best is bold, and odd names stay in their cells."""
+"""The summary for people: what is best is bold, odd names stay in their cells, published numbers stand beside."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from wsol.report.summary import print_summary, write_summary
+from wsol.io import published_file
+from wsol.report.summary import (
+    best_cells,
+    escape_latex,
+    html_summary,
+    latex_table,
+    print_summary,
+    published_numbers,
+    write_summary,
+)
 from wsol.tables import SUMMARY_COLUMNS, Results
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "published_wsol.csv"
+HOSTILE = (
+    "salt & pepper", "100 %", "$x^2$", "#1", "snake_case", "{brace}", "til~de", "car^et", "back\\slash", "{[}x",
+    "\\end{tabular}", 'quo"te', "it's", "new\nline\tand tab", "[0pt]", "*star", "a -- b --- c",
+    "''q'' ``q`` ,,q,, ?` !`", "<a|b>", "Käse Łódź é", "bell \x07 zero\u200bwidth", "τ ± 1",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -36,11 +54,12 @@ def test_markdown_and_latex(summary: pd.DataFrame, tmp_path: Path) -> None:
         "| my\\|own_1 | choe2020 | 0.200* | 70.0 |",
     ]
     assert "**" not in "".join(markdown[4:6]), "both are 60.0"
-    assert markdown[-1].startswith("τ\\*: the best on this very split (oracle)")
+    assert markdown[-1].startswith("τ\\*: ")
     latex = (tmp_path / "summary.tex").read_text(encoding="utf-8")
+    assert r"\begin{tabular}{llrr}" in latex
     assert r"cam & choe2020 & 0.326{*} & \textbf{75.4} \\" in latex
     assert r"my\textbar{}own\_1 & zhou2016 & 0.200 & 60.0 \\" in latex
-    assert "very split (oracle)" in latex
+    assert r"\ensuremath{\tau}{*}: " in latex.splitlines()[-1]
 
 
 def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.CaptureFixture) -> None:
@@ -49,9 +68,100 @@ def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.Captur
     print_summary(results)
     out = capsys.readouterr().out
     assert out.startswith("shapes (test, 9 samples), net, view squash; percent\n| method   | protocol | ")
-    assert (
-        "| cam      | choe2020 | 0.326* |     75.4 |" in out
-        and "Weights: random; layers: cam, my|own_1 at features" in out
-    )
-    assert "Protocol sensitivity" in out and "|   spread |" not in out and "|   15.4 |" in out
+    assert "| cam      | choe2020 | 0.326* |     75.4 |" in out
+    assert "Weights: random; layers: cam, my|own_1 at features" in out
+    assert "|   15.4 |" in out, "the spread over the protocols"
     assert "\x1b" not in out and "\u2501" not in out
+
+
+def test_the_page_has_what_the_others_have(summary: pd.DataFrame) -> None:
+    columns = ["method", "protocol", "metric", "low", "high", "oracle"]
+    intervals = pd.DataFrame([("cam", "choe2020", "gt_known_loc", 70.0, 81.0, True)], columns=columns)
+    paper = {"method": "CAM", "split": "test", "source": "Zhou", "note": "", "metric": "top1_loc", "value": 42.8}
+    table = html_summary(summary, intervals, {"my|own_1": "center"}, pd.DataFrame([paper]))
+    assert [column["title"] for column in table["columns"]] == ["method", "protocol", "τ", "Top-1 loc", "GT-known"]
+    assert [row["kind"] for row in table["rows"]] == ["", "baseline", "", "baseline", "published"]
+    first, *_, last = ([(cell["text"], cell["note"]) for cell in row["cells"]] for row in table["rows"])
+    assert first == [
+        ("cam", "at features"), ("choe2020", ""), ("0.326", "oracle*"), ("", ""), ("75.4", "70.0–81.0*"),
+    ]  # fmt: skip
+    assert last == [("CAM", "published, test: Zhou"), ("", ""), ("", ""), ("42.8", ""), ("", "")]
+    assert [row["cells"][-1]["best"] for row in table["rows"]] == [True, False, False, False, False]
+
+
+def test_best_among_its_own() -> None:
+    table = pd.DataFrame({"p": ["x", "x", "y", "y", "z"], "acc": ["70.02", "69.98", "10", "30", ""], "n": range(5)})
+    assert best_cells(table, ["acc"], "p")["acc"].tolist() == [False, False, False, True, False]
+    assert best_cells(table, ["acc"])["acc"].tolist() == [True, True, False, False, False]
+    assert not best_cells(table, [], "p").any(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a&b%c$d#e_f", r"a\&b\%c\$d\#e\_f"),
+        ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
+        ("two\n lines\t", "two lines"),
+        ("a--b''", "a-{}-b'{}'"),
+        ("[x]*", "{[}x{]}{*}"),
+        ("\x00\ud800bad", "bad"),
+        ("τ", r"\ensuremath{\tau}"),
+        ("猫", "猫"),
+    ],
+)
+def test_latex_prints_any_text(text: str, escaped: str) -> None:
+    assert escape_latex(text) == escaped
+
+
+def test_latex_of_hostile_names_compiles_inside_a_paper(tmp_path: Path) -> None:
+    table = pd.DataFrame({"class_name": HOSTILE, "acc": [f"{50 + i}.0" for i in range(len(HOSTILE))]})
+    table.loc[1, "acc"] = ""
+    text = latex_table(table, best_cells(table, ["acc"]), headings={"acc": "GT-known & τ*"}, note="100 % & more_of it.")
+    assert r"\begin{tabular}{lr}" in text and r"100 \% & -- \\" in text
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here")
+    preamble = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "paper.tex").write_text(f"{preamble}{text}{text}\\end{{document}}", encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_every_published_number_is_a_percentage_of_a_known_metric_with_its_source() -> None:
+    table = pd.read_csv(published_file(), keep_default_na=False)
+    assert len(table) > 100
+    assert table["value"].between(0, 100, inclusive="neither").all()
+    assert set(table["metric"]) <= set(SUMMARY_COLUMNS)
+    for column in ("dataset", "split", "method", "source"):
+        assert (table[column] != "").all(), column
+    assert not table.duplicated(["dataset", "split", "model", "method", "metric", "source"]).any()
+    if SHARED.is_file():
+        original = pd.read_csv(SHARED, keep_default_na=False)
+        pd.testing.assert_frame_equal(table[list(original.columns)], original)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "method", "metric", "value"),
+    [
+        ("ilsvrc", "resnet50", "CAM", "max_box_acc_v2", 63.7),
+        ("ImageNet", "vgg16_gap", "CAM", "top1_loc", 42.8),
+        ("ILSVRC", "vgg16_gap", "CAM", "max_box_acc_v2", 60.0),
+        ("CUB_200_2011", "Inception-v3", "CAM", "max_box_acc_v2", 56.7),
+        ("OpenImages", "resnet50", "CAM", "pxap", 58.5),
+        ("cub", "anything", "center baseline", "max_box_acc_v2", 59.7),
+        ("tiny_imagenet", "tiny_resnet18", "CAM", "top1_loc", 40.55),
+    ],
+)
+def test_names_of_ours_find_those_of_papers(dataset: str, model: str, method: str, metric: str, value: float) -> None:
+    table = published_numbers(dataset, model)
+    assert table[(table["method"] == method) & (table["metric"] == metric)]["value"].tolist() == [value]
+
+
+@pytest.mark.parametrize(("dataset", "model"), [("shapes", "shapes"), ("cub2", "resnet50"), ("", "")])
+def test_nothing_published_is_an_empty_table(dataset: str, model: str) -> None:
+    assert published_numbers(dataset, model).empty
+
+
+def test_another_network_of_the_same_family_is_not_the_same() -> None:
+    assert set(published_numbers("ilsvrc", "resnet18")["model"]) == {""}
+    assert set(published_numbers("ilsvrc", "googlenet")["model"]) == {"", "GoogLeNet"}

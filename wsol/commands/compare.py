@@ -9,13 +9,11 @@ from omegaconf import DictConfig
 
 from wsol.commands.task import Job
 from wsol.config import call, to_dict
-from wsol.console import print_line, print_table
+from wsol.console import print_line
 from wsol.errors import UserError
-from wsol.report.comparison import ALPHA, Comparison, compare
-from wsol.report.comparison_files import write_comparison
-from wsol.report.sentences import headlines, meaning
-from wsol.report.summary import best_cells, short_summary
-from wsol.tables import SHOWN
+from wsol.report.compare import Comparison, compare
+from wsol.report.compare_page import headlines, meaning, write_comparison
+from wsol.report.summary import print_display
 
 __all__ = ["run"]
 
@@ -48,7 +46,7 @@ def _print(comparison: Comparison, every_pair: bool) -> None:
     summary, pairs = comparison.summary.assign(method=comparison.summary["title"]), comparison.pairs
     first = summary.iloc[0]
     title = f"{first['dataset']} ({first['split']}, {first['n_samples']} samples); percent"
-    print_table(short_summary(summary), title, headings=SHOWN, keys=("method", "protocol"), bold=best_cells(summary))
+    print_display(summary, title)
     for note in comparison.notes:
         print_line(f"Mind: {note}")
     chosen = pairs if every_pair else headlines(pairs)
@@ -58,5 +56,5 @@ def _print(comparison: Comparison, every_pair: bool) -> None:
             print_line(f"  {sentence}")
     if len(chosen) > ON_SCREEN:
         print_line(f"and {len(chosen) - ON_SCREEN} more: see compare.html or compare.csv")
-    for note in meaning(pairs, comparison.tests, ALPHA):
+    for note in meaning(pairs, comparison.tests):
         print_line(note)

@@ -21,8 +21,8 @@ from wsol.errors import UserError, closest, suggest
 from wsol.explain import Explanation, explain
 from wsol.io import expand_path
 from wsol.models import Classifier
-from wsol.report.saving import save_figure
-from wsol.report.side_by_side import check_color_map, draw_side_by_side
+from wsol.report.figures import save_figure
+from wsol.report.pictures import check_color_map, draw_explanation
 
 __all__ = ["run"]
 
@@ -64,7 +64,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
             show_progress=cfg.progress and job.verbose,
         )
         caption = _caption(picture, classifier, explanation, cfg)
-        figure = draw_side_by_side(explanation, caption, picture.gt_boxes, cfg.color_map)
+        figure = draw_explanation(explanation, caption, picture.gt_boxes, cfg.color_map)
         output.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, output.with_suffix(""), [output.suffix[1:]])
         if job.verbose:

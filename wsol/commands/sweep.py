@@ -142,8 +142,8 @@ def shorten(sweep: SweepTable) -> pd.DataFrame:
 
 def print_and_write(sweep: SweepTable, folder: Path) -> None:
     """Print a sweep's table and its best settings; write both, a table for LaTeX and, over numbers, a picture."""
-    from wsol.report.sweep_best import best_settings, chosen_on
-    from wsol.report.sweep_figure import draw_sweep
+    from wsol.report.figures import draw_sweep
+    from wsol.report.sweeps import best_settings, chosen_on
 
     write_text(folder / "sweep.csv", sweep.frame.to_csv(index=False, lineterminator="\n"))
     failed = int((sweep.frame["error"] != "").sum())
@@ -168,7 +168,7 @@ def print_and_write(sweep: SweepTable, folder: Path) -> None:
 def _print_best(best: pd.DataFrame) -> None:
     import pandas as pd
 
-    from wsol.report.sweep_best import MEASURES
+    from wsol.report.sweeps import MEASURES
 
     table = pd.DataFrame({"method": best["method"], "protocol": best["protocol"]})
     if len(best[["dataset", "split"]].drop_duplicates()) > 1:
@@ -181,18 +181,15 @@ def _print_best(best: pd.DataFrame) -> None:
 
 
 def _latex(sweep: SweepTable, note: str) -> str:
-    """Make the table that the screen shows, in full precision and without the jobs that failed."""
-    import pandas as pd
-
-    from wsol.report.latex import latex_table
+    """Make the table that the screen shows, without the jobs that failed."""
+    from wsol.report.summary import best_cells, latex_table
     from wsol.tables import SHOWN
 
     finished = sweep.frame[sweep.frame["error"] == ""]
     table = shorten(SweepTable(finished, sweep.overrides)).drop(columns="job")
     measured = [name for name in MEASURED if name in table and name not in sweep.overrides]
-    exact = table.assign(**{name: pd.to_numeric(finished[name]) for name in measured})
     same_data = all(finished[name].nunique() == 1 for name in ("dataset", "split") if name in finished)
-    best = [name for name in measured if name != "threshold"] if same_data else []
-    within = "protocol" if "protocol" in exact else None
+    scores = [name for name in measured if name != "threshold"] if same_data else []
+    best = best_cells(table, scores, "protocol" if "protocol" in table else None)
     headings = SHOWN | {"max_box_acc": "MBA", "val_top1": "validation accuracy", "train_loss": "training loss"}
-    return latex_table(exact, headings=headings, decimals={"threshold": 3}, best=best, within=within, note=note)
+    return latex_table(table, best, headings=headings, note=note)

@@ -1,167 +1,312 @@
-"""A run's figures for a paper, as PNG and SVG: nothing but the data, the axes and the names."""
+"""Figures for a paper, as PNG and SVG: the charts of a run and of a sweep; the same figure gives the same bytes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.lines import Line2D
+from rich.cells import cell_len
+from rich.text import Text
 
-from wsol.report.chart_data import KIND_NAMES, Charts, SizeShares
-from wsol.report.lettering import families, fitted, printable
-from wsol.report.palette import KIND_COLORS, Style
-from wsol.report.saving import STYLE, save_figure
+from wsol.io import atomic_write
+from wsol.report.charts import IOU_STEPS
+from wsol.report.style import KINDS, Style, series_styles
+from wsol.report.sweeps import MEASURES, groups_of, measure_of, swept_numbers
 
-__all__ = ["draw_figures", "file_part"]
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "svg.fonttype": "path",  # outlines: the font travels with the figure
+    "svg.hashsalt": "wsol",  # the same figure gives the same bytes
+}
+# Fonts with letters that matplotlib's own lacks, where somebody installed them.
+OTHER_FONTS = (
+    "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans Devanagari",
+    "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
+    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Arial Unicode MS",
+)  # fmt: skip
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None},
+}  # fmt: skip
+PANEL = (2.9, 2.4)  # inches
+LEGEND_ROW = 0.17  # inches
+NAME = 24  # letters of a name
+ACROSS = 3  # panels in a row
+WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
 
-PANEL = (2.3, 1.9)  # inches
-LEGEND_ROW = 0.17
-NAME = 1.2  # inches for a name
 
-Curve = tuple[np.ndarray, np.ndarray]
-
-
-def draw_figures(charts: Mapping[str, Charts], styles: Mapping[str, Style], folder: Path) -> list[Path]:
-    """Draw the charts of a run's page.
-
-    Parameters
-    ----------
-    charts : mapping of protocol to Charts
-    styles : mapping of method to Style
-    folder : Path
-        Usually `figures/` of the run.
-
-    Returns
-    -------
-    list of Path
-        `accuracy_<protocol>.svg`, `.png`, and the same with `iou`, `size` and `errors`, as far as there is data.
-    """
+def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder: Path) -> list[Path]:
+    """Draw the charts of a run's page, by protocol, as far as there is data, such as `accuracy_<protocol>.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for protocol, shown in charts.items():
-        with matplotlib.rc_context({**STYLE, "font.family": families()}):
+    paths: list[Path] = []
+    for protocol, chart in charts.items():
+        if not chart["curves"]:
+            continue
+        with figure_style():
+            shares = {name: (IOU_STEPS, values) for name, values in chart["shares"].items()}
             figures = {
-                "accuracy": _accuracy(shown, styles),
-                "iou": _shares(shown.shares, styles),
-                "size": _sizes(shown.sizes, styles),
-                "errors": _errors(shown.errors),
+                "accuracy": _accuracy(chart, styles),
+                "iou": _curves({"": shares}, styles, "IoU of at least", "samples (%)"),
+                "errors": _errors(chart["errors"]),
             }
-        for name, figure in figures.items():
-            if figure is not None:
-                written += save_figure(figure, folder / f"{name}_{file_part(protocol)}")
-    return written
+            if chart["sizes"]:
+                figures["size"] = _sizes(chart["sizes"], styles)
+            for name, figure in figures.items():
+                paths += save_figure(figure, folder / f"{name}_{file_part(protocol)}")
+    return paths
+
+
+def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> list[Path]:
+    """Draw a sweep over one number as lines, over two as heat maps, to SVG and PNG; nothing for other sweeps.
+
+    `frame` is a sweep's table as `sweep.csv` has it, `overrides` those of its columns that say what a job was asked
+    for. What differs and is no number makes series, as methods do.
+    """
+    frame = frame[frame["error"] == ""]
+    numbers = swept_numbers(frame, overrides)
+    names = [name for name in overrides if frame[name].nunique() > 1 and name not in numbers]
+    panels = _sweep_panels(frame, numbers, names) if len(numbers) in (1, 2) else []
+    if not panels:
+        return []
+    with figure_style():
+        return save_figure(_lines(panels, numbers[0]) if len(numbers) == 1 else _heat_maps(panels, numbers), stem)
+
+
+def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png"), **options: Any) -> list[Path]:
+    """Write a figure as "png", "svg" or "pdf", each file whole or not at all; `stem` has no ending."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+    for kind, path in zip(kinds, paths, strict=True):
+        with figure_style(), atomic_write(path) as temporary:
+            figure.savefig(temporary, format=kind, metadata=METADATA[kind], **({"dpi": 200} | options))
+    return paths
+
+
+def figure_style() -> Any:
+    """Context in which figures are made and saved."""
+    return matplotlib.rc_context({**STYLE, "font.family": _fonts()})
 
 
 def file_part(name: str) -> str:
-    """Turn a protocol's or method's name into what every file system takes.
-
-    Examples
-    --------
-    >>> file_part("cam@layer4/../x")
-    'cam@layer4_.._x'
-    """
+    """Turn a protocol's or method's name into what every file system takes."""
     return re.sub(r"[^\w.@+-]+", "_", name)[:80]
 
 
-def _panels(count: int, series: int) -> tuple[Figure, list[Axes]]:
-    """Panels side by side above room for a legend."""
-    columns = max(2, 2 * count)
-    room = LEGEND_ROW * -(-series // columns) + 0.08
-    left, right, top, bottom, gap = 0.5, 0.12, 0.22, 0.42, 0.45
-    width = left + count * PANEL[0] + (count - 1) * gap + right
-    height = top + PANEL[1] + bottom + room
-    figure = Figure(figsize=(width, height))
-    share = PANEL[0] / width, PANEL[1] / height
-    places = [((left + i * (PANEL[0] + gap)) / width, (bottom + room) / height) for i in range(count)]
-    return figure, [figure.add_axes((*place, *share)) for place in places]
+def short_text(text: object, width: int = NAME) -> str:
+    """Bring a text to one line of so many letters; those that no font has are shown as code points."""
+    line = "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
+    known = _letters()
+    shortened = Text("".join(letter if ord(letter) in known else f"U+{ord(letter):04X}" for letter in line))
+    shortened.truncate(width, overflow="ellipsis")
+    return shortened.plain
 
 
-def _legend(figure: Figure, axis: Axes, panels: int) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=max(2, 2 * panels), fontsize=7, handlelength=2.6)
+@lru_cache(maxsize=1)
+def _fonts() -> list[str]:
+    """Font families in the order in which a letter is looked for."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)]
 
 
-def _line(axis: Axes, curve: Curve, name: str, style: Style) -> None:
-    dashes = [float(part) / 1.3 for part in style.dash.split()]
-    axis.plot(*curve, color=style.color, linestyle=(0, dashes) if dashes else "-", label=_shown(name), clip_on=False)
+@lru_cache(maxsize=1)
+def _letters() -> set[int]:
+    fonts = [get_font(findfont(FontProperties(family=[name]))) for name in _fonts()]
+    return {code for font in fonts for code in font.get_charmap()}
 
 
-def _accuracy(charts: Charts, styles: Mapping[str, Style]) -> Figure | None:
-    if not charts.curves:
-        return None
-    figure, axes = _panels(len(charts.curves), len(charts.thresholds))
-    for axis, (delta, methods) in zip(axes, charts.curves.items(), strict=True):
-        for name, curve in methods.items():
-            _line(axis, curve, name, styles[name])
-            at = int(np.abs(curve[0] - charts.thresholds[name]).argmin())
-            axis.plot(*(part[at] for part in curve), "o", color=styles[name].color, markersize=4, mec="white", mew=0.6,
-                      clip_on=False)  # fmt: skip
-        _finish(axis, f"IoU {100 * delta:.0f}", "threshold τ", "GT-known localization (%)" if axis is axes[0] else "")
-    _legend(figure, axes[0], len(axes))
+def _figure(
+    count: int, labels: Sequence[str] = (), panel: tuple[float, float] = PANEL, columns: int = ACROSS
+) -> tuple[Figure, list[Axes]]:
+    """Panels in rows, with room below for a legend of these labels."""
+    columns = min(count, columns)
+    rows, width = -(-count // columns), columns * panel[0]
+    height = rows * panel[1] + LEGEND_ROW * -(-len(labels) // _beside(labels, width))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _beside(labels: Sequence[str], width: float) -> int:
+    """How many names of a legend stand side by side."""
+    return max(1, int(width / (0.5 + 0.062 * max(map(cell_len, labels), default=1))))
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    # A leading underscore would hide a name.
+    names = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
+    options = {"ncols": min(len(labels), _beside(labels, figure.get_figwidth())), "handlelength": 2.6} | options
+    figure.legend(handles, names, loc="outside lower center", **options)
+
+
+def _line(style: Style, **options: Any) -> dict[str, Any]:
+    dashes = [float(length) / STYLE["lines.linewidth"] for length in style.dash.split()]
+    return {"color": style.color, "linestyle": (0, dashes) if dashes else "-", "clip_on": False, **options}
+
+
+def _curves(
+    panels: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style], xlabel: str, ylabel: str, **options: Any
+) -> Figure:
+    """Curves (x, y) in [0, 1] and percent, by the panel's title and the series' name."""
+    names = list(next(iter(panels.values())))
+    labels = [short_text(name) for name in names]
+    figure, axes = _figure(len(panels), labels, columns=len(panels))
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            axis.plot(*curves[name], **_line(styles[name], **options))
+        axis.set(xlim=(0, 1), ylim=(0, 100), title=title, xlabel=xlabel, ylabel=ylabel if axis is axes[0] else "")
+    _legend(figure, axes[0].get_lines(), labels)
     return figure
 
 
-def _shares(shares: Mapping[str, Curve], styles: Mapping[str, Style]) -> Figure | None:
-    if not shares:
-        return None
-    figure, axes = _panels(1, len(shares))
-    for name, curve in shares.items():
-        _line(axes[0], curve, name, styles[name])
-    _finish(axes[0], "", "IoU of at least", "samples (%)")
-    _legend(figure, axes[0], 1)
+def _accuracy(chart: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
+    panels = {
+        f"IoU {100 * float(delta):.0f}": {name: (chart["grid"], 100 * n / chart["count"]) for name, n in curves.items()}
+        for delta, curves in chart["curves"].items()
+    }
+    figure = _curves(panels, styles, "threshold τ", "GT-known localization (%)")
+    dot: dict[str, Any] = {"marker": "o", "markersize": 4, "mec": "white", "mew": 0.6, "zorder": 3, "clip_on": False}
+    for axis, curves in zip(figure.axes, panels.values(), strict=True):
+        for name, (grid, curve) in curves.items():
+            at = int(np.abs(grid - chart["thresholds"][name]).argmin())
+            axis.plot(grid[at], curve[at], color=styles[name].color, **dot)
     return figure
 
 
-def _sizes(sizes: SizeShares | None, styles: Mapping[str, Style]) -> Figure | None:
-    if sizes is None:
-        return None
-    figure, axes = _panels(1, len(sizes.values))
-    places = np.arange(len(sizes.bins))
-    for name, values in sizes.values.items():
-        _line(axes[0], (places, np.array(values)), name, styles[name])
-        axes[0].plot(places, values, "o", color=styles[name].color, markersize=3, clip_on=False)
-    _finish(axes[0], "", "object's share of the image (%)", "GT-known localization (%)")
-    axes[0].set_xlim(-0.3, len(places) - 0.7)
-    axes[0].set_xticks(places, [name.removesuffix(" %") for name in sizes.bins])
-    _legend(figure, axes[0], 1)
+def _sizes(sizes: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
+    places = range(len(sizes["bins"]))
+    curves = {name: (places, values) for name, values in sizes["values"].items()}
+    xlabel, ylabel = "object's share of the image (%)", "GT-known localization (%)"
+    figure = _curves({"": curves}, styles, xlabel, ylabel, marker="o", markersize=3)
+    figure.axes[0].set_xlim(-0.3, len(places) - 0.7)
+    figure.axes[0].set_xticks(places, [name.removesuffix(" %") for name in sizes["bins"]])
     return figure
 
 
-def _errors(shares: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    if not shares:
-        return None
-    height = 0.24 * len(shares) + 0.85
-    figure = Figure(figsize=(4.6, height))
-    axis = figure.add_axes((0.26, 0.62 / height, 0.7, 0.24 * len(shares) / height))
-    names, start = list(shares), np.zeros(len(shares))
-    for kind, label in KIND_NAMES.items():
-        values = np.array([shares[name].get(kind, 0.0) for name in names])
-        axis.barh(range(len(names)), values, left=start, height=0.75, color=KIND_COLORS[kind][0], label=label)
-        start += values
-    axis.set_yticks(range(len(names)), [_shown(name) for name in names])
+def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
+    labels = [kind.label for kind in KINDS]
+    figure, (axis,) = _figure(1, labels[:1], panel=(4.8, 0.24 * len(errors) + 0.6))
+    starts = np.zeros(len(errors))
+    for kind, values in zip(KINDS, np.array(list(errors.values())).T, strict=True):
+        axis.barh(range(len(errors)), values, left=starts, height=0.75, color=kind.color)
+        starts = starts + values
+    axis.set_yticks(range(len(errors)), [short_text(name) for name in errors])
     axis.invert_yaxis()
-    axis.set_xlim(0, 100)
-    axis.set_xlabel("samples (%)", labelpad=2)
+    axis.set(xlim=(0, 100), xlabel="samples (%)")
     axis.tick_params(axis="y", length=0)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(KIND_NAMES), fontsize=6.5, handlelength=0.9,
-                  columnspacing=0.9, handletextpad=0.4)  # fmt: skip
+    compact = {"handlelength": 0.9, "columnspacing": 0.9, "handletextpad": 0.4, "fontsize": 6.5}
+    _legend(figure, axis.containers, labels, ncols=len(labels), **compact)
     return figure
 
 
-def _finish(axis: Axes, title: str, across: str, up: str) -> None:
-    axis.set_xlim(0, 1)
-    axis.set_ylim(0, 100)
-    axis.set_xlabel(across, labelpad=2)
-    axis.set_ylabel(up, labelpad=2)
-    axis.set_title(title, fontsize=8, pad=4)
+@dataclass(frozen=True, eq=False)
+class SweepPanel:
+    """A part of a sweep's table that is drawn by itself: columns are the numbers, `series`, `method`, `value` (%)."""
+
+    title: str
+    measure: str
+    rows: pd.DataFrame
 
 
-def _shown(name: str) -> str:
-    """Shorten a name, on one line; a leading underscore would hide it from the legend."""
-    text = fitted(printable(name), 7, NAME)
-    return f"\u200b{text}" if text.startswith("_") else text
+def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[str]) -> list[SweepPanel]:
+    panels = []
+    for part in groups_of(frame):
+        measure = measure_of(part)
+        if measure is None:
+            continue
+        title, factor = MEASURES[measure]
+        rows = part[list(numbers)].astype(float).assign(value=part[measure].astype(float) * factor)
+        series = [part["method"]] if "method" in part else []
+        series += [f"{name}=" + part[name] for name in names]
+        rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
+        rows["method"] = part.get("method", "")
+        first = part.iloc[0]
+        where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
+        heading = ", ".join(filter(None, (where, first.get("protocol", ""))))
+        panels.append(SweepPanel(short_text(heading, 44), f"{title} (%)", rows))
+    return panels
+
+
+def _lines(panels: Sequence[SweepPanel], number: str) -> Figure:
+    rows = pd.concat([panel.rows for panel in panels])
+    methods = dict(zip(rows["series"], rows["method"], strict=True))
+    series = series_styles(list(methods), methods)
+    styles = {name: _line(style, marker="o", markersize=3) for name, style in series.items()}
+    labels = [short_text(name, 80) for name in methods] if len(methods) > 1 else []
+    figure, axes = _figure(len(panels), labels, panel=(3.6, 2.6))
+    for place, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        for name, group in panel.rows.groupby("series", sort=False):
+            line = group.groupby(number)["value"].mean().sort_index()
+            axis.plot(line.index, line, **styles[str(name)])
+        values = panel.rows[number]
+        if values.min() > 0 and values.max() / values.min() >= WIDE_RANGE:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(axis="y", color="#e3e5e8", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.set(title=panel.title, xlabel=short_text(number, 44))
+        if place % ACROSS == 0 or panel.measure != panels[place - 1].measure:
+            axis.set_ylabel(panel.measure)
+    if labels:
+        _legend(figure, [Line2D([], [], **style) for style in styles.values()], labels)
+    return figure
+
+
+def _heat_maps(panels: Sequence[SweepPanel], numbers: Sequence[str]) -> Figure:
+    values = pd.concat([panel.rows for panel in panels])
+    across, down = sorted(numbers, key=lambda name: -values[name].nunique())
+    maps = [
+        (panel, str(name), group.pivot_table("value", down, across))
+        for panel in panels
+        for name, group in panel.rows.groupby("series", sort=False)
+    ]
+    most_columns, most_rows = (max(table.shape[axis] for *_, table in maps) for axis in (1, 0))
+    size = max(0.44 * most_columns, 1.6) + 1.5, max(0.27 * most_rows, 1.0) + 0.9
+    figure, axes = _figure(len(maps), panel=size, columns=min(ACROSS, max(1, int(12 // size[0]))))
+    letters = int(size[0] * 14)
+    for axis, (panel, series, table) in zip(axes, maps, strict=True):
+        low, high = panel.rows["value"].min(), panel.rows["value"].max()
+        image = axis.imshow(table, cmap="viridis", aspect="auto", vmin=low, vmax=high)
+        _write_cells(axis, table, np.asarray(image.cmap(image.norm(table.to_numpy()))))
+        axis.set_title("\n".join(short_text(line, letters) for line in (panel.title, series) if line))
+        axis.set(xlabel=short_text(across, letters), ylabel=short_text(down, int(size[1] * 14)))
+        bar = figure.colorbar(image, ax=axis, fraction=0.06, pad=0.02)
+        bar.set_label(panel.measure, fontsize=7)
+        bar.ax.tick_params(labelsize=7)
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _write_cells(axis: Axes, table: pd.DataFrame, colors: np.ndarray) -> None:
+    """Write the numbers into a heat map's cells, the best in bold."""
+    values = table.to_numpy()
+    low, high = np.nanmin(values), np.nanmax(values)
+    for row, column in np.argwhere(np.isfinite(values)):
+        color = "black" if colors[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55 else "white"
+        weight = "bold" if values[row, column] == high and high > low else "normal"
+        text = f"{values[row, column]:.1f}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color, weight=weight)
+    axis.set_xticks(range(len(table.columns)), [f"{value:g}" for value in table.columns])
+    axis.set_yticks(range(len(table)), [f"{value:g}" for value in table.index])
+    axis.tick_params(length=0, labelsize=7)
+    axis.spines[:].set_visible(False)

@@ -1,9 +1,9 @@
-"""A run read again from its folder: its tables when they are asked for, its rules, what it was made with."""
+"""A run read again from its folder: its tables when they are asked for, its protocols, what it was made with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow.dataset as arrow
 import yaml
-from pyarrow.dataset import field
 
 from wsol.errors import UserError
 from wsol.io import reading
 from wsol.localization import Protocol, load_protocol
-from wsol.report.pieces import read_rows
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
-
-__all__ = ["FILES", "Run"]
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
 FILES = (
@@ -32,32 +28,19 @@ TEXTS = (
     "dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class",
 )  # fmt: skip
 COUNTS = ("n_images", "n_samples")
+REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
+BATCH = 1 << 17  # rows read at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One evaluation, as its folder keeps it; open it with `Run.open`.
-
-    Parameters
-    ----------
-    folder : Path
-        With the files that `wsol.tables` describes.
-    """
+    """One evaluation, as its folder keeps it; open it with `Run.open`."""
 
     folder: Path
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         """Open a run's folder; nothing but names is read until it is asked for.
-
-        Parameters
-        ----------
-        folder : path
-
-        Raises
-        ------
-        UserError
-            If there is no such folder, or it isn't a whole run's: what is missing, and what the folder seems to be.
 
         Examples
         --------
@@ -71,13 +54,8 @@ class Run:
             raise UserError(f"{path}: no such folder; pass the folder of a run")
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
-            raise UserError(f"{path}: {_what_it_is(path, missing)}")
+            raise UserError(f"{path}: {_why_not_a_run(path, missing)}")
         return cls(path)
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.resolve().name
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -92,19 +70,15 @@ class Run:
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row per sample: label, rank of the true class, image size; `image_id` is `sample_id` if there is none."""
-        path = self.folder / "samples.parquet"
-        with reading(path):
-            table = pd.read_parquet(path)
+        table = self._parquet("samples.parquet")
         return table if "image_id" in table else table.assign(image_id=table["sample_id"])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Accuracies over τ, percent; no rows where the dataset has masks only."""
-        path = self.folder / "curves.parquet"
-        with reading(path):
-            return pd.read_parquet(path)
+        return self._parquet("curves.parquet")
 
-    @property
+    @cached_property
     def config(self) -> dict[str, Any]:
         """What was asked for."""
         path = self.folder / "config.yaml"
@@ -119,7 +93,7 @@ class Run:
             return dict(json.loads(path.read_text(encoding="utf-8")))
 
     @property
-    def source(self) -> Mapping[str, Any]:
+    def source(self) -> dict[str, Any]:
         """Dataset, split, model, weights, view, class map, competing classes."""
         return dict(self.environment.get("source", {}))
 
@@ -130,16 +104,10 @@ class Run:
 
     @cached_property
     def protocols(self) -> dict[str, Protocol]:
-        """Rules by name, in the order of the tables, with a grid that all maps share.
-
-        Raises
-        ------
-        UserError
-            If neither the run's configuration nor the presets know a protocol of the summary.
-        """
-        asked = self.config.get("protocols") or {}
-        known = [Protocol.from_mapping({"name": name, **(rules or {})}) for name, rules in asked.items()]
-        by_name = {rules.name: rules for rules in known}
+        """Protocols by name, in the order of the tables, each with a grid that all maps share."""
+        recorded = self.config.get("protocols") or {}
+        known = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded.items()]
+        by_name = {protocol.name: protocol for protocol in known}
         names = dict.fromkeys(self.summary["protocol"])
         return {name: (by_name.get(name) or self._preset(name)).for_many_maps() for name in names}
 
@@ -159,73 +127,61 @@ class Run:
         yield from zip(self.summary["method"], self.summary["protocol"], strict=True)
 
     def row(self, method: str, protocol: str) -> pd.Series:
-        """Return the summary's row of a method under a protocol.
+        """Return the summary's row of a method under a protocol."""
+        rows = self.summary[(self.summary["method"] == method) & (self.summary["protocol"] == protocol)]
+        if rows.empty:
+            pairs = ", ".join(f"{m} under {p}" for m, p in self.pairs())
+            raise UserError(f"{self.folder}: no row for {method} under {protocol}; there are {pairs}")
+        return rows.iloc[0]
 
-        Raises
-        ------
-        UserError
-            If the run has no such row.
+    def sweep(self, method: str, protocol: str) -> pd.DataFrame:
+        """Read `sample_id`, `threshold` and `iou` of one method's run-length coded sweeps under one protocol.
+
+        A row holds from `threshold` to the next row of its sample; each sample's rows stand together.
         """
-        found = self.summary[(self.summary["method"] == method) & (self.summary["protocol"] == protocol)]
-        if found.empty:
-            there = ", ".join(f"{m} under {p}" for m, p in self.pairs())
-            raise UserError(f"{self.folder}: no row for {method} under {protocol}; there are {there}")
-        return found.iloc[0]
+        return self._rows_of("sweeps.parquet", method, protocol, ["sample_id", "threshold", "iou"])
 
-    def sweep(self, method: str, protocol: str, columns: Sequence[str] = ("threshold", "iou")) -> pd.DataFrame:
-        """Read the run-length coded sweeps of one method under one protocol.
+    def per_image(self, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
+        """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive."""
+        return self._rows_of("per_image.parquet", method, protocol, columns)
 
-        Only these rows are read, so many methods on 50,000 images never are in memory together.
+    def rows(self, name: str, only: arrow.Expression, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read the rows of a table that an expression lets through, piece by piece.
 
-        Parameters
-        ----------
-        method, protocol : str
-        columns : sequence of str
-            Of `threshold`, `x0`, `y0`, `x1`, `y1`, `iou`; `sample_id` comes along as a categorical.
-
-        Returns
-        -------
-        DataFrame
-            One row from `threshold` to the next row of its sample; each sample's rows stand together.
+        50,000 images have 40 million rows of sweeps, and whole columns are gigabytes.
         """
-        return self._part("sweeps.parquet", method, protocol, ["sample_id", *columns])
-
-    @cached_property
-    def _resamples(self) -> pd.DataFrame | None:
-        path = self.folder / "resamples.parquet"
-        if not path.is_file():
-            return None
+        path = self.folder / name
         with reading(path):
-            return pd.read_parquet(path)
+            names = columns or arrow.dataset(path).schema.names
+            # Not those that are only filtered by: as plain texts they let the scanner skip what can't match.
+            repeated = [column for column in names if column in REPEATED]
+            # Reading ahead, as is usual, holds more of the file than the answer needs.
+            options = arrow.ParquetFragmentScanOptions(pre_buffer=False)
+            layout = arrow.ParquetFileFormat(dictionary_columns=repeated, default_fragment_scan_options=options)
+            ahead = {"batch_size": BATCH, "batch_readahead": 1, "fragment_readahead": 1}
+            return arrow.dataset(path, format=layout).scanner(names, filter=only, **ahead).to_table().to_pandas()
 
     def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
         """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
         table = self._resamples
         if table is None:
             return None
-        rows = table[(table["method"] == method) & (table["protocol"] == protocol)]
-        return rows["pxap"].to_numpy()[:resamples] if len(rows) >= resamples else None
+        drawn = table[(table["method"] == method) & (table["protocol"] == protocol)]["pxap"].to_numpy()
+        return drawn[:resamples] if len(drawn) >= resamples else None
 
-    def per_image(self, method: str, protocol: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive.
+    @cached_property
+    def _resamples(self) -> pd.DataFrame | None:
+        return self._parquet("resamples.parquet") if (self.folder / "resamples.parquet").is_file() else None
 
-        Parameters
-        ----------
-        method, protocol : str
-        columns : sequence of str, optional
-            By default all but the two names.
-        """
-        path = self.folder / "per_image.parquet"
-        with reading(path):
-            known = [name for name in pq.read_schema(path).names if name not in ("method", "protocol")]
-        return self._part("per_image.parquet", method, protocol, known if columns is None else list(columns))
+    def _rows_of(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
+        if not self.boxed:  # there was nothing to write
+            return pd.DataFrame(columns=columns)
+        return self.rows(name, (arrow.field("method") == method) & (arrow.field("protocol") == protocol), columns)
 
-    def _part(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
+    def _parquet(self, name: str) -> pd.DataFrame:
         path = self.folder / name
         with reading(path):
-            if not len(pq.read_schema(path)):  # masks only: there was nothing to write
-                return pd.DataFrame(columns=columns)
-        return read_rows(path, (field("method") == method) & (field("protocol") == protocol), columns)
+            return pd.read_parquet(path)
 
     def _csv(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         path = self.folder / name
@@ -245,12 +201,12 @@ class Run:
             return load_protocol(name)
         except UserError as error:
             raise UserError(
-                f"{self.folder}/config.yaml does not hold the rules of protocol {name}, and there is no such preset: "
+                f"{self.folder}/config.yaml does not hold the fields of protocol {name}, and there is no such preset: "
                 f"score its heatmaps again with `wsol score heatmaps={self.folder}/heatmaps`"
             ) from error
 
 
-def _what_it_is(folder: Path, missing: Sequence[str]) -> str:
+def _why_not_a_run(folder: Path, missing: Sequence[str]) -> str:
     """Say what a folder without all of a run's files seems to be, and what to do."""
     if (folder / "sweep.csv").is_file() or (folder / "0" / "job.json").is_file():
         return f"this is a sweep; its jobs are runs: '{folder}/0', or all of them, '{folder}/*'"
@@ -259,6 +215,7 @@ def _what_it_is(folder: Path, missing: Sequence[str]) -> str:
     begun = (folder / "heatmaps").is_dir() or any(folder.glob(".heatmaps.*.tmp"))
     if len(missing) == len(FILES) and not begun:
         return "this is not the folder of a run: it has no summary.csv, and none of a run's other tables"
-    kept = (folder / "heatmaps" / "heatmaps.json").is_file()
-    again = f"its heatmaps are whole: `wsol score heatmaps={folder / 'heatmaps'} dataset=…`" if kept else "run it again"
-    return f"the run was interrupted, or is still going on: {', '.join(missing)} missing; {again}"
+    advice, heatmaps = "run it again", folder / "heatmaps"
+    if (heatmaps / "heatmaps.json").is_file():
+        advice = f"its heatmaps are whole: `wsol score heatmaps={heatmaps} dataset=…`"
+    return f"the run was interrupted, or is still going on: {', '.join(missing)} missing; {advice}"

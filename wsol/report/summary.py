@@ -1,98 +1,214 @@
-"""The summary as people read it: on the terminal, in Markdown and in LaTeX."""
+"""A summary as people read it: texts and what is best of them, for the terminal, Markdown, LaTeX and the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from wsol.console import console, print_table
-from wsol.io import write_text
-from wsol.report.best import best_rows
-from wsol.report.latex import latex_table
-from wsol.tables import SHOWN, Results
+from wsol.console import print_line, print_table
+from wsol.heatmaps.method import BASELINES
+from wsol.io import published_file, write_text
+from wsol.metrics.statistics import RESAMPLES
+from wsol.report.style import METRIC_NAMES
+from wsol.tables import SHOWN
 
-__all__ = ["best_cells", "print_summary", "short_summary", "write_summary"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wsol.tables import Results
 
 TEXTS = ("method", "protocol")
-ORACLE = "τ*: the best on this very split (oracle)"
-BY_DEFINITION = "MBA (MaxBoxAcc) is an oracle by definition"
+SCORES = [name for name in SHOWN if name not in (*TEXTS, "threshold")]
+TOOLTIPS = METRIC_NAMES | {
+    "method": "heatmap method, and the layer that it was taken from",
+    "protocol": "rules of scoring",
+    "threshold": "threshold, relative to the score map's maximum",
+}
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\char34{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # behind \\ these would be its options
+    "τ": r"\ensuremath{\tau}", "±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}",
+}  # fmt: skip
+LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)|(?<=[?!])(?=`)")
+UNPRINTABLE = ("Cc", "Cf", "Cn", "Cs")  # Unicode's categories of control, format, no and half characters
+
+
+def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Texts of the columns that say something, and which of them are the best of their protocol (bool)."""
+    names = [name for name in SHOWN if name in TEXTS or summary[name].notna().any()]
+    table = summary[names].reset_index(drop=True)
+    texts = table.astype(object)
+    for name in (name for name in names if name not in TEXTS):
+        digits = 3 if name == "threshold" else 1
+        texts[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]]
+    if "threshold" in names:
+        oracle = (summary["threshold_source"] == "oracle").to_numpy()
+        texts["threshold"] += np.where(oracle & (texts["threshold"] != ""), "*", "")
+    return texts, best_cells(table, [name for name in SCORES if name in names], "protocol")
+
+
+def best_cells(table: pd.DataFrame, columns: Sequence[str], within: str | None = None) -> pd.DataFrame:
+    """Which numbers are the highest of their column among rows of equal `within`: bool, of the table's shape.
+
+    What looks equal with one decimal is equally good, and where all look equal nothing is the best.
+    """
+    rounded = table[list(columns)].apply(pd.to_numeric).astype(float).round(1)
+    groups = rounded.groupby(np.zeros(len(table)) if within is None else table[within].to_numpy(), dropna=False)
+    best = (rounded == groups.transform("max")) & (rounded != groups.transform("min"))
+    return best.reindex(columns=table.columns, fill_value=False)
 
 
 def print_summary(results: Results) -> None:
     """Print the summary, best in bold, and the protocol sensitivity where there are several protocols."""
-    summary = results.summary
-    first = summary.iloc[0]
-    counted = f"{first['n_samples']} samples"
+    summary, environment = results.summary, results.environment
+    first, role = summary.iloc[0], environment.get("role", "")
+    count = f"{first['n_samples']} samples"
     if first["n_images"] != first["n_samples"]:
-        counted += f" (classes on {first['n_images']} images)"
-    role = results.environment.get("role", "")
+        count += f" (classes on {first['n_images']} images)"
     split = first["split"] if role in ("", first["split"]) else f"{first['split']}, role {role}"
     view = f"view {first['view']}" if first["view"] else ""
-    title = ", ".join(filter(None, (f"{first['dataset']} ({split}, {counted})", first["model"], view))) + "; percent"
-    print_table(short_summary(summary), title, headings=SHOWN, keys=TEXTS, bold=best_cells(summary))
-    screen = console()
-    for line in filter(None, (_provenance(results), _note(summary))):
-        screen.print(line, soft_wrap=True, markup=False)
+    title = ", ".join(filter(None, (f"{first['dataset']} ({split}, {count})", first["model"], view)))
+    print_display(summary, f"{title}; percent")
+    for line in filter(None, (_provenance(summary, environment.get("source", {})), _note(summary))):
+        print_line(line)
     if summary["protocol"].nunique() > 1 and summary["gt_known_loc"].notna().any():
-        print_table(_spread(results.sensitivity), "Protocol sensitivity: GT-known localization", keys=("method",))
+        texts = sensitivity_texts(summary).reset_index()
+        print_table(texts, "Protocol sensitivity: GT-known localization", keys=("method",))
+
+
+def print_display(summary: pd.DataFrame, title: str) -> None:
+    """Print the columns of a summary that say something, the best of each protocol in bold."""
+    texts, best = display_summary(summary)
+    bold = {(int(row), texts.columns[column]) for row, column in np.argwhere(best.to_numpy())}
+    print_table(texts, title, headings=SHOWN, keys=TEXTS, bold=bold)
+
+
+def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame:
+    """GT-known localization of each method under each protocol, and by how much these differ."""
+    table = summary.pivot_table("gt_known_loc", "method", "protocol", sort=False)
+    return table.assign(spread=table.max(axis=1) - table.min(axis=1)).map("{:.1f}".format)
 
 
 def write_summary(summary: pd.DataFrame, folder: Path) -> None:
-    """Write `summary.md` and `summary.tex`: the columns that are shown, rounded, the best of each protocol in bold.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        As `summary.csv` has it.
-    folder : Path
-        The run's.
-    """
-    short, best, note = short_summary(summary), best_cells(summary), _note(summary)
+    """Write `summary.md` and `summary.tex`: the columns that say something, rounded, the best of each in bold."""
+    texts, best = display_summary(summary)
+    note = _note(summary)
+    rules = ["---" if name in TEXTS else "---:" for name in texts]
+    rows = [[SHOWN[name] for name in texts], rules, *texts.where(~best, "**" + texts + "**").to_numpy().tolist()]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    markdown = "".join(f"| {' | '.join(row)} |\n" for row in cells)
     below = f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""
-    write_text(folder / "summary.md", _markdown(short, best) + below)
-    columns = [name for name in short.columns if name not in (*TEXTS, "threshold")]
-    exact = short.assign(**{name: summary[name].to_numpy() for name in columns})
-    write_text(folder / "summary.tex", latex_table(exact, headings=SHOWN, best=columns, within="protocol", note=note))
+    write_text(folder / "summary.md", markdown + below)
+    write_text(folder / "summary.tex", latex_table(texts, best, headings=SHOWN, note=note))
 
 
-def short_summary(summary: pd.DataFrame) -> pd.DataFrame:
-    """Make the part of the summary that is shown, as text."""
-    shown = [name for name in SHOWN if name in TEXTS or summary[name].notna().any()]
-    rows = [summary.iloc[number] for number in range(len(summary))]
-    return pd.DataFrame([{name: _cell(name, row) for name in shown} for row in rows], columns=shown)
+def latex_table(
+    texts: pd.DataFrame, best: pd.DataFrame | None = None, *, headings: Mapping[str, str] | None = None, note: str = ""
+) -> str:
+    r"""Make a table for a paper that loads booktabs; what is best is bold, empty texts are `--`, any text is escaped.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"class": ["A & B", "C_1"], "acc": ["75.4", ""]})
+    >>> print(*latex_table(table, table == "75.4", headings={"acc": "GT-known"}).splitlines()[4:6], sep="\n")
+    A \& B & \textbf{75.4} \\
+    C\_1 & -- \\
+    """
+    titles = {name: (headings or {}).get(str(name), str(name)) for name in texts}
+    alignment = "".join("r" if _is_numeric(texts[name]) else "l" for name in texts)
+    style = texts.style.format(lambda text: escape_latex(text) or "--").hide(axis="index")
+    style = style.format_index(lambda name: escape_latex(titles[name]), axis=1)
+    if best is not None:
+        style = style.apply(lambda _: np.where(best, "textbf:--rwrap;", ""), axis=None)
+    below = rf"\par\smallskip{{\footnotesize {escape_latex(note)}\par}}" + "\n" if note else ""
+    return style.to_latex(column_format=alignment, hrules=True) + below
 
 
-def best_cells(summary: pd.DataFrame) -> set[tuple[int, str]]:
-    """Find the (row, column) of the best numbers of each protocol."""
-    scores = [name for name in SHOWN if name not in (*TEXTS, "threshold")]
-    return {(row, name) for name in scores for row in best_rows(summary, name, within="protocol")}
+def escape_latex(text: object) -> str:
+    r"""Make LaTeX print a text as it is, on one line: `R&D_1` becomes `R\&D\_1`; control characters vanish."""
+    line = " ".join(unicodedata.normalize("NFC", str(text)).split())
+    line = LIGATURES.sub("\0", "".join(letter for letter in line if unicodedata.category(letter) not in UNPRINTABLE))
+    return "".join(LATEX.get(letter, letter) for letter in line).replace("\0", "{}")
+
+
+def html_summary(
+    summary: pd.DataFrame,
+    intervals: pd.DataFrame,
+    functions: Mapping[str, str] | None = None,
+    published: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
+
+    `intervals` come from `wsol.metrics.statistics.intervals`, `published` from `published_numbers`; `functions` says
+    which heatmap function a method stands for, where its name doesn't.
+    """
+    others = _published_rows(published) if published is not None else []
+    texts, best = display_summary(summary)
+    keys = [key for key in SHOWN if key in texts or any(key in row["texts"] for row in others)]
+    ranges: dict[tuple[str, str], dict[str, str]] = {}
+    for interval in intervals.to_dict("records"):
+        text = f"{interval['low']:.1f}–{interval['high']:.1f}" + ("*" if interval["oracle"] else "")
+        ranges.setdefault((interval["method"], interval["protocol"]), {})[interval["metric"]] = text
+    rows = []
+    for number, row in enumerate(summary.to_dict("records")):
+        notes = dict(ranges.get((row["method"], row["protocol"]), {}))
+        notes["method"] = f"at {row['layer']}" if row["layer"] else ""
+        notes["threshold"] = {"oracle": "oracle*", "fixed": "fixed"}.get(row["threshold_source"], "from another run")
+        kind = "baseline" if (functions or {}).get(row["method"], row["method"]) in BASELINES else ""
+        bold = [key for key in texts if best.at[number, key]]
+        rows.append({"kind": kind, "texts": dict(texts.iloc[number]), "values": row, "notes": notes, "best": bold})
+    return {
+        "columns": [{"title": SHOWN[key], "tooltip": TOOLTIPS[key], "number": key not in TEXTS} for key in keys],
+        "rows": [{"kind": row["kind"], "cells": [_cell(row, key) for key in keys]} for row in (*rows, *others)],
+        "resamples": RESAMPLES if len(intervals) else None,
+        "oracle": "oracle" in set(summary["threshold_source"]) or bool(intervals["oracle"].any()),
+        "threshold_runs": _threshold_runs(summary),
+        "has_center": "center" in set(summary["method"]),
+        "has_published": bool(others),
+    }
+
+
+def published_numbers(dataset: str, model: str) -> pd.DataFrame:
+    """Numbers that papers give for a dataset and an architecture, as `results/published.csv` has them.
+
+    Case and signs don't matter, other usual names are known; numbers of no particular network match every model.
+    """
+
+    def plain(name: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    table = pd.read_csv(published_file(), dtype=str, keep_default_na=False)
+    matches = np.ones(len(table), bool)
+    for column, name in (("dataset", dataset), ("model", model)):
+        names = (table[column] + " " + table[f"{column}_aliases"]).str.split()
+        known = [plain(name) in map(plain, words) for words in names]
+        matches &= np.array(known) | ((table[column] == "") & (column == "model")).to_numpy()
+    return table[matches].astype({"value": float}).reset_index(drop=True)
 
 
 def _note(summary: pd.DataFrame) -> str:
     """Say where thresholds come from, and which numbers are oracles wherever they come from."""
-    sources = sorted(set(summary["threshold_source"]) - {"oracle", "fixed", ""})
-    said = [ORACLE] if "oracle" in set(summary["threshold_source"]) else []
-    said += [f"τ from {source}" for source in sources]
-    said += [BY_DEFINITION] if summary.filter(like="max_box_acc").notna().any(axis=None) else []
-    return "; ".join(said) + "." if said else ""
+    oracle = "oracle" in set(summary["threshold_source"])
+    notes = ["τ*: the best on this very split (oracle)"] if oracle else []
+    notes += [f"τ from {run}" for run in _threshold_runs(summary)]
+    if summary.filter(like="max_box_acc").notna().any(axis=None):
+        notes.append("MBA (MaxBoxAcc) is an oracle by definition")
+    return "; ".join(notes) + "." if notes else ""
 
 
-def _cell(name: str, row: pd.Series) -> str:
-    value = row[name]
-    if isinstance(value, str):
-        return value
-    if pd.isna(value):
-        return ""
-    if name == "threshold":
-        return f"{value:.3f}" + ("*" if row["threshold_source"] == "oracle" else "")
-    return f"{value:.1f}"
+def _threshold_runs(summary: pd.DataFrame) -> list[str]:
+    return sorted(set(summary["threshold_source"]) - {"oracle", "fixed", ""})
 
 
-def _provenance(results: Results) -> str:
+def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
     """Say what was loaded, where heatmaps were taken, and how classes met logits."""
-    source, summary = results.environment.get("source", {}), results.summary
     if "weights" not in source:
         known = "predictions" in source
         predictions = f"{source['predictions']} ({source['class_map']})" if known else "none, so no Top-k"
@@ -103,21 +219,31 @@ def _provenance(results: Results) -> str:
     return f"Weights: {source.get('weights')}; layers: {taken or 'none'}; {classes} ({source.get('competing')} logits)."
 
 
-def _spread(sensitivity: pd.DataFrame) -> pd.DataFrame:
-    """Add by how much the protocols differ, and make it text."""
-    values = sensitivity.drop(columns="method").astype(float)
-    table = values.assign(spread=values.max(axis=1) - values.min(axis=1)).map("{:.1f}".format)
-    table.insert(0, "method", sensitivity["method"])
-    return table
+def _is_numeric(texts: pd.Series) -> bool:
+    numbers = pd.to_numeric(texts[texts != ""].astype(str).str.rstrip("*%"), errors="coerce")
+    return bool(len(numbers) and numbers.notna().all())
 
 
-def _markdown(table: pd.DataFrame, best: set[tuple[int, str]]) -> str:
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+def _published_rows(published: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per method, split and source."""
+    rows = []
+    for (method, split, source), group in published.groupby(["method", "split", "source"], sort=False):
+        values = {"method": method} | dict(zip(group["metric"], group["value"], strict=True))
+        remarks = "; ".join(dict.fromkeys(filter(None, group["note"])))
+        note = f"published, {split}: {source}" + (f" ({remarks})" if remarks else "")
+        texts = {key: method if key == "method" else f"{values[key]:.1f}" for key in SHOWN if key in values}
+        if len(texts) > 1:
+            rows.append({"kind": "published", "texts": texts, "values": values, "notes": {"method": note}, "best": ()})
+    return rows
 
-    rules = ("---" if name in TEXTS else "---:" for name in table.columns)
-    body = (
-        line(f"**{row[name]}**" if (number, name) in best else row[name] for name in table.columns)
-        for number, row in enumerate(table.to_dict("records"))
-    )
-    return line(SHOWN[name] for name in table.columns) + line(rules) + "".join(body)
+
+def _cell(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What stands in a cell of the page's table, what its column is sorted by, and what stands small below it."""
+    text = row["texts"].get(key, "")
+    return {
+        "text": text.rstrip("*") if key == "threshold" else text,
+        "value": row["values"][key] if text else None,
+        "note": row["notes"].get(key, "") if text else "",
+        "best": key in row["best"],
+        "number": key not in TEXTS,
+    }

@@ -15,39 +15,19 @@ from markupsafe import Markup
 
 from wsol import __version__
 
-__all__ = ["as_json", "render"]
-
 FOLDER = Path(__file__).parent / "templates"
 # In JSON these stay what they are when written as escapes, but can't end or open anything in HTML.
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"})
 
 
 def render(template: str, /, **values: Any) -> str:
-    """Fill a template of `templates/`; undefined names are errors.
-
-    Parameters
-    ----------
-    template : str
-        File name, such as "report.html.j2".
-    **values
-        For the template; text is escaped, whatever is in it.
-
-    Returns
-    -------
-    str
-        HTML that can be written as UTF-8.
-    """
+    """Fill a template of `templates/`; text is escaped, whatever is in it, and undefined names are errors."""
     text = _environment().get_template(template).render(version=__version__, **values)
     return text.encode("utf-8", "replace").decode("utf-8")  # names of files may hold halves of surrogate pairs
 
 
 def as_json(value: Any) -> Markup:
-    r"""Write data as JSON that may stand in a `<script>` element or an attribute.
-
-    Parameters
-    ----------
-    value : dicts, lists, text, numbers, numpy arrays and scalars
-        NaN and infinity become null.
+    r"""Write data as JSON that may stand in a `<script>` element or an attribute; NaN and infinity become null.
 
     Examples
     --------

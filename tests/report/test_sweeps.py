@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from wsol.report.sweep_best import best_settings, chosen_on
+from wsol.report.sweeps import best_settings, chosen_on
 
 KEYS = ["a", "b"]
 
@@ -52,15 +52,16 @@ def test_protocols_are_judged_by_what_all_their_rows_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "role", "expected"),
+    ("split", "role", "where", "oracle"),
     [
-        ("test", "", r"Chosen on cub \(test\), the test split itself: an oracle"),
-        ("val", "test", r"Chosen on cub \(val, role test\), the test split itself: an oracle"),
-        ("val", "train-fullsup", r"Chosen on cub \(val, role train-fullsup\): now run them once on the test split"),
-        ("val", "", r"Chosen on cub \(val\): now run"),
+        ("test", "", "cub (test)", True),
+        ("val", "test", "cub (val, role test)", True),
+        ("val", "train-fullsup", "cub (val, role train-fullsup)", False),
+        ("val", "", "cub (val)", False),
     ],
 )
-def test_the_split_is_said_and_whether_it_is_an_oracle(split: str, role: str, expected: str) -> None:
+def test_the_split_is_said_and_whether_it_is_an_oracle(split: str, role: str, where: str, oracle: bool) -> None:
     best = pd.DataFrame({"dataset": ["cub"] * 2, "split": [split] * 2, "role": [role] * 2})
     (sentence,) = chosen_on(best)
-    assert pd.Series([sentence]).str.match(expected).all(), sentence
+    assert where in sentence
+    assert ("an oracle" in sentence) == oracle

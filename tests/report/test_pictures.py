@@ -1,0 +1,71 @@
+"""Pictures of heatmaps and boxes: all panels and words are there, inside, and none lies on another."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from wsol.errors import UserError
+from wsol.explain import Answer, Explanation, Region
+from wsol.localization import load_protocol
+from wsol.report.pictures import draw_explanation
+
+NAMES = ("salt & pepper_{$x$}", "a name that goes on and on, with synonyms, " * 4, "猫 кот\nline", "", "100 % #1")
+
+
+def explanation(width: int, height: int, methods: int) -> Explanation:
+    random = np.random.default_rng(0)
+    regions = {f"method_{i}_$y$": Region(random.random((8, 8)), np.array([1.0, 2, 20, 9])) for i in range(methods)}
+    regions["method_0_$y$"] = Region(np.zeros((8, 8)), None)
+    names = NAMES[: 2 if methods > 2 else 5]
+    answers = [Answer(i, name, 0.5**i / 1000, i + 1, regions) for i, name in enumerate(names)]
+    image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Explanation(image, answers, load_protocol("zhou2016"), dict.fromkeys(regions, "layer4"))
+
+
+def texts(figure: Figure) -> list[Text]:
+    blocks = [text for block in figure.subfigs for text in block.texts]
+    return [text for text in (*figure.texts, *blocks, *(axis.title for axis in figure.axes)) if text.get_text()]
+
+
+@pytest.mark.parametrize(("size", "methods"), [((30, 200), 1), ((900, 30), 1), ((64, 64), 8)])
+def test_words_are_inside_and_apart(size: tuple[int, int], methods: int) -> None:
+    about = "resnet18 (weights: random), layer4. " * 3
+    figure = draw_explanation(explanation(*size, methods), about, np.array([[0, 0, 5, 5]]))
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    words = texts(figure)
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in words]
+    for text, box in zip(words, boxes, strict=True):
+        assert box.x0 >= -1 and box.y0 >= -1, text
+        assert box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1, text
+    panels = [axis.get_window_extent(canvas.get_renderer()) for axis in figure.axes]
+    for one, two in itertools.combinations([*boxes, *panels], 2):
+        overlap = min(one.x1, two.x1) - max(one.x0, two.x0), min(one.y1, two.y1) - max(one.y0, two.y0)
+        assert min(overlap) < 1.5, (one, two)
+
+
+def test_panels_boxes_and_words() -> None:
+    figure = draw_explanation(explanation(40, 30, 2), "By a network.", np.array([[0, 0, 5, 5]]))
+    assert len(figure.axes) == len(NAMES) * 3
+    image, empty, drawn = figure.axes[:3]
+    assert [axis.get_title() for axis in (image, empty, drawn)] == ["image", "method_0_$y$ (empty)", "method_1_$y$"]
+    assert [len(axis.findobj(Rectangle)) - 1 for axis in (image, empty, drawn)] == [2, 2, 4]
+    corner = next(box for box in drawn.findobj(Rectangle) if box.get_width() == 20)
+    assert (corner.get_xy(), corner.get_height()) == ((0.5, 1.5), 8)
+    words = [" ".join(text.get_text().split()) for text in texts(figure)]
+    assert "1. salt & pepper_{$x$} 0.1 %" in words
+    assert any(text.endswith("< 0.1 %") for text in words)
+    caption = next(text for text in words if "By a network." in text)
+    assert "τ = 0.2" in caption and "zhou2016" in caption and "ground truth" in caption
+
+
+def test_an_unknown_color_map_is_named() -> None:
+    with pytest.raises(UserError, match="rainbowish"):
+        draw_explanation(explanation(40, 30, 1), color_map="rainbowish")

@@ -1,0 +1,239 @@
+"""Runs side by side: for each pair of methods whether their difference is more than noise, on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wsol.errors import UserError
+from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, sample_outcomes
+from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
+from wsol.report.align import AlignedRuns, align_runs, find_runs
+from wsol.report.compare_page import ALPHA, sentence
+from wsol.report.style import method_name
+from wsol.tables import SUMMARY_COLUMNS
+
+CLASSIFICATION = ("top1_cls", "top5_cls")
+PAIR_COLUMNS = (
+    "protocol", "metric", "first", "second", "first_run", "first_method", "second_run", "second_method", "n_images",
+    "n_samples", "first_value", "second_value", "difference", "low", "high", "oracle", "first_only", "second_only",
+    "disagree", "p", "p_holm", "more_than_noise", "sentence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One method of one run under one protocol, on the common samples."""
+
+    run: str  # its label
+    method: str
+    protocol: str
+    title: str  # how it is called among the others
+    row: pd.Series  # of the run's summary
+    outcomes: Outcomes
+    grid: np.ndarray  # (T,) τ of the outcomes' curves
+
+    def metric(self, name: str) -> tuple[str, str, str, str]:
+        """Key of a metric's resampled means."""
+        return self.run, self.method, self.protocol, name
+
+
+Pair = tuple[Entry, Entry]
+Hypothesis = tuple[Entry, Entry, str]  # and the metric
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What comparing runs gave; values are percent.
+
+    `pairs` has a row per pair and metric (`PAIR_COLUMNS`): values, difference (first - second) and its 95 % interval;
+    samples on which only one is right, and on which they differ; p of McNemar's exact test, and corrected by Holm's
+    method over all tests of the comparison; whether the difference is more than noise: by the corrected p, or, where
+    there is no test, by the interval. Classification is compared between runs, without a protocol.
+    """
+
+    aligned: AlignedRuns
+    entries: list[Entry]
+    summary: pd.DataFrame  # as a run's, on the common samples, with `run` and `title` in front
+    intervals: pd.DataFrame  # as `wsol.metrics.statistics.intervals`, with titles for methods
+    pairs: pd.DataFrame
+    tests: int  # how many the correction counts
+    notes: list[str]  # what the reader must know
+
+
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    against: str | None = None,
+    shared: bool = False,
+    metrics: Sequence[str] | None = None,
+    most: int = 200,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare every method of some runs with every other, under each protocol, on the same images.
+
+    Differences are bootstrapped over images, paired: both methods see the same resamples. Where the outcome of a
+    sample is right or wrong, McNemar's exact test is made as well. `runs` are folders or patterns; one run will do:
+    its methods are compared with each other. `against` compares with this only: a method ("gradcam"), a run's label,
+    or a title ("Grad-CAM (resnet50)"). Where images or protocols differ, `shared` compares on what the runs share.
+    `metrics` (columns of the summary) compares these only; fewer tests are corrected less. Where there are more pairs
+    than `most`, each method is compared with the first one only.
+    """
+    chosen_metrics = _check_metrics(metrics)
+    aligned = align_runs(find_runs(runs), shared)
+    entries = _entries(aligned, resamples if seed == 0 else None)
+    pairs, notes = _choose_pairs(entries, against, most)
+    samples = aligned.samples(next(iter(aligned.runs.values())))
+    counts = {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
+    if counts["n_images"] < counts["n_samples"]:
+        notes.append("Images have several samples: McNemar's test takes them for independent, the intervals don't.")
+    hypotheses = list(_hypotheses(pairs, chosen_metrics))
+    notes += _lacking_pxap(entries, chosen_metrics, bool(hypotheses))
+    outcomes = [(entry.title, entry.protocol, entry.outcomes) for entry in entries]
+    means = resample(outcomes, samples, resamples, seed)
+    keys = [entry.metric(name) for entry in entries for name in entry.outcomes.thresholds]
+    by_metric = dict(zip(keys, means.T, strict=True))
+    table, tests = _judge(hypotheses, [counts | _row(*hypothesis, by_metric) for hypothesis in hypotheses])
+    return Comparison(
+        aligned=aligned,
+        entries=entries,
+        summary=_summary(entries, counts),
+        intervals=interval_table(outcomes, means),
+        pairs=table,
+        tests=tests,
+        notes=[*aligned.notes, *notes],
+    )
+
+
+def _check_metrics(metrics: Sequence[str] | None) -> list[str]:
+    unknown = [metric for metric in metrics or () if metric not in METRICS]
+    if unknown:
+        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(METRICS)}")
+    return [metric for metric in METRICS if metrics is None or metric in metrics]
+
+
+def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
+    """Rebuild the outcomes of every method of every run on the common samples, by protocol.
+
+    PxAP was resampled while the pixels were at hand: with all images of a run, in their order, and the usual seed.
+    """
+    whole = all(list(run.samples["sample_id"]) == aligned.sample_ids for run in aligned.runs.values())
+    entries = []
+    for name in aligned.protocols:
+        for label, run in aligned.runs.items():
+            samples, protocol = aligned.samples(run), run.protocols[name]
+            for method in (method for method, its_protocol in run.pairs() if its_protocol == name):
+                row = run.row(method, name)
+                pxap = run.drawn_pxap(method, name, resamples) if whole and resamples else None
+                outcomes = sample_outcomes(row, run.sweep(method, name), samples, protocol, pxap)
+                title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
+                if outcomes.thresholds:
+                    entries.append(Entry(label, method, name, title, row, outcomes, protocol.grid()))
+    return entries
+
+
+def _choose_pairs(entries: Sequence[Entry], against: str | None, most: int) -> tuple[list[Pair], list[str]]:
+    """Choose who is compared with whom, and say so where not everybody is with everybody."""
+    pairs = [pair for pair in combinations(entries, 2) if pair[0].protocol == pair[1].protocol]
+    if not pairs:
+        raise UserError("nothing to compare: under no protocol are there two methods; name another run")
+    if against is not None:
+        bases = [entry for entry in entries if against in (entry.title, entry.method, entry.run)]
+        others = [entry for entry in entries if entry not in bases]
+        pairs = [(other, base) for base in bases for other in others if other.protocol == base.protocol]
+        if not pairs:
+            names = dict.fromkeys(name for entry in entries for name in (entry.method, entry.run, entry.title))
+            raise UserError(f"against={against}: nothing is called so, or everything; there are {', '.join(names)}")
+        return pairs, [f"Compared with {against} only."]
+    if len(pairs) <= most:
+        return pairs, []
+    first = {entry.protocol: entry for entry in reversed(entries)}
+    few = [(entry, first[entry.protocol]) for entry in entries if entry is not first[entry.protocol]]
+    return few, [
+        f"All {len(pairs):,} pairs would be more than {most}: each is compared with {entries[0].title} only. "
+        f"Choose another with against=NAME, or allow more with most=NUMBER."
+    ]
+
+
+def _hypotheses(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Hypothesis]:
+    """Give what is compared: classification once per pair of runs, all else for each pair of methods."""
+    networks: dict[tuple[str, str], Pair] = {}
+    for first, second in pairs:
+        if first.run != second.run:
+            titled = replace(first, title=first.run), replace(second, title=second.run)
+            networks.setdefault((first.run, second.run), titled)
+    for group, by_network in ((networks.values(), True), (pairs, False)):
+        for first, second in group:
+            for metric in (metric for metric in metrics if (metric in CLASSIFICATION) == by_network):
+                if metric in first.outcomes.thresholds and metric in second.outcomes.thresholds:
+                    yield first, second, metric
+
+
+def _lacking_pxap(entries: Sequence[Entry], metrics: Sequence[str], comparable: bool) -> list[str]:
+    """Say whose PxAP can't be compared; refuse where nothing can be."""
+    lacking = [entry.title for entry in entries if pd.notna(entry.row["pxap"]) and entry.outcomes.pxap is None]
+    reason = (
+        f"PxAP can't be compared of {', '.join(dict.fromkeys(lacking))}: its resamples are drawn while a run is "
+        f"scored, {RESAMPLES:,} of all its images in their order, with seed 0; score an older run again"
+    )
+    if not comparable:
+        why = reason if lacking and metrics == ["pxap"] else f"the runs share none of the metrics {', '.join(metrics)}"
+        raise UserError(f"{why}, so nothing can be compared")
+    return [f"{reason}."] if lacking and "pxap" in metrics else []
+
+
+def _row(first: Entry, second: Entry, metric: str, means: Mapping[Any, np.ndarray]) -> dict[str, Any]:
+    by_method = metric not in CLASSIFICATION
+    low, high = percentile_interval(means[first.metric(metric)] - means[second.metric(metric)])
+    row: dict[str, Any] = {"protocol": first.protocol if by_method else "", "metric": metric}
+    for name, entry in (("first", first), ("second", second)):
+        row |= {name: entry.title, f"{name}_run": entry.run, f"{name}_method": entry.method if by_method else ""}
+        row[f"{name}_value"] = 100 * entry.outcomes.mean(metric)
+    row |= {"difference": row["first_value"] - row["second_value"], "low": 100 * float(low), "high": 100 * float(high)}
+    row["oracle"] = metric in first.outcomes.oracle | second.outcomes.oracle
+    if metric in RIGHT_OR_WRONG:
+        one, two = first.outcomes.values[metric], second.outcomes.values[metric]
+        only = int((one & ~two).sum()), int((two & ~one).sum())
+        row |= {"first_only": only[0], "second_only": only[1], "disagree": sum(only), "p": float(mcnemar(*only))}
+    return row
+
+
+def _test(first: Entry, second: Entry, metric: str) -> Hashable:
+    """Name a test; what is the same by definition under two names counts once."""
+    same = metric == "max_box_acc" or (
+        metric == "gt_known_loc" and all("gt_known_loc" in entry.outcomes.oracle for entry in (first, second))
+    )
+    protocol = "" if metric in CLASSIFICATION else first.protocol
+    return protocol, first.title, second.title, "max_box_acc_50" if same else metric
+
+
+def _judge(hypotheses: Sequence[Hypothesis], rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, int]:
+    """Correct the p-values for their number, decide, and say it in words."""
+    table = pd.DataFrame(rows).reindex(columns=list(PAIR_COLUMNS))
+    tests = [_test(*hypothesis) for hypothesis in hypotheses]
+    p_values = {test: p for test, p in zip(tests, table["p"], strict=True) if not np.isnan(p)}
+    corrected: Mapping[Hashable, float] = dict(zip(p_values, holm(np.array(list(p_values.values()))), strict=True))
+    table["p_holm"] = [corrected.get(test, np.nan) for test in tests]
+    by_interval = (table["low"] > 0) | (table["high"] < 0)
+    table["more_than_noise"] = (table["p_holm"] < ALPHA).where(table["p_holm"].notna(), by_interval).astype(bool)
+    table = table.astype(dict.fromkeys(("first_only", "second_only", "disagree"), "Int64"))
+    table["sentence"] = [sentence(row) for _, row in table.iterrows()]
+    return table, len(p_values)
+
+
+def _summary(entries: Sequence[Entry], counts: dict[str, Any]) -> pd.DataFrame:
+    """Make the summaries side by side, on the common samples; PxAP only where these are all."""
+    rows = []
+    for entry in entries:
+        row = {"run": entry.run, "title": entry.title, **entry.row}
+        row |= {metric: 100 * entry.outcomes.mean(metric) for metric in entry.outcomes.thresholds}
+        row["threshold"] = entry.outcomes.thresholds.get("gt_known_loc", row["threshold"])
+        rows.append(row | (counts | {"pxap": np.nan} if counts["n_samples"] != row["n_samples"] else {}))
+    return pd.DataFrame(rows, columns=["run", "title", *SUMMARY_COLUMNS])

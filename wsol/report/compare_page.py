@@ -1,0 +1,187 @@
+"""A comparison for people: in sentences, as `compare.csv`, `compare.tex` for a paper, and `compare.html` to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from wsol.heatmaps.method import BASELINES
+from wsol.io import atomic_write, write_text
+from wsol.report.run import Run
+from wsol.report.style import METRIC_NAMES, series_styles
+from wsol.report.summary import html_summary, latex_table
+from wsol.report.templating import render
+
+if TYPE_CHECKING:
+    from wsol.report.compare import Comparison
+
+ALPHA = 0.05  # of the corrected p: below it a difference is more than noise
+HEADINGS = {
+    "first": "A", "second": "B", "first_value": "A (%)", "second_value": "B (%)", "difference": "A − B",
+    "interval": "95 % interval",
+}  # fmt: skip
+Row = Mapping[str, Any] | pd.Series  # of a comparison's pairs
+
+
+def write_comparison(comparison: Comparison, folder: Path, command: str = "") -> None:
+    """Write a comparison into a folder, each file whole or not at all; `command` is what was typed, to repeat it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "compare.csv") as path:
+        comparison.pairs.to_csv(path, index=False, lineterminator="\n")
+    write_text(folder / "compare.tex", _latex(comparison))
+    write_text(folder / "compare.html", comparison_page(comparison, command))
+
+
+def comparison_page(comparison: Comparison, command: str = "") -> str:
+    """Make the page: one file of HTML that needs nothing else."""
+    summary, pairs = comparison.summary, comparison.pairs
+    functions = dict(zip(summary["title"], summary["method"], strict=True))
+    baselines = {title: method for title, method in functions.items() if method in BASELINES}
+    first, metrics = summary.iloc[0], list(dict.fromkeys(pairs["metric"]))
+    by_protocol = headlines(pairs).groupby("protocol", sort=False)["sentence"]
+    return render(
+        "compare.html.j2",
+        first=first.to_dict(),
+        lead=f"{', '.join(comparison.aligned.runs)}: {counted(first)}.",
+        notes=comparison.notes,
+        table=html_summary(summary.assign(method=summary["title"]), comparison.intervals, baselines),
+        sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
+        meaning=meaning(pairs, comparison.tests),
+        metrics=[(metric, METRIC_NAMES[metric]) for metric in metrics],
+        chosen="gt_known_loc" if "gt_known_loc" in metrics else metrics[0],
+        tested=comparison.tests > 0,
+        pairs=pairs.to_dict("records"),
+        runs=[_run_facts(label, run) for label, run in comparison.aligned.runs.items()],
+        command=command,
+        data=_chart_data(comparison, baselines),
+        format_number=format_number,
+        format_interval=format_interval,
+        format_p=format_p,
+    )
+
+
+def sentence(row: Row) -> str:
+    """Say what a row of a comparison's pairs means.
+
+    Examples
+    --------
+    >>> row = {"metric": "gt_known_loc", "first": "Grad-CAM", "second": "LayerCAM", "difference": -2.1, "low": -3.4,
+    ...        "high": -0.8, "p_holm": 0.002, "disagree": 310, "more_than_noise": True, "n_images": 5794,
+    ...        "n_samples": 5794}
+    >>> sentence(row)
+    'LayerCAM localizes 2.1 points more than Grad-CAM, 95 % interval 0.8 to 3.4, p = 0.002, 5,794 images (310 differ).'
+    """
+    better, worse, low, high = row["first"], row["second"], row["low"], row["high"]
+    if row["difference"] < 0:
+        better, worse, low, high = worse, better, -high, -low
+    metric, disagree, points = row["metric"], row["disagree"], abs(row["difference"])
+    digits = 2 if 0.005 <= points < 0.05 or (row["more_than_noise"] and low < 0.05) else 1
+    facts = [f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}"]
+    facts += [format_p(row["p_holm"])] if pd.notna(row["p_holm"]) else []
+    facts.append(counted(row) + ("" if pd.isna(disagree) else f" ({int(disagree):,} differ)"))
+    evidence = ", ".join(facts)
+    if pd.notna(disagree) and disagree == 0:
+        text = f"{better} and {worse} have the same outcome in {METRIC_NAMES[metric]} on each of {counted(row)}."
+    elif points < 0.005:
+        same = "localize equally often" if metric == "gt_known_loc" else f"are equal in {METRIC_NAMES[metric]}"
+        text = f"{better} and {worse} {same}, {evidence}."
+    elif row["more_than_noise"]:
+        text = f"{_gap(better, worse, metric, points, digits)}, {evidence}."
+    else:
+        noise = "not more than noise" if low <= 0 <= high else "not more than noise among so many tests"
+        text = f"{_gap(better, worse, metric, points, digits)}, which is {noise}: {evidence}."
+    return text[0].upper() + text[1:] if text.startswith("the ") else text
+
+
+def counted(row: Row) -> str:
+    """Say how many images there were, and samples where these are not the same."""
+    images, samples = int(row["n_images"]), int(row["n_samples"])
+    text = f"{images:,} image{'' if images == 1 else 's'}"
+    return text if images == samples else f"{samples:,} samples of {text}"
+
+
+def format_number(value: float, digits: int = 1) -> str:
+    """Write points with a real minus sign, and none before zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def format_interval(row: Row) -> str:
+    """Write an interval of a difference; one that is optimistic has a star."""
+    return f"{format_number(row['low'])} to {format_number(row['high'])}{'*' if row['oracle'] else ''}"
+
+
+def format_p(p: float, name: bool = True) -> str:
+    """Write a p-value with as many digits as matter."""
+    if p < 0.001:
+        return "p < 0.001" if name else "< 0.001"
+    text = f"{p:.3f}" if p < 0.1 else f"{float(f'{p:.2f}'):g}"
+    return f"p = {text}" if name else text
+
+
+def headlines(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Choose the rows that a reader wants first: Top-1 classification and GT-known localization, if it is there."""
+    known = pairs["metric"] == "gt_known_loc"
+    return pairs[known | (pairs["metric"] == "top1_cls")] if known.any() else pairs
+
+
+def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
+    """Say what the intervals, p-values and verdicts of a comparison mean, as far as it has them."""
+    notes = ["Intervals: 95 %, of the difference, by a bootstrap over images in which both see the same resamples."]
+    if tests:
+        notes.append(
+            f"p: McNemar's exact test, corrected by Holm's method for all {tests:,} tests of this comparison; below "
+            f"{ALPHA:g} a difference is more than noise. What is not right or wrong (mean IoU, MaxBoxAccV2, PxAP) is "
+            f"not tested: there the interval decides, uncorrected."
+        )
+    if pairs["oracle"].any():
+        notes.append(
+            "*: τ is an oracle, the best on these very images, as it always is in MaxBoxAcc. It is held in all "
+            "resamples, so the interval is optimistic: it covers the truth less often than in 95 of 100 cases."
+        )
+    return notes
+
+
+def _gap(better: str, worse: str, metric: str, points: float, digits: int) -> str:
+    text = f"{points:.{digits}f}"
+    text += " point" if text == "1.0" else " points"
+    if metric == "gt_known_loc":
+        return f"{better} localizes {text} more than {worse}"
+    return f"{better} has {text} more {METRIC_NAMES[metric]} than {worse}"
+
+
+def _latex(comparison: Comparison) -> str:
+    """Make a table of the pairs in the metric that matters most; all others are in `compare.csv`."""
+    rows = headlines(comparison.pairs)
+    table = rows[["protocol", "metric", "first", "second"]].assign(metric=rows["metric"].map(METRIC_NAMES))
+    for name in ("first_value", "second_value", "difference"):
+        table[name] = rows[name].map(format_number)
+    table["interval"] = [format_interval(row) for _, row in rows.iterrows()]
+    table["p"] = ["" if pd.isna(p) else format_p(p, name=False) for p in rows["p_holm"]]
+    note = f"{counted(rows.iloc[0])}. {' '.join(meaning(comparison.pairs, comparison.tests))}"
+    return latex_table(table.reset_index(drop=True), headings=HEADINGS, note=note)
+
+
+def _chart_data(comparison: Comparison, baselines: Mapping[str, str]) -> dict[str, Any]:
+    """Accuracy over τ on the common samples, as numbers of samples, which are exact and short."""
+    styles = series_styles(list(dict.fromkeys(comparison.summary["title"])), baselines)
+    charts: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for entry, tau in zip(comparison.entries, comparison.summary["threshold"], strict=True):
+        for delta, right in entry.outcomes.curves.items():
+            series = {"name": entry.title, "x": entry.grid.round(6), "tau": tau, "right": right}
+            charts.setdefault((entry.protocol, delta), []).append(series)
+    return {
+        "count": len(comparison.aligned.sample_ids),
+        "methods": {name: {"color": style.variable, "dash": style.dash} for name, style in styles.items()},
+        "charts": [{"protocol": key[0], "delta": key[1], "series": series} for key, series in charts.items()],
+    }
+
+
+def _run_facts(label: str, run: Run) -> dict[str, Any]:
+    facts = {"run": label, "folder": run.folder.resolve()}
+    facts |= {name: run.source.get(name) for name in ("model", "weights", "view")}
+    facts["started"] = run.environment.get("started")
+    return {name: "" if value is None else value for name, value in facts.items()}
