@@ -18,7 +18,7 @@ from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center
-from wsol.localization.resize import resize
+from wsol.localization.kernels.resize import resize
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path("/work/shared/data/wsolevaluation")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wsol.engine import Options, ScoreOptions, evaluate, score
     from wsol.errors import UserError
     from wsol.heatmaps import HeatmapExtractor
-    from wsol.localization import Protocol, Sweep, load_protocol, score_map, sweep_many, sweep_thresholds
+    from wsol.localization import Protocol, Sweep, load_protocol, score_map, sweep_thresholds
     from wsol.memory import keep_memory
     from wsol.models import Classifier
     from wsol.tables import Results
@@ -34,7 +34,6 @@ __all__ = [
     "load_protocol",
     "score",
     "score_map",
-    "sweep_many",
     "sweep_thresholds",
     "train",
 ]
@@ -46,7 +45,7 @@ _HOMES = {
     "errors": ("UserError",),
     "engine": ("Options", "ScoreOptions", "evaluate", "score"),
     "heatmaps": ("HeatmapExtractor",),
-    "localization": ("Protocol", "Sweep", "load_protocol", "score_map", "sweep_many", "sweep_thresholds"),
+    "localization": ("Protocol", "Sweep", "load_protocol", "score_map", "sweep_thresholds"),
     "memory": ("keep_memory",),
     "models": ("Classifier",),
     "tables": ("Results",),

@@ -18,7 +18,7 @@ from wsol.heatmaps.extractor import HeatmapExtractor
 from wsol.heatmaps.method import Method
 from wsol.localization import Protocol, load_protocol, score_map, sweep_thresholds
 from wsol.localization.boxes import to_image
-from wsol.localization.resize import resize
+from wsol.localization.kernels.resize import resize
 from wsol.models import Classifier, logits_of
 from wsol.models.inference import choose_device, frozen
 

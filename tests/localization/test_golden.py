@@ -38,7 +38,7 @@ def test_every_count_on_a_hundred_images_of_cub() -> None:
     boxes = [[[float(r[k]) for k in ("x0", "y0", "x1", "y1")] for r in own[i]] for i in golden["image_ids"]]
     sizes = [(int(own[i][0]["width"]), int(own[i][0]["height"])) for i in golden["image_ids"]]
     maps = (levels / 255.0 for levels in golden["heatmaps_uint8"])
-    sweeps = list(wsol.sweep_many(maps, boxes, "choe2020", sizes, threads=2))
+    sweeps = [wsol.sweep_thresholds(*inputs) for inputs in zip(maps, boxes, ["choe2020"] * 100, sizes, strict=True)]
     for kind, total in (("largest", "max_box_acc"), ("any", "max_box_acc_v2")):
         ious = np.stack([getattr(sweep, f"iou_{kind}") for sweep in sweeps])
         for index, delta in enumerate((0.3, 0.5, 0.7)):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wsol.compiled import compiled, inner
+from wsol.jit import jit, jit_inner
 
 __all__ = ["CLASSES", "Knobs", "label_of", "render", "sine_table"]
 
@@ -61,7 +61,7 @@ def sine_table(steps: int = 1024, amplitude: int = 1 << 14) -> np.ndarray:
 SINE = sine_table()
 
 
-@compiled("i8(i8)")
+@jit("i8(i8)")
 def _mix(x: int) -> int:
     """Hash 32 bits to 32 bits; both multipliers are below 2^31, so that a product fits a signed word."""
     x = ((x ^ (x >> 15)) * 0x2C1B3C6D) & BITS
@@ -69,7 +69,7 @@ def _mix(x: int) -> int:
     return x ^ (x >> 15)
 
 
-@inner
+@jit_inner
 def _stream(seed: int, split: int, index: int) -> Ints:
     """State of the random numbers of one image: two hashed keys and the count drawn."""
     state = np.zeros(3, np.int64)
@@ -81,19 +81,19 @@ def _stream(seed: int, split: int, index: int) -> Ints:
     return state
 
 
-@compiled("i8(i8[::1], i8)")
+@jit("i8(i8[::1], i8)")
 def _draw(state: Ints, count: int) -> int:
     """Next random number in 0 … count - 1."""
     state[2] += 1
     return (_mix(state[0] ^ _mix((state[1] + state[2]) & BITS)) * count) >> 32
 
 
-@compiled("i8(i8, i8, i8)")
+@jit("i8(i8, i8, i8)")
 def _clamp(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
 
 
-@compiled
+@jit
 def label_of(seed: int, split: int, index: int, classes: int) -> int:
     """Label of one image: each run of `classes` images is a permutation of all classes."""
     state = _stream(seed, split + 16, index // classes)
@@ -104,7 +104,7 @@ def label_of(seed: int, split: int, index: int, classes: int) -> int:
     return order[index % classes]
 
 
-@compiled("UniTuple(i8,3)(i8, i8, i8)")
+@jit("UniTuple(i8,3)(i8, i8, i8)")
 def _rgb(hue: int, saturation: int, value: int) -> Trio:
     """Color of a hue in 0 … 1535, saturation and value in 0 … 255."""
     red, green, blue = (hue + 1280) % 1536, (hue + 768) % 1536, (hue + 256) % 1536
@@ -114,7 +114,7 @@ def _rgb(hue: int, saturation: int, value: int) -> Trio:
     return red, green, blue
 
 
-@compiled("i8(i8[:,::1], i8, i8, i8, i8)")
+@jit("i8(i8[:,::1], i8, i8, i8, i8)")
 def _between(lattice: Ints, i: int, j: int, t: int, s: int) -> int:
     """Value between four lattice points, (t, s) in 1/256 from the first."""
     top = lattice[i, j] * (256 - s) + lattice[i, j + 1] * s
@@ -122,7 +122,7 @@ def _between(lattice: Ints, i: int, j: int, t: int, s: int) -> int:
     return (top * (256 - t) + bottom * t) >> 16
 
 
-@inner
+@jit_inner
 def _clouds(state: Ints, size: int) -> Ints:
     """Three octaves of lattice noise, 0 … 1785: (size, size)."""
     field = np.zeros((size, size), np.int64)
@@ -143,7 +143,7 @@ def _clouds(state: Ints, size: int) -> Ints:
     return field
 
 
-@inner
+@jit_inner
 def _pattern(family: int, u: int, w: int, cloud: int, key: int) -> int:
     """Tone 0 … 255 of one of eight textures at (u, w), where 1024 is one period."""
     if family == 0:
@@ -178,7 +178,7 @@ def _pattern(family: int, u: int, w: int, cloud: int, key: int) -> int:
     return _clamp((second - nearest) >> 9, 0, 256) * tone >> 8
 
 
-@inner
+@jit_inner
 def _paint_background(canvas: Ints, texture: int, state: Ints) -> None:
     """Fill the picture with one texture in muted colors; a texture keeps its family and, roughly, its hue."""
     size = canvas.shape[0]
@@ -201,7 +201,7 @@ def _paint_background(canvas: Ints, texture: int, state: Ints) -> None:
                 canvas[y, x, c] = _clamp(first[c] + ((second[c] - first[c]) * tone >> 8) + grain, 0, 255)
 
 
-@inner
+@jit_inner
 def _extent(points: Ints) -> tuple[int, int]:
     low, high = points[0], points[0]
     for k in range(1, points.size):
@@ -209,7 +209,7 @@ def _extent(points: Ints) -> tuple[int, int]:
     return low, high
 
 
-@compiled("i8[::1](i8[::1], i8, i8)")
+@jit("i8[::1](i8[::1], i8, i8)")
 def _place(points: Ints, scale: int, shift: int) -> Ints:
     """Points scaled by 1/1024ths and moved."""
     moved = np.empty_like(points)
@@ -218,7 +218,7 @@ def _place(points: Ints, scale: int, shift: int) -> Ints:
     return moved
 
 
-@compiled("UniTuple(i8,4)(i8[:,::1], i8[::1], i8[::1], i8, i8, i8)")
+@jit("UniTuple(i8,4)(i8[:,::1], i8[::1], i8[::1], i8, i8, i8)")
 def _fill(cover: Ints, xs: Ints, ys: Ints, scale: int, x: int, y: int) -> Area:
     """Share of each pixel inside a polygon that is scaled by 1/1024ths and moved, 0 … 1024; the pixels touched."""
     xs, ys, size = _place(xs, scale, x), _place(ys, scale, y), cover.shape[0]
@@ -248,7 +248,7 @@ def _fill(cover: Ints, xs: Ints, ys: Ints, scale: int, x: int, y: int) -> Area:
     return x0, y0, x1, y1
 
 
-@inner
+@jit_inner
 def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int) -> Area:
     """Share of each pixel inside a mark of 11 cells, smoothed over one pixel; returns the pixels touched."""
     size, reach = cover.shape[0], (side * 218) >> 8
@@ -267,7 +267,7 @@ def _stamp(cover: Ints, mark: Ints, x: int, y: int, side: int, turn: int) -> Are
     return x0, y0, x1, y1
 
 
-@compiled("void(i8[:,:,::1], i8[:,::1], UniTuple(i8,4), UniTuple(i8,3), i8)")
+@jit("void(i8[:,:,::1], i8[:,::1], UniTuple(i8,4), UniTuple(i8,3), i8)")
 def _paint(canvas: Ints, cover: Ints, area: Area, color: Trio, opacity: int) -> None:
     """Lay one color over the covered pixels; opacity in 0 … 1024."""
     for y in range(area[1], area[3] + 1):
@@ -277,7 +277,7 @@ def _paint(canvas: Ints, cover: Ints, area: Area, color: Trio, opacity: int) -> 
                 canvas[y, x, c] += (color[c] - canvas[y, x, c]) * share >> 10
 
 
-@inner
+@jit_inner
 def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, state: Ints) -> None:
     """Lay a shaded, faintly striped or dotted color over the covered pixels; `light` is x, y, radius."""
     style, turn = _draw(state, 3), _draw(state, 1024)
@@ -296,7 +296,7 @@ def _shade(canvas: Ints, cover: Ints, area: Area, color: Trio, light: Trio, stat
                 canvas[y, x, c] += (goal - canvas[y, x, c]) * cover[y, x] >> 10
 
 
-@inner
+@jit_inner
 def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
     """Add the pixels that are covered by half or more to the mask and to the box."""
     for y in range(area[1], area[3] + 1):
@@ -307,7 +307,7 @@ def _claim(mask: Ints, box: Ints, cover: Ints, area: Area) -> None:
                 box[2], box[3] = max(box[2], x), max(box[3], y)
 
 
-@compiled("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8)")
+@jit("UniTuple(i8[::1],2)(i8[::1], i8, i8, i8)")
 def _outline(state: Ints, corners: int, lobes: int, squeeze: int) -> tuple[Ints, Ints]:
     """Corners of a lobed, squeezed and turned disc around the origin, about 1024 in radius."""
     xs, ys = np.empty(corners, np.int64), np.empty(corners, np.int64)
@@ -323,7 +323,7 @@ def _outline(state: Ints, corners: int, lobes: int, squeeze: int) -> tuple[Ints,
     return xs, ys
 
 
-@inner
+@jit_inner
 def _sides(knobs: Knobs, room: int, state: Ints) -> tuple[int, int]:
     """Side of an object that has so much room, and of its mark."""
     share = knobs.smallest + _draw(state, knobs.largest - knobs.smallest + 1)
@@ -331,7 +331,7 @@ def _sides(knobs: Knobs, room: int, state: Ints) -> tuple[int, int]:
     return side, max(side * knobs.glyph // 1000, knobs.glyph_pixels * 256)
 
 
-@inner
+@jit_inner
 def _paint_clutter(canvas: Ints, knobs: Knobs, state: Ints, glyphs: Ints) -> None:
     """Small plain polygons, then marks that belong to no class."""
     span, cover = knobs.size * 256, np.zeros(canvas.shape[:2], np.int64)
@@ -349,7 +349,7 @@ def _paint_clutter(canvas: Ints, knobs: Knobs, state: Ints, glyphs: Ints) -> Non
         _paint(canvas, cover, area, LIGHT if _draw(state, 2) else DARK, 1024)
 
 
-@inner
+@jit_inner
 def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
     """Where on the body the glyph goes: the first of 30 tries at which it fits, else the roomiest."""
     best, best_room = (0, 0), -1
@@ -366,7 +366,7 @@ def _seat(xs: Ints, ys: Ints, reach: int, state: Ints) -> tuple[int, int]:
     return best
 
 
-@inner
+@jit_inner
 def _settle(points: Ints, mark: int, reach: int, start: int, end: int, state: Ints) -> int:
     """Where between start and end an object's origin goes, so that body and mark have a pixel around them."""
     low, high = _extent(points)
@@ -374,7 +374,7 @@ def _settle(points: Ints, mark: int, reach: int, start: int, end: int, state: In
     return start + 256 - low + _draw(state, max(1, end - start - (high - low + 512)))
 
 
-@inner
+@jit_inner
 def _paint_object(canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, knobs: Knobs, state: Ints) -> None:
     """One body of random outline, color and size somewhere in the cell x0 y0 x1 y1, its glyph upon it."""
     cover = np.zeros(canvas.shape[:2], np.int64)
@@ -399,7 +399,7 @@ def _paint_object(canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, 
     _claim(mask, box, cover, area)
 
 
-@inner
+@jit_inner
 def _cells(size: int, count: int, state: Ints) -> Ints:
     """Split the picture into rectangles, the largest first and near its middle: (count, 4)."""
     cells = np.zeros((count, 4), np.int64)
@@ -418,7 +418,7 @@ def _cells(size: int, count: int, state: Ints) -> Ints:
     return cells
 
 
-@compiled
+@jit
 def render(seed: int, split: int, index: int, label: int, knobs: Knobs, glyphs: Ints) -> tuple[Ints, Ints, Ints]:
     """Draw one image uint8 (H, W, 3), its objects' mask bool (H, W) and their boxes (G, 4)."""
     state, size = _stream(seed, split, index), knobs.size

@@ -3,7 +3,6 @@
 from wsol.localization.boxes import box_iou, checked_boxes, from_inclusive, to_inclusive, truth_boxes
 from wsol.localization.protocol import Protocol, load_protocol, protocol_names
 from wsol.localization.score_map import score_map, score_maps
-from wsol.localization.stream import sweep_many
 from wsol.localization.sweep import Runs, Sweep, sweep_thresholds
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "protocol_names",
     "score_map",
     "score_maps",
-    "sweep_many",
     "sweep_thresholds",
     "to_inclusive",
     "truth_boxes",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from wsol.compiled import compiled
 from wsol.errors import UserError
+from wsol.jit import jit, jit_inner
 from wsol.localization.protocol import Protocol
 
 __all__ = [
+    "IouRules",
     "best_iou",
     "box_iou",
+    "box_ious",
     "checked_boxes",
     "from_inclusive",
     "iou_rules",
@@ -50,32 +53,34 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     array([[0., 0., 4., 2.]])
     """
     try:
-        found = np.array(boxes, np.float64)
+        array = np.array(boxes, np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{where}: {boxes!r} is not an array of numbers: pass boxes x0 y0 x1 y1") from None
-    if found.ndim == 1 and len(found) == 4:
-        found = found[None]
-    if found.ndim != 2 or found.shape[1] != 4 or len(found) == 0:
-        raise UserError(f"{where} has shape {found.shape}: pass at least one box x0 y0 x1 y1, shape (G, 4)")
+    if array.shape == (4,):
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4 or len(array) == 0:
+        raise UserError(f"{where} has shape {array.shape}: pass at least one box x0 y0 x1 y1, shape (G, 4)")
     width, height = size
-    if all(0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0 for x0, y0, x1, y1 in found.tolist()):
-        return found
-    x0, y0, x1, y1 = found.T
-    inside = (x0 >= 0) & (y0 >= 0) & (x1 <= width) & (y1 <= height) & (x0 < width) & (y0 < height)
-    ordered = (x0 <= x1) & (y0 <= y1)
-    for index in np.flatnonzero(~(inside & ordered)):
-        numbers = " ".join(f"{value:g}" for value in found[index])
-        fault = "is not finite" if not np.isfinite(found[index]).all() else "is inverted"
-        if np.isfinite(found[index]).all() and ordered[index]:
+    for index, (x0, y0, x1, y1) in enumerate(array.tolist()):
+        if 0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0:
+            continue
+        if not np.isfinite(array[index]).all():
+            fault = "is not finite"
+        elif x0 > x1 or y0 > y1:
+            fault = "is inverted"
+        else:
             fault = f"reaches outside {width} x {height} pixels"
-        raise UserError(f"{where}: box {index} ({numbers}) {fault}: mend the annotation, or pass the right image_size")
-    return found
+        raise UserError(
+            f"{where}: box {index} ({x0:g} {y0:g} {x1:g} {y1:g}) {fault}: "
+            "fix the annotation, or pass the right image_size"
+        )
+    return array
 
 
 def truth_boxes(
     boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """True boxes as a protocol compares them with predicted ones.
+    """Ground-truth boxes as a protocol compares them with predicted ones.
 
     Parameters
     ----------
@@ -98,7 +103,7 @@ def truth_boxes(
     >>> truth_boxes(np.array([[10.0, 10, 99, 49]]), Protocol(iou_convention="continuous"), (100, 50), (200, 50))
     array([[ 20.,  10., 200.,  50.]])
     """
-    found = []
+    scaled = []
     for box in np.asarray(boxes, np.float64).tolist():
         for k, value in enumerate(box):
             old, new = image_size[k & 1], size[k & 1]
@@ -109,8 +114,8 @@ def truth_boxes(
             value = value * new / old
             if protocol.truth_rounding == "truncate":
                 value = math.trunc(value)
-            found.append(min(value, new - 1) if protocol.truth_clipped else value)
-    return np.array(found, np.float64).reshape(-1, 4)  # (G, 4)
+            scaled.append(min(value, new - 1) if protocol.truth_clipped else value)
+    return np.array(scaled, np.float64).reshape(-1, 4)  # (G, 4)
 
 
 def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) -> np.ndarray:
@@ -134,12 +139,12 @@ def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) ->
     >>> from_inclusive(np.array([[1, 2, 5, 7]]), "half_open_clipped", (7, 8))
     array([[1., 2., 6., 7.]])
     """
-    found = np.array(boxes, np.float64)
+    converted = np.array(boxes, np.float64)
     if convention != "inclusive":
-        found[:, 2:] += 1
+        converted[:, 2:] += 1
     if convention == "half_open_clipped":
-        found[:, 2:] = np.minimum(found[:, 2:], (size[0] - 1, size[1] - 1))
-    return found  # (N, 4)
+        converted[:, 2:] = np.minimum(converted[:, 2:], (size[0] - 1, size[1] - 1))
+    return converted  # (N, 4)
 
 
 def to_inclusive(boxes: np.ndarray, convention: str) -> np.ndarray:
@@ -164,18 +169,18 @@ def to_inclusive(boxes: np.ndarray, convention: str) -> np.ndarray:
     >>> to_inclusive(np.array([[1, 2, 5, 7]]), "half_open")
     array([[1., 2., 4., 6.]])
     """
-    found = np.array(boxes, np.float64)
+    converted = np.array(boxes, np.float64)
     if convention != "inclusive":
-        found[:, 2:] = np.maximum(found[:, 2:] - 1, found[:, :2])
-    return found  # (N, 4)
+        converted[:, 2:] = np.maximum(converted[:, 2:] - 1, converted[:, :2])
+    return converted  # (N, 4)
 
 
-def box_iou(boxes: np.ndarray, truth: np.ndarray, convention: str) -> np.ndarray:
-    """Intersection over union of every box with every true box.
+def box_iou(boxes: np.ndarray, gt_boxes: np.ndarray, convention: str) -> np.ndarray:
+    """Intersection over union of every box with every ground-truth box.
 
     Parameters
     ----------
-    boxes : array (N, 4); truth : array (G, 4)
+    boxes : array (N, 4); gt_boxes : array (G, 4)
         `x0 y0 x1 y1`.
     convention : "inclusive" or "continuous"
         Sides of length `x1 - x0 + 1`, or `x1 - x0`.
@@ -191,7 +196,7 @@ def box_iou(boxes: np.ndarray, truth: np.ndarray, convention: str) -> np.ndarray
     array([[0.5, 0. ]])
     """
     plus = 1.0 if convention == "inclusive" else 0.0
-    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(truth, np.float64)[None]  # (N, 1, 4), (1, G, 4)
+    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(gt_boxes, np.float64)[None]  # (N, 1, 4), (1, G, 4)
     sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + plus, 0)
     both = sides.prod(axis=-1)  # (N, G)
     area_a, area_b = ((c[..., 2:] - c[..., :2] + plus).prod(axis=-1) for c in (a, b))
@@ -199,93 +204,69 @@ def box_iou(boxes: np.ndarray, truth: np.ndarray, convention: str) -> np.ndarray
     return np.where(union > 0, both / np.where(union > 0, union, 1), 0.0)
 
 
-def iou_rules(protocol: Protocol, size: tuple[int, int]) -> np.ndarray:
-    """What turns a component's inclusive box into the one that a protocol takes the IoU of, for the kernel.
+class IouRules(NamedTuple):
+    """What turns a component's inclusive box into the one that a protocol takes the IoU of, for the kernels."""
 
-    Parameters
-    ----------
-    protocol : Protocol
-        Its `box_convention` and `iou_convention` are used.
-    size : (width, height)
-        Of the score map.
+    late: float  # added to x1 and y1
+    last_x1: float  # the greatest x1
+    last_y1: float
+    plus: float  # added to each side's length
+    empty: tuple[float, float, float, float]  # the box where there is no component; NaN: none
 
-    Returns
-    -------
-    array of float64 (8,)
-        Added to x1 and y1; greatest x1; greatest y1; added to each side's length; the empty box (NaN: none).
 
-    Examples
-    --------
-    >>> iou_rules(Protocol(), (224, 224)).tolist()
-    [1.0, 223.0, 223.0, 1.0, 0.0, 0.0, 0.0, 0.0]
-    """
-    clipped = protocol.box_convention == "half_open_clipped"
+def iou_rules(protocol: Protocol, size: tuple[int, int]) -> IouRules:
+    """Box and IoU convention of a protocol for a map of that size."""
     continuous = protocol.iou_convention == "continuous"
     # As a region of the plane, an inclusive box reaches to the far side of its last pixel.
     late = protocol.box_convention != "inclusive" or continuous
-    ends = (size[0] - 1, size[1] - 1) if clipped else size
-    empty = np.full(4, np.nan) if protocol.empty_box is None else np.array(protocol.empty_box)
+    end = 1 if protocol.box_convention == "half_open_clipped" else 0
+    x0, y0, x1, y1 = protocol.empty_box or (math.nan,) * 4
     if continuous and protocol.box_convention == "inclusive":
-        empty[2:] += 1
-    return np.array([float(late), *ends, float(not continuous), *empty])
+        x1, y1 = x1 + 1, y1 + 1
+    return IouRules(float(late), float(size[0] - end), float(size[1] - end), float(not continuous), (x0, y0, x1, y1))
 
 
-@compiled
-def best_iou(x0: int, y0: int, x1: int, y1: int, truth: np.ndarray, rules: np.ndarray) -> float:
-    """Largest IoU of a component's box (inclusive corners) with the true boxes.
-
-    Parameters
-    ----------
-    x0, y0, x1, y1 : int
-        Score-map pixels.
-    truth : array of float64 (G, 4)
-        From `truth_boxes`.
-    rules : array of float64 (8,)
-        From `iou_rules`.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> best_iou(0, 0, 1, 3, np.array([[0.0, 0, 3, 3]]), iou_rules(Protocol(box_convention="inclusive"), (9, 9)))
-    0.5
-    """
-    return most_overlap(
-        float(x0), float(y0), min(x1 + rules[0], rules[1]), min(y1 + rules[0], rules[2]), truth, rules[3]
-    )
+@jit_inner
+def best_iou(x0: int, y0: int, x1: int, y1: int, gt_boxes: np.ndarray, rules: IouRules) -> float:
+    """Largest IoU of a component's inclusive box with the boxes from `truth_boxes` (G, 4)."""
+    x_end, y_end = min(x1 + rules.late, rules.last_x1), min(y1 + rules.late, rules.last_y1)
+    return largest_overlap(float(x0), float(y0), x_end, y_end, gt_boxes, rules.plus)
 
 
-@compiled
-def most_overlap(x0: float, y0: float, x1: float, y1: float, truth: np.ndarray, plus: float) -> float:
-    """Largest IoU of one box, its numbers as they are, with the true boxes; `plus` is added to each side."""
+@jit
+def box_ious(packed: np.ndarray, gt_boxes: np.ndarray, rules: IouRules) -> np.ndarray:
+    """The same of packed boxes (N,); of the empty box where one is -1, 0 if the protocol has none."""
+    ious = np.empty(len(packed))
+    for i in range(len(packed)):
+        box = packed[i]
+        if i > 0 and box == packed[i - 1]:
+            ious[i] = ious[i - 1]
+        elif box >= 0:
+            ious[i] = best_iou(box >> 48, box >> 32 & 0xFFFF, box >> 16 & 0xFFFF, box & 0xFFFF, gt_boxes, rules)
+        else:
+            x0, y0, x1, y1 = rules.empty
+            ious[i] = 0.0 if np.isnan(x0) else largest_overlap(x0, y0, x1, y1, gt_boxes, rules.plus)
+    return ious
+
+
+@jit_inner
+def largest_overlap(x0: float, y0: float, x1: float, y1: float, gt_boxes: np.ndarray, plus: float) -> float:
+    """The same of any box, its numbers as they are; `plus` is added to each side."""
     area = (x1 - x0 + plus) * (y1 - y0 + plus)
     best = 0.0
-    for g in range(len(truth)):
-        w = min(x1, truth[g, 2]) - max(x0, truth[g, 0]) + plus
-        h = min(y1, truth[g, 3]) - max(y0, truth[g, 1]) + plus
+    for g in range(len(gt_boxes)):
+        x0_gt, y0_gt, x1_gt, y1_gt = gt_boxes[g, 0], gt_boxes[g, 1], gt_boxes[g, 2], gt_boxes[g, 3]
+        w = min(x1, x1_gt) - max(x0, x0_gt) + plus
+        h = min(y1, y1_gt) - max(y0, y0_gt) + plus
         if w > 0 and h > 0:
-            union = area + (truth[g, 2] - truth[g, 0] + plus) * (truth[g, 3] - truth[g, 1] + plus) - w * h
+            union = area + (x1_gt - x0_gt + plus) * (y1_gt - y0_gt + plus) - w * h
             if union > 0:
                 best = max(best, w * h / union)
     return best
 
 
 def to_image(boxes: np.ndarray, size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
-    """Scale inclusive boxes from a score map to its image.
-
-    Parameters
-    ----------
-    boxes : array (N, 4)
-        Inclusive, in pixels of the score map.
-    size, image_size : (width, height)
-        Of the score map and of the image.
-
-    Returns
-    -------
-    array of float64 (N, 4)
-        Inclusive, in pixels of the image; not rounded.
+    """Scale inclusive boxes (N, 4) from a score map to its image, not rounded.
 
     Examples
     --------
@@ -293,8 +274,8 @@ def to_image(boxes: np.ndarray, size: tuple[int, int], image_size: tuple[int, in
     array([[0., 0., 3., 5.]])
     """
     across, down = image_size[0] / size[0], image_size[1] / size[1]
-    found = np.array(boxes, np.float64)
-    found[:, 2:] += 1
-    found *= (across, down, across, down)
-    found[:, 2:] -= 1
-    return found
+    scaled = np.array(boxes, np.float64)
+    scaled[:, 2:] += 1
+    scaled *= (across, down, across, down)
+    scaled[:, 2:] -= 1
+    return scaled

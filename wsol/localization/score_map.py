@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsol.errors import UserError
+from wsol.localization.kernels.resize import resize
 from wsol.localization.protocol import Protocol, load_protocol
-from wsol.localization.resize import resize
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["score_map", "score_maps"]
 
+Size = tuple[int, int]
 Rectangle = tuple[float, float, float, float]
 
 
 def score_map(
     heatmap: np.ndarray | torch.Tensor,
     protocol: Protocol | str | Path,
-    image_size: tuple[int, int] | None = None,
+    image_size: Size | None = None,
     rectangle: Rectangle | None = None,
 ) -> np.ndarray:
     """Bring one heatmap to evaluation size and normalize it.
@@ -35,7 +36,7 @@ def score_map(
     protocol : Protocol, str or path
         Its `size`, `interpolation` and `normalization` are used.
     image_size : (width, height), optional
-        Of the original image; needed where the protocol evaluates at that size, and with `rectangle`.
+        Of the original image in pixels; needed where the protocol evaluates at that size, and with `rectangle`.
     rectangle : (x0, y0, x1, y1), optional
         The part of the original image that the heatmap covers, `[x0, x1) x [y0, y1)` in its pixels; None: all of it.
 
@@ -56,32 +57,31 @@ def score_map(
     array([[0.  , 0.25],
            [0.5 , 1.  ]])
     """
-    raw = _as_array(heatmap)
-    if raw.ndim != 2:
-        raise UserError(f"heatmap has shape {raw.shape}: pass one map of shape (h, w)")
-    return score_maps(
-        raw[None], protocol, None if image_size is None else [image_size], None if rectangle is None else [rectangle]
-    )[0]
+    protocol, raw = load_protocol(protocol), _checked_heatmap(heatmap)
+    (width, height), (x0, y0, x1, y1) = _target(protocol, image_size, rectangle)
+    values = _normalized(raw, (x1 - x0, y1 - y0), protocol)
+    if values.shape == (height, width):
+        return values
+    padded = np.zeros((height, width))
+    padded[y0:y1, x0:x1] = values
+    return padded  # (H, W)
 
 
 def score_maps(
-    heatmaps: np.ndarray | torch.Tensor,
+    heatmaps: np.ndarray | torch.Tensor | Sequence[np.ndarray],
     protocol: Protocol | str | Path,
-    image_sizes: Sequence[tuple[int, int] | None] | None = None,
+    image_sizes: Sequence[Size | None] | None = None,
     rectangles: Sequence[Rectangle | None] | None = None,
 ) -> list[np.ndarray]:
-    """Bring many heatmaps of one shape to evaluation size and normalize each.
+    """Bring many heatmaps to evaluation size and normalize each.
 
     Parameters
     ----------
-    heatmaps : array or tensor (N, h, w)
-        See `score_map`.
+    heatmaps : array or tensor (N, h, w), or sequence of N of them
+        See `score_map`, for these and the others.
     protocol : Protocol, str or path
-        See `score_map`.
     image_sizes : N times (width, height) or None, optional
-        See `score_map`.
     rectangles : N times (x0, y0, x1, y1) or None, optional
-        See `score_map`.
 
     Returns
     -------
@@ -94,70 +94,53 @@ def score_maps(
 
     Examples
     --------
-    >>> [found.shape for found in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
+    >>> [values.shape for values in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
     [(6, 8)]
     """
-    rules = load_protocol(protocol)
-    raw = _as_array(heatmaps)
-    if raw.ndim != 3 or 0 in raw.shape:
-        raise UserError(f"heatmaps have shape {raw.shape}: pass a non-empty array of shape (N, h, w)")
-    finite = np.isfinite(raw).all(axis=(1, 2))
-    if not finite.all():
-        raise UserError(
-            f"heatmap {int(finite.argmin())} contains NaN or infinity: mend what computes it, or leave it out"
-        )
-    for name, given in (("image_sizes", image_sizes), ("rectangles", rectangles)):
-        if given is not None and len(given) != len(raw):
-            raise UserError(f"{len(raw)} heatmaps but {len(given)} {name}: pass one for each")
-    targets = [
-        _target(rules, index, image_sizes[index] if image_sizes else None, rectangles[index] if rectangles else None)
-        for index in range(len(raw))
-    ]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, (_, (x0, y0, x1, y1)) in enumerate(targets):
-        groups.setdefault((x1 - x0, y1 - y0), []).append(index)
-    found: list[np.ndarray] = [np.empty(0)] * len(raw)
-    for size, members in groups.items():
-        for index, values in zip(members, _normalized(raw[members], size, rules), strict=True):
-            (width, height), (x0, y0, x1, y1) = targets[index]
-            if (x1 - x0, y1 - y0) != (width, height):
-                inside, values = values, np.zeros((height, width))
-                values[y0:y1, x0:x1] = inside
-            found[index] = values  # (H, W)
-    return found
+    for name, values in (("image_sizes", image_sizes), ("rectangles", rectangles)):
+        if values is not None and len(values) != len(heatmaps):
+            raise UserError(f"{len(heatmaps)} heatmaps but {len(values)} {name}: pass one for each")
+    protocol, maps = load_protocol(protocol), []
+    nothing = [None] * len(heatmaps)
+    for index, rest in enumerate(zip(heatmaps, image_sizes or nothing, rectangles or nothing, strict=True)):
+        heatmap, image_size, rectangle = rest
+        try:
+            maps.append(score_map(heatmap, protocol, image_size, rectangle))
+        except UserError as error:
+            raise UserError(f"heatmap {index}: {error}") from None
+    return maps
 
 
-def _as_array(heatmap: object) -> np.ndarray:
+def _checked_heatmap(heatmap: object) -> np.ndarray:
     if hasattr(heatmap, "detach"):
         heatmap = heatmap.detach().cpu().double().numpy()
-    raw = np.asarray(heatmap)
-    if raw.dtype.kind not in "fiub":
-        raise UserError(f"heatmap has values of type {raw.dtype}: pass real numbers")
-    return raw.astype(np.float64, copy=False)
+    values = np.asarray(heatmap)
+    if values.dtype.kind not in "fiub":
+        raise UserError(f"heatmap has values of type {values.dtype}: pass real numbers")
+    if values.ndim != 2 or 0 in values.shape:
+        raise UserError(f"heatmap has shape {values.shape}: pass one non-empty map of shape (h, w)")
+    if not np.isfinite(values).all():
+        raise UserError("heatmap contains NaN or infinity: fix what computes it, or leave it out")
+    return values.astype(np.float64, copy=False)  # (h, w)
 
 
 def _target(
-    rules: Protocol, index: int, image_size: tuple[int, int] | None, rectangle: Rectangle | None
-) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    protocol: Protocol, image_size: Size | None, rectangle: Rectangle | None
+) -> tuple[Size, tuple[int, int, int, int]]:
     """Evaluation size, and the part of it that the heatmap fills, both in whole pixels."""
     if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-        raise UserError(f"heatmap {index}: image_size = {image_size}: pass (width, height) in pixels")
-    size = rules.size or image_size
+        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
+    size = protocol.size or image_size
     if size is None:
-        raise UserError(
-            f"heatmap {index}: protocol {rules.name} evaluates at the original image's size: pass image_size"
-        )
+        raise UserError(f"protocol {protocol.name} evaluates at the original image's size: pass image_size")
     width, height = int(size[0]), int(size[1])
     if rectangle is None:
         return (width, height), (0, 0, width, height)
     if image_size is None:
-        raise UserError(f"heatmap {index}: a rectangle of the image needs image_size: pass (width, height)")
+        raise UserError("a rectangle of the image needs image_size: pass (width, height)")
     x0, y0, x1, y1 = rectangle
     if not (0 <= x0 < x1 <= image_size[0] and 0 <= y0 < y1 <= image_size[1]):
-        raise UserError(
-            f"heatmap {index}: rectangle {rectangle} is empty or not inside the image of "
-            f"{image_size[0]} x {image_size[1]}"
-        )
+        raise UserError(f"rectangle {rectangle} is empty or not inside the image of {image_size[0]} x {image_size[1]}")
     left, right = _span(x0, x1, width / image_size[0], width)
     top, bottom = _span(y0, y1, height / image_size[1], height)
     return (width, height), (left, top, right, bottom)
@@ -169,18 +152,14 @@ def _span(low: float, high: float, scale: float, length: int) -> tuple[int, int]
     return start, max(int(np.floor(high * scale + 0.5)), start + 1)
 
 
-def _normalized(raw: np.ndarray, size: tuple[int, int], rules: Protocol) -> np.ndarray:
+def _normalized(raw: np.ndarray, size: Size, protocol: Protocol) -> np.ndarray:
     # Resizing a constant leaves rounding errors that normalization would blow up, so equality is judged before it.
-    flat = raw.reshape(len(raw), -1)
-    constant = flat.min(axis=1) == flat.max(axis=1)
-    same = raw.shape[1:] == size[::-1]
-    values = raw.copy() if same else resize(raw, size, rules.interpolation)  # (N, H, W)
-    if rules.normalization == "minmax":
-        values -= values.min(axis=(1, 2), keepdims=True)
+    if raw.min() == raw.max():
+        return np.zeros(size[::-1])
+    values = raw.copy() if raw.shape == size[::-1] else resize(raw[None], size, protocol.interpolation)[0]  # (H, W)
+    if protocol.normalization == "minmax":
+        values -= values.min()
     else:
         np.maximum(values, 0, out=values)
-    top = values.max(axis=(1, 2))
-    empty = constant | ~(top > 0)
-    values /= np.where(empty, 1, top)[:, None, None]
-    values[empty] = 0
-    return values
+    top = values.max()
+    return values / top if top > 0 else np.zeros_like(values)

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from wsol.errors import UserError
-from wsol.localization.boxes import box_iou, checked_boxes, from_inclusive, iou_rules, to_inclusive, truth_boxes
-from wsol.localization.component_tree import sweep_bins
-from wsol.localization.cuts import bin_pixels
+from wsol.localization.boxes import (
+    IouRules,
+    box_ious,
+    checked_boxes,
+    from_inclusive,
+    iou_rules,
+    to_inclusive,
+    truth_boxes,
+)
+from wsol.localization.kernels.area import ComponentRules, Components
+from wsol.localization.kernels.pixels import bin_pixels
+from wsol.localization.kernels.records import COLUMNS, Log, unpack
+from wsol.localization.kernels.tree import PackedRuns, Scratch, sweep_bins
 from wsol.localization.protocol import Protocol, load_protocol
-from wsol.localization.records import COLUMNS
 
 __all__ = ["Runs", "Sweep", "join_runs", "sweep_thresholds"]
 
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Runs:
+class Runs(NamedTuple):
     """A box over the thresholds, run-length coded: neighboring runs differ in box or IoU.
 
-    Parameters
+    Attributes
     ----------
     first : array of int64 (R,)
         Index of the first threshold of each run, increasing from 0.
@@ -42,14 +50,7 @@ class Runs:
     iou: np.ndarray
 
 
-class Coded(NamedTuple):
-    """Runs with packed inclusive boxes, -1 where there is no component."""
-
-    first: np.ndarray
-    packed: np.ndarray
-    iou: np.ndarray
-
-
+@dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """Boxes and IoUs of one score map at every threshold; kept run-length coded, spread out when asked for.
 
@@ -63,27 +64,26 @@ class Sweep:
         The rules.
     convention : str
         Box convention of what this sweep returns: the protocol's, or "inclusive".
+
+    Examples
+    --------
+    >>> sweep = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")
+    >>> sweep
+    Sweep(1000 thresholds of 4 x 4 pixels; runs: 1 largest, 1 any)
+    >>> sweep.iou_largest.shape, sweep.boxes_any.shape
+    ((1000,), (1000, 4))
     """
 
-    def __init__(
-        self,
-        thresholds: np.ndarray,
-        size: tuple[int, int],
-        protocol: Protocol,
-        coded: dict[str, Coded],
-        convention: str | None = None,
-    ) -> None:
-        self.thresholds = thresholds
-        self.size = size
-        self.protocol = protocol
-        self.convention = convention or protocol.box_convention
-        self._coded = coded
+    thresholds: np.ndarray
+    size: tuple[int, int]
+    protocol: Protocol
+    convention: str
+    packed: dict[str, PackedRuns]
 
     def __repr__(self) -> str:
         """Size, thresholds, and how many runs there are."""
-        runs = ", ".join(f"{len(coded.first)} {which}" for which, coded in self._coded.items())
-        width, height = self.size
-        return f"Sweep({len(self.thresholds)} thresholds of {width} x {height} pixels; runs: {runs})"
+        runs = ", ".join(f"{len(packed.first)} {which}" for which, packed in self.packed.items())
+        return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; runs: {runs})"
 
     def runs(self, which: str) -> Runs:
         """Boxes and IoUs, run-length coded.
@@ -103,8 +103,8 @@ class Sweep:
         >>> sweep_thresholds(np.eye(4), [0, 0, 3, 3]).runs("largest").first.tolist()
         [0]
         """
-        coded = self._coded_of(which)
-        return Runs(first=coded.first, boxes=self._boxes(coded.packed), iou=coded.iou)
+        packed = self._packed(which)
+        return Runs(packed.first, self._boxes(packed.boxes), packed.iou)
 
     def at(self, index: int, which: str) -> tuple[np.ndarray, float]:
         """Box and IoU at one threshold, without decoding the others.
@@ -131,9 +131,9 @@ class Sweep:
         >>> box.tolist(), iou
         ([0.0, 0.0, 4.0, 4.0], 1.0)
         """
-        coded = self._coded_of(which)
-        run = int(np.searchsorted(coded.first, index, side="right")) - 1
-        return self._boxes(coded.packed[run : run + 1])[0], float(coded.iou[run])
+        packed = self._packed(which)
+        run = int(np.searchsorted(packed.first, index, side="right")) - 1
+        return self._boxes(packed.boxes[run : run + 1])[0], float(packed.iou[run])
 
     @property
     def boxes_largest(self) -> np.ndarray:
@@ -143,7 +143,7 @@ class Sweep:
     @property
     def iou_largest(self) -> np.ndarray:
         """Its largest IoU with a true box: float64 (T,)."""
-        return self._spread(self._coded["largest"].iou, "largest")
+        return self._spread(self.packed["largest"].iou, "largest")
 
     @property
     def boxes_any(self) -> np.ndarray:
@@ -156,7 +156,7 @@ class Sweep:
     @property
     def iou_any(self) -> np.ndarray:
         """That IoU: float64 (T,)."""
-        return self._spread(self._coded["any"].iou, "any")
+        return self._spread(self.packed["any"].iou, "any")
 
     def to_inclusive(self) -> Sweep:
         """Return the same sweep with boxes whose corners are inclusive; IoUs stay as the protocol counts them.
@@ -169,7 +169,7 @@ class Sweep:
         >>> sweep.boxes_largest[0].tolist(), sweep.to_inclusive().boxes_largest[0].tolist()
         ([0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 3.0, 3.0])
         """
-        return Sweep(self.thresholds, self.size, self.protocol, self._coded, "inclusive")
+        return replace(self, convention="inclusive")
 
     def against(self, gt_boxes: object, image_size: tuple[int, int] | None = None) -> Sweep:
         """Return the sweep of the same map against other true boxes, without its pixels.
@@ -188,29 +188,18 @@ class Sweep:
         0.5
         """
         image_size = self.size if image_size is None else image_size
-        truth = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
-        iou = box_iou(self._compared, truth, self.protocol.iou_convention).max(axis=1)  # (R,)
-        coded = self._coded["largest"]._replace(iou=iou)
-        return Sweep(self.thresholds, self.size, self.protocol, {"largest": coded, "any": coded}, self.convention)
+        gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
+        packed = self.packed["largest"]
+        packed = packed._replace(iou=box_ious(packed.boxes, gt_boxes, iou_rules(self.protocol, self.size)))
+        return replace(self, packed={"largest": packed, "any": packed})
 
-    @cached_property
-    def _compared(self) -> np.ndarray:
-        """Boxes of the largest components as the protocol takes their IoU: float64 (R, 4)."""
-        packed, rules = self._coded["largest"].packed, iou_rules(self.protocol, self.size)
-        corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
-        boxes = corners.astype(np.float64)
-        boxes[:, 2:] = np.minimum(boxes[:, 2:] + rules[0], rules[1:3])
-        boxes[packed < 0] = rules[4:]
-        return boxes
-
-    def _coded_of(self, which: str) -> Coded:
-        if which not in self._coded:
+    def _packed(self, which: str) -> PackedRuns:
+        if which not in self.packed:
             raise UserError(f"no runs of {which!r} components: choose largest or any")
-        return self._coded[which]
+        return self.packed[which]
 
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
-        corners = np.stack([packed >> 48, packed >> 32, packed >> 16, packed], axis=-1) & 0xFFFF
-        boxes = from_inclusive(corners, self.convention, self.size)  # (R, 4)
+        boxes = from_inclusive(unpack(packed), self.convention, self.size)  # (R, 4)
         if (packed < 0).any():
             boxes[packed < 0] = self._empty_box()
         return boxes
@@ -219,12 +208,14 @@ class Sweep:
         if self.protocol.empty_box is None:
             return np.array([0.0, 0, -1, -1]) if self.convention == "inclusive" else np.zeros(4)
         empty = np.array([self.protocol.empty_box])
-        if self.convention != self.protocol.box_convention:
-            empty = to_inclusive(empty, self.protocol.box_convention)
-        return empty[0]
+        return (
+            empty
+            if self.convention == self.protocol.box_convention
+            else to_inclusive(empty, self.protocol.box_convention)
+        )[0]
 
     def _spread(self, values: np.ndarray, which: str) -> np.ndarray:
-        lengths = np.diff(self._coded[which].first, append=len(self.thresholds))
+        lengths = np.diff(self.packed[which].first, append=len(self.thresholds))
         return np.repeat(values, lengths, axis=0)  # (T, …)
 
 
@@ -242,15 +233,14 @@ def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
     >>> join_runs(sweeps, "largest").boxes.tolist()
     [[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.0]]
     """
-    coded = [sweep._coded_of(which) for sweep in sweeps]
-    if not coded:
-        return Runs(first=np.zeros(0, np.int64), boxes=np.zeros((0, 4)), iou=np.zeros(0))
+    packed = [sweep._packed(which) for sweep in sweeps]
+    if not packed:
+        return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+    first, boxes, iou = map(np.concatenate, zip(*packed, strict=True))
     if len({(sweep.size, sweep.convention) for sweep in sweeps}) == 1:
-        boxes = sweeps[0]._boxes(np.concatenate([one.packed for one in coded]))
-    else:
-        boxes = np.concatenate([sweep._boxes(one.packed) for sweep, one in zip(sweeps, coded, strict=True)])
+        return Runs(first, sweeps[0]._boxes(boxes), iou)
     return Runs(
-        first=np.concatenate([one.first for one in coded]), boxes=boxes, iou=np.concatenate([one.iou for one in coded])
+        first, np.concatenate([sweep._boxes(runs.boxes) for sweep, runs in zip(sweeps, packed, strict=True)]), iou
     )
 
 
@@ -295,32 +285,39 @@ def sweep_thresholds(
     >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
     ([1.0, 2.0, 7.0, 6.0], 1.0)
     """
-    rules = load_protocol(protocol)
-    values = _checked_map(score_map)
-    height, width = values.shape
-    size = (width, height)
+    protocol, values = load_protocol(protocol), _checked_map(score_map)
+    size = (values.shape[1], values.shape[0])
     if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
         raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
     image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
-    truth = truth_boxes(checked_boxes(gt_boxes, image_size), rules, image_size, size)
-    WORKSPACE.reserve(height, width)
-    cuts, bins = bin_pixels(values, rules, WORKSPACE.bins)
-    numbers, settings = _kernel_rules(rules, size)
-    largest, best = sweep_bins(bins, size, cuts.first, truth, numbers, settings, WORKSPACE.scratch)
-    return Sweep(cuts.thresholds, size, rules, {"largest": Coded(*largest), "any": Coded(*best)})
+    gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), protocol, image_size, size)
+    WORKSPACE.reserve(size)
+    cuts, bins = bin_pixels(values, protocol, WORKSPACE.bins)
+    largest, best = sweep_bins(bins, size, cuts.first, gt_boxes, *_kernel_rules(protocol, size), WORKSPACE.scratch)
+    return Sweep(cuts.thresholds, size, protocol, protocol.box_convention, {"largest": largest, "any": best})
+
+
+@lru_cache(maxsize=256)
+def _kernel_rules(protocol: Protocol, size: tuple[int, int]) -> tuple[IouRules, ComponentRules]:
+    return iou_rules(protocol, size), ComponentRules(
+        eight=protocol.connectivity == 8,
+        contour=protocol.area == "contour",
+        last_wins=protocol.tie == "last",
+        holes=protocol.holes,
+    )
 
 
 def _checked_map(score_map: object) -> np.ndarray:
     if hasattr(score_map, "detach"):
         score_map = score_map.detach().cpu().numpy()
-    found = np.asarray(score_map)
-    if found.dtype.kind not in "fiub":
-        raise UserError(f"score map has values of type {found.dtype}: pass real numbers in [0, 1]")
-    if found.ndim != 2 or 0 in found.shape:
-        raise UserError(f"score map has shape {found.shape}: pass one map of shape (H, W)")
-    if max(found.shape) > LONGEST_SIDE:
-        raise UserError(f"score map has shape {found.shape}: sides up to {LONGEST_SIDE} pixels are possible")
-    return np.ascontiguousarray(found, np.float64)  # (H, W)
+    values = np.asarray(score_map)
+    if values.dtype.kind not in "fiub":
+        raise UserError(f"score map has values of type {values.dtype}: pass real numbers in [0, 1]")
+    if values.ndim != 2 or 0 in values.shape:
+        raise UserError(f"score map has shape {values.shape}: pass one map of shape (H, W)")
+    if max(values.shape) > LONGEST_SIDE:
+        raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
+    return np.ascontiguousarray(values, np.float64)  # (H, W)
 
 
 class Workspace(threading.local):
@@ -328,32 +325,26 @@ class Workspace(threading.local):
 
     def __init__(self) -> None:
         self.pixels = 0
-        self.reserve(1, 1)
+        self.reserve((1, 1))
 
-    def reserve(self, height: int, width: int) -> None:
+    def reserve(self, size: tuple[int, int]) -> None:
         """Make sure that a map of that size fits."""
-        padded = (height + 2) * (width + 2)
-        if padded <= self.pixels:
+        pixels = (size[0] + 2) * (size[1] + 2)
+        if pixels <= self.pixels:
             return
-        self.pixels = padded
-        self.bins = np.empty(4 * padded, np.uint8)
+        self.pixels = pixels
+        self.bins = np.empty(4 * pixels, np.uint8)
         # No two first pixels are neighbors, so at most every second pixel begins a component.
-        components = padded // 2 + 2
-        self.scratch = (
-            np.empty(padded, np.uint8),  # masks
-            np.empty(padded, np.uint32),  # order
-            np.empty(padded, np.uint32),  # labels
-            np.empty(components * COLUMNS, np.uint32),  # records
-            np.empty(components, np.uint32),  # touched
-            np.empty(components, np.int64),  # log of boxes
-            np.empty(components, np.uint32),  # and when they began
+        components = pixels // 2 + 2
+        labels, records, touched = (
+            np.empty(length, np.uint32) for length in (pixels, components * COLUMNS, components)
+        )
+        self.scratch = Scratch(
+            masks=np.empty(pixels, np.uint8),
+            order=np.empty(pixels, np.uint32),
+            components=Components(labels, records, touched),
+            log=Log(np.empty(components, np.int64), np.empty(components, np.uint32)),
         )
 
 
 WORKSPACE = Workspace()
-
-
-@lru_cache(maxsize=256)
-def _kernel_rules(rules: Protocol, size: tuple[int, int]) -> tuple[np.ndarray, tuple[bool, bool, bool, bool]]:
-    settings = (rules.connectivity == 8, rules.area == "contour", rules.tie == "last", rules.holes)
-    return iou_rules(rules, size), settings

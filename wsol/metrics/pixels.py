@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from wsol.compiled import compiled
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full, profiles
 from wsol.heatmaps.store import StoredHeatmap
-from wsol.localization.resize import resize
+from wsol.jit import jit
+from wsol.localization.kernels.resize import resize
 
 __all__ = [
     "DrawnPixels", "PxAP", "at_image_size", "average_precision", "pixel_histograms", "point_and_energy",
@@ -162,7 +162,7 @@ def pixel_histograms(
     return counts[1], counts[0]
 
 
-@compiled
+@jit
 def _count(score_map: np.ndarray, kinds: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> None:
     last = len(edges) - 2
     per_unit = 1.0 / (edges[1] - edges[0])

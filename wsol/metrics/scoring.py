@@ -22,7 +22,7 @@ from wsol.errors import UserError, first_names
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
-from wsol.localization.resize import resize
+from wsol.localization.kernels.resize import resize
 from wsol.metrics.pixels import (
     DrawnPixels,
     PxAP,

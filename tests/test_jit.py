@@ -3,7 +3,7 @@
 import numba
 import pytest
 
-from wsol.compiled import compiled
+from wsol.jit import jit
 
 
 def test_without_any_place_for_a_cache_it_compiles_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,5 +15,5 @@ def test_without_any_place_for_a_cache_it_compiles_in_each_process(monkeypatch: 
         return njit(*types, **options)
 
     monkeypatch.setattr(numba, "njit", refusing)
-    assert compiled(lambda x: x + 1)(2) == 3
-    assert compiled("i8(i8)")(lambda x: x + 1)(2) == 3
+    assert jit(lambda x: x + 1)(2) == 3
+    assert jit("i8(i8)")(lambda x: x + 1)(2) == 3

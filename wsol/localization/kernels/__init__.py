@@ -1,0 +1,1 @@
+"""The hot loops of the sweep: components joined from the brightest pixel down, and which is the largest."""

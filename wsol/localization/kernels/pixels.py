@@ -1,0 +1,306 @@
+"""What a pixel is to the sweep: the number of cuts that it passes, and which neighbors are there when it is added."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from wsol.errors import UserError
+from wsol.jit import jit, jit_inner
+from wsol.localization.protocol import Protocol
+
+__all__ = [
+    "ENCODED_EULER",
+    "NEIGHBOR_TABLES",
+    "Cuts",
+    "bin_pixels",
+    "mark_frame",
+    "neighbor_masks",
+    "offsets",
+    "sort_pixels",
+]
+
+BUCKETS = 4096
+ENCODED_EULER = 16  # added to Euler numbers in the neighbor table, so that nothing is negative
+
+
+class Cuts(NamedTuple):
+    """Thresholds, and the distinct cuts that they come down to."""
+
+    thresholds: np.ndarray  # float64 (T,), increasing
+    first: np.ndarray  # int64 (J,): the first threshold of each cut; cuts increase with the thresholds
+
+
+def bin_pixels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) -> tuple[Cuts, np.ndarray]:
+    """Cuts of a map (float64, contiguous), and each pixel's bin within a frame of zeros: ((H + 2) * (W + 2),).
+
+    The bins are uint8, uint16 or int32, as their number wants it: a view of the buffer (uint8, four times as long).
+    They are all zero if the map has no positive value, once quantized. Refuses values that are NaN or outside [0, 1].
+    """
+    bin_values = _bin_values if protocol.levels is None else _bin_levels
+    n = (score_map.shape[0] + 2) * (score_map.shape[1] + 2)
+    return bin_values(score_map, protocol, buffer[: 4 * n])
+
+
+def _bin_levels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) -> tuple[Cuts, np.ndarray]:
+    """Of a map that is quantized first."""
+    small = protocol.levels <= 256 and protocol.thresholds != "levels"
+    bins = buffer[: len(buffer) // 4] if small else buffer.view(np.int32)
+    bad, top = quantize(score_map, float(protocol.levels - 1), bins)
+    if bad:
+        raise _outside(score_map)
+    if top == 0:
+        return _no_cuts(protocol), bins
+    if protocol.thresholds == "levels":
+        strict, stride = protocol.pixel_comparison == ">", score_map.shape[1] + 2
+        present = np.unique(bins.reshape(-1, stride)[1:-1, 1:-1]).astype(np.float64)
+        cuts, values = _every_level(present, strict)
+        table = np.searchsorted(values, np.arange(top + 1), side="left" if strict else "right")
+    else:
+        cuts, table = _quantized_cuts(protocol, top)
+    if table is not None:
+        look_up(table, score_map.shape[1] + 2, bins)
+    return cuts, bins
+
+
+def _bin_values(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) -> tuple[Cuts, np.ndarray]:
+    """Of a map whose values are compared as they are."""
+    top = score_map.max()
+    if not (score_map.min() >= 0 and top <= 1):
+        raise _outside(score_map)
+    strict, n = protocol.pixel_comparison == ">", len(buffer) // 4
+    if top == 0:
+        buffer[:n] = 0
+        return _no_cuts(protocol), buffer[:n]
+    if protocol.thresholds == "levels":
+        cuts, values = _every_level(np.unique(score_map), strict)
+    else:
+        values, first = np.unique(_grid(protocol) * top, return_index=True)
+        cuts = Cuts(_grid(protocol), first)
+    kind = np.uint8 if len(values) <= 255 else np.uint16 if len(values) <= 65535 else np.int32
+    bins = buffer[: n * kind().itemsize].view(kind)
+    # Where to begin the search for a value: exactness comes from the steps that follow.
+    buckets = np.searchsorted(values, np.linspace(0.0, 1.0, BUCKETS + 1) * values[-1]).astype(np.int32)
+    place(score_map, values, buckets, strict, bins)
+    return cuts, bins
+
+
+@lru_cache(maxsize=1024)
+def _quantized_cuts(protocol: Protocol, top: int) -> tuple[Cuts, np.ndarray | None]:
+    """Cuts of a quantized map with that maximum, and the bin of each integer (None: the integer itself)."""
+    taus = protocol.grid()
+    values, first = np.unique((taus * top).astype(np.int64), return_index=True)
+    side = "left" if protocol.pixel_comparison == ">" else "right"
+    bins = np.searchsorted(values, np.arange(top + 1), side=side)  # (top + 1,)
+    return Cuts(taus, first), None if (bins == np.arange(top + 1)).all() else bins
+
+
+@lru_cache(maxsize=64)
+def _grid(protocol: Protocol) -> np.ndarray:
+    return protocol.grid()
+
+
+def _no_cuts(protocol: Protocol) -> Cuts:
+    """Of a map without a positive value: one, which no pixel passes."""
+    return Cuts(np.zeros(1) if protocol.thresholds == "levels" else _grid(protocol), np.zeros(1, np.int64))
+
+
+def _every_level(present: np.ndarray, strict: bool) -> tuple[Cuts, np.ndarray]:
+    """0 and every value of a map as cuts; above the maximum itself there is nothing."""
+    values = np.union1d([0.0], present)
+    values = values[:-1] if strict else values
+    return Cuts(values / present[-1], np.arange(len(values))), values
+
+
+def _outside(score_map: np.ndarray) -> UserError:
+    wrong = ~((score_map >= 0) & (score_map <= 1))
+    y, x = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return UserError(
+        f"score map has {score_map[y, x]} at row {y}, column {x} "
+        f"({int(wrong.sum())} values are NaN or outside [0, 1]): "
+        "normalize it first, with wsol.score_map or by hand"
+    )
+
+
+@jit
+def quantize(score_map: np.ndarray, scale: float, out: np.ndarray) -> tuple[bool, int]:
+    """Truncate `value * scale` into the inside of a flat array, and zero its frame.
+
+    Returns whether a value was NaN or outside [0, 1], and the greatest integer.
+    """
+    height, width = score_map.shape
+    stride = width + 2
+    out[:stride] = 0
+    out[(height + 1) * stride : (height + 2) * stride] = 0
+    bad = 0
+    for y in range(height):
+        row = out[(y + 1) * stride : (y + 2) * stride]
+        row[0] = row[width + 1] = 0
+        inside, source = row[1 : width + 1], score_map[y]
+        for x in range(width):
+            value = source[x]
+            bad += not (value >= 0 and value <= 1)
+            inside[x] = np.int32(value * scale)
+    top = 0
+    for i in range((height + 2) * stride):
+        top = max(top, out[i])
+    return bad > 0, top
+
+
+@jit
+def look_up(table: np.ndarray, stride: int, out: np.ndarray) -> None:
+    """Replace each integer within the frame by what the table says."""
+    for y in range(1, len(out) // stride - 1):
+        for i in range(y * stride + 1, (y + 1) * stride - 1):
+            out[i] = table[out[i]]
+
+
+@jit
+def place(score_map: np.ndarray, cuts: np.ndarray, buckets: np.ndarray, strict: bool, out: np.ndarray) -> None:
+    """Write for each value the number of cuts that it passes into the inside of a flat array, and zero its frame."""
+    height, width = score_map.shape
+    n, most = len(cuts), float(len(buckets) - 1)
+    scale = most / cuts[-1] if cuts[-1] > 0 else 0.0
+    out[:] = 0
+    for y in range(height):
+        for x in range(width):
+            value = score_map[y, x]
+            b = buckets[int(min(value * scale, most))]
+            while b < n and (value > cuts[b] or (not strict and value == cuts[b])):
+                b += 1
+            while b > 0 and not (value > cuts[b - 1] or (not strict and value == cuts[b - 1])):
+                b -= 1
+            out[(y + 1) * (width + 2) + 1 + x] = b
+
+
+# Neighbors are numbered clockwise from the left; the first four come earlier in raster order.
+
+
+def _groups(mask: int, connectivity: int) -> list[int]:
+    """One neighbor for each group of those present that hang together without the center."""
+    ring = [k for k in range(8) if mask >> k & 1]
+    group = {k: k for k in ring}
+
+    def join(a: int, b: int) -> None:
+        if a in group and b in group:
+            low, high = sorted((group[a], group[b]))
+            group.update({k: low for k in ring if group[k] == high})
+
+    for k in range(8):
+        join(k, (k + 1) % 8)
+        if connectivity == 8 and k % 2 == 0:
+            join(k, (k + 2) % 8)
+    members = [k for k in ring if connectivity == 8 or k % 2 == 0]
+    return sorted({min(k for k in members if group[k] == g) for g in {group[k] for k in members}})
+
+
+def _window_gains(mask: int) -> tuple[int, int]:
+    """What the center adds to twice the polygon's area and to four times the Euler number (8-connected)."""
+    area2 = euler4 = 0
+    for k in (0, 2, 4, 6):
+        sides = (mask >> k & 1) + (mask >> (k + 2) % 8 & 1)
+        corner = mask >> (k + 1) & 1
+        # A window counts +1 with one pixel, -1 with three, -2 with two on a diagonal.
+        before = {(0, 0): 0, (1, 0): 1, (2, 0): -2, (0, 1): 1, (1, 1): 0, (2, 1): -1}[sides, corner]
+        after = {(0, 0): 1, (1, 0): 0, (2, 0): -1, (0, 1): -2, (1, 1): -1, (2, 1): 0}[sides, corner]
+        area2 += sides + corner >= 2
+        euler4 += after - before
+    return area2, euler4
+
+
+def _table(connectivity: int) -> np.ndarray:
+    """Pack for each mask: bits 0-2 number of groups, 3-14 a neighbor of each, 15-17 area, from 18 the Euler number."""
+    table = np.zeros(256, np.uint32)
+    for mask in range(256):
+        groups = _groups(mask, connectivity)
+        area2, euler4 = _window_gains(mask)
+        table[mask] = len(groups) | area2 << 15 | (euler4 + ENCODED_EULER) << 18
+        for position, neighbor in enumerate(groups):
+            table[mask] |= neighbor << (3 + 3 * position)
+    return table
+
+
+NEIGHBOR_TABLES = np.stack([_table(4), _table(8)])
+
+
+@jit_inner
+def offsets(width: int) -> np.ndarray:
+    """Where the neighbors lie in a flat array, counted from the upper left one, so that nothing is negative."""
+    stride = np.uint32(width + 2)
+    around = np.empty(8, np.uint32)
+    around[0], around[1], around[2], around[3] = stride, 0, 1, 2
+    around[4], around[5], around[6], around[7] = stride + 2, 2 * stride + 2, 2 * stride + 1, 2 * stride
+    return around
+
+
+@jit
+def neighbor_masks(bins: np.ndarray, height: int, width: int, masks: np.ndarray) -> None:
+    """For each pixel the neighbors that are added before it, the highest bin first, in raster order within a bin.
+
+    `bins` lie within a frame; in `masks` (uint8) bit k is written for neighbor k.
+    """
+    stride = width + 2
+    for y in range(1, height + 1):
+        at = y * stride + 1
+        up, down = at - stride, at + stride
+        center, out = bins[at : at + width], masks[at : at + width]
+        w, e = bins[at - 1 : at - 1 + width], bins[at + 1 : at + 1 + width]
+        nw, n, ne = bins[up - 1 : up - 1 + width], bins[up : up + width], bins[up + 1 : up + 1 + width]
+        sw, s, se = bins[down - 1 : down - 1 + width], bins[down : down + width], bins[down + 1 : down + 1 + width]
+        for x in range(width):
+            c = center[x]
+            out[x] = (
+                np.uint8(w[x] >= c)
+                | np.uint8(nw[x] >= c) << 1
+                | np.uint8(n[x] >= c) << 2
+                | np.uint8(ne[x] >= c) << 3
+                | np.uint8(e[x] > c) << 4
+                | np.uint8(se[x] > c) << 5
+                | np.uint8(s[x] > c) << 6
+                | np.uint8(sw[x] > c) << 7
+            )
+
+
+def mark_frame(masks: np.ndarray, width: int) -> None:
+    """Write into the masks that the frame is there before everything else."""
+    inside = masks.reshape(-1, width + 2)[1:-1, 1:-1]
+    inside[:, 0] |= 1
+    inside[0] |= 4
+    inside[:, -1] |= 16
+    inside[-1] |= 64
+
+
+@jit
+def sort_pixels(bins: np.ndarray, height: int, width: int, starts: np.ndarray, order: np.ndarray) -> None:
+    """Counting sort: pixels as `y << 16 | x` by bin, in raster order within a bin.
+
+    `starts` (J + 2,) is where each of the J + 1 bins begins in `order`, and the end.
+    """
+    stride = width + 2
+    # The upper and the lower half are counted apart: neighbors often share a bin, and two independent counters are
+    # waited for half as long.
+    half = height // 2
+    upper, lower = np.zeros(len(starts), np.uint32), np.zeros(len(starts), np.uint32)
+    for y in range(height - half):
+        a, b = (y + 1) * stride + 1, (y + 1 + half) * stride + 1
+        for x in range(width):
+            if y < half:
+                upper[bins[a + x]] += 1
+            lower[bins[b + x]] += 1
+    total = np.int64(0)
+    for j in range(len(starts)):
+        starts[j] = total
+        count, more = np.int64(upper[j]), np.int64(lower[j])
+        upper[j] = total
+        lower[j] = total + count
+        total += count + more
+    for y in range(height - half):
+        a, b = (y + 1) * stride + 1, (y + 1 + half) * stride + 1
+        for x in range(width):
+            if y < half:
+                order[upper[bins[a + x]]] = y << 16 | x
+                upper[bins[a + x]] += 1
+            order[lower[bins[b + x]]] = (y + half) << 16 | x
+            lower[bins[b + x]] += 1

@@ -1,0 +1,319 @@
+"""One pass over the pixels gives the boxes of all components at all cuts: union-find from the brightest pixel down.
+
+A *cut* is a distinct value that pixels are compared with; `J` cuts are numbered upwards. Every pixel has a *bin*: the
+number of cuts that it passes, so that it is foreground at cut `j` where `bin > j`. Pixels are sorted by bin (counting
+sort) and added from the highest bin down; each joins the components around it. What a component needs (box, pixel
+count, polygon area, Euler number) changes by an amount that only the eight neighbors decide, so it is looked up in a
+table of 256 entries.
+
+The polygon through the centers of a component's outer border has twice the area `2 * n4 + n3`, where `n4` and `n3`
+count the 2 x 2 windows with four and three pixels of the component, if it has no hole; the Euler number, from windows
+as well, tells. Where there is a hole and it may matter, the border is followed.
+
+Holes are components of the background: the same union-find from the darkest pixel up, with the other connectivity; what
+reaches the frame is outside.
+
+The best box at each cut is kept in a segment tree over the cuts: a component offers each box that it grows out of to
+all cuts at which it had that box, in logarithmic time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wsol.jit import jit, jit_inner
+from wsol.localization.boxes import IouRules, best_iou, box_ious
+from wsol.localization.kernels.area import ComponentRules, Components, largest_component
+from wsol.localization.kernels.pixels import (
+    ENCODED_EULER,
+    NEIGHBOR_TABLES,
+    mark_frame,
+    neighbor_masks,
+    offsets,
+    sort_pixels,
+)
+from wsol.localization.kernels.records import (
+    AREA2,
+    COLUMNS,
+    COUNT,
+    EULER4,
+    EXACT,
+    FILLED,
+    FIRST,
+    NO_LABEL,
+    PARENT,
+    START,
+    TOUCHED,
+    UNKNOWN,
+    Log,
+    extend,
+    find,
+    log_box,
+    merge,
+    new_component,
+    pack,
+    packed_box,
+    reaches_outside,
+)
+
+__all__ = ["PackedRuns", "sweep_bins"]
+
+
+class PackedRuns(NamedTuple):
+    """A component's box over the thresholds, run-length coded."""
+
+    first: np.ndarray  # int64 (R,): index of each run's first threshold
+    boxes: np.ndarray  # int64 (R,): packed inclusive box, -1 where there is no component
+    iou: np.ndarray  # float64 (R,)
+
+
+class Boxes(NamedTuple):
+    """A box and its IoU at every cut."""
+
+    packed: np.ndarray  # int64 (J,), inclusive; -1 where there is no component
+    ious: np.ndarray  # float64 (J,)
+
+
+class Contest(NamedTuple):
+    """The best box at each of J cuts, in a segment tree: the best IoU and, among equals, the least packed box."""
+
+    gt_boxes: np.ndarray  # float64 (G, 4)
+    iou_rules: IouRules
+    tree: Boxes  # (2 J,)
+
+
+class Scratch(NamedTuple):
+    """Memory of the kernels: masks, order and labels as long as a map within its frame, the others for half as many."""
+
+    masks: np.ndarray  # uint8: which neighbors are added before a pixel
+    order: np.ndarray  # uint32: pixels by bin, y << 16 | x
+    components: Components
+    log: Log
+
+
+def sweep_bins(
+    bins: np.ndarray,
+    size: tuple[int, int],
+    first: np.ndarray,
+    gt_boxes: np.ndarray,
+    iou_rules: IouRules,
+    rules: ComponentRules,
+    scratch: Scratch,
+) -> tuple[PackedRuns, PackedRuns]:
+    """Boxes and IoUs of the largest and of the best component at every cut.
+
+    `bins` ((height + 2) * (width + 2),) says for each pixel how many cuts it passes, within a frame of zeros, and is
+    overwritten; `first` (J,) is the first threshold of each cut.
+    """
+    # The kernels are called one by one: compiled into one function they get slower, and take longer to compile.
+    (width, height), cuts = size, len(first)
+    scratch = scratch._replace(masks=scratch.masks[: len(bins)])
+    starts = np.empty(cuts + 2, np.uint32)
+    boxes = np.empty(cuts, np.int64)
+    contest = Contest(gt_boxes, iou_rules, Boxes(np.zeros(2 * cuts, np.int64), np.zeros(2 * cuts)))
+    sort_pixels(bins, height, width, starts, scratch.order)
+    neighbor_masks(bins, height, width, scratch.masks)
+    has_holes = grow_components(starts, width, scratch, rules, contest, boxes)
+    boxes = Boxes(boxes, box_ious(boxes, gt_boxes, iou_rules))
+    largest = encode_runs(first, boxes)
+    if has_holes and rules.holes:
+        # The lowest bin first: the order of bins is turned round.
+        neighbor_masks(np.invert(bins, out=bins), height, width, scratch.masks)
+        mark_frame(scratch.masks, width)
+        grow_holes(starts, width, scratch, not rules.eight, contest)
+    take_best(contest.tree, boxes)
+    return largest, encode_runs(first, boxes)
+
+
+@jit
+def grow_components(
+    starts: np.ndarray, width: int, scratch: Scratch, rules: ComponentRules, contest: Contest, largest: np.ndarray
+) -> bool:
+    """Add pixels from the highest bin down; write the largest box at each cut. Whether there may be a hole at any."""
+    # Taken out of a tuple inside a loop, an array would be counted as one more reference each time.
+    masks, order, components, log = scratch
+    labels, records, touched = components
+    table = NEIGHBOR_TABLES[1 if rules.eight else 0]
+    around, stride = offsets(width), np.int64(np.uint32(width + 2))
+    labels[: len(masks)] = NO_LABEL
+    # Numbers of one type from the start: a literal would have every function below compiled once more.
+    end = zero = np.int64(0)
+    none = np.int64(-1)
+    best, box, has_holes = (none, none, none), none, not rules.eight
+    for cut in range(len(starts) - 3, -1, -1):
+        n_touched = logged = np.int64(0)
+        for i in range(starts[cut + 1], starts[cut + 2]):
+            y, x = np.int64(order[i] >> 16), np.int64(order[i] & 0xFFFF)
+            corner = y * stride + x
+            p = corner + stride + 1
+            info = np.int64(table[masks[p]])
+            if info & 7 == 0:
+                new_component(records, end, p, x, y, (info >> 18) - ENCODED_EULER, cut)
+                touched[n_touched] = labels[p] = end
+                end += COLUMNS
+                n_touched += 1
+                continue
+            root = np.int64(labels[corner + around[info >> 3 & 7]])
+            if records[root + PARENT] != root:
+                root = find(records, root)
+            for k in range(1, info & 7):
+                other = find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
+                if other != root:
+                    root, logged = merge(records, root, other, cut, log, logged)
+                else:
+                    # A ring was closed: there is a new hole, of whatever size.
+                    records[root + FILLED] = UNKNOWN
+            # Known not to be negative, an index needs no test.
+            root = np.int64(np.uint32(root))
+            labels[p] = root
+            if reaches_outside(records, root, x, y, x, y):
+                if records[root + START] != cut:
+                    logged = log_box(records, root, cut, log, logged)
+                extend(records, root, x, y, x, y, cut)
+            add_pixel(records, root, p, info)
+            if records[root + TOUCHED] != cut:
+                records[root + TOUCHED] = cut
+                records[root + EXACT] = 0
+                touched[n_touched] = root
+                n_touched += 1
+        if n_touched > 0:
+            has_holes = has_holes or any_hole(records, touched, n_touched)
+            best = largest_component(best, (n_touched, end), components, cut, stride, rules)
+            box = packed_box(records, best[0])
+            offer_boxes(log, logged, cut, zero, contest)
+        largest[cut] = box
+    offer_boxes(log, log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
+    return has_holes
+
+
+@jit_inner
+def add_pixel(records: np.ndarray, root: int, p: int, info: int) -> None:
+    """Count one more pixel of a component."""
+    if p < records[root + FIRST]:
+        records[root + FIRST] = p
+    records[root + COUNT] += 1
+    records[root + AREA2] += info >> 15 & 7
+    records[root + EULER4] += (info >> 18) - ENCODED_EULER
+
+
+@jit_inner
+def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
+    """Whether a component that changed has another Euler number than 1."""
+    for i in range(n_touched):
+        if records[touched[i] + PARENT] == touched[i] and records[touched[i] + EULER4] != 4:
+            return True
+    return False
+
+
+@jit_inner
+def log_all_boxes(records: np.ndarray, begin: int, end: int, cut: int, log: Log) -> int:
+    """Log the boxes of all components that are left when there are no more cuts."""
+    logged = np.int64(0)
+    for root in range(begin, end, COLUMNS):
+        if records[root + PARENT] == root:
+            logged = log_box(records, root, cut, log, logged)
+    return logged
+
+
+@jit
+def grow_holes(starts: np.ndarray, width: int, scratch: Scratch, eight: bool, contest: Contest) -> None:
+    """Add pixels from the lowest bin up; offer each hole's box, grown by one pixel on each side.
+
+    Record 0 stands for the outside, and a label of 0, in the frame too, for a pixel that belongs to it.
+    """
+    masks, order, (labels, records, _), log = scratch
+    table, around = NEIGHBOR_TABLES[1 if eight else 0], offsets(width)
+    stride = np.int64(np.uint32(width + 2))
+    labels[: len(masks)] = 0
+    zero, one, cuts = np.int64(0), np.int64(1), len(starts) - 2
+    new_component(records, zero, zero, zero, zero, zero, zero)
+    first = end = np.int64(COLUMNS)
+    for cut in range(cuts):
+        logged = np.int64(0)
+        for i in range(starts[cut], starts[cut + 1]):
+            y, x = np.int64(order[i] >> 16), np.int64(order[i] & 0xFFFF)
+            corner = y * stride + x
+            info = np.int64(table[masks[corner + stride + 1]])
+            groups = info & 7
+            if groups == 0:
+                new_component(records, end, corner, x, y, zero, cut)
+                labels[corner + stride + 1] = end
+                end += COLUMNS
+                continue
+            root = np.int64(labels[corner + around[info >> 3 & 7]])
+            if records[root + PARENT] != root:
+                root = find(records, root)
+            for k in range(1, groups):
+                other = find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
+                if other != root and root != 0 and other != 0:
+                    root, logged = merge(records, root, other, cut, log, logged)
+                elif other != root:
+                    # What is connected with the outside is no hole any more.
+                    logged = log_box(records, root + other, cut, log, logged)
+                    records[root + other + PARENT] = 0
+                    root = 0
+            if root != 0:
+                root = np.int64(np.uint32(root))
+                labels[corner + stride + 1] = root
+                if reaches_outside(records, root, x, y, x, y):
+                    logged = log_box(records, root, cut, log, logged)
+                    extend(records, root, x, y, x, y, cut)
+                records[root + COUNT] += 1
+        offer_boxes(log, logged, cut, one, contest)
+    offer_boxes(log, log_all_boxes(records, first, end, cuts, log), cuts, one, contest)
+
+
+@jit_inner
+def offer_boxes(log: Log, logged: int, cut: int, grown: int, contest: Contest) -> None:
+    """Let the boxes in the log compete at all cuts from where they began to the one before this.
+
+    Cuts go down for the foreground (`grown` 0) and up for holes (`grown` 1: what is added to the box on each side).
+    """
+    gt_boxes, iou_rules, (boxes, ious) = contest
+    cuts = len(ious) // 2
+    for i in range(logged):
+        box, start = log.boxes[i], np.int64(log.starts[i])
+        x0, y0 = (box >> 48) - grown, (box >> 32 & 0xFFFF) - grown
+        x1, y1 = (box >> 16 & 0xFFFF) + grown, (box & 0xFFFF) + grown
+        iou = best_iou(x0, y0, x1, y1, gt_boxes, iou_rules)
+        if iou <= 0:
+            continue
+        box = pack(x0, y0, x1, y1)
+        left, right = cuts + min(start, cut + 1), cuts + max(start + 1, cut)
+        while left < right:
+            if left & 1:
+                if iou > ious[left] or (iou == ious[left] and box < boxes[left]):
+                    ious[left], boxes[left] = iou, box
+                left += 1
+            if right & 1:
+                right -= 1
+                if iou > ious[right] or (iou == ious[right] and box < boxes[right]):
+                    ious[right], boxes[right] = iou, box
+            left >>= 1
+            right >>= 1
+
+
+@jit
+def take_best(tree: Boxes, boxes: Boxes) -> None:
+    """Replace what stands for a cut by the contest's winner where that has a larger IoU."""
+    (tree_packed, tree_ious), (packed, ious) = tree, boxes
+    cuts = len(ious)
+    for node in range(2, 2 * cuts):
+        above = node >> 1
+        if tree_ious[above] > tree_ious[node] or (
+            tree_ious[above] == tree_ious[node] and tree_packed[above] < tree_packed[node]
+        ):
+            tree_ious[node], tree_packed[node] = tree_ious[above], tree_packed[above]
+    for cut in range(cuts):
+        if tree_ious[cut + cuts] > ious[cut]:
+            ious[cut], packed[cut] = tree_ious[cut + cuts], tree_packed[cut + cuts]
+
+
+def encode_runs(first: np.ndarray, boxes: Boxes) -> PackedRuns:
+    """Keep the first of each run of equal boxes and IoUs."""
+    packed, ious = boxes
+    changes = (packed[1:] != packed[:-1]) | (ious[1:] != ious[:-1])
+    kept = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    return PackedRuns(first[kept], packed[kept], ious[kept])
