@@ -98,13 +98,12 @@ class Shapes(Dataset):
         self._knobs = Knobs(
             size=_whole("size", size, 16, 1024),
             classes=_whole("classes", classes, 2, len(GLYPH_NAMES)),
-            smallest=smallest,
-            largest=largest,
+            object_size=(smallest, largest),
             glyph=_share("glyph", glyph, 1, 600),
+            background_bias=_share("background_bias", background_bias, 0, 1000),
             glyph_pixels=_whole("glyph_pixels", glyph_pixels, 5, 1024),
             distractors=_whole("distractors", distractors, 0, 100),
             false_marks=_whole("false_marks", false_marks, 0, 100),
-            background_bias=_share("background_bias", background_bias, 0, 1000),
             objects=_whole("objects", objects, 1, 8),
         )
         self._check_fit()
@@ -114,9 +113,10 @@ class Shapes(Dataset):
     def _check_fit(self) -> None:
         """Refuse glyphs that are larger than the smallest object or than an object's share of the picture."""
         size, pixels, objects = self._knobs.size, self._knobs.glyph_pixels, self._knobs.objects
-        if pixels * 1000 > self._knobs.smallest * size:
+        smallest = self._knobs.object_size[0]
+        if pixels * 1000 > smallest * size:
             raise UserError(
-                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {self._knobs.smallest / 1000:g} of "
+                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest / 1000:g} of "
                 f"{size} pixels: raise dataset.object_size or dataset.size, or lower this"
             )
         room = size * (1000 if objects == 1 else 450 if objects <= 4 else 200) // 1000
@@ -129,18 +129,9 @@ class Shapes(Dataset):
     @property
     def knobs(self) -> Mapping[str, object]:  # type: ignore[override]
         """What a classifier for these images depends on, equal to what JSON gives back; not split, length and seed."""
-        knobs = self._knobs
-        return {
-            "size": knobs.size,
-            "classes": knobs.classes,
-            "object_size": [knobs.smallest / 1000, knobs.largest / 1000],
-            "glyph": knobs.glyph / 1000,
-            "background_bias": knobs.background_bias / 1000,
-            "glyph_pixels": knobs.glyph_pixels,
-            "distractors": knobs.distractors,
-            "false_marks": knobs.false_marks,
-            "objects": knobs.objects,
-        }
+        knobs: dict[str, object] = self._knobs._asdict()
+        knobs["object_size"] = [share / 1000 for share in self._knobs.object_size]
+        return knobs | {name: getattr(self._knobs, name) / 1000 for name in ("glyph", "background_bias")}
 
     @property
     def labels(self) -> np.ndarray:

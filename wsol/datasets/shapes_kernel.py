@@ -8,14 +8,13 @@ is called with literal numbers states its types, or numba would compile it anew 
 
 from __future__ import annotations
 
-from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from wsol.jit import jit, jit_inner
 
-__all__ = ["CLASSES", "Knobs", "label_of", "render", "sine_table"]
+__all__ = ["CLASSES", "Knobs", "label_of", "render"]
 
 CLASSES = 24  # the glyphs behind these belong to no class
 BITS = 0xFFFFFFFF
@@ -30,35 +29,17 @@ class Knobs(NamedTuple):
 
     size: int
     classes: int
-    smallest: int
-    largest: int
+    object_size: tuple[int, int]
     glyph: int
+    background_bias: int
     glyph_pixels: int
     distractors: int
     false_marks: int
-    background_bias: int
     objects: int
 
 
-def sine_table(steps: int = 1024, amplitude: int = 1 << 14) -> np.ndarray:
-    """One turn of the sine in integers: int64 (steps,), each within one unit of `amplitude · sin`.
-
-    The smallest angle's cosine comes from a right angle by halving, `cos²(x/2) = (1 + cos x) / 2`, the rest
-    by rotation; all of it with Python's integers at 120 bits, so that no platform's math library has a say.
-    """
-    one = 1 << 120
-    cosine, angle = 0, 4
-    while angle < steps:
-        cosine, angle = isqrt((one + cosine) * one // 2), angle * 2
-    sine = isqrt(one * one - cosine * cosine)
-    x, y, table = one, 0, []
-    for _ in range(steps):
-        table.append((2 * y * amplitude + one) // (2 * one))
-        x, y = (x * cosine - y * sine) // one, (x * sine + y * cosine) // one
-    return np.array(table, np.int64)
-
-
-SINE = sine_table()
+# One turn of the sine; none of these numbers lies near a half, so every math library rounds them alike.
+SINE = np.rint(16384 * np.sin(np.arange(1024) * (np.pi / 512))).astype(np.int64)
 
 
 @jit("i8(i8)")
@@ -326,7 +307,8 @@ def _outline(state: Ints, corners: int, lobes: int, squeeze: int) -> tuple[Ints,
 @jit_inner
 def _sides(knobs: Knobs, room: int, state: Ints) -> tuple[int, int]:
     """Side of an object that has so much room, and of its mark."""
-    share = knobs.smallest + _draw(state, knobs.largest - knobs.smallest + 1)
+    smallest, largest = knobs.object_size
+    share = smallest + _draw(state, largest - smallest + 1)
     side = min(knobs.size * 256 * share // 1000, room)
     return side, max(side * knobs.glyph // 1000, knobs.glyph_pixels * 256)
 
@@ -410,10 +392,10 @@ def _cells(size: int, count: int, state: Ints) -> Ints:
             area = (cells[m, 2] - cells[m, 0]) * (cells[m, 3] - cells[m, 1])
             if area > most:
                 k, most = m, area
-        axis = 0 if cells[k, 2] - cells[k, 0] >= cells[k, 3] - cells[k, 1] else 1
-        span = cells[k, axis + 2] - cells[k, axis]
         for side in range(4):
             cells[made, side] = cells[k, side]
+        axis = 0 if cells[k, 2] - cells[k, 0] >= cells[k, 3] - cells[k, 1] else 1
+        span = cells[k, axis + 2] - cells[k, axis]
         cells[k, axis + 2] = cells[made, axis] = cells[k, axis] + span * (450 + _draw(state, 101)) // 1000
     return cells
 
