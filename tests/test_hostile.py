@@ -347,7 +347,7 @@ def test_ready_weights_that_somebody_put_into_the_cache(run: Path, place: Path, 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place))
     (place / "checkpoints").mkdir()
     save_pickle(place / "checkpoints" / "resnet18-f37072fd.pth")
-    with refused(run, "resnet18-f37072fd.pth can't be read", "holds a pickled object", "delete the file"):
+    with refused(run, "resnet18-f37072fd.pth can't be read", "holds a pickled object", "delete it"):
         torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
 
 
@@ -449,7 +449,7 @@ FOREIGN: dict[str, tuple[np.ndarray | bytes, str]] = {
     "0 bytes": (b"", "is damaged"),
     "NaN": (np.full((7, 7), np.nan), "NaN or infinite values"),
     "infinity": (np.full((7, 7), np.inf), "NaN or infinite values"),
-    "beyond 1": (np.full((7, 7), 1.5), "values outside [0, 1]"),
+    "beyond 1": (np.full((7, 7), 1.5), "outside [0, 1]"),
     "three dimensions": (np.zeros((1, 7, 7)), "(1, 7, 7)"),
     "no pixel": (np.zeros((0, 7)), "(0, 7)"),
     "text": (np.array([["a"]]), "<U1"),

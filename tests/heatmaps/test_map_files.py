@@ -74,7 +74,7 @@ def test_an_archive_with_ids_as_keys(tmp_path: Path, kind) -> None:
     kind(tmp_path / "x.npz", **{"a/0.jpeg": a_map(0), "a/1": a_map(1), "b/c/2.jpeg": a_map(2, (3, 4))})
     store, _ = opened(tmp_path / "x.npz", name="theirs", workers=3)
     assert list(store.methods) == ["theirs"]
-    assert store.score_map_shapes() == [(7, 9), (7, 9), (3, 4)]
+    assert store.score_map_shapes == [(7, 9), (7, 9), (3, 4)]
     assert np.array_equal(store.heatmap("theirs", 1).values, a_map(1))
 
 
@@ -207,7 +207,7 @@ def test_missing_and_extra_files_are_named(tmp_path: Path) -> None:
 def test_only_a_few_names_are_listed(tmp_path: Path) -> None:
     dataset = Listed(tuple(f"{number}.jpg" for number in range(9)))
     write(tmp_path, {"8.npy": a_map()})
-    with pytest.raises(UserError, match=r"8: 0.jpg .*, 1.jpg, 2.jpg, 3.jpg, 4.jpg, …. 8 of 9"):
+    with pytest.raises(UserError, match=r"8: 0.jpg .*, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 3 more. 8 of 9"):
         opened(tmp_path, dataset)
 
 
@@ -266,8 +266,6 @@ def test_sizes_come_from_masks_where_annotations_have_none(tmp_path: Path) -> No
 def test_wrong_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="grey"):
         opened(whole(tmp_path), kind="grey")
-    with pytest.raises(UserError, match="ignore"):
-        opened(tmp_path, on_error="ignore")
 
 
 def test_baselines_stand_beside_heatmaps_and_lack_no_sample(tmp_path: Path) -> None:
@@ -296,7 +294,7 @@ def test_a_runs_own_heatmaps_are_raw(tmp_path: Path) -> None:
     assert store.kind("center") == "center"
     assert store.source["role"] == "train-fullsup"
     for option, value in (("kind", "scoremap"), ("name", "x")):
-        with pytest.raises(UserError, match=f"heatmaps_{option}={value}"):
+        with pytest.raises(UserError, match=f"{option}={value}"):
             open_heatmaps(dataset, tmp_path / "run" / "heatmaps", **{option: value})
     with pytest.raises(UserError, match="run/heatmaps"):
         open_heatmaps(dataset, tmp_path / "run")

@@ -18,14 +18,12 @@ from wsol.console import progress
 from wsol.datasets.annotations import safe_join
 from wsol.datasets.folder import SUFFIXES
 from wsol.datasets.loader import load_ahead
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
 
 __all__ = ["KINDS", "MapFiles", "open_map_files"]
 
 KINDS = ("scoremap", "raw")
 LARGEST = 2**30  # bytes of one map
-NAMED = 5  # so many names in a message
-OUTSIDE = "values outside [0, 1]"
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -51,6 +49,8 @@ class MapFiles:
     """
 
     def __init__(self, path: Path, kind: str) -> None:
+        if kind not in KINDS:
+            raise UserError(f"heatmaps_kind={kind}: pass scoremap (in [0, 1], scored as it is) or raw (normalized)")
         self.kind, self.path = kind, path
         self.key_of: list[str | None] = []
         self.shapes: list[tuple[int, int] | None] = []
@@ -59,20 +59,20 @@ class MapFiles:
         # (its issue 106905).
         self._lock = threading.Lock()
         if path.is_dir():
-            self.keys = frozenset(_npy_files(path))
+            names = _npy_files(path)
         elif path.suffix.lower() == ".npz" and path.is_file():
             try:
                 self._archive = zipfile.ZipFile(path)
             except DAMAGE as error:
                 raise UserError(f"heatmaps={path} can't be read as an .npz file: {error}") from error
-            names = self._archive.namelist()
-            self.keys = frozenset(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
+            names = [name for name in self._archive.namelist() if name.endswith(".npy")]
         else:
             problem = "that is a file of another kind" if path.exists() else "no such folder or file"
             raise UserError(
                 f"heatmaps={path}: {problem}; pass the heatmaps/ folder of a run, a folder of <sample id>.npy files, "
                 f"or one .npz file with sample ids as keys"
             )
+        self.keys = frozenset(name.removesuffix(".npy") for name in names)
         if not self.keys:
             raise UserError(
                 f"heatmaps={path} holds no map: neither index.parquet and heatmaps.json of a run that has ended, nor "
@@ -126,30 +126,27 @@ class MapFiles:
             faults.setdefault("no file", []).append(sample_id + hint)
         for key, indices in owners.items():
             if len(indices) > 1:
-                names = " and ".join(table["sample_id"][indices])
-                kind = "one file for several samples, name it with the suffix"
-                faults.setdefault(kind, []).append(f"{key} ({names})")
+                names = f"{key} ({' and '.join(table['sample_id'][indices])})"
+                faults.setdefault("one file for several samples, name it with the suffix", []).append(names)
                 for index in indices:
                     self.key_of[index] = None
         self.unused = self.keys - owners.keys()
         return faults
 
-    def check(self, index: int) -> tuple[tuple[int, int] | None, str, str]:
-        """Return the shape of a sample's map; or None, a kind of fault and its details."""
+    def check(self, index: int) -> tuple[int, ...] | str:
+        """Return the shape of a sample's map, or what is wrong with it; "" where there is none."""
         key = self.key_of[index]
         if key is None:
-            return None, "", ""
+            return ""
         try:
             values = self.load(key)
         except UserError as error:
-            return None, "heatmaps that can't be used", str(error)
-        finite = np.isfinite(values)
-        if not finite.all():
-            return None, "NaN or infinite values", f"{(~finite).sum()} of {values.size}"
+            return str(error)
+        if not np.isfinite(values).all():
+            return "NaN or infinite values"
         if self.kind == "scoremap" and not (values.min() >= 0 and values.max() <= 1):
-            return None, OUTSIDE, f"{values.min():g} to {values.max():g}"
-        height, width = values.shape
-        return (height, width), "", ""
+            return f"values from {values.min():g} to {values.max():g}: outside [0, 1], pass heatmaps_kind=raw"
+        return values.shape
 
 
 def open_map_files(
@@ -167,39 +164,26 @@ def open_map_files(
     Maps that are missing, unreadable, pickled, of another shape, NaN or out of range, and files of no sample (unless
     the samples are a `part` of a dataset) are named: in a `UserError`, or with on_error="skip" in a note.
     """
-    if kind not in KINDS:
-        raise UserError(f"heatmaps_kind={kind}: pass scoremap (in [0, 1], scored as it is) or raw (normalized first)")
-    if on_error not in ("stop", "skip"):
-        raise UserError(f"on_error={on_error}: pass stop or skip")
     maps = MapFiles(path, kind)
     faults = maps.match(table)
     with progress("checking heatmaps", len(table), show_progress) as advance:
         for batch in load_ahead(range(len(table)), maps.check, 64, workers):
-            for shape, fault, details in batch:
-                if fault:
+            for checked in batch:
+                if isinstance(checked, str) and checked:
                     sample_id = table["sample_id"][len(maps.shapes)]
-                    faults.setdefault(fault, []).append(f"{sample_id} ({details})")
-                maps.shapes.append(shape)
+                    faults.setdefault("heatmaps that can't be used", []).append(f"{sample_id} ({checked})")
+                maps.shapes.append(None if isinstance(checked, str) else (checked[0], checked[1]))
             advance(len(batch))
     if maps.unused and not part:
         faults["files of no sample"] = sorted(maps.unused)
-    return maps, _notes(faults, maps, on_error)
-
-
-def _notes(faults: dict[str, list[str]], maps: MapFiles, on_error: str) -> list[str]:
     if not faults:
-        return []
-    lists = "; ".join(
-        f"{fault}, {len(names)}: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
-        for fault, names in faults.items()
-    )
-    missing, count = int(maps.missing.sum()), len(maps.shapes)
-    text = f"heatmaps={maps.path}: {lists}. {missing} of {count} samples have no heatmap that can be scored"
+        return maps, []
+    lists = "; ".join(f"{fault}, {len(names)}: {first_names(names)}" for fault, names in faults.items())
+    missing, count = int(maps.missing.sum()), len(table)
+    text = f"heatmaps={path}: {lists}. {missing} of {count} samples have no heatmap that can be scored"
     if on_error == "stop" or missing == count:
-        raw = "normalize the values or pass heatmaps_kind=raw; " if OUTSIDE in faults else ""
-        skip = "on_error=skip counts them as misses and goes on" if missing else "on_error=skip passes over the others"
-        raise UserError(f"{text}: fix the files; {raw}{'none is left to score' if missing == count else skip}")
-    return [f"{text} and count as misses"]
+        raise UserError(f"{text}: fix the files, or pass on_error=skip to count these as misses, if others are left")
+    return maps, [f"{text} and count as misses"]
 
 
 def _candidates(sample_id: str, image_id: str) -> list[str]:
@@ -215,12 +199,10 @@ def _npy_files(root: Path) -> list[str]:
     """Relative paths of all .npy files that are not hidden; links to folders are followed, each folder once."""
     names, visited = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
-        target = os.path.realpath(folder)
-        if target in visited:
+        if os.path.realpath(folder) in visited:
             folders.clear()
             continue
-        visited.add(target)
+        visited.add(os.path.realpath(folder))
         relative = Path(folder).relative_to(root)
-        maps = (file for file in files if file.endswith(".npy") and not file.startswith("."))
-        names += [(relative / file.removesuffix(".npy")).as_posix() for file in maps]
+        names += [(relative / file).as_posix() for file in files if file.endswith(".npy") and file[0] != "."]
     return names

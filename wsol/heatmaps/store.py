@@ -95,12 +95,12 @@ class HeatmapStore:
         self.folder = folder
         self.placement = np.zeros((len(self.sample_ids), len(COLUMNS)))  # image size, rectangle
         self.unreadable = np.zeros(len(self.sample_ids), bool)
+        self.score_map_shapes: list[tuple[int, int] | None] = []  # (h, w) of somebody's score maps, None where missing
         self._maps: dict[str, RoundedMaps | MapFiles] = {}
         self._work: Path | None = None
-        _refuse_duplicates(self.sample_ids)
+        if repeated := [sample_id for sample_id, times in Counter(self.sample_ids).items() if times > 1]:
+            raise UserError(f"sample id {repeated[0]!r} comes more than once: sample ids must be unique")
         if folder is not None:
-            for name in self.methods:
-                _check_name(name)
             self._work = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
             self._work.mkdir(parents=True, exist_ok=True)
 
@@ -130,15 +130,6 @@ class HeatmapStore:
         x0, y0, x1, y1 = self.placement[index, 2:].tolist()
         return x0, y0, x1, y1
 
-    def score_map_shapes(self) -> list[tuple[int, int] | None]:
-        """Shape (h, w) of every score map that was read from a file; None where one is missing."""
-        return [
-            shape
-            for maps in self._maps.values()
-            if isinstance(maps, MapFiles) and maps.kind == "scoremap"
-            for shape in maps.shapes
-        ]
-
     def place(
         self, indices: Sequence[int], image_size: tuple[int, int], rectangle: Sequence[float], missing: bool = False
     ) -> None:
@@ -167,8 +158,7 @@ class HeatmapStore:
         if self._work is None:
             halves = np.zeros((count, *shape), np.float16)
         else:
-            path = self._work / f"{method}.npy"
-            halves = np.lib.format.open_memmap(path, "w+", np.float16, (count, *shape))
+            halves = np.lib.format.open_memmap(_file(self._work, method), "w+", np.float16, (count, *shape))
         return RoundedMaps(halves, np.zeros(count, np.float32))
 
     def discard(self) -> None:
@@ -182,9 +172,7 @@ class HeatmapStore:
             return
         for method, maps in self._maps.items():
             if isinstance(maps, RoundedMaps):
-                if isinstance(maps.halves, np.memmap):
-                    maps.halves.flush()
-                np.save(self._work / f"{method}.scale.npy", maps.scales)
+                np.save(_file(self._work, method, ".scale.npy"), maps.scales)
         about = {"format": FORMAT, "source": self.source, "methods": self.methods}
         write_text(self._work / "heatmaps.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         index = pd.DataFrame(self.placement, columns=list(COLUMNS)).astype({"width": np.int32, "height": np.int32})
@@ -218,10 +206,10 @@ class HeatmapStore:
             store.placement = index[list(COLUMNS)].to_numpy(np.float64)
             store.unreadable = index["missing"].to_numpy(bool)
         for method in methods:
-            _check_name(method)
             if store.kind(method) not in GENERATED and not store.unreadable.all():
-                halves = _load(folder / f"{method}.npy", len(index), 3, "r")
-                store._maps[method] = RoundedMaps(halves, _load(folder / f"{method}.scale.npy", len(index), 1))
+                halves = _load(_file(folder, method), len(index), 3, "r")
+                scales = _load(_file(folder, method, ".scale.npy"), len(index), 1)
+                store._maps[method] = RoundedMaps(halves, scales)
         store.folder = folder
         return store
 
@@ -258,12 +246,11 @@ def open_heatmaps(
     if path is not None and _is_run(path / "heatmaps"):
         raise UserError(f"heatmaps={path} is the folder of a run: pass heatmaps={path / 'heatmaps'}")
     if path is not None and _is_run(path):
-        for key, value in (("heatmaps_kind", kind if kind != "raw" else None), ("heatmaps_name", name)):
-            if value is not None:
-                raise UserError(
-                    f"{key}={value}: {path} holds a run's own heatmaps, which are raw and have their methods' names; "
-                    f"leave it out"
-                )
+        if kind not in (None, "raw") or name is not None:
+            raise UserError(
+                f"heatmaps_kind={kind}, heatmaps_name={name}: {path} holds a run's own heatmaps, raw and with their "
+                f"methods' names; leave these out"
+            )
         store = HeatmapStore.open(path)
         store.source["role"] = dataset.role
         return store, []
@@ -274,9 +261,11 @@ def open_heatmaps(
     if path is not None:
         kind, method = kind or "scoremap", name or path.resolve().stem
         store.methods[method] = {"function": kind, "layer": ""}
-        store._maps[method], notes = open_map_files(
+        maps, notes = open_map_files(
             table, path, kind, on_error=on_error, part=part, workers=workers, show_progress=show_progress
         )
+        store._maps[method] = maps
+        store.score_map_shapes = maps.shapes if kind == "scoremap" else []
         scored = "score maps as they are" if kind == "scoremap" else "raw, normalized by each protocol"
         store.source["heatmaps"] = f"{path} ({scored})"
     for index, (width, height) in enumerate(zip(table["width"], table["height"], strict=True)):
@@ -333,16 +322,11 @@ def _image_size(sample: Sample) -> tuple[int, int]:
     return read_size(sample.image, sample.sample_id) if isinstance(sample.image, Path) else sample.size()
 
 
-def _refuse_duplicates(sample_ids: Sequence[str]) -> None:
-    if len(set(sample_ids)) < len(sample_ids):
-        sample_id, _ = Counter(sample_ids).most_common(1)[0]
-        raise UserError(f"sample id {sample_id!r} comes more than once: sample ids must be unique")
-
-
-def _check_name(method: str) -> None:
-    """Refuse a method whose files would lie elsewhere."""
+def _file(folder: Path, method: str, suffix: str = ".npy") -> Path:
+    """Where a method's maps lie; a name that leads elsewhere is refused."""
     if not method or Path(method).name != method or method.startswith(".") or "\0" in method:
         raise UserError(f"method name {method!r} can't be that of a file in heatmaps/: pass a plain name, such as cam")
+    return folder / f"{method}{suffix}"
 
 
 def _load(path: Path, count: int, rank: int, mode: Any = None) -> np.ndarray:

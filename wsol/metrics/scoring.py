@@ -316,7 +316,7 @@ def _sweep_rules(rules: Protocol) -> Protocol:
 
 def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> list[str]:
     """Say which protocols resize score maps that somebody made, from which sizes to which: one text, or none."""
-    shapes = store.score_map_shapes()
+    shapes = store.score_map_shapes
     masked = dataset.table["mask"].notna().any()
     asked: dict[tuple[tuple[int, int] | None, str], list[str]] = {}  # who evaluates at a size
     for name, rules in protocols.items() if shapes else ():

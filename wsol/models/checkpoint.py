@@ -46,7 +46,7 @@ class Checkpoint:
     """
 
     path: Path
-    state: OrderedDict[str, torch.Tensor]
+    state: Mapping[str, torch.Tensor]
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -160,12 +160,9 @@ def save_checkpoint(
 
 
 def _is_safetensors(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        return True
+    """By its suffix, or by the JSON object behind the first eight bytes."""
     with path.open("rb") as file:
-        head = file.read(9)
-    # The format begins with the length of a JSON object, as eight bytes.
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -182,7 +179,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         except json.JSONDecodeError as error:
             if name in ENTRIES:
                 raise UserError(f"checkpoint {path}: its metadata entry {name} = {text!r} is not JSON") from error
-            metadata[name] = text
     return state, metadata
 
 
@@ -211,22 +207,15 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
     return content
 
 
-def _without_prefixes(state: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
-    """Names as the network itself has them; likewise the version numbers that torch keeps beside a state dict."""
-    plain, versions = OrderedDict(state), dict(getattr(state, "_metadata", {}))
-    while prefix := next((p for p in PREFIXES if plain and all(name.startswith(p) for name in plain)), None):
-        plain = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in plain.items())
-        versions = {
-            f"{name}.".removeprefix(prefix).removesuffix("."): version
-            for name, version in versions.items()
-            if f"{name}.".startswith(prefix)
-        }
-    plain._metadata = versions  # type: ignore[attr-defined]
-    return plain
+def _without_prefixes(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Names as the network itself has them."""
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def _adapt(
-    state: OrderedDict[str, torch.Tensor], module: nn.Module, expected: Mapping[str, torch.Tensor]
+    state: Mapping[str, torch.Tensor], module: nn.Module, expected: Mapping[str, torch.Tensor]
 ) -> OrderedDict[str, torch.Tensor]:
     """Names and extras that differ between releases of torchvision, brought to what this network expects."""
     adapted: OrderedDict[str, torch.Tensor] = OrderedDict()

@@ -1,11 +1,17 @@
-"""Our own networks: VGG-16, AlexNet and a small one with global average pooling, and ResNet-18 for 64 pixels."""
+"""Our own networks: VGG-16, AlexNet and a small one with global average pooling, and ResNet-18 for 64 pixels.
+
+The builders return a `Classifier` in evaluation mode, on the CPU. Of each, `num_classes` is by default the
+checkpoint's number, `checkpoint` is a file of weights of this very network (without one they are random), and
+`**settings` are `layer`, `seed`, `classes`, `input_size`, `mean`, `std` and `interpolation`, as in
+`torchvision_classifier`. They raise `UserError` where a checkpoint does not fit.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +32,7 @@ __all__ = [
     "vgg16_gap",
 ]
 
-SHIPPED = files("wsol.models").joinpath("weights", "shapes.safetensors")
+SHIPPED = Path(__file__).with_name("weights") / "shapes.safetensors"
 
 
 class GlobalAveragePoolingNet(nn.Module):
@@ -74,16 +80,11 @@ class GapNet(GlobalAveragePoolingNet):
     Parameters
     ----------
     num_classes : int
-        Number of logits, 1 or more.
+        Number of logits.
     widths : sequence of int
         Channels of each convolution.
     strides : sequence of int
         Stride of each convolution; their product, 8 by default, is the side of a map's cell in pixels.
-
-    Raises
-    ------
-    UserError
-        If `widths` and `strides` differ in length or hold a number below 1, or `num_classes` is below 1.
 
     Examples
     --------
@@ -99,13 +100,8 @@ class GapNet(GlobalAveragePoolingNet):
         widths: Sequence[int] = (24, 40, 80, 80, 128, 128),
         strides: Sequence[int] = (2, 2, 2, 1, 1, 1),
     ) -> None:
-        if not widths or len(widths) != len(strides) or min(*widths, *strides, num_classes) < 1:
-            raise UserError(
-                f"widths={list(widths)}, strides={list(strides)}, num_classes={num_classes}: give one width and one "
-                f"stride, 1 or more, for each convolution, and at least one class"
-            )
         layers: list[nn.Module] = []
-        for inputs, width, stride in zip((3, *widths), widths, strides, strict=False):
+        for inputs, width, stride in zip((3, *widths[:-1]), widths, strides, strict=True):
             layers.append(nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False))
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
         super().__init__(nn.Sequential(*layers), widths[-1], num_classes)
@@ -133,10 +129,7 @@ def gapnet(
 
 @model
 def shapes_classifier(
-    weights: str | os.PathLike[str] | None = "shipped",
-    num_classes: int | None = None,
-    layer: str | None = None,
-    seed: int = 0,
+    weights: str | os.PathLike[str] | None = "shipped", num_classes: int | None = None, **settings: Any
 ) -> Classifier:
     """Build the six-layer network with global average pooling, trained on the Shapes set's default knobs.
 
@@ -146,40 +139,20 @@ def shapes_classifier(
         The package's own weights, a file of yours, or random ones (None).
     num_classes : int, optional
         By default the file's number; 10 for random weights.
-    layer : str, optional
-        Dotted name of the target layer, by default `features`.
-    seed : int
-        For random weights.
-
-    Returns
-    -------
-    Classifier
-        In evaluation mode, on the CPU; `knobs` are those of the pictures that it was trained on.
-
-    Raises
-    ------
-    UserError
-        If the weights are not there or do not fit.
 
     Examples
     --------
     >>> shapes_classifier(weights=None).input_size
     (96, 96)
     """
-    if weights == "shipped" and not SHIPPED.is_file():
-        raise UserError(
-            f"the shipped weights are not at {SHIPPED}: install the package again, make them with "
-            "`wsol train experiment=shapes`, or pass weights=FILE (weights=null for random ones)"
-        )
     classifier = build(
         "shapes",
-        gapnet,
+        GapNet,
         num_classes=num_classes,
         default_classes=10,
-        checkpoint=str(SHIPPED) if weights == "shipped" else weights,
-        layer=layer or "features",
-        seed=seed,
+        checkpoint=SHIPPED if weights == "shipped" else weights,
         defaults={"input_size": 96, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)},
+        **_at_features(settings),
     )
     if weights == "shipped":
         classifier.weights = "shipped"
@@ -204,30 +177,13 @@ def vgg16_gap(
 
     Parameters
     ----------
-    num_classes : int, optional
-        By default the checkpoint's number, else 1,000.
-    checkpoint : path, optional
-        Weights of this very network; without it they are random.
     backbone : str, optional
         Torchvision's name of VGG-16 weights ("IMAGENET1K_V1", "IMAGENET1K_FEATURES") to start training from;
         the input is then normalized as they want it.
     channels, groups : int
-        Of the added convolution.
+        Of the added convolution, whose ReLU is the default target layer, `features`.
     dropout : float
         On the pooled features, in training.
-    **settings
-        `layer` (by default `features`, the ReLU behind the added convolution), `seed`, `classes`, `input_size`,
-        `mean`, `std`, as in `torchvision_classifier`.
-
-    Returns
-    -------
-    Classifier
-        In evaluation mode, on the CPU.
-
-    Raises
-    ------
-    UserError
-        If a checkpoint does not fit, the backbone's weights can't be had, or both are asked for.
 
     References
     ----------
@@ -265,30 +221,7 @@ def alexnet_gap(
     Extended it is the paper's AlexNet*-GAP as the authors released it: a max-pool with stride 1 and two 3 x 3
     convolutions with 512 units, map 11 x 11 (released with `groups=2 dropout=0.5`). The five convolutions are
     torchvision's, whose numbers of channels (64, 192, 384, 256, 256) differ from the paper's AlexNet.
-
-    Parameters
-    ----------
-    extended : bool
-        Two convolutions instead of one.
-    channels : int, optional
-        Units of the added convolutions: 1,024, or 512 when extended.
-    num_classes, checkpoint, backbone, groups, dropout, **settings
-        As in `vgg16_gap`.
-
-    Returns
-    -------
-    Classifier
-        In evaluation mode, on the CPU.
-
-    Raises
-    ------
-    UserError
-        If a checkpoint does not fit, the backbone's weights can't be had, or both are asked for.
-
-    References
-    ----------
-    Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016 ("AlexNet-GAP",
-    "AlexNet*-GAP").
+    Parameters and paper are those of `vgg16_gap` ("AlexNet-GAP", "AlexNet*-GAP").
 
     Examples
     --------
@@ -317,26 +250,6 @@ def tiny_resnet18(
 
     64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side. A stem of stride 1 with a last stage of stride 2 gives
     8 x 8 as well, at more than twice the arithmetic.
-
-    Parameters
-    ----------
-    num_classes : int, optional
-        By default as many as the checkpoint has; without a checkpoint it must be given.
-    checkpoint : path, optional
-        Trained weights (safetensors or a state dict); without it they are random.
-    **settings
-        `layer` (by default `layer4`), `seed`, `classes`, `input_size` (by default 64), `mean`, `std`, as in
-        `torchvision_classifier`.
-
-    Returns
-    -------
-    Classifier
-        In evaluation mode, on the CPU.
-
-    Raises
-    ------
-    UserError
-        If neither `num_classes` nor `checkpoint` is given, or the checkpoint does not fit.
 
     Examples
     --------
@@ -367,14 +280,18 @@ def _gap(
     **settings: Any,
 ) -> Classifier:
     """Build a classifier of Zhou et al., on torchvision's weights of a family where there is a backbone."""
-    settings["layer"] = settings.get("layer") or "features"
     if backbone is not None:
         if checkpoint is not None:
             raise UserError(f"{name}: backbone={backbone} and checkpoint={checkpoint} exclude each other: pass one")
         ready = weights_named(family, backbone)
         settings["defaults"] = preprocessing(ready)
         settings["weights"] = f"{family} {ready.name}, the rest random (seed {settings.get('seed', 0)})"
-    return build(name, make, default_classes=1000, checkpoint=checkpoint, **settings)
+    return build(name, make, default_classes=1000, checkpoint=checkpoint, **_at_features(settings))
+
+
+def _at_features(settings: dict[str, Any]) -> dict[str, Any]:
+    """Choose the maps that are averaged as the target layer, where no other is asked for."""
+    return settings | {"layer": settings.get("layer") or "features"}
 
 
 def _trunk(family: str, backbone: str | None) -> nn.Sequential:
@@ -389,8 +306,6 @@ def _trunk(family: str, backbone: str | None) -> nn.Sequential:
 
 
 def _convolution(inputs: int, units: int, groups: int) -> list[nn.Module]:
-    if groups < 1 or inputs % groups or units % groups:
-        raise UserError(f"groups={groups} does not divide the convolution's {inputs} inputs and {units} outputs")
     convolution = nn.Conv2d(inputs, units, kernel_size=3, padding=1, groups=groups)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(convolution.get_parameter("bias"))

@@ -120,7 +120,10 @@ def build(
     )
     classifier.layer = default_layer(module, classifier.input_size) if layer is None else str(layer)
     find_layer(module, classifier.layer)
-    _check_names(classifier)
+    logits = len(module.get_submodule(head_name(module)).get_parameter("weight"))
+    for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
+        if names is not None and len(names) != logits:
+            raise UserError(f"{name} ({classifier.weights}) has {logits} logits, but {len(names)} {what} are given")
     return classifier
 
 
@@ -197,24 +200,17 @@ def torchvision_classifier(
         raise UserError(f"torchvision has no classifier {name!r}{suggest(name, names)}")
     if weights is not None and checkpoint is not None:
         raise UserError(f"{name}: weights={weights} and checkpoint={checkpoint} exclude each other: pass one")
-    input_size = settings.get("input_size")
     if weights is not None:
         return _with_ready_weights(name, weights_named(name, weights), num_classes, **settings)
-    options = _options(name)
-    argument = SIZE_ARGUMENT.get(name.split("_")[0])
-    if argument and input_size is not None:
-        sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        if sides[0] != sides[-1]:
-            raise UserError(f"{name}: input_size={list(sides)}: this network takes square images only")
-        options[argument] = sides[0] if argument == "image_size" else sides
-    first = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
+    usual = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
+    options = _options(name, settings.get("input_size"))
     return build(
         name,
         lambda count: models.get_model(name, weights=None, num_classes=count, **options),
         num_classes=num_classes,
         default_classes=1000,
         checkpoint=checkpoint,
-        defaults=preprocessing(first) if first else {},
+        defaults=preprocessing(usual) if usual else {},
         **settings,
     )
 
@@ -222,14 +218,13 @@ def torchvision_classifier(
 def _with_ready_weights(
     name: str, weights: models.WeightsEnum, num_classes: int | None, seed: int = 0, **settings: Any
 ) -> Classifier:
-    categories, defaults = weights.meta["categories"], preprocessing(weights)
+    categories, label = weights.meta["categories"], weights.name
     if categories is None:
-        raise UserError(f"{name}'s weights {weights.name} have no classifier: pass others, or use them as a backbone")
-    if name.split("_")[0] in SIZE_ARGUMENT and settings.get("input_size") not in (None, defaults["input_size"]):
-        raise UserError(
-            f"{name} with {weights.name} takes images of {defaults['input_size']} pixels only, "
-            f"input_size={settings['input_size']} was asked for: leave it out, or pass other weights"
-        )
+        raise UserError(f"{name}'s weights {label} have no classifier: pass others, or use them as a backbone")
+    if num_classes not in (None, len(categories)):
+        label = f"{label}, head random (seed {seed})"
+    elif settings.get("classes") is None:
+        settings |= {"classes": categories, "class_ids": imagenet_wnids() if len(categories) == 1000 else None}
 
     def make(count: int) -> nn.Module:
         network = load_weights(name, weights)
@@ -237,18 +232,14 @@ def _with_ready_weights(
             replace_head(network, count)
         return network
 
-    tuned = num_classes not in (None, len(categories))
-    if settings.get("classes") is None and not tuned:
-        ids = imagenet_wnids() if len(categories) == 1000 else None
-        settings |= {"classes": categories, "class_ids": ids}
     return build(
         name,
         make,
         num_classes=num_classes,
         default_classes=len(categories),
         seed=seed,
-        defaults=defaults,
-        weights=f"{weights.name}, head random (seed {seed})" if tuned else weights.name,
+        defaults=preprocessing(weights),
+        weights=label,
         **settings,
     )
 
@@ -275,16 +266,13 @@ def preprocessing(weights: models.WeightsEnum) -> dict[str, Any]:
 def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
     """Build the network with ready weights, downloaded into torch's hub folder unless they lie there."""
     file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
-    is_there = file.exists()
     try:
-        if is_there:  # torchvision would unpickle whatever it is: only what it downloads has its hash checked
+        if file.exists():  # torchvision would unpickle whatever it is: only what it downloads has its hash checked
             read_checkpoint(file)
         return models.get_model(name, weights=weights, **_options(name))
     except (UserError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if is_there:
-            raise UserError(f"the weights in {file} can't be read ({error}): delete the file and try again") from error
         raise UserError(
-            f"{weights.url} could not be downloaded ({error}): fetch it elsewhere and put it at {file} "
+            f"{file} can't be read or downloaded ({error}): delete it, or put there what lies at {weights.url} "
             "(TORCH_HOME moves that folder), or pass weights=null checkpoint=FILE"
         ) from error
 
@@ -329,16 +317,6 @@ def _count_classes(loaded: Checkpoint, module: nn.Module) -> int:
     return len(loaded.state[key])
 
 
-def _check_names(classifier: Classifier) -> None:
-    """Refuse names that are more or fewer than the logits."""
-    logits = len(classifier.module.get_submodule(head_name(classifier.module)).get_parameter("weight"))
-    for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
-        if names is not None and len(names) != logits:
-            raise UserError(
-                f"{classifier.name} ({classifier.weights}) has {logits} logits, but {len(names)} {what} are given"
-            )
-
-
 def _image_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Check input size (a number, or height and width), mean, std and interpolation, as `Classifier` takes them."""
     if "input_size" in settings:
@@ -356,6 +334,15 @@ def _image_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _options(name: str) -> dict[str, Any]:
-    # The auxiliary heads serve training losses only, and these two networks' truncated-normal start is slow.
-    return {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+def _options(name: str, input_size: int | Sequence[int] | None = None) -> dict[str, Any]:
+    """What a constructor of torchvision's must be told."""
+    if name in ("googlenet", "inception_v3"):
+        # The auxiliary heads serve training losses only, and these two networks' truncated-normal start is slow.
+        return {"aux_logits": False, "init_weights": False}
+    argument = SIZE_ARGUMENT.get(name.split("_")[0])
+    if argument is None or input_size is None:
+        return {}
+    sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if sides[0] != sides[-1]:
+        raise UserError(f"{name}: input_size={list(sides)}: this network takes square images only")
+    return {argument: sides[0] if argument == "image_size" else sides}
