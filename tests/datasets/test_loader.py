@@ -15,13 +15,27 @@ def alive() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("wsol-loader")]
 
 
-def settled(values: list[int]) -> int:
-    """How many there are once no more come."""
-    count = -1
-    while count != len(values):
-        count = len(values)
-        time.sleep(0.05)
-    return count
+class Load:
+    """Hands on items and remembers which; one is broken."""
+
+    def __init__(self, broken: int = -1, seconds: float = 0.0) -> None:
+        self.begun: list[int] = []
+        self.broken, self.seconds = broken, seconds
+
+    def __call__(self, item: int) -> int:
+        self.begun.append(item)
+        if item == self.broken:
+            raise UserError(f"item {item} is broken")
+        time.sleep(self.seconds)
+        return item
+
+    def settled(self) -> int:
+        """How many there are once no more come."""
+        count = -1
+        while count != len(self.begun):
+            count = len(self.begun)
+            time.sleep(0.05)
+        return count
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 7])
@@ -44,12 +58,7 @@ def test_nothing_gives_nothing(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_exception_comes_at_the_batch_of_its_item(workers: int) -> None:
-    def load(item: int) -> int:
-        if item == 5:
-            raise UserError("item 5 is broken")
-        return item
-
-    batches = load_ahead(range(12), load, 2, workers)
+    batches = load_ahead(range(12), Load(broken=5), 2, workers)
     assert next(batches) == [0, 1]
     assert next(batches) == [2, 3]
     with pytest.raises(UserError, match="item 5"):
@@ -58,57 +67,30 @@ def test_exception_comes_at_the_batch_of_its_item(workers: int) -> None:
 
 
 def test_after_an_exception_the_rest_is_not_loaded() -> None:
-    begun: list[int] = []
-
-    def load(item: int) -> int:
-        begun.append(item)
-        if item == 0:
-            raise UserError("item 0 is broken")
-        time.sleep(0.01)
-        return item
-
+    load = Load(broken=0, seconds=0.01)
     with pytest.raises(UserError):
         next(load_ahead(range(1000), load, 500, 1))
-    assert len(begun) < 100
+    assert len(load.begun) < 100
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_look_ahead_is_bounded(workers: int) -> None:
-    begun: list[int] = []
-
-    def load(item: int) -> int:
-        begun.append(item)
-        return item
-
+    load = Load()
     batches = load_ahead(range(1000), load, 5, workers)
     next(batches)
-    assert 5 < settled(begun) <= (workers + 2) * 5
+    assert 5 < load.settled() <= (workers + 2) * 5
     next(batches)
-    assert settled(begun) <= (workers + 3) * 5
-    batches.close()
-
-
-def test_without_workers_nothing_is_loaded_ahead_and_in_the_callers_thread() -> None:
-    begun: list[str] = []
-    batches = load_ahead(range(9), lambda item: begun.append(threading.current_thread().name), 3, 0)
-    next(batches)
-    assert begun == [threading.current_thread().name] * 3
-
-
-def test_closing_early_ends_the_threads() -> None:
-    begun: list[int] = []
-
-    def load(item: int) -> int:
-        begun.append(item)
-        time.sleep(0.005)
-        return item
-
-    batches = load_ahead(range(1000), load, 10, 2)
-    next(batches)
+    assert load.settled() <= (workers + 3) * 5
     assert alive()
     batches.close()
     assert not alive()
-    assert len(begun) <= 40
+    assert len(load.begun) <= (workers + 3) * 5
+
+
+def test_without_workers_nothing_is_loaded_ahead() -> None:
+    load = Load()
+    next(load_ahead(range(9), load, 3, 0))
+    assert load.begun == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 2), (-1, 0), (4, -1)])

@@ -1,14 +1,18 @@
-"""How an image becomes the network's input, and that the rectangle says truly what the input shows."""
+"""How an image becomes the network's input, what its rectangle says, and how heatmaps of crops come together."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from torchvision.transforms import v2
 
-from wsol.datasets.views import apply_view
+from wsol import evaluate
+from wsol.datasets import Shapes
+from wsol.datasets.views import View, apply_view, average_crops
 from wsol.errors import UserError
+from wsol.models import shapes_classifier
 
 SIZES = [(60, 90), (97, 61), (33, 200), (20, 20), (7, 5), (1, 1)]  # (height, width), some smaller than the input
 
@@ -56,9 +60,9 @@ def test_rectangle_says_where_the_pixels_come_from(view: str, size: tuple[int, i
 def test_crop_is_resize_and_center_crop(size: tuple[int, int], interpolation: str) -> None:
     image = noise(*size)
     twin = v2.Compose([v2.Resize(64, v2.InterpolationMode(interpolation), antialias=True), v2.CenterCrop(56)])
-    wanted = twin(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).int()
-    found = apply_view(image, "crop", (56, 56), interpolation)[0].int()
-    assert (found - wanted).abs().max() <= 1
+    expected = twin(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).int()
+    cropped = apply_view(image, "crop", (56, 56), interpolation)[0].int()
+    assert (cropped - expected).abs().max() <= 1
 
 
 def test_crop_keeps_the_aspect_and_the_center() -> None:
@@ -78,6 +82,62 @@ def test_read_only_and_strided_images_are_left_alone() -> None:
     assert np.array_equal(image, before)
 
 
-def test_unknown_view_names_the_views() -> None:
-    with pytest.raises(UserError, match="unknown view 'stretch': there are squash, crop"):
-        apply_view(noise(4, 4), "stretch", (4, 4))
+@pytest.mark.parametrize("name", ["squash", "crop", "tencrop"])
+def test_second_half_is_the_first_mirrored(name: str) -> None:
+    pixels, _ = View(name, (28, 28), flip=True).apply(noise(50, 70))
+    half = len(pixels) // 2
+    assert half == (5 if name == "tencrop" else 1)
+    assert torch.equal(pixels[half:], pixels[:half].flip(2))
+
+
+def test_ten_crops_are_parts_of_the_canvas() -> None:
+    view = View("tencrop", (28, 56))
+    pixels, rectangle = view.apply(noise(50, 70))
+    assert view.canvas == (32, 64)
+    assert rectangle == (0, 0, 70, 50)
+    whole, _ = View("squash", view.canvas).apply(noise(50, 70))
+    corners = [(0, 0), (0, 8), (4, 0), (4, 8), (2, 4)]
+    for crop, (top, left) in zip(pixels[:5], corners, strict=True):
+        assert torch.equal(crop, whole[0, top : top + 28, left : left + 56])
+
+
+@pytest.mark.parametrize("name", ["squash", "tencrop"])
+def test_what_does_not_depend_on_the_crop_stays(name: str) -> None:
+    view = View(name, (28, 28), flip=True)
+    merged = average_crops(torch.full((2, len(view.crops), 3, 7, 7), 5.0), view)
+    size = (7, 7) if name == "squash" else view.canvas
+    torch.testing.assert_close(merged, torch.full((2, 3, *size), 5.0))
+
+
+def test_maps_are_turned_back() -> None:
+    view = View("squash", (28, 28), flip=True)
+    heatmap = torch.rand(1, 7, 7)
+    assert torch.equal(average_crops(torch.stack([heatmap, heatmap.flip(-1)], 1), view), heatmap)
+
+
+def test_ten_crop_is_the_mean_over_the_crops_that_cover_a_pixel() -> None:
+    view = View("tencrop", (28, 28))
+    maps = torch.rand(1, 10, 7, 7, dtype=torch.float64)
+    merged, total, count = average_crops(maps, view), np.zeros((32, 32)), np.zeros((32, 32))
+    for crop, heatmap in zip(view.crops, maps[0], strict=True):
+        large = functional.interpolate(heatmap[None, None], (28, 28), mode="bilinear")[0, 0].numpy()
+        total[crop.top : crop.top + 28, crop.left : crop.left + 28] += large[:, ::-1] if crop.flipped else large
+        count[crop.top : crop.top + 28, crop.left : crop.left + 28] += 1
+    np.testing.assert_allclose(merged[0].numpy(), total / count, atol=1e-12)
+
+
+@pytest.mark.parametrize(("view", "flip", "name"), [("squash", True, "squash+flip"), ("tencrop", False, "tencrop")])
+def test_evaluation_says_its_view(view: str, flip: bool, name: str) -> None:
+    results = evaluate(
+        Shapes(length=4), shapes_classifier(), ("cam", "center"), ("choe2020",), view=view, flip=flip, progress=False
+    )
+    assert set(results.summary["view"]) == {name}
+    plain = evaluate(Shapes(length=4), shapes_classifier(), ("cam",), ("choe2020",), progress=False)
+    assert results.samples["top5_probability"].iloc[0][0] != plain.samples["top5_probability"].iloc[0][0]
+
+
+def test_unknown_views_are_named() -> None:
+    with pytest.raises(UserError, match="zoom"):
+        View("zoom", (28, 28))
+    with pytest.raises(UserError, match="tencrop"):
+        apply_view(noise(4, 4), "tencrop", (4, 4))
