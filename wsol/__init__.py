@@ -1,13 +1,10 @@
 """Weakly supervised object localization: measures how well a classifier's heatmaps say where the object is."""
 
-from __future__ import annotations
-
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsol import datasets, heatmaps, localization, metrics, models
     from wsol.datasets import Dataset, Sample
     from wsol.engine import Options, ScoreOptions, evaluate, score
     from wsol.errors import UserError
@@ -17,6 +14,8 @@ if TYPE_CHECKING:
     from wsol.models import Classifier
     from wsol.tables import Results
     from wsol.training import train
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Classifier",
@@ -29,43 +28,43 @@ __all__ = [
     "ScoreOptions",
     "Sweep",
     "UserError",
+    "datasets",
     "evaluate",
+    "heatmaps",
     "keep_memory",
     "load_protocol",
+    "localization",
+    "metrics",
+    "models",
     "score",
     "score_map",
     "sweep_thresholds",
     "train",
 ]
 
-__version__ = "0.1.0"
-
-_HOMES = {
+HOMES = {
     "datasets": ("Dataset", "Sample"),
-    "errors": ("UserError",),
     "engine": ("Options", "ScoreOptions", "evaluate", "score"),
+    "errors": ("UserError",),
     "heatmaps": ("HeatmapExtractor",),
     "localization": ("Protocol", "Sweep", "load_protocol", "score_map", "sweep_thresholds"),
     "memory": ("keep_memory",),
+    "metrics": (),
     "models": ("Classifier",),
     "tables": ("Results",),
     "training": ("train",),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
-class _Package(ModuleType):
-    """Names are fetched when they are used: `wsol --help` and completion must not wait seconds for torch."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{self.__name__}.{_HOME[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    """Fetch a name when it is used: `wsol --help` and completion must not wait seconds for torch."""
+    for home, names in HOMES.items():
+        if name == home or name in names:
+            module = import_module(f"wsol.{home}")
+            globals()[name] = module if name == home else getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"module 'wsol' has no attribute {name!r}")
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return __all__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -43,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     request = read_words([])
     keep_memory()
+    gc.disable()  # nothing that is loaded now becomes garbage; the job turns it on again
     try:
         if {"--version", "-V"} & set(words):
             print(f"wsol {__version__}")
@@ -61,6 +63,8 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             print_message(explain_error(error, request))
         return exit_code(error)
+    finally:
+        gc.enable()
 
 
 def _dispatch(request: Request) -> int:

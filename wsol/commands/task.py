@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from collections.abc import Mapping
@@ -71,7 +72,10 @@ class Task:
 
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
         check_root_keys(cfg)
-        return import_module(f"wsol.commands.{self.request.command}").run(cfg, job)  # type: ignore[no-any-return]
+        module = import_module(f"wsol.commands.{self.request.command}")
+        gc.freeze()  # modules stay, so that collecting garbage need not look at them: a tenth of a short run's time
+        gc.enable()
+        return module.run(cfg, job)  # type: ignore[no-any-return]
 
     def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
         sweep.write_record(job, number)
