@@ -13,6 +13,7 @@ import wsol
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "torchmetrics", "matplotlib", "scipy.signal")
+SCORE = "score method=[center,full] dataset.length=4 report=false run_dir=run"
 PROGRAM = f"""
 import json, sys
 from wsol.cli import main
@@ -40,7 +41,10 @@ def loaded(folder: Path, *commands: str) -> list[str]:
     "commands",
     [
         ("--help", "train --help"),
-        ("score method=[center] dataset.length=4 report=false run_dir=run", "compare runs=[run] run_dir=comparison"),
+        (
+            "score method=[center,full] dataset.length=4 report=false run_dir=run",
+            "compare runs=[run] run_dir=comparison",
+        ),
         ("check dataset.length=4 run_dir=check",),
     ],
     ids=lambda commands: commands[0].split()[0],
