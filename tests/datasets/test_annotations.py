@@ -34,15 +34,17 @@ def test_empty_file(tmp_path: Path) -> None:
 
 
 def test_match(tmp_path: Path) -> None:
-    rows, keys, source = lines(tmp_path / "a.txt", "b\na\nb\nc", "id"), {"a": 0, "b": 1}, Path("ids.txt")
-    positions = rows.match("id", keys, source, extra=True)
-    assert positions.tolist() == [1, 0, 1, -1] and positions.dtype == np.int64
+    rows, listing = lines(tmp_path / "a.txt", "b\na\nb\nc", "id"), lines(tmp_path / "ids.txt", "a\nb", "id")
+    assert rows.match(listing, "id", extra=True).tolist() == [1, 0, 1, -1]
+    assert [group.tolist() for group in rows.groups(listing, "id", extra=True)] == [[1], [0, 2]]
     with pytest.raises(UserError, match=r"a\.txt, line 3: 'b' .*line 1"):
-        rows.unique("id")
+        rows.one_each(listing, "id", extra=True)
     with pytest.raises(UserError, match=r"a\.txt, line 4: 'c' .*ids\.txt"):
-        rows.match("id", keys, source)
-    with pytest.raises(UserError, match=r"a\.txt .*'d'.* ids\.txt \(2 such\)"):
-        rows.match("id", keys | {"d": 2, "e": 3, "c": 4}, source)
+        rows.match(listing, "id")
+    with pytest.raises(UserError, match=r"a\.txt .*'d'.* ids\.txt"):
+        rows.match(lines(tmp_path / "ids.txt", "a\nb\nd\ne\nc", "id"), "id")
+    once = lines(tmp_path / "a.txt", "b\nc\na", "id")
+    assert once.one_each(listing, "id", extra=True).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

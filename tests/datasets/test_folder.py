@@ -116,7 +116,7 @@ def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
         ({"masks": "m", "mask_ignore": 0}, r"dataset\.mask_ignore=0"),
         ({"masks": "m", "missing": "skip"}, r"dataset\.missing=skip"),
         ({"masks": "nowhere"}, r"dataset\.masks=nowhere"),
-        ({"boxes_file": "nowhere.csv", **STATED}, r"dataset\.boxes_file=nowhere\.csv"),
+        ({"boxes_file": "nowhere.csv", **STATED}, r"nowhere\.csv"),
     ],
 )
 def test_what_has_to_be_said(root: Path, options: dict[str, Any], culprit: str) -> None:
@@ -181,7 +181,7 @@ def test_one_table_and_one_folder_of_masks_for_several_splits(tmp_path: Path) ->
     data = AnnotatedFolder(tmp_path / "r", "val", boxes_file=file, masks=tmp_path / "m", **STATED)
     assert data.split == "val" and list(boxes_of(data)) == list(PHOTOS)
     assert all(np.array_equal(sample.read_mask(), photo_mask() > 0) for sample in data)
-    with pytest.raises(UserError, match=r"'cat/a\.jpg .*'val/', .*'val/cat/a\.jpg'"):
+    with pytest.raises(UserError, match=r"'cat/a\.jpg .*'val/cat/a\.jpg'"):
         AnnotatedFolder(tmp_path / "r", "val", boxes_file=write_boxes(file), **STATED)
 
 

@@ -167,7 +167,7 @@ FIRST = "ILSVRC2012_val_00000001.JPEG"
         ("val", lambda home: (home / f"val/{GOLDFISH}").mkdir()
          or (home / "val" / FIRST).rename(home / f"val/{GOLDFISH}/{FIRST}"), "csv, line 4: .*" + GOLDFISH),
         ("train", lambda home: write_image(home / "train/stray.JPEG", (32, 24)), "stray.JPEG"),
-        ("train", lambda home: write_image(home / "train/n99999999/n99999999_1.JPEG", (32, 24)), "train: n99999999_1"),
+        ("train", lambda home: write_image(home / "train/n99999999/n99999999_1.JPEG", (32, 24)), "n99999999_1"),
     ],
     ids=["no annotation", "twice", "two classes", "no class folder", "unknown class"],
 )  # fmt: skip

@@ -137,7 +137,6 @@ DAMAGE = [
     ("ILSVRC", "LOC_val_solution.csv", 4, f"ILSVRC2012_val_00000002,{SNAKE} 1 2 3 4", "csv, line 3"),
     ("ILSVRC", "LOC_val_solution.csv", 4, f"{PASSWD},{SNAKE} 1 2 3 4", PASSWD),
     ("ILSVRC", "LOC_synset_mapping.txt", 2, "goldfish", "class name"),
-    ("ILSVRC", "LOC_synset_mapping.txt", 2, "fish goldfish", "fish goldfish"),
     ("ILSVRC", "LOC_synset_mapping.txt", 2, f"{TENCH} again", "txt, line 1"),
     ("devkit", GROUND_TRUTH, 2, "7", "'7'"),
     ("WSOLEvaluation", "image_ids.txt", 2, PASSWD, PASSWD),

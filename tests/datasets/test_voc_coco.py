@@ -32,7 +32,8 @@ def test_voc_has_a_sample_for_every_class_on_an_image(tmp_path: Path, caplog: py
     write_voc(tmp_path)
     with caplog.at_level(logging.INFO, "wsol"):
         data = VOC(tmp_path)
-    assert "voc (2007 test): 3 images, 20 classes, 5 samples (classes on images); 1 more without" in caplog.text
+    for text in ("2007 test", "3 images", "20 classes", "5 samples", "1 more"):
+        assert text in caplog.text
     boxes = {sample.sample_id: sample.boxes.tolist() for sample in data}
     assert boxes == {  # counted from 0; difficult objects do not count
         "000001#dog": [[47, 39, 94, 70]],
@@ -51,7 +52,7 @@ def test_voc_some_classes_in_the_order_asked_for(tmp_path: Path) -> None:
     assert [(sample.sample_id, sample.label) for sample in VOC(tmp_path, classes=["sofa", "dog"])] == ids
     with pytest.raises(UserError, match="'sofas' .*sofa"):
         VOC(tmp_path, classes=["sofas"])
-    with pytest.raises(UserError, match="4 images of split 2007 test"):
+    with pytest.raises(UserError, match="split 2007 test: 0 images"):
         VOC(tmp_path, classes=["chair"])
     path = home / "Annotations/000001.xml"
     path.write_text(path.read_text().replace(">dog<", ">kangaroo<"))

@@ -29,6 +29,7 @@ class Rows:
     def __init__(self, path: Path, columns: Mapping[str, list[Any]], places: Sequence[str | int]) -> None:
         self.path, self.columns = path, columns
         self.places = places  # of each row: its line in the file, or the place in words
+        self._unique: dict[str, dict[Any, int]] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -81,11 +82,13 @@ class Rows:
 
     def unique(self, column: str) -> dict[Any, int]:
         """Row of each cell of a column in which nothing may come twice."""
-        rows = {cell: row for row, cell in enumerate(self[column])}
-        if len(rows) < len(self):
-            row = next(row for row, cell in enumerate(self[column]) if rows[cell] != row)
-            self.refuse(rows[self[column][row]], f"has the {column} of {self.where(row)}; remove one")
-        return rows
+        if column not in self._unique:
+            rows = {cell: row for row, cell in enumerate(self[column])}
+            if len(rows) < len(self):
+                row = next(row for row, cell in enumerate(self[column]) if rows[cell] != row)
+                self.refuse(rows[self[column][row]], f"has the {column} of {self.where(row)}; remove one")
+            self._unique[column] = rows
+        return self._unique[column]
 
     def check_paths(self, column: str, folder: Path) -> None:
         """Refuse a path that leads out of its folder."""
@@ -94,21 +97,34 @@ class Rows:
             if cell[:1] in ("/", "") or ".." in cell or "\\" in cell or ":" in cell or "\0" in cell or cell == ".":
                 safe_join(folder, cell, self.where(row))
 
-    def match(self, column: str, keys: Mapping[str, int], source: Path, extra: bool = False) -> np.ndarray:
-        """Row of each row's key in another file (N,); -1 where it has none and `extra` allows it.
+    def match(self, listing: Rows, column: str, extra: bool = False) -> np.ndarray:
+        """Row of each row's key in a listing (N,); -1 where it has none and `extra` allows it.
 
-        Every key must come here, and none that is not there.
+        Every key of the listing must come here, and none that is not there.
         """
+        keys = listing.unique(column)
         rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:
-            more = f" ({strangers.size} such)"
-            self.refuse(strangers[0], f"has a {column} that is not in {source}{more}; add it there, or remove the line")
+            self.refuse(strangers[0], f"has a {column} that is not in {listing.path} ({strangers.size} such); fix one")
         absent = np.flatnonzero(np.bincount(rows[rows >= 0], minlength=len(keys)) == 0)
         if absent.size:
-            key, more = list(keys)[absent[0]], f" ({absent.size} such)"
-            raise UserError(f"{self.path} has no line for {column} {key!r}, which is in {source}{more}; add one")
+            key = f"{column} {listing[column][absent[0]]!r}, which is in {listing.path} ({absent.size} such)"
+            raise UserError(f"{self.path} has no line for {key}; add one")
         return rows
+
+    def one_each(self, listing: Rows, column: str, extra: bool = False) -> np.ndarray:
+        """Row here of each row of a listing; as `match`, but nothing may come twice."""
+        self.unique(column)
+        rows = self.match(listing, column, extra)
+        order = np.argsort(rows)
+        return order[np.searchsorted(rows[order], 0) :]
+
+    def groups(self, listing: Rows, column: str, extra: bool = False) -> list[np.ndarray]:
+        """Rows here of each row of a listing, in their order; as `match`."""
+        rows = self.match(listing, column, extra)
+        order = np.argsort(rows, kind="stable")
+        return np.split(order, np.searchsorted(rows[order], np.arange(len(listing) + 1)))[1:-1]
 
 
 def are_boxes(corners: np.ndarray, least: float = 0.0) -> np.ndarray:

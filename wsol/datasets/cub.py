@@ -45,21 +45,21 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
     images, classes = _read(home, "images", "image id", "file"), _read(home, "classes", "class", "name")
     images.check_paths("file", home / "images")
     images.unique("file")
-    parts, part_rows = _match(images, "train_test_split", "in train")
-    boxes, box_rows = _match(images, "bounding_boxes", *BOX)
+    boxes, parts = (
+        _read(home, "bounding_boxes", "image id", *BOX),
+        _read(home, "train_test_split", "image id", "in train"),
+    )
     corners = boxes.numbers(BOX)
     corners[:, 2:] += corners[:, :2]
-    chosen = np.flatnonzero(parts.integers("in train", most=1)[part_rows] == (split == "train"))
+    in_train = parts.integers("in train", most=1)[parts.one_each(images, "image id")]
+    chosen = np.flatnonzero(in_train == (split == "train"))
     if not len(chosen):
         raise UserError(f"{parts.path} has no image in split {split}; is the copy complete?")
     files = [images["file"][row] for row in chosen]
-    columns = {
-        "label": _labels(images, classes)[chosen],
-        "boxes": corners[box_rows[chosen]],
-        "mask": _masks(home, files),
-    }
+    label, mask = _labels(home, images, classes)[chosen], _masks(home, files)
+    corners_of = corners[boxes.one_each(images, "image id")][chosen]
     return Dataset(
-        Table(home / "images", sample_id=files, image=files, **columns),
+        Table(home / "images", sample_id=files, image=files, label=label, boxes=corners_of, mask=mask),
         measure=_end_with_image,
         wrong_box=boxes.first_wrong(are_boxes(corners), "has an x y width height that is negative or not finite"),
         classes=[name.partition(".")[2].replace("_", " ") or name for name in classes["name"]],
@@ -71,20 +71,12 @@ def _read(home: Path, name: str, *columns: str) -> Rows:
     return read_lines(home / f"{name}.txt", columns, separator=None, hint=HINT)
 
 
-def _match(images: Rows, name: str, *columns: str) -> tuple[Rows, np.ndarray]:
-    """Read a file that has one row for each image, and find which is whose, in the order of `images.txt`: (N,)."""
-    rows = _read(images.path.parent, name, "image id", *columns)
-    rows.unique("image id")
-    return rows, np.argsort(rows.match("image id", images.unique("image id"), images.path))
-
-
-def _labels(images: Rows, classes: Rows) -> np.ndarray:
-    rows, order = _match(images, "image_class_labels", "class")
-    label_of = classes.unique("class")
+def _labels(home: Path, images: Rows, classes: Rows) -> np.ndarray:
+    rows, label_of = _read(home, "image_class_labels", "image id", "class"), classes.unique("class")
     for row, number in enumerate(rows["class"]):
         if number not in label_of:
             rows.refuse(row, f"has a class that is not in {classes.path}; add it there, or fix the line")
-    return np.array([label_of[number] for number in rows["class"]], np.int64)[order]
+    return np.array([label_of[number] for number in rows["class"]], np.int64)[rows.one_each(images, "image id")]
 
 
 def _masks(home: Path, files: list[str]) -> list[partial[np.ndarray] | None]:

@@ -115,31 +115,20 @@ def AnnotatedFolder(
         raise UserError(f"dataset.missing={missing}: pass stop or drop")
     if boxes_file is None and masks is None:
         raise UserError("pass dataset.boxes_file=TABLE or dataset.masks=FOLDER; or dataset=imagefolder to train only")
-    if mask_ignore is not None and not (type(mask_ignore) is int and 0 < mask_ignore < 256):
-        raise UserError(f"dataset.mask_ignore={mask_ignore}: pass a whole number from 1 to 255, or null")
     top, prefix = Path(root).expanduser(), f"{split}/" if split else ""
     classes, files, labels = _list_images(top / prefix)
     columns: dict[str, dict[str, Any]] = {}  # of Sample's fields, by image
-    measure, wrong_box = None, ""
+    options: dict[str, Any] = {}
     if boxes_file is not None:
         rules = _BoxRules(box_corners, box_units)
-        columns["boxes"], wrong_box = _read_boxes(Path(boxes_file).expanduser(), rules, prefix, files)
-        measure = rules.measure if box_units == "relative" else None
+        columns["boxes"], options = _read_boxes(Path(boxes_file).expanduser(), rules, prefix, files)
     if masks is not None:
-        paths = _find_masks(Path(masks).expanduser(), top, prefix, files)
-        columns["mask"] = {file: partial(_read_object, path, file, mask_ignore) for file, path in paths.items()}
-        if mask_ignore is not None:
-            columns["ignore"] = {file: partial(_read_value, path, file, mask_ignore) for file, path in paths.items()}
+        columns |= _find_masks(Path(masks).expanduser(), mask_ignore, top, prefix, files)
     kept = _keep(files, columns, missing)
     names = [files[row] for row in kept]
     cells = {field: [by_image[name] for name in names] for field, by_image in columns.items()}
-    return Dataset(
-        Table(top / prefix, sample_id=names, label=labels[kept], image=names, **cells),
-        measure=measure,
-        wrong_box=wrong_box,
-        split=split or "all",
-        classes=classes,
-    )
+    table = Table(top / prefix, sample_id=names, label=labels[kept], image=names, **cells)
+    return Dataset(table, split=split or "all", classes=classes, **options)
 
 
 def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: str) -> list[int]:
@@ -149,9 +138,7 @@ def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: 
         lacking = [files[row] for row in kept if files[row] not in annotated]
         count = f"{len(lacking)} of {len(kept)} images have no {field}"
         if lacking and (missing == "stop" or len(lacking) == len(kept)):
-            raise UserError(
-                f"{count}: {first_names(lacking)}; add them, or pass dataset.missing=drop to leave some out"
-            )
+            raise UserError(f"{count}: {first_names(lacking)}; add some, or leave these out: dataset.missing=drop")
         if lacking:
             logger.info("folder: %s and are left out", count)
         kept = [row for row in kept if files[row] in annotated]
@@ -189,42 +176,46 @@ class _BoxRules:
         return self.to_pixels(np.asarray(sample.boxes), size), size
 
 
-def _read_boxes(path: Path, rules: _BoxRules, prefix: str, files: Sequence[str]) -> tuple[dict[str, np.ndarray], str]:
-    """Boxes of each image that has some, as written where units are relative; and what is wrong with one."""
-    if not path.is_file():
-        raise UserError(f"dataset.boxes_file={path}: no such file")
+def _read_boxes(
+    path: Path, rules: _BoxRules, prefix: str, files: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Boxes of each image that has some, and what the dataset must know of them."""
     rows = read_table(path, ("image", *CORNERS))
     if not len(rows):
         raise UserError(f"{path} has no rows; wanted image, {', '.join(CORNERS)}")
     corners, known = rows.numbers(CORNERS), {prefix + file: file for file in files}
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows["image"]):
-        if not isinstance(name, str) or not name:
-            rows.refuse(row, "names no image; fix the row")
-        if name.startswith(prefix):
-            if name not in known:
-                near = ", ".join(closest(name, known) or list(known)[:1])
-                rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
+        if not isinstance(name, str) or (name.startswith(prefix) and name not in known):
+            near = ", ".join(closest(name, known) or list(known)[:1])
+            rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
+        if name in known:
             members.setdefault(known[name], []).append(row)
     if not members:
-        rows.refuse(
-            0, f"and others: no image begins with {prefix!r}, as in {prefix + files[0]!r}; start at dataset.root"
-        )
+        rows.refuse(0, f"and others are of no image such as {prefix + files[0]!r}; paths start at dataset.root")
     why = f"has a box that is none with {rules.corners} corners in {rules.units}; fix it"
-    boxes = corners if rules.units == "relative" else rules.to_pixels(corners)
-    return {file: boxes[group] for file, group in members.items()}, rows.first_wrong(rules.right(corners), why)
+    options: dict[str, Any] = {"wrong_box": rows.first_wrong(rules.right(corners), why)}
+    if rules.units == "relative":
+        options["measure"] = rules.measure
+    else:
+        corners = rules.to_pixels(corners)
+    return {file: corners[group] for file, group in members.items()}, options
 
 
-def _find_masks(folder: Path, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Path]:
-    """Mask of each image that has one: at the same path from the root, whatever its suffix."""
-    if not folder.is_dir():
-        raise UserError(f"dataset.masks={folder}: no such folder")
-    if folder.resolve() == top.resolve():
-        raise UserError(f"dataset.masks={folder} is the folder of the images; masks need a folder of their own")
+def _find_masks(folder: Path, ignore: int | None, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Any]:
+    """What reads the mask, and the pixels to ignore, of each image that has one: at the same path, with any suffix."""
+    if ignore is not None and not (type(ignore) is int and 0 < ignore < 256):
+        raise UserError(f"dataset.mask_ignore={ignore}: pass a whole number from 1 to 255, or null")
+    if not folder.is_dir() or folder.resolve() == top.resolve():
+        raise UserError(f"dataset.masks={folder}: no folder, or that of the images; masks need one of their own")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     masks = _by_stem([path.relative_to(folder).as_posix() for path in paths], f"in {folder}")
     images = _by_stem(files, f"in {top / prefix}, of which each wants a mask,")
-    return {file: folder / masks[prefix + stem] for stem, file in images.items() if prefix + stem in masks}
+    path_of = {file: folder / masks[prefix + stem] for stem, file in images.items() if prefix + stem in masks}
+    columns = {"mask": {file: partial(_read_object, path, file, ignore) for file, path in path_of.items()}}
+    if ignore is not None:
+        columns["ignore"] = {file: partial(_read_value, path, file, ignore) for file, path in path_of.items()}
+    return columns
 
 
 def _by_stem(names: Sequence[str], where: str) -> dict[str, str]:

@@ -78,33 +78,34 @@ def ILSVRC(
         raise UserError(f"dataset.root={root}: no such folder; pass the one with train/ and val/, or Kaggle's ILSVRC/")
     synsets = _read_synsets(_beside_kaggle(home, "LOC_synset_mapping.txt"))
     class_ids = choose_classes(list(synsets), classes, "ILSVRC")
-    folder = _find_images(home, split, images)
-    files, truth = _list_files(folder, SUFFIXES), _find_truth(home, split, annotations)
-    wnid_of = _train_classes(folder, files, truth) if split == "train" else _val_classes(home, folder, files, truth)
-    _check_classes(wnid_of, synsets, folder, truth)
+    folder, truth = _find_images(home, split, images), _find_truth(home, split, annotations)
+    files = _list_files(folder, SUFFIXES)
+    if split == "train":
+        annotated = {name: name.rpartition("_")[0] for name in truth.rows}
+        wnid_of = annotated or {name: file.partition("/")[0] for name, file in files.items()}
+    else:
+        wnid_of = _val_classes(home, folder, files, truth)
+    for name, wnid in wnid_of.items():
+        if wnid not in synsets:
+            truth.refuse(name, f"is of class {wnid!r}, none of ILSVRC's {len(synsets)} or of LOC_synset_mapping.txt")
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
     names = sorted(name for name, wnid in wnid_of.items() if wnid in label_of)
     if not names:
         raise UserError(f"dataset.root={root}: no image of split {split} and the {len(class_ids)} classes asked for; "
                         f"pass dataset.images=FOLDER or dataset.annotations=FILE")  # fmt: skip
     paths = [f"{wnid_of[name]}/{name}.JPEG" if split == "train" else f"{name}.JPEG" for name in names]
-    table = Table(
-        folder,
-        sample_id=[f"{split}/{path}" for path in paths],
-        label=np.array([label_of[wnid_of[name]] for name in names], np.int64),
-        image=[files.get(name, path) for name, path in zip(names, paths, strict=True)],
-        **({} if truth is None else truth.columns(names, wnid_of)),
-    )
-    return Dataset(
-        table,
-        wrong_box="" if truth is None else truth.wrong_box,
-        classes=[synsets[wnid] for wnid in class_ids],
-        class_ids=class_ids,
-    )
+    columns = truth.columns(names, wnid_of) if truth.rows else {}
+    columns |= {"image": [files.get(name, path) for name, path in zip(names, paths, strict=True)]}
+    columns |= {
+        "sample_id": [f"{split}/{path}" for path in paths],
+        "label": [label_of[wnid_of[name]] for name in names],
+    }
+    names_of_classes = [synsets[wnid] for wnid in class_ids]
+    return Dataset(Table(folder, **columns), wrong_box=truth.wrong_box, classes=names_of_classes, class_ids=class_ids)
 
 
 class _Truth:
-    """What is annotated in the images of a split: classes and boxes by the stem of the image's file."""
+    """What is annotated in the images of a split, classes and boxes by the stem of the image's file; maybe nothing."""
 
     def __init__(self, source: Path, objects: Rows, image_of: Sequence[str], sizes: Mapping[str, Size | None]) -> None:
         self.source, self.objects, self.sizes = source, objects, sizes
@@ -113,11 +114,10 @@ class _Truth:
             self.rows.setdefault(name, []).append(row)
         self.corners, self.wrong_box = objects.boxes(XML_CORNERS)
 
-    def classes(self, name: str) -> list[str]:
-        return sorted({self.objects["name"][row] for row in self.rows[name]})
-
     def refuse(self, name: str, why: str) -> NoReturn:
-        self.objects.refuse(self.rows[name][0], why)
+        if name in self.rows:
+            self.objects.refuse(self.rows[name][0], why)
+        raise UserError(f"image {name} {why}")
 
     def columns(self, names: Sequence[str], wnid_of: Mapping[str, str]) -> dict[str, list]:
         """Boxes (G, 4) and size of each image: of its objects those of its class."""
@@ -142,18 +142,15 @@ def _read_synsets(path: Path | None) -> dict[str, str]:
     if path is None:
         return dict(zip(imagenet_wnids(), imagenet_names(), strict=True))
     rows = read_lines(path, ["class", "name"], separator=None)
-    for row, wnid in enumerate(rows["class"]):
-        if not WNID.fullmatch(wnid):
-            rows.refuse(row, "does not begin with a WordNet id such as n01440764; fix the line")
     return {wnid: rows["name"][row] for wnid, row in sorted(rows.unique("class").items())}
 
 
 def _find_images(home: Path, split: str, images: str | Path | None) -> Path:
     places = [home / place.format(split) for place in IMAGES] if images is None else [Path(images).expanduser()]
-    folder = next((place for place in places if place.is_dir()), None)
-    if folder is None and images is not None:
+    folder = next((place for place in places if place.is_dir()), places[0])
+    if images is not None and not folder.is_dir():
         raise UserError(f"dataset.images={images}: no such folder; pass the one with the images of {split}")
-    return folder or places[0]
+    return folder
 
 
 def _list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
@@ -171,7 +168,7 @@ def _list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def _find_truth(home: Path, split: str, annotations: str | Path | None) -> _Truth | None:
+def _find_truth(home: Path, split: str, annotations: str | Path | None) -> _Truth:
     places = [] if annotations is None else [Path(annotations).expanduser()]
     if annotations is None and split == "val":
         solution = _beside_kaggle(home, ANNOTATIONS[0].format(split))
@@ -182,7 +179,7 @@ def _find_truth(home: Path, split: str, annotations: str | Path | None) -> _Trut
             return truth
     if annotations is not None:
         raise UserError(f"dataset.annotations={annotations} holds no annotation; pass a CSV or a folder of XML files")
-    return None
+    return _Truth(home, Rows(home, {corner: [] for corner in XML_CORNERS}, []), [], {})
 
 
 def _read_solution(path: Path) -> _Truth:
@@ -216,65 +213,40 @@ def _read_xml_folder(folder: Path) -> _Truth:
     return _Truth(folder, objects, [names[image] for image in image_of], dict(zip(names, sizes, strict=True)))
 
 
-def _train_classes(folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
-    """Class folder of each image; where annotations were given, of those only."""
-    if truth is not None:
-        return {name: name.rpartition("_")[0] for name in truth.rows}
-    for file in files.values():
-        if "/" not in file:
-            raise UserError(f"{folder / file}: training images lie in a folder for each class; move it, or pass "
-                            f"dataset.images=FOLDER")  # fmt: skip
-    return {name: file.partition("/")[0] for name, file in files.items()}
-
-
-def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Truth | None) -> dict[str, str]:
+def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Truth) -> dict[str, str]:
     """Class of each image, from its folder, its annotation, or the devkit."""
     wnid_of = {name: file.rpartition("/")[0] for name, file in files.items() if "/" in file}
-    if truth is None:
+    if not truth.rows:
         return wnid_of | _devkit_classes(home, folder, [name for name in files if name not in wnid_of])
     alone = sorted(files.keys() - truth.rows.keys())
     if alone:
-        raise UserError(f"{folder / files[alone[0]]} has no annotation in {truth.source} ({len(alone)} of {len(files)} "
-                        f"images); complete them, or pass dataset.annotations=FILE")  # fmt: skip
-    for name in truth.rows:
-        if name not in wnid_of:
-            kinds = truth.classes(name)
-            if len(kinds) > 1:
-                truth.refuse(name, f"is one of objects of several classes ({', '.join(kinds)}), and no folder says "
-                                   f"which the image stands for; fix it")  # fmt: skip
-            wnid_of[name] = kinds[0]
+        raise UserError(f"{folder / files[alone[0]]} and {len(alone) - 1} more have no annotation in {truth.source}")
+    for name, rows in truth.rows.items():
+        kinds = {truth.objects["name"][row] for row in rows}
+        if name not in wnid_of and len(kinds) > 1:
+            truth.refuse(name, f"is one of {', '.join(sorted(kinds))}, and no folder says which the image stands for")
+        wnid_of.setdefault(name, kinds.pop())
     return wnid_of
-
-
-def _check_classes(wnid_of: Mapping[str, str], synsets: Mapping[str, str], folder: Path, truth: _Truth | None) -> None:
-    for name, wnid in wnid_of.items():
-        if wnid not in synsets:
-            why = f"is of class {wnid!r}, none of ILSVRC's {len(synsets)}; fix it, or list it in LOC_synset_mapping.txt"
-            if truth is not None:
-                truth.refuse(name, why)
-            raise UserError(f"{folder}: {name} {why}")
 
 
 def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Class of each image by the devkit, whose ground truth has a line for image 1, 2, and so on."""
-    if not names:
-        return {}
     places = (home, home / "data", *sorted(home.glob("*devkit*/data")), home / "ILSVRC/devkit/data")
     path = next((file for place in places for name in GROUND_TRUTH if (file := place / name).is_file()), None)
-    if path is None:
+    if path is None and names:
         raise UserError(f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): no class "
                         f"folders, annotations or devkit; pass dataset.annotations=FILE")  # fmt: skip
-    rows, meanings = read_lines(path, ["number"]), _devkit_numbers(path)
-    numbers = rows.integers("number").tolist()
-    for row, number in enumerate(numbers):
-        if number not in meanings:
-            rows.refuse(row, f"is not one of the {len(meanings)} classes listed beside it; fix the line")
-    wnid_of = {}
+    if path is None or not names:
+        return {}
+    rows, wnids = read_lines(path, ["number"]), _devkit_numbers(path)
+    numbers, wnid_of = rows.integers("number").tolist(), {}
     for name in names:
         index = name.rpartition("_")[2]
         if not index.isdecimal() or not 1 <= int(index) <= len(numbers):
             raise UserError(f"{folder / name}: {path} has lines 1 to {len(numbers)}, none for this image; remove it")
-        wnid_of[name] = meanings[numbers[int(index) - 1]]
+        if numbers[int(index) - 1] not in wnids:
+            rows.refuse(int(index) - 1, f"is not one of the {len(wnids)} classes listed beside it; fix the line")
+        wnid_of[name] = wnids[numbers[int(index) - 1]]
     return wnid_of
 
 
@@ -319,19 +291,18 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
         parts = {f"train/{wnid}/images": _tiny_rows(home / f"train/{wnid}/{wnid}_boxes.txt") for wnid in class_ids}
     else:
         parts = {"val/images": _tiny_rows(home / "val/val_annotations.txt", known)}
-    label_of = {wnid: label for label, wnid in enumerate(class_ids)}
-    files, labels, boxes, wrong_box = [], [], [], ""
+    label_of, wrong_boxes = {wnid: label for label, wnid in enumerate(class_ids)}, []
+    samples: list[tuple[str, int, np.ndarray]] = []
     for folder, rows in parts.items():
-        corners, wrong = rows.boxes(TINY_CORNERS)
-        wrong_box = wrong_box or wrong
-        for file, wnid, box in zip(rows["file"], rows["class"], corners, strict=True):
-            if wnid in label_of:
-                files.append(f"{folder}/{file}")
-                labels.append(label_of[wnid])
-                boxes.append(box)
-    if not files:
+        corners, wrong_box = rows.boxes(TINY_CORNERS)
+        wrong_boxes.append(wrong_box)
+        cells = zip(rows["file"], rows["class"], corners, strict=True)
+        samples += [(f"{folder}/{file}", label_of[wnid], box) for file, wnid, box in cells if wnid in label_of]
+    if not samples:
         raise UserError(f"{home / split}: no image of the {len(class_ids)} classes asked for; is the split empty?")
+    files, labels, boxes = zip(*samples, strict=True)
     table = Table(home, sample_id=files, label=labels, image=files, boxes=boxes)
+    wrong_box = next(filter(None, wrong_boxes), "")
     return Dataset(table, wrong_box=wrong_box, classes=_tiny_names(home, class_ids), class_ids=class_ids)
 
 

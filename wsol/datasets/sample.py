@@ -134,18 +134,14 @@ class Dataset:
         Tells what only the sample's files tell; asked once for each.
     wrong_box : str
         File, line and what is wrong with the first box that can't be one; `validate` raises it.
-    **description
-        The attributes below.
 
     Attributes
     ----------
     name, split : str
-    classes : tuple of str
-    class_ids : tuple of str
-        Where the files name classes otherwise than people do: WordNet ids, say.
+    classes, class_ids : tuple of str
+        What people and what the files call them (WordNet ids, say; empty where they don't differ).
     role : str
-        What the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup", "train-fullsup" or "test"; ""
-        where nobody said.
+        What the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup", "train-fullsup", "test", or "".
     multilabel : bool
         Images show several classes, a sample each: none is "the" class, so Top-k stays empty.
     knobs : mapping
@@ -242,22 +238,13 @@ class Dataset:
         return self.__table
 
     def first(self, count: int) -> Dataset:
-        """Return the first so many samples as a dataset; all of them where there are fewer.
-
-        Raises
-        ------
-        UserError
-            If the count is less than 1.
-        """
+        """Return the first so many samples, at least 1, as a dataset; all of them where there are fewer."""
         if count < 1:
             raise UserError(f"limit={count}: pass at least 1, or null for all samples")
         return Dataset(self, count=count, **_describe(self))
 
     def validate(self) -> None:
-        """Raise `UserError` for the first annotated box that is inverted, negative or not finite, with file and line.
-
-        Readers have done so already, unless they were told not to.
-        """
+        """Raise `UserError`, with file and line, for the first annotated box that can't be one; readers have done so."""
         if self.__wrong_box:
             raise UserError(self.__wrong_box)
 
@@ -270,16 +257,14 @@ def _walk(dataset: Dataset) -> pd.DataFrame:
     rows = [
         (
             *(sample.sample_id, sample.image_id, sample.label),
-            None if _place(sample.image) is True else _place(sample.image),
+            _place(sample.image) if isinstance(sample.image, str | Path) else None,
             *(sample.image_size or (0, 0)),
             *(sample.boxes, _place(sample.mask), _place(sample.ignore)),
         )
         for sample in dataset
     ]
-    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
-    return pd.DataFrame(
-        {name: pd.Series(list(values), dtype=COLUMNS[name]) for name, values in zip(COLUMNS, columns, strict=True)}
-    )
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return table.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
 
 
 def _place(pixels: Pixels | str | None) -> Path | bool | None:

@@ -52,22 +52,17 @@ class _Image(NamedTuple):
 
     def samples(self, classes: Sequence[str]) -> list[Sample]:
         """A sample for each class of which an object counts, in the order of the classes."""
+        image: dict[str, Any] = {"image_id": self.image_id, "image": self.path, "image_size": self.size}
         samples = []
         for label in sorted({thing.label for thing in self.objects if not thing.ignored}):
             counted = [thing for thing in self.objects if thing.label == label and not thing.ignored]
             ignored = [thing for thing in self.objects if thing.label == label and thing.ignored]
-            samples.append(
-                Sample(
-                    sample_id=f"{self.image_id}#{classes[label]}",
-                    label=label,
-                    image=self.path,
-                    boxes=np.array([thing.box for thing in counted]),
-                    mask=_union(counted),
-                    ignore=_union(ignored),
-                    image_size=self.size,
-                    image_id=self.image_id,
-                )
-            )
+            annotation: dict[str, Any] = {
+                "boxes": [thing.box for thing in counted],
+                "mask": _union(counted),
+                "ignore": _union(ignored),
+            }
+            samples.append(Sample(sample_id=f"{self.image_id}#{classes[label]}", label=label, **image, **annotation))
         return samples
 
 
@@ -80,17 +75,16 @@ def _draw_all(draws: Sequence[Draw]) -> np.ndarray:
     return np.logical_or.reduce([draw() for draw in draws])  # (H, W)
 
 
-def _dataset(images: Sequence[_Image], name: str, split: str, classes: Sequence[str], **options: Any) -> Dataset:
+def _dataset(images: Sequence[_Image], split: str, classes: Sequence[str], **options: Any) -> Dataset:
     per_image = [image.samples(classes) for image in images]
     samples = [sample for part in per_image for sample in part]
-    if not samples:
-        raise UserError(f"{name}: none of the {len(images)} images of split {split} shows one of the {len(classes)} "
-                        f"classes asked for; pass another dataset.split or dataset.classes")  # fmt: skip
     empty = per_image.count([])
     counts = f"{len(images) - empty} images, {len(classes)} classes, {len(samples)} samples (classes on images)"
-    more = f"; {empty} more without an object that counts" if empty else ""
-    logger.info("%s (%s): %s%s", name, split, counts, more)
-    return Dataset(samples, name=name, split=split, classes=classes, multilabel=True, **options)
+    text = f"split {split}: {counts}; {empty} more images without an object that counts"
+    if not samples:
+        raise UserError(f"{text}; pass another dataset.split or dataset.classes")
+    logger.info("%s", text)
+    return Dataset(samples, split=split, classes=classes, multilabel=True, **options)
 
 
 @reader("voc")
@@ -147,7 +141,7 @@ def VOC(
             images[image].objects.append(_Object(chosen.index(name), box, difficult == "1"))
     # After 2007 nobody but the organizers has the test set's boxes, so results are given on val.
     role = "test" if split == "val" and year != "2007" else VOC_ROLES[split]
-    return _dataset(images, "voc", f"{year} {split}", chosen, wrong_box=wrong_box, role=role)
+    return _dataset(images, f"{year} {split}", chosen, wrong_box=wrong_box, role=role)
 
 
 def _above(root: Path, year: str) -> Path:
@@ -211,7 +205,7 @@ def COCO(
                         f"add it, or pass dataset.masks=false for boxes only")  # fmt: skip
     # Nobody but the organizers has the test set's boxes, so results are given on val.
     role = "train-weaksup" if split.startswith("train") else "test" if split.startswith("val") else ""
-    return _dataset(list(images.values()), "coco", split, chosen, wrong_box=wrong_box, role=role)
+    return _dataset(list(images.values()), split, chosen, wrong_box=wrong_box, role=role)
 
 
 def _read_json(file: Path) -> dict[str, list[Any]]:

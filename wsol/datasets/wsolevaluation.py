@@ -75,14 +75,14 @@ def WSOLEvaluation(
     base = home / "dataset" / str(name) if images is None else Path(images).expanduser()
     listing = read_lines(folder / f"image_ids{'_proxy' if proxy else ''}.txt", ["image id"], hint=HINT)
     listing.check_paths("image id", base)
-    ids, matcher = listing["image id"], _Matcher(listing, proxy)
+    ids = listing["image id"]
     if not ids:
         raise UserError(f"{listing.path} lists no image; is the copy complete?")
     label_rows = read_lines(folder / "class_labels.txt", ["image id", "label"], hint=HINT)
-    labels = label_rows.integers("label")[matcher.one_each(label_rows)]
+    labels = label_rows.integers("label")[label_rows.one_each(listing, "image id", proxy)]
     chosen = _draw(labels, num_val_sample_per_class if split == "val" else 0, seed, label_rows.path)
-    columns, wrong_box = _read_truth(folder / "localization.txt", base, matcher)
-    columns |= _read_sizes(folder / "image_sizes.txt", matcher)
+    columns, wrong_box = _read_truth(folder / "localization.txt", base, listing, proxy)
+    columns |= _read_sizes(folder / "image_sizes.txt", listing, proxy)
     columns |= {"sample_id": ids, "image": ids}
     if len(chosen) < len(ids):
         columns = {key: [values[row] for row in chosen] for key, values in columns.items()}
@@ -95,31 +95,6 @@ def WSOLEvaluation(
         classes=classes,
         class_ids=class_ids,
     )
-
-
-class _Matcher:
-    """Finds the rows of other files that belong to the listed images; a proxy set is a part of what those list."""
-
-    def __init__(self, listing: Rows, proxy: bool) -> None:
-        self.positions, self.source, self.proxy = listing.unique("image id"), listing.path, proxy
-
-    def __call__(self, rows: Rows) -> np.ndarray:
-        """Image of each row (N,); -1 where it is none of the proxy set's."""
-        return rows.match("image id", self.positions, self.source, extra=self.proxy)
-
-    def one_each(self, rows: Rows) -> np.ndarray:
-        """Row of each image (number of images,)."""
-        rows.unique("image id")
-        images = self(rows)
-        order = np.argsort(images)
-        return order[np.searchsorted(images[order], 0) :]
-
-    def groups(self, rows: Rows) -> list[np.ndarray]:
-        """Rows of each image, in their order."""
-        images = self(rows)
-        order = np.argsort(images, kind="stable")
-        bounds = np.searchsorted(images[order], np.arange(len(self.positions) + 1))
-        return np.split(order, bounds)[1:-1]
 
 
 def _find(home: Path, *names: str) -> Path:
@@ -137,34 +112,35 @@ def _is_empty(path: Path) -> bool:
     return not path.is_file() or path.stat().st_size == 0
 
 
-def _read_sizes(path: Path, matcher: _Matcher) -> dict[str, Sequence]:
+def _read_sizes(path: Path, listing: Rows, proxy: bool) -> dict[str, Sequence]:
     """Width and height of each image; nothing where the file is empty, as in OpenImages, or missing."""
     if _is_empty(path):
         return {}
     rows = read_lines(path, ["image id", "width", "height"])
-    order = matcher.one_each(rows)
+    order = rows.one_each(listing, "image id", proxy)
     width, height = (rows.integers(side, least=1)[order].tolist() for side in ("width", "height"))
     return {"image_size": list(zip(width, height, strict=True))}
 
 
-def _read_truth(path: Path, base: Path, matcher: _Matcher) -> tuple[dict[str, Sequence], str]:
+def _read_truth(path: Path, base: Path, listing: Rows, proxy: bool) -> tuple[dict[str, Sequence], str]:
     """Boxes or masks, and what is wrong with a box; splits for training have an empty file or none."""
     if _is_empty(path):
         return {}, ""
     with path.open("rb") as file:
         masks = file.readline().count(b",") == len(MASK) - 1
     rows = read_lines(path, MASK if masks else BOX)
+    groups = rows.groups(listing, "image id", proxy)
     if masks:
-        return _masks(rows, base, matcher), ""
+        return _masks(rows, base, listing, groups), ""
     corners, wrong_box = rows.boxes(BOX[1:])
-    return {"boxes": [corners[group] if len(group) else None for group in matcher.groups(rows)]}, wrong_box
+    return {"boxes": [corners[group] if len(group) else None for group in groups]}, wrong_box
 
 
-def _masks(rows: Rows, base: Path, matcher: _Matcher) -> dict[str, Sequence]:
+def _masks(rows: Rows, base: Path, listing: Rows, groups: Sequence[np.ndarray]) -> dict[str, Sequence]:
     rows.check_paths("mask", base)
     masks: list[Pixels] = []
     ignores: list[Path | None] = []
-    for image_id, group in zip(matcher.positions, matcher.groups(rows), strict=True):
+    for image_id, group in zip(listing["image id"], groups, strict=True):
         paths = tuple(base / rows["mask"][row] for row in group)
         masks.append(paths[0] if len(paths) == 1 else partial(_read_union, paths, image_id))
         ignored = [row for row in group if rows["ignore mask"][row]]
