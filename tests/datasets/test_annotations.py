@@ -41,7 +41,7 @@ def test_match(tmp_path: Path) -> None:
         rows.one_each(listing, "id", extra=True)
     with pytest.raises(UserError, match=r"a\.txt, line 4: 'c' .*ids\.txt"):
         rows.match(listing, "id")
-    with pytest.raises(UserError, match=r"a\.txt .*'d'.* ids\.txt"):
+    with pytest.raises(UserError, match=r"a\.txt .*'d'.*/ids\.txt"):
         rows.match(lines(tmp_path / "ids.txt", "a\nb\nd\ne\nc", "id"), "id")
     once = lines(tmp_path / "a.txt", "b\nc\na", "id")
     assert once.one_each(listing, "id", extra=True).tolist() == [2, 0]

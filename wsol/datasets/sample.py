@@ -244,7 +244,7 @@ class Dataset:
         return Dataset(self, count=count, **_describe(self))
 
     def validate(self) -> None:
-        """Raise `UserError`, with file and line, for the first annotated box that can't be one; readers have done so."""
+        """Raise `UserError`, with file and line, for the first box that can't be one; readers have done so."""
         if self.__wrong_box:
             raise UserError(self.__wrong_box)
 
