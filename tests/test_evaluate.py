@@ -276,6 +276,45 @@ def test_scoring_the_wrong_dataset_is_refused(run: wsol.Results, tmp_path: Path)
         wsol.score(Shapes(length=20), tmp_path, progress=False)
 
 
+def test_options_are_keywords_or_an_object_and_nothing_else() -> None:
+    arguments = (Shapes(length=6), make_classifier(), ["cam", "random"], ["choe2020"])
+    keywords = wsol.evaluate(*arguments, limit=3, flip=True, seed=4, progress=False)
+    options = wsol.Options(limit=3, flip=True, seed=9, progress=False)
+    pd.testing.assert_frame_equal(wsol.evaluate(*arguments, options=options, seed=4).sweeps, keywords.sweeps)
+    assert options.seed == 9
+    for mistake in ({"batchsize": 3}, {"heatmaps_kind": "raw"}, {"limit": "3"}, {"flip": 1}, {"on_error": "maybe"}):
+        with pytest.raises(UserError, match=next(iter(mistake))):
+            wsol.evaluate(*arguments, **mistake)
+    for mistake in ({"batch_size": 3}, {"model": None}, {"seed": 0.5}):
+        with pytest.raises(UserError, match=next(iter(mistake))):
+            wsol.score(Shapes(length=6), methods=["full"], **mistake)
+    with pytest.raises(UserError, match="options"):
+        wsol.evaluate(*arguments, options=wsol.ScoreOptions())
+
+
+def test_every_keyword_of_before_still_works(run: wsol.Results, tmp_path: Path) -> None:
+    evaluated = wsol.evaluate(
+        Shapes(split="val", length=3), make_classifier(), ["cam"], ["choe2020"], view="crop", flip=False, batch_size=2,
+        workers=0, device="cpu", seed=1, score="prob", chunk=4, on_error="stop", predict_over="present",
+        class_map="name", threshold_from=run.run_dir, threshold_from_test=True, pictures=0, report=False, limit=2,
+        run_dir=tmp_path / "run", config={"a": 1}, progress=False,
+    )  # fmt: skip
+    assert evaluated.config == {"a": 1}
+    assert evaluated.environment["source"] == {
+        "dataset": "shapes", "split": "val", "model": "gap", "role": "train-fullsup", "weights": "as passed",
+        "view": "crop", "class_map": "name", "predict_over": "present", "competing": 10,
+    }  # fmt: skip
+    scored = wsol.score(
+        Shapes(split="val", length=3), tmp_path / "run" / "heatmaps", ["choe2020"], methods=["full"],
+        heatmaps_kind=None, heatmaps_name=None, predictions=tmp_path / "run" / "samples.parquet",
+        predictions_classes=None, on_error="stop", seed=0, threshold_from=run.run_dir, threshold_from_test=True,
+        workers=1, limit=2, pictures=0, report=False, run_dir=None, config=None, progress=False,
+    )  # fmt: skip
+    columns = ["threshold", "top1_cls", "gt_known_loc"]
+    assert scored.summary.loc[0, columns].tolist() == evaluated.summary.loc[0, columns].tolist()
+    assert list(scored.config["protocols"]) == ["choe2020"]
+
+
 def test_limit_takes_the_first(run: wsol.Results) -> None:
     found = wsol.evaluate(Shapes(length=24), make_classifier(), ["cam"], ["choe2020"], limit=5, progress=False)
     pd.testing.assert_frame_equal(found.samples, run.samples.iloc[:5])

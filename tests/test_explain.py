@@ -198,30 +198,27 @@ def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "culprits"),
     [
-        (["image=cat.pgn"], "image=cat.pgn: there is no such file; beside it: cat.png"),
-        (["image=broken.jpg"], "can't decode broken.jpg"),
-        (
-            ["image=cat.png", "target=triangel"],
-            "target: 'triangel' is not among the classifier's class names; did you mean triangle",
-        ),
-        (
-            ["image=cat.png", "target=qqq"],
-            "'qqq' is not among the classifier's class names; there are ring, cross, triangle, bars",
-        ),
-        (["image=cat.png", "output=here"], "output=here: pass a file that ends in .png, .svg, .pdf"),
-        (["image=cat.png", "protocol=[zhou2016,exact]"], "one picture shows the boxes of one protocol; choose one"),
-        (["image=cat.png", "color_map=virdis"], "color_map='virdis': there is no such color map"),
-        (["image=cat.png", "threshold=2"], "threshold"),
-        (["image=cat.png", "view=tencorp"], "unknown view 'tencorp': there are squash, crop, tencrop"),
-        (["image=cat.png", "flip=maybe"], "flip='maybe': pass true or false"),
-        (["image=cat.png", "score=logits"], "score='logits'"),
-        (["sample=500"], "sample=500: shapes (test) has samples 0 to 499"),
-        (["sample=x"], "sample=x: shapes (test) has no such sample; there are test/00000"),
+        (["image=cat.pgn"], ["cat.pgn", "cat.png"]),
+        (["image=broken.jpg"], ["broken.jpg"]),
+        (["image=cat.png", "target=triangel"], ["triangel", "triangle"]),
+        (["image=cat.png", "target=qqq"], ["qqq", "ring, cross, triangle, bars"]),
+        (["image=cat.png", "output=here"], ["output=here", ".png, .svg, .pdf"]),
+        (["image=cat.png", "protocol=[zhou2016,exact]"], ["protocol"]),
+        (["image=cat.png", "color_map=virdis"], ["virdis"]),
+        (["image=cat.png", "threshold=2"], ["threshold"]),
+        (["image=cat.png", "view=tencorp"], ["tencorp", "tencrop"]),
+        (["image=cat.png", "flip=maybe"], ["flip='maybe'"]),
+        (["image=cat.png", "score=logits"], ["logits"]),
+        (["sample=500"], ["sample=500", "0 to 499"]),
+        (["sample=x"], ["sample=x", "test/00000"]),
     ],
 )
-def test_what_is_wrong_is_said(place: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
+def test_what_is_wrong_is_said(
+    place: Path, capsys: pytest.CaptureFixture, words: list[str], culprits: list[str]
+) -> None:
     code, _, err = said(capsys, *words, "run_dir=run")
-    assert code == 2 and message in err and "Traceback" not in err
+    assert code == 2 and "Traceback" not in err
+    assert all(culprit in err for culprit in culprits), err
     assert not Path("run").exists()

@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -119,7 +119,7 @@ def evaluate(
         predict_over=options.predict_over,
         competing=logits if options.predict_over == "all" else len(classes.present),
     )
-    chosen = _chosen_thresholds(threshold_from, provenance, methods, protocols, options)
+    chosen = read_thresholds(threshold_from, provenance.to_dict(), methods, protocols, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
     folder = None if run_dir is None else Path(run_dir) / "heatmaps"
@@ -133,7 +133,7 @@ def evaluate(
 
     # 3. Everything that a reader needs, years later.
     results.environment = _environment(started, provenance, notes, command, device)
-    results.config = _recorded(config, protocols)
+    results.config = dict(config or {"protocols": {name: asdict(rules) for name, rules in protocols.items()}})
     return results if run_dir is None else _write_run(results, dataset, heatmaps, Path(run_dir), options)
 
 
@@ -188,7 +188,7 @@ def score(
             "or method=center, full or random for baselines alone"
         )
     part = options.limit is not None
-    dataset = dataset.first(options.limit) if part else dataset
+    dataset = dataset if options.limit is None else dataset.first(options.limit)
     protocols, gt_boxes = _load_protocols(protocols), ground_truth_boxes(dataset)
 
     # 1. Heatmaps that are there already, and predictions where somebody made some.
@@ -202,12 +202,13 @@ def score(
         source, notes = source | about, notes + more_notes
     provenance = Provenance.of(source)
     _warn(notes)
-    chosen = _chosen_thresholds(threshold_from, provenance, store.methods, protocols, options)
+    about, from_test = provenance.to_dict(), options.threshold_from_test
+    chosen = read_thresholds(threshold_from, about, store.methods, protocols, from_test)
 
     # 2. and 3. As in `evaluate`.
     results = _tabulate(dataset, store, samples, gt_boxes, protocols, chosen, provenance, options)
     results.environment = _environment(started, provenance, notes, command)
-    results.config = _recorded(config, protocols)
+    results.config = dict(config or {"protocols": {name: asdict(rules) for name, rules in protocols.items()}})
     return results if run_dir is None else _write_run(results, dataset, store, Path(run_dir), options)
 
 
@@ -339,10 +340,10 @@ class ScoreOptions(RunOptions):
         return kind | {"on_error": self.on_error, "workers": self.workers, "show_progress": self.progress}
 
 
-OptionsT = TypeVar("OptionsT", bound=RunOptions)
+T = TypeVar("T", bound=RunOptions)
 
 
-def _options(kind: type[OptionsT], options: OptionsT | None, more: Mapping[str, Any]) -> OptionsT:
+def _options(kind: type[T], options: T | None, more: Mapping[str, Any]) -> T:
     if options is not None and not isinstance(options, kind):
         raise UserError(f"options is a {type(options).__name__}: pass wsol.engine.{kind.__name__}(…)")
     return kind(**more) if options is None else replace(options, **more)
@@ -390,18 +391,6 @@ def _warn(notes: list[str]) -> list[str]:
     return notes
 
 
-def _chosen_thresholds(
-    run: Path | str | None,
-    provenance: Provenance,
-    methods: Iterable[str],
-    protocols: Mapping[str, Protocol],
-    options: RunOptions,
-) -> ChosenThresholds | None:
-    """What another run chose, or None: then this run chooses, an oracle."""
-    about = asdict(provenance)
-    return None if run is None else read_thresholds(run, about, methods, protocols, options.threshold_from_test)
-
-
 def _tabulate(
     dataset: Dataset,
     heatmaps: HeatmapStore,
@@ -413,7 +402,7 @@ def _tabulate(
     options: RunOptions,
 ) -> Results:
     scored = score_heatmaps(dataset, heatmaps, protocols, workers=options.workers, show_progress=options.progress)
-    positions = pd.Index(heatmaps.sample_ids).get_indexer(samples["sample_id"])
+    positions = pd.Index(heatmaps.sample_ids).get_indexer(pd.Index(samples["sample_id"]))
     table = SampleTable(
         table=samples,
         classes=dataset.classes,
@@ -429,19 +418,10 @@ def _tabulate(
 
 
 def _environment(
-    started: float,
-    provenance: Provenance,
-    notes: Sequence[str],
-    command: str | None,
-    device: torch.device | None = None,
+    started: float, provenance: Provenance, notes: list[str], command: str | None, device: torch.device | None = None
 ) -> dict[str, Any]:
     """What a reader needs to trust a run, years later; without a network there is no device but the CPU."""
-    versions, name, threads = {}, platform.processor() or "cpu", os.cpu_count()
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+    name, threads = platform.processor() or "cpu", os.cpu_count()
     if device is not None:
         import torch
 
@@ -450,7 +430,7 @@ def _environment(
     return {
         "role": provenance.role or "",
         "source": provenance.to_dict(),
-        "notes": list(notes),
+        "notes": notes,
         "command": shlex.join(sys.argv) if command is None else command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -458,15 +438,15 @@ def _environment(
         "threads": threads,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": {package: _version(package) for package in PACKAGES},
     }
 
 
-def _recorded(config: Mapping[str, Any] | None, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
-    """What is written down as asked for; without a configuration the protocols, which reports and comparisons need."""
-    if config is not None:
-        return dict(config)
-    return {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}}
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _write_run(

@@ -215,14 +215,17 @@ def make_tables(
                 sweeps.append(_sweep_table(entry, entry.sweeps))
             if entry.drawn_pxap is not None:
                 resamples.append(pd.DataFrame({**entry.names, "pxap": entry.drawn_pxap}))
-            pxap = None if row["pxap"] is None else (row["pxap"] / 100, entry.drawn_pxap)
+            drawn = entry.drawn_pxap if row["pxap"] is not None else None
+            pxap = None if drawn is None else (row["pxap"] / 100, drawn)
             applicable = [metric for metric in METRICS if row[metric] is not None]
             outcomes.append((entry.method, entry.protocol.name, entry.outcomes.only(applicable, pxap)))
     long = _combine(metrics, METRIC_COLUMNS)
-    drawn = [entry for entry in outcomes if entry[2].thresholds]
+    outcomes = [entry for entry in outcomes if entry[2].thresholds]
+    if outcomes:
+        long = _with_intervals(long, interval_table(outcomes, resample(outcomes, samples.table)))
     return Results(
         summary=_combine(summary, SUMMARY_COLUMNS),
-        metrics=_with_intervals(long, interval_table(drawn, resample(drawn, samples.table))) if drawn else long,
+        metrics=long,
         per_image=_joined(per_image),
         curves=_joined(curves),
         sweeps=_joined(sweeps),
@@ -366,15 +369,15 @@ def _per_image_table(entry: Entry) -> pd.DataFrame:
 
 def _curve_table(entry: Entry, sweeps: Sweeps) -> pd.DataFrame:
     ranks, protocol, tables = entry.samples.ranks, entry.protocol, []
-    among = {"gt_known_loc": None, "top1_loc": ranks == 0, "top5_loc": (ranks >= 0) & (ranks < 5)}
-    mean_iou, applicable = 100 * sweeps.mean_iou(), entry.samples.applicable(OUTCOMES)
+    among = {"top1_loc": ranks == 0, "top5_loc": (ranks >= 0) & (ranks < 5)}
+    applicable, mean_iou = entry.samples.applicable(among), 100 * sweeps.mean_iou()
     for delta in protocol.iou_thresholds:
-        columns: dict[str, Any] = {"iou_threshold": delta, "threshold": sweeps.grid}
-        for name in OUTCOMES:
-            comparison = protocol.iou_comparison if name == "gt_known_loc" else protocol.topk_iou_comparison
-            right = sweeps.right(delta, comparison, among[name]) if name in applicable else np.nan
-            columns[name] = 100 * (right / sweeps.count)
-        tables.append(_with_names(entry, pd.DataFrame(columns | {"mean_iou": mean_iou})))
+        table = pd.DataFrame({"iou_threshold": delta, "threshold": sweeps.grid})
+        table["gt_known_loc"] = 100 * (entry.outcomes.curves[delta] / sweeps.count)
+        for name, ranked in among.items():
+            right = sweeps.right(delta, protocol.topk_iou_comparison, ranked) if name in applicable else np.nan
+            table[name] = 100 * (right / sweeps.count)
+        tables.append(_with_names(entry, table.assign(mean_iou=mean_iou)))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -456,17 +459,19 @@ def is_for_testing(split: str, role: str) -> bool:
 
 
 def read_thresholds(
-    run: Path | str,
+    run: Path | str | None,
     about: Mapping[str, Any],
     methods: Iterable[str],
     protocols: Mapping[str, Protocol],
     from_test: bool = False,
-) -> ChosenThresholds:
-    """Read the thresholds that another run chose for these methods and protocols; a protocol with a fixed τ needs none.
+) -> ChosenThresholds | None:
+    """Read the thresholds that another run, if any, chose for these methods; protocols with a fixed τ need none.
 
     Those chosen on a split for testing, or on the one that is scored now (`about`: dataset, split, model), are refused
     unless `from_test` says that they are wanted; the tables then say so.
     """
+    if run is None:
+        return None
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
@@ -491,7 +496,7 @@ def _chosen_on(run: Path | str, row: pd.Series, about: Mapping[str, Any], from_t
     """Say it if thresholds were chosen where they must not be: on a split for testing, or on this very one."""
     dataset, split, model = ("" if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "split", "model"))
     on_test = is_for_testing(split, str(read_environment(Path(run).expanduser()).get("role") or ""))
-    on_this = (dataset, split) == (about["dataset"], about["split"])
+    on_this = (dataset, split) == (about.get("dataset"), about.get("split"))
     if (on_test or on_this) and not from_test:
         why = "whose role is test" if on_test else "which is scored now"
         raise UserError(
@@ -499,6 +504,6 @@ def _chosen_on(run: Path | str, row: pd.Series, about: Mapping[str, Any], from_t
             f"with the role train-fullsup (a run on val, say); threshold_from_test=true takes them all the same, and "
             f"the tables then say so"
         )
-    if model != (about["model"] or ""):
-        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", about["model"] or "none")
+    if model != about.get("model", ""):
+        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", about.get("model", "none"))
     return "this very split" if on_this else "test" if on_test else ""

@@ -79,13 +79,6 @@ def test_nothing_to_draw_is_refused() -> None:
         next(statistics.resamples_of(0, 100))
 
 
-def test_choosing_again_takes_the_best_threshold_of_each_resample() -> None:
-    right = np.random.default_rng(3).random((20, 6)) < 0.5
-    drawn = np.random.default_rng(4).integers(0, 20, (30, 20))
-    slow = [right[row].mean(axis=0).max() for row in drawn]
-    assert np.allclose(statistics.best_of_resamples(right, 30, seed=4), slow, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (5, 0), (3, 3), (8, 21), (120, 171), (5000, 5200)])
 def test_mcnemar_is_statsmodels(first: int, second: int) -> None:
     reference = reference_mcnemar([[7, first], [second, 9]], exact=True).pvalue

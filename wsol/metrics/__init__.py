@@ -2,7 +2,6 @@
 
 from wsol.metrics.localization import ERROR_KINDS, METRICS, OUTCOMES, ErrorKind, Sweeps, error_kind, outcomes_of
 from wsol.metrics.pixels import PxAP, pixel_histograms, point_and_energy
-from wsol.metrics.statistics import holm, mcnemar, percentile_interval, resampled_means, resamples_of
 
 __all__ = [
     "ERROR_KINDS",
@@ -12,12 +11,7 @@ __all__ = [
     "PxAP",
     "Sweeps",
     "error_kind",
-    "holm",
-    "mcnemar",
     "outcomes_of",
-    "percentile_interval",
     "pixel_histograms",
     "point_and_energy",
-    "resampled_means",
-    "resamples_of",
 ]

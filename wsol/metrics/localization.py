@@ -143,7 +143,8 @@ class Sweeps:
         self, sample: np.ndarray, first: np.ndarray, iou: np.ndarray, count: int, grid: np.ndarray,
         boxes: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        self.sample, self.first, self.iou, self.boxes = sample, first, iou, boxes
+        self.sample, self.first, self.iou = sample, first, iou
+        self.boxes = np.zeros((0, 4)) if boxes is None else boxes
         self.count, self.grid = count, grid
         self.starts = np.flatnonzero(np.diff(sample, prepend=-1))  # where each sample begins
         self.end = np.full(len(first), len(grid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class PxAP:
         """Whether no pixel of an object was counted here yet."""
         return not self.of_object.any()
 
-    def compute(self) -> dict[str, float | np.ndarray]:
+    def compute(self) -> dict[str, Any]:
         """Return fractions; NaN without a pixel of an object.
 
         Returns

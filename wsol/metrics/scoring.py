@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,12 @@ __all__ = ["MethodScores", "PixelScores", "ground_truth_boxes", "resizing_notes"
 logger = logging.getLogger("wsol")
 
 CHUNK = 64  # samples whose scores are added up at a time
-Masks = tuple[np.ndarray, np.ndarray | None]  # the object's and, where there is one, that of pixels that don't count
+MAP_RULES = ("size", "interpolation", "normalization")  # what a score map depends on
+PIXEL_RULES = ("interpolation", "normalization", "mask_size", "mask_interpolation", "pxap_bin")
+READ_LATER = ("name", "component", "iou_comparison", "topk_iou_comparison", "iou_thresholds")  # from the same sweep
+SWEEP_RULES = tuple(
+    rule.name for rule in fields(Protocol) if rule.name not in (*READ_LATER, *PIXEL_RULES) or rule.name in MAP_RULES
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +58,20 @@ class SampleScores:
     empty: bool = False
 
 
-@dataclass(frozen=True, eq=False)
 class PixelScores:
     """Pixels per bin of one method under one set of rules: of all samples, and of each resample of the images."""
 
-    pxap: PxAP
-    drawn: DrawnPixels
+    def __init__(self, rules: Protocol, classes: int, draws: tuple[np.ndarray, np.ndarray]) -> None:
+        self.rules, self.pxap = rules, PxAP(rules.pxap_bin, classes)
+        self.drawn = DrawnPixels(*draws, len(self.pxap.edges) - 1)
 
-    def add(self, rules: Protocol, chunk: Sequence[SampleScores], labels: np.ndarray, start: int) -> None:
+    def add(self, chunk: Sequence[SampleScores], labels: np.ndarray, start: int) -> None:
         """Count the pixels of the samples from number `start` on."""
-        masked = [number for number, scores in enumerate(chunk) if rules in scores.histograms]
+        masked = [number for number, scores in enumerate(chunk) if self.rules in scores.histograms]
         if masked:
             for number in masked:
-                self.pxap.update(*chunk[number].histograms[rules], labels[start + number])
-            of_object, of_background = zip(*(chunk[number].histograms[rules] for number in masked), strict=True)
+                self.pxap.update(*chunk[number].histograms[self.rules], labels[start + number])
+            of_object, of_background = zip(*(chunk[number].histograms[self.rules] for number in masked), strict=True)
             self.drawn.update([start + number for number in masked], np.stack(of_object), np.stack(of_background))
 
 
@@ -158,28 +163,35 @@ def _score_method(
     show_progress: bool,
 ) -> MethodScores:
     table = dataset.table
-    positions = pd.Index(store.sample_ids).get_indexer(table["sample_id"])
-    missing, masked = store.missing(method)[positions], table["mask"].notna().to_numpy()
-    sweep_rules = {name: _sweep_rules(protocol) for name, protocol in protocols.items()}
-    pixel_rules = {name: _pixel_rules(protocol) for name, protocol in protocols.items()}
+    sample_ids, labels, all_boxes = (table[name].to_numpy() for name in ("sample_id", "label", "boxes"))
+    masked = table["mask"].notna().to_numpy()
+    positions = pd.Index(store.sample_ids).get_indexer(pd.Index(sample_ids))
+    missing = store.missing(method)[positions]
+    sweep_rules = {name: _only(SWEEP_RULES, protocol) for name, protocol in protocols.items()}
+    pixel_rules = {name: _only(PIXEL_RULES, protocol) for name, protocol in protocols.items()}
+    pixels = {rules: PixelScores(rules, len(dataset.classes), draws) for rules in pixel_rules.values() if draws}
+    scores = MethodScores(
+        method,
+        missing,
+        {name: pixels[rules] for name, rules in pixel_rules.items() if draws},
+        {n: [] for n in protocols},
+    )
 
     def load(index: int) -> SampleScores:
-        heatmap = None if missing[index] else store.heatmap(method, int(positions[index]))
         sample = dataset[index] if masked[index] else None
         try:
-            masks = None if sample is None else (sample.read_mask(), sample.read_ignore())
-            boxes = table["boxes"].iat[index]
-            return _score_sample(heatmap, boxes, masks, set(sweep_rules.values()), set(pixel_rules.values()))
+            masks = (None, None) if sample is None else (sample.read_mask(), sample.read_ignore())
+            if missing[index]:
+                return _score_missing(*masks, {*pixel_rules.values()})
+            heatmap = store.heatmap(method, int(positions[index]))
+            return _score_sample(heatmap, all_boxes[index], *masks, {*sweep_rules.values()}, {*pixel_rules.values()})
         except UserError as error:
-            raise UserError(f"sample {table['sample_id'].iat[index]}, method {method}: {error}") from error
+            raise UserError(f"sample {sample_ids[index]}, method {method}: {error}") from error
 
-    pixels = {rules: _no_pixels(rules, len(dataset.classes), draws) for rules in pixel_rules.values() if draws}
-    by_name = {name: pixels[rules] for name, rules in pixel_rules.items() if draws}
-    scores = MethodScores(method, missing, by_name, {name: [] for name in protocols})
     with progress(f"scoring {method}", len(dataset), show_progress) as advance:
         for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            for rules, counts in pixels.items():
-                counts.add(rules, chunk, table["label"].to_numpy(), len(scores.hits))
+            for counts in pixels.values():
+                counts.add(chunk, labels, len(scores.hits))
             for name, rules in sweep_rules.items():
                 scores.sweeps[name] += [one.sweeps.get(rules) for one in chunk]
             scores.hits += [one.hit for one in chunk]
@@ -187,51 +199,61 @@ def _score_method(
             scores.empty += [one.empty for one in chunk]
             advance(len(chunk))
     if any(scores.empty):
-        names = first_names(table["sample_id"][scores.empty])
+        names = first_names(sample_ids[scores.empty])
         logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, sum(scores.empty), names)
     return scores
 
 
-def _no_pixels(rules: Protocol, classes: int, draws: tuple[np.ndarray, np.ndarray]) -> PixelScores:
-    pxap = PxAP(rules.pxap_bin, classes)
-    return PixelScores(pxap, DrawnPixels(*draws, len(pxap.edges) - 1))
+@lru_cache(maxsize=1024)
+def _only(names: tuple[str, ...], protocol: Protocol) -> Protocol:
+    """Keep these rules, all others at their defaults: protocols that agree on them share what depends on them."""
+    rules = Protocol(**{name: getattr(protocol, name) for name in names})
+    return replace(rules, size=rules.mask_size) if names == PIXEL_RULES else rules  # there maps have the masks' size
+
+
+def _score_missing(mask: np.ndarray | None, ignore: np.ndarray | None, pixel_rules: Iterable[Protocol]) -> SampleScores:
+    """A sample without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
+    if mask is None:
+        return SampleScores({}, {})
+    _check_size("ignore mask", ignore, mask.shape[::-1])
+    nothing = {rules: np.zeros(rules.mask_size[::-1]) for rules in pixel_rules}
+    return SampleScores({}, {rules: _histograms(scores, mask, ignore, rules) for rules, scores in nothing.items()})
 
 
 def _score_sample(
-    heatmap: StoredHeatmap | None,
+    heatmap: StoredHeatmap,
     boxes: np.ndarray | None,
-    masks: Masks | None,
+    mask: np.ndarray | None,
+    ignore: np.ndarray | None,
     sweep_rules: Iterable[Protocol],
     pixel_rules: Iterable[Protocol],
 ) -> SampleScores:
-    """Score one heatmap; one that is missing is wrong everywhere: no box, no score on any pixel, no point."""
-    if heatmap is None:
-        if masks is None:
-            return SampleScores({}, {})
-        size = masks[0].shape[::-1]
-        nothing = {rules: _histograms(np.zeros(rules.mask_size[::-1]), masks, size, rules) for rules in pixel_rules}
-        return SampleScores({}, nothing)
-    score_maps: dict[Protocol, np.ndarray] = {}
     sweeps: dict[Protocol, Sweep] = {}
     histograms: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
-
-    def score_map_under(rules: Protocol) -> np.ndarray:
-        kept = _map_rules(rules)
-        if kept not in score_maps:
-            score_maps[kept] = stored_score_map(heatmap, kept)
-        return score_maps[kept]
-
+    score_map_under = cache(partial(stored_score_map, heatmap))
     for rules in sweep_rules if boxes is not None else ():
         if heatmap.values is None:
             sweep = _baseline_sweep(heatmap.kind, rules.size or heatmap.image_size, rules)
             sweeps[rules] = sweep.against(boxes, heatmap.image_size)
         else:
-            sweeps[rules] = sweep_thresholds(score_map_under(rules), boxes, rules, heatmap.image_size)
-    for rules in pixel_rules if masks is not None else ():
-        histograms[rules] = _histograms(score_map_under(rules), masks, heatmap.image_size, rules)
+            scores = score_map_under(_only(MAP_RULES, rules))
+            sweeps[rules] = sweep_thresholds(scores, boxes, rules, heatmap.image_size)
+    if mask is not None:
+        _check_size("mask", mask, heatmap.image_size)
+        _check_size("ignore mask", ignore, heatmap.image_size)
+        for rules in pixel_rules:
+            histograms[rules] = _histograms(score_map_under(_only(MAP_RULES, rules)), mask, ignore, rules)
     hit, energy = (False, 0.0) if boxes is None else _point(heatmap, boxes)
     empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
     return SampleScores(sweeps, histograms, hit, energy, empty)
+
+
+def _check_size(name: str, mask: np.ndarray | None, image_size: tuple[int, int]) -> None:
+    if mask is not None and not mask_fits(mask.shape[::-1], image_size):
+        raise UserError(
+            f"the {name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image_size[0]} x {image_size[1]}; "
+            f"it must have the same size, or the same aspect at another resolution"
+        )
 
 
 def stored_score_map(heatmap: StoredHeatmap, rules: Protocol) -> np.ndarray:
@@ -266,52 +288,11 @@ def _point(heatmap: StoredHeatmap, boxes: np.ndarray) -> tuple[bool, float]:
 
 
 def _histograms(
-    scores: np.ndarray, masks: Masks, image_size: tuple[int, int], rules: Protocol
+    scores: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, rules: Protocol
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels per bin, of the object and of the background, at the masks' size: int64 (bins,) each."""
-    for name, mask in zip(("mask", "ignore mask"), masks, strict=True):
-        if mask is not None and not mask_fits(mask.shape[::-1], image_size):
-            raise UserError(
-                f"the {name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image_size[0]} x "
-                f"{image_size[1]}; it must have the same size, or the same aspect at another resolution"
-            )
-    mask, ignore = (None if mask is None else resize_mask(mask, rules.mask_size) for mask in masks)
-    return pixel_histograms(scores, mask, ignore, PxAP(rules.pxap_bin).edges)
-
-
-@lru_cache(maxsize=256)
-def _map_rules(rules: Protocol) -> Protocol:
-    """Keep the rules that a score map depends on, all others at their defaults."""
-    return Protocol(size=rules.size, interpolation=rules.interpolation, normalization=rules.normalization)
-
-
-@lru_cache(maxsize=256)
-def _pixel_rules(rules: Protocol) -> Protocol:
-    """Keep the rules that PxAP depends on; its score maps have the masks' size."""
-    return replace(
-        _map_rules(rules),
-        size=rules.mask_size,
-        mask_size=rules.mask_size,
-        mask_interpolation=rules.mask_interpolation,
-        pxap_bin=rules.pxap_bin,
-    )
-
-
-@lru_cache(maxsize=256)
-def _sweep_rules(rules: Protocol) -> Protocol:
-    """Keep the rules that a sweep depends on: what says how it is read, and PxAP's, at their defaults."""
-    default = Protocol()
-    return replace(
-        rules,
-        name=default.name,
-        component=default.component,
-        iou_comparison=default.iou_comparison,
-        topk_iou_comparison=default.topk_iou_comparison,
-        iou_thresholds=default.iou_thresholds,
-        mask_size=default.mask_size,
-        mask_interpolation=default.mask_interpolation,
-        pxap_bin=default.pxap_bin,
-    )
+    ignore = None if ignore is None else resize_mask(ignore, rules.mask_size)
+    return pixel_histograms(scores, resize_mask(mask, rules.mask_size), ignore, PxAP(rules.pxap_bin).edges)
 
 
 def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> list[str]:

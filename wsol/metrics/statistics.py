@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wsol.report.run import Run
 
 __all__ = [
-    "INTERVAL_COLUMNS", "LEVEL", "RESAMPLES", "best_of_resamples", "draws_of", "holm", "image_numbers",
+    "INTERVAL_COLUMNS", "LEVEL", "RESAMPLES", "draws_of", "holm", "image_numbers",
     "interval_table", "intervals", "mcnemar", "percentile_interval", "resample", "resampled_means", "resamples_of",
 ]  # fmt: skip
 
@@ -34,33 +34,10 @@ Entry = tuple[str, str, Outcomes]  # method, protocol, and what became of each s
 
 
 def resamples_of(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
-    """Draw images with replacement, again and again.
+    """Draw images with replacement again and again: how often each is in each of the next resamples, float64 (R, I).
 
     The indices are `rng.integers(0, images, (resamples, images))`, in chunks, so that any other bootstrap that is
     given the same generator sees the same resamples.
-
-    Parameters
-    ----------
-    images : int
-        How many there are, and how many each resample draws.
-    resamples : int
-    seed : int
-
-    Yields
-    ------
-    float64 array (R, images)
-        How often each image is in each of the next R resamples.
-
-    Raises
-    ------
-    UserError
-        If there is no image, or nothing is to be drawn.
-
-    Examples
-    --------
-    >>> (counts,) = resamples_of(3, resamples=2, seed=0)
-    >>> counts.tolist(), np.random.default_rng(0).integers(0, 3, (2, 3)).tolist()
-    ([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]], [[2, 1, 1], [0, 0, 0]])
     """
     if images < 1 or resamples < 1:
         raise UserError(f"{resamples} resamples of {images} images: there must be at least one of each")
@@ -76,30 +53,10 @@ def resamples_of(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iter
 def resampled_means(
     values: np.ndarray, image: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """Means over the samples of each resample.
+    """Means of values (N, K) over the samples of each resample: float64 (R, K) (Efron and Tibshirani 1993, chapter 13).
 
-    Parameters
-    ----------
-    values : array (N, K)
-        What became of each sample: K outcomes. All of them are resampled together, so that differences of columns
-        are paired.
-    image : int array (N,), optional
-        Image of each sample, 0 … I - 1; by default every sample is an image. Samples of one image are drawn together.
-    resamples, seed : int
-
-    Returns
-    -------
-    float64 array (resamples, K)
-
-    References
-    ----------
-    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13.
-
-    Examples
-    --------
-    >>> means = resampled_means(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), resamples=1000)
-    >>> means[:, 0].tolist() == [1.0] * 1000, bool(abs(means[:, 1].mean() - 0.5) < 0.05)
-    (True, True)
+    All columns are resampled together, so that their differences are paired. `image` (N,) is the image of each sample,
+    0 … I - 1, by default one of its own: samples of one image are drawn together.
     """
     sums, sizes = np.asarray(values, np.float64), np.ones(len(values))
     if image is not None and not np.array_equal(image, np.arange(len(sums))):
@@ -109,36 +66,8 @@ def resampled_means(
     return np.concatenate([counts @ sums / (counts @ sizes)[:, None] for counts in drawn])
 
 
-def best_of_resamples(right: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Choose τ again in every resample: the highest mean (resamples,) of outcomes (N, T) over the thresholds.
-
-    Only for `scripts/bootstrap_coverage.py`, which shows that intervals made in this way are worse.
-    """
-    sums = np.asarray(right, np.float64)
-    drawn = resamples_of(len(sums), resamples, seed)
-    return np.concatenate([(counts @ sums).max(axis=1) / len(sums) for counts in drawn])
-
-
 def percentile_interval(estimates: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle part of the resampled estimates.
-
-    Parameters
-    ----------
-    estimates : array (resamples, …)
-        NaN where a resample has none: PxAP, of images without an object.
-    level : float
-        In (0, 1); 0.95 leaves 2.5 % on either side.
-
-    Returns
-    -------
-    low, high : arrays (…)
-
-    Examples
-    --------
-    >>> low, high = percentile_interval(np.arange(101.0))
-    >>> round(float(low), 9), round(float(high), 9)
-    (2.5, 97.5)
-    """
+    """Ends (…) of the middle part, of this level, of estimates (R, …); NaN where a resample has none doesn't count."""
     tail = (1 - level) / 2
     low, high = np.nanquantile(estimates, [tail, 1 - tail], axis=0)
     return low, high
@@ -227,25 +156,9 @@ def _from_metrics(overall: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.ndarray:
     """McNemar's exact test, two-sided: how likely two equally good methods are to disagree so unevenly.
 
-    Samples on which both are right, or both wrong, say nothing; of the others either method should have half.
+    Samples on which both are right, or both wrong, say nothing; of the others either method should have half: the
+    binomial distribution with 1/2 (McNemar, Psychometrika 1947). 1 where the methods never disagree.
 
-    Parameters
-    ----------
-    first_only, second_only : int or arrays of int
-        Samples on which only the first, or only the second method is right.
-
-    Returns
-    -------
-    float64 array
-        p; 1 where they never disagree.
-
-    References
-    ----------
-    McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
-    Psychometrika 1947; exact form: the binomial distribution with 1/2.
-
-    Examples
-    --------
     >>> mcnemar([5, 0], [0, 0]).tolist()
     [0.0625, 1.0]
     """
@@ -256,24 +169,10 @@ def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.n
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Correct p-values of a family of tests, so that a false alarm anywhere among them stays as rare as one alone.
+    """Correct p-values (K,) of a family of tests, NaN for none: a false alarm anywhere stays as rare as one alone.
 
-    Parameters
-    ----------
-    p_values : array (K,)
-        NaN: no test, and none that counts.
-
-    Returns
-    -------
-    float64 array (K,)
-        Not below the p-values, in their order; at most 1.
-
-    References
-    ----------
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
 
-    Examples
-    --------
     >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
     [0.03, nan, 0.06, 0.06]
     """
