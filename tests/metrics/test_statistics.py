@@ -126,7 +126,7 @@ def test_rebuilt_outcomes_are_the_runs_own(run: Run) -> None:
         assert {*found.values, "pxap"} == {metric for metric in METRICS if pd.notna(row[metric])}
         for metric in found.values:
             assert 100 * found.mean(metric) == pytest.approx(row[metric], abs=1e-9), (method, protocol, metric)
-        per_image = run.per_image(method, protocol)
+        per_image = run.per_image(method, protocol, ["sample_id", "iou", "gt_known_loc", "top1_loc", "top5_loc"])
         assert (per_image["sample_id"].astype(str) == run.samples["sample_id"]).all()
         for metric in ("gt_known_loc", "top1_loc", "top5_loc"):
             assert (found.values[metric] == per_image[metric].to_numpy(bool)).all()
