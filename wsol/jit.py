@@ -48,9 +48,9 @@ def _compile(function: Callable[..., Any], *types: str, **options: Any) -> Any:
     # Nothing here is called from C by its address.
     options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
-        return numba.njit(*types, cache=True, **options)(function)
+        return numba.njit(*types, cache=True, **options)(function)  # type: ignore[call-overload]
     except RuntimeError:
-        return numba.njit(*types, **options)(function)
+        return numba.njit(*types, **options)(function)  # type: ignore[call-overload]
 
 
 class _FirstCompilation(event.Listener):

@@ -1,11 +1,28 @@
 """Score maps: resized as torch does, normalized, zero where the view did not look."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from wsol import Protocol, score_map
 from wsol.localization import score_maps
+from wsol.localization.kernels.resize import interpolation_weights
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
+def test_weights_are_torchs_to_the_bit(interpolation: str) -> None:
+    options = {} if interpolation == "nearest" else {"align_corners": False}
+    # Torch's kernels for processors without fused multiply-add round otherwise.
+    fused = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    for old, new in itertools.product((1, 2, 3, 5, 7, 13, 14, 28, 64), (1, 4, 9, 46, 74, 224, 333)):
+        identity = torch.eye(old, dtype=torch.float64)[None, None]
+        torchs = torch.nn.functional.interpolate(identity, size=(new, old), mode=interpolation, **options)[0, 0]
+        first, weights = interpolation_weights(old, new, interpolation)
+        dense = np.zeros((new, old))
+        dense[np.arange(new)[:, None], first[:, None] + np.arange(weights.shape[1])] = weights
+        assert np.abs(dense - torchs.numpy()).max() <= (0 if fused else 1e-14), (old, new)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])

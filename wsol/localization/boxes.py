@@ -11,18 +11,7 @@ from wsol.errors import UserError
 from wsol.jit import jit, jit_inner
 from wsol.localization.protocol import Protocol
 
-__all__ = [
-    "IouRules",
-    "best_iou",
-    "box_iou",
-    "box_ious",
-    "checked_boxes",
-    "from_inclusive",
-    "iou_rules",
-    "to_image",
-    "to_inclusive",
-    "truth_boxes",
-]
+__all__ = ["box_iou", "checked_boxes", "from_inclusive", "to_image", "to_inclusive", "truth_boxes"]
 
 
 def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes") -> np.ndarray:

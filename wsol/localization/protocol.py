@@ -40,62 +40,66 @@ Box = Annotated[tuple[float, float, float, float], AfterValidator(_ordered)]
 
 @settings
 class Protocol:
-    """Every rule of scoring. The defaults are those of MaxBoxAcc (Choe et al. 2020).
+    """Every rule of scoring on which papers differ; the defaults are those of MaxBoxAcc (Choe et al. 2020).
+
+    Instances are frozen and hashable; `dataclasses.replace` makes another. From a YAML file: `load_protocol`.
 
     Parameters
     ----------
     name : str
-        For the tables.
+        What the tables call it.
     size : (width, height) or None
-        Evaluation size of score maps in pixels; None: that of the original image.
+        Evaluation size of score maps, in pixels; None: that of the original image.
     interpolation : "bicubic", "bilinear" or "nearest"
-        How a heatmap is brought to evaluation size (pixel centres, corners not aligned, float64).
+        How a heatmap is brought to evaluation size: in float64, pixel centers, corners not aligned, as
+        `torch.nn.functional.interpolate` does. Only bicubic (a = -0.75) leaves the range of the heatmap's values.
     normalization : "minmax" or "max"
-        After resizing: `(f - min) / (max - min)`, or clipped at 0 and divided by the maximum.
+        After resizing, `(f - min f) / (max f - min f)`; or `max(f, 0) / max f`.
     levels : int or None
-        Quantization to `trunc(f * (levels - 1))`, the cut being `int(tau * maximum)` of those integers;
-        None: no quantization, the cut is `tau * maximum`.
+        Quantization of score maps to the integers `trunc(f * (levels - 1))`, the cut being `int(tau * max)` of those;
+        256 is what OpenCV's 8 bits do. None: no quantization, the cut is `tau * max f`.
     pixel_comparison : ">" or ">="
-        How a pixel compares with the cut. A map without a positive value has no component either way.
+        How a pixel of the foreground compares with the cut. A map without a positive value has none either way.
     connectivity : 8 or 4
-        Neighbors of a foreground pixel; the background has the other one.
+        Which neighbors hang together in the foreground; in the background it is the other.
     component : "largest" or "any"
-        Which component's box is scored: the largest one's, or the best one, chosen with the truth.
+        Whose box is scored: the largest component's; or the best of any, chosen with the ground truth, as in
+        MaxBoxAccV2.
     area : "contour" or "pixels"
-        What "largest" means: area of the outer border's polygon through pixel centres (so holes are filled, and
-        a line has area 0), or number of pixels.
+        What "largest" means: the area of the polygon through the centers of the outer border's pixels, as OpenCV's
+        `contourArea` counts (holes are filled, and a line has area 0); or the number of pixels.
     tie : "last" or "first"
-        Among equal areas: the component whose first pixel in raster order comes last, or first.
+        Among components of equal area: the one whose first pixel in raster order comes last, or first.
     holes : bool
-        Whether the best of "any" may also be the outline of a hole (the box of an enclosed background region,
-        grown by one pixel on each side).
+        Whether outlines of holes compete in "any": the box of an enclosed region of background, one pixel larger on
+        each side, as OpenCV's `RETR_TREE` returns it.
     box_convention : "inclusive", "half_open" or "half_open_clipped"
-        `x1` is the last column; or the one behind it; or the latter, but never beyond the map's last column.
+        What the numbers of a predicted box mean: `x1` is its last column; or the one behind it; or the latter, but
+        never beyond the map's last column.
     empty_box : (x0, y0, x1, y1) or None
-        In that convention: the box where no pixel is above the cut. None: no box, IoU 0.
+        The box, in that convention, where no pixel is above the cut. None: no box, and IoU 0.
     truth_rounding : "truncate" or "none"
-        What becomes of true boxes once scaled to evaluation size.
+        What becomes of the corners of ground-truth boxes once they are scaled to evaluation size.
     truth_clipped : bool
-        Whether scaled true boxes are clipped to the map's last column and row.
+        Whether they are clipped to the map's last column and row then.
     iou_convention : "inclusive" or "continuous"
-        Sides count `x1 - x0 + 1` with both boxes' numbers as they are; or areas of the plane, where a true box, whose
-        corners are inclusive, covers `[x0, x1 + 1)`.
-    iou_comparison : ">=" or ">"
-        How an IoU compares with an IoU threshold in GT-known localization.
-    topk_iou_comparison : ">=" or ">"
-        The same in Top-k localization.
+        Sides are `x1 - x0 + 1` long, both boxes' numbers taken as they are; or boxes are areas of the plane, where a
+        ground-truth box, whose corners are inclusive, covers `[x0, x1 + 1) x [y0, y1 + 1)`.
+    iou_comparison, topk_iou_comparison : ">=" or ">"
+        How an IoU compares with an IoU threshold: in GT-known localization, and in Top-k localization.
     iou_thresholds : tuple of float
         IoU thresholds in (0, 1], increasing.
     thresholds : float, sequence of float, or "levels"
-        Grid of tau: a step from 0 to 1 (1 excluded), a list in [0, 1), or every value that a map has.
+        Grid of tau in [0, 1), relative to a score map's maximum: a step from 0 on; a list, increasing; or every value
+        that a map has.
     threshold : float or None
-        Fixed tau in [0, 1); None: swept, the best tau (oracle) unless another run's tau is asked for.
+        One fixed tau in [0, 1). None: the best tau on this very split (an oracle), unless another run's is asked for.
     mask_size : (width, height)
-        Size of masks in PxAP.
+        Size of masks in PxAP, in pixels.
     mask_interpolation : "nearest"
-        How masks are brought to that size: the pixel at the floor of the scaled coordinate.
+        How masks are brought to it: the pixel at the floor of the scaled coordinate.
     pxap_bin : float
-        Width of the bins of PxAP's histogram.
+        Width of the bins of PxAP's histogram over a score map's values.
 
     Raises
     ------
@@ -108,8 +112,13 @@ class Protocol:
 
     Examples
     --------
-    >>> Protocol(name="mine", threshold=0.2).grid()[:3].tolist()
+    >>> mine = Protocol(name="mine", size=(64, 64), threshold=0.2)
+    >>> mine.grid()[:3].tolist()
     [0.0, 0.001, 0.002]
+    >>> Protocol(size=(0, 64))
+    Traceback (most recent call last):
+    ...
+    wsol.errors.UserError: protocol: size = (0, 64) should be greater than or equal to 1
     """
 
     name: Annotated[str, Field(min_length=1)] = "custom"
@@ -138,14 +147,9 @@ class Protocol:
     pxap_bin: Annotated[float, Field(ge=1e-6, le=1)] = 0.001
 
     def grid(self) -> np.ndarray:
-        """Thresholds tau of a sweep, increasing: float64 (T,).
+        """Thresholds tau of a sweep, increasing: float64 (T,); a fixed `threshold` that is not among them is inserted.
 
-        A fixed `threshold` that is not on the grid is inserted.
-
-        Raises
-        ------
-        UserError
-            If the grid is "levels": every map has its own.
+        A UserError if the grid is "levels": every map has its own.
 
         Examples
         --------
@@ -170,11 +174,7 @@ class Protocol:
         """Return the same rules with a grid that all maps share: every level of quantized maps becomes a list.
 
         A normalized map's maximum is the highest level, so a tau half way between two levels cuts every map there.
-
-        Raises
-        ------
-        UserError
-            If the grid is "levels" and there is no quantization: every map has its own values.
+        Without quantization that is impossible: a UserError.
 
         Examples
         --------
@@ -188,22 +188,7 @@ class Protocol:
         return replace(self, thresholds=tuple((level + 0.5) / top for level in range(top)))
 
     def threshold_index(self, threshold: float) -> int:
-        """Where a tau stands on the grid.
-
-        Parameters
-        ----------
-        threshold : float
-            In [0, 1).
-
-        Returns
-        -------
-        int
-            Index into `grid()`.
-
-        Raises
-        ------
-        UserError
-            If no grid point lies within 1e-9 of it.
+        """Index on the grid of a tau, which must lie within 1e-9 of a grid point.
 
         Examples
         --------
@@ -221,19 +206,7 @@ class Protocol:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any] | None = None, /, **values: Any) -> Protocol:
-        """Build a protocol from plain data, as it comes from a YAML file.
-
-        Parameters
-        ----------
-        mapping : mapping from field names to values, optional
-            Lists may stand for tuples.
-        **values
-            More of them; they win.
-
-        Raises
-        ------
-        UserError
-            Naming the unknown field and the nearest known ones, or the value that is not allowed.
+        """Build a protocol from plain data, as it comes from a YAML file; what is given by name wins.
 
         Examples
         --------
@@ -244,13 +217,7 @@ class Protocol:
 
 
 def protocol_names() -> list[str]:
-    """Names of the presets, sorted.
-
-    Examples
-    --------
-    >>> "zhou2016" in protocol_names()
-    True
-    """
+    """Names of the presets, sorted."""
     return sorted(path.stem for path in (conf_dir() / "protocol").glob("*.yaml"))
 
 
@@ -276,41 +243,39 @@ def load_protocol(protocol: Protocol | str | Path) -> Protocol:
     if isinstance(protocol, Protocol):
         return protocol
     path = Path(protocol).expanduser()
-    if path.suffix in (".yaml", ".yml"):
-        return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
-    return _preset(str(protocol))
+    return _read_file(path) if path.suffix in (".yaml", ".yml") else _read_preset(str(protocol))
 
 
 @lru_cache(maxsize=64)
-def _preset(name: str) -> Protocol:
-    path = conf_dir() / "protocol" / f"{name}.yaml"
-    if not path.is_file():
+def _read_preset(name: str) -> Protocol:
+    if name not in protocol_names():
         raise UserError(f"no protocol '{name}'{suggest(name, protocol_names())}")
-    return Protocol.from_mapping({"name": path.stem, **_read(path, ())})
+    return _read_file(conf_dir() / "protocol" / f"{name}.yaml")
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
+def _read_file(path: Path) -> Protocol:
+    return Protocol.from_mapping({"name": path.stem, **_fields(path, ())})
+
+
+def _fields(path: Path, inner: tuple[Path, ...]) -> dict[str, Any]:
+    """Fields of a file, over those of the files that its `defaults` name; `inner`: the files that led here."""
+    if path in inner:
         raise UserError(f"{path}: its defaults lead back to itself")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise UserError(f"no protocol file {path}{suggest(path.stem, protocol_names())}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: a protocol file holds fields and values, not a {type(found).__name__}")
-    own = {key: value for key, value in found.items() if key != "defaults"}
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: a protocol file holds fields and values, not a {type(fields).__name__}")
+    defaults = fields.pop("defaults", [])
     merged: dict[str, Any] = {}
-    bases = found.get("defaults", [])
-    for entry in [*bases, *(() if "_self_" in bases else ("_self_",))]:
-        if entry == "_self_":
-            merged.update(own)
-            continue
+    for entry in defaults if "_self_" in defaults else [*defaults, "_self_"]:
         name, _, package = str(entry).partition("@")
-        if package != "_here_":
+        if entry != "_self_" and package != "_here_":
             raise UserError(f"{path}: defaults entry {entry!r} is not understood: write '{name}@_here_'")
-        near = path.parent / f"{name}.yaml"
-        base = near if near.is_file() else conf_dir() / "protocol" / f"{name}.yaml"
-        merged.update(_read(base, (*seen, path)))
+        base = path.with_name(f"{name}.yaml")
+        base = base if base.is_file() else conf_dir() / "protocol" / base.name
+        merged.update(fields if entry == "_self_" else _fields(base, (*inner, path)))
     return merged

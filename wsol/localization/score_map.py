@@ -57,7 +57,9 @@ def score_map(
     array([[0.  , 0.25],
            [0.5 , 1.  ]])
     """
-    protocol, raw = load_protocol(protocol), _checked_heatmap(heatmap)
+    protocol, raw = load_protocol(protocol), checked_map(heatmap, "heatmap")
+    if not np.isfinite(raw).all():
+        raise UserError("heatmap contains NaN or infinity: fix what computes it, or leave it out")
     (width, height), (x0, y0, x1, y1) = _target(protocol, image_size, rectangle)
     values = _normalized(raw, (x1 - x0, y1 - y0), protocol)
     if values.shape == (height, width):
@@ -111,17 +113,16 @@ def score_maps(
     return maps
 
 
-def _checked_heatmap(heatmap: object) -> np.ndarray:
-    if hasattr(heatmap, "detach"):
-        heatmap = heatmap.detach().cpu().double().numpy()
-    values = np.asarray(heatmap)
-    if values.dtype.kind not in "fiub":
-        raise UserError(f"heatmap has values of type {values.dtype}: pass real numbers")
-    if values.ndim != 2 or 0 in values.shape:
-        raise UserError(f"heatmap has shape {values.shape}: pass one non-empty map of shape (h, w)")
-    if not np.isfinite(values).all():
-        raise UserError("heatmap contains NaN or infinity: fix what computes it, or leave it out")
-    return values.astype(np.float64, copy=False)  # (h, w)
+def checked_map(values: object, name: str) -> np.ndarray:
+    """Array of float64 (h, w) from an array or tensor; `name` is for the message."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{name} has values of type {array.dtype}: pass real numbers")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(f"{name} has shape {array.shape}: pass one non-empty map of shape (h, w)")
+    return np.ascontiguousarray(array, np.float64)  # (h, w)
 
 
 def _target(
@@ -162,4 +163,6 @@ def _normalized(raw: np.ndarray, size: Size, protocol: Protocol) -> np.ndarray:
     else:
         np.maximum(values, 0, out=values)
     top = values.max()
-    return values / top if top > 0 else np.zeros_like(values)
+    if top > 0:
+        values /= top
+    return values

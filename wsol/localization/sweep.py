@@ -21,11 +21,11 @@ from wsol.localization.boxes import (
     to_inclusive,
     truth_boxes,
 )
-from wsol.localization.kernels.area import ComponentRules, Components
+from wsol.localization.kernels.components import COLUMNS, ComponentRules, Components, Log, unpack
 from wsol.localization.kernels.pixels import bin_pixels
-from wsol.localization.kernels.records import COLUMNS, Log, unpack
 from wsol.localization.kernels.tree import PackedRuns, Scratch, sweep_bins
 from wsol.localization.protocol import Protocol, load_protocol
+from wsol.localization.score_map import checked_map
 
 __all__ = ["Runs", "Sweep", "join_runs", "sweep_thresholds"]
 
@@ -86,51 +86,12 @@ class Sweep:
         return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; runs: {runs})"
 
     def runs(self, which: str) -> Runs:
-        """Boxes and IoUs, run-length coded.
-
-        Parameters
-        ----------
-        which : "largest" or "any"
-            The largest component's box; or the best box of any, chosen with the truth.
-
-        Raises
-        ------
-        UserError
-            If it is neither.
-
-        Examples
-        --------
-        >>> sweep_thresholds(np.eye(4), [0, 0, 3, 3]).runs("largest").first.tolist()
-        [0]
-        """
+        """Boxes and IoUs, run-length coded, of the "largest" component or the best of "any"."""
         packed = self._packed(which)
         return Runs(packed.first, self._boxes(packed.boxes), packed.iou)
 
     def at(self, index: int, which: str) -> tuple[np.ndarray, float]:
-        """Box and IoU at one threshold, without decoding the others.
-
-        Parameters
-        ----------
-        index : int
-            Of the threshold.
-        which : "largest" or "any"
-
-        Returns
-        -------
-        box : float64 array (4,)
-        iou : float
-
-        Raises
-        ------
-        UserError
-            If it is neither.
-
-        Examples
-        --------
-        >>> box, iou = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact").at(0, "largest")
-        >>> box.tolist(), iou
-        ([0.0, 0.0, 4.0, 4.0], 1.0)
-        """
+        """Box (4,) and IoU at one threshold, by its index, without spreading out the others."""
         packed = self._packed(which)
         run = int(np.searchsorted(packed.first, index, side="right")) - 1
         return self._boxes(packed.boxes[run : run + 1])[0], float(packed.iou[run])
@@ -142,12 +103,12 @@ class Sweep:
 
     @property
     def iou_largest(self) -> np.ndarray:
-        """Its largest IoU with a true box: float64 (T,)."""
+        """Its largest IoU with a ground-truth box: float64 (T,)."""
         return self._spread(self.packed["largest"].iou, "largest")
 
     @property
     def boxes_any(self) -> np.ndarray:
-        """The box, of any component (or hole), with the largest IoU with a true box: float64 (T, 4).
+        """The box, of any component (or hole), with the largest IoU with a ground-truth box: float64 (T, 4).
 
         Among equals the largest component's, if it is one of them, else the least `x0 y0 x1 y1`.
         """
@@ -172,20 +133,10 @@ class Sweep:
         return replace(self, convention="inclusive")
 
     def against(self, gt_boxes: object, image_size: tuple[int, int] | None = None) -> Sweep:
-        """Return the sweep of the same map against other true boxes, without its pixels.
+        """Return the sweep of the same map against other ground-truth boxes, without its pixels.
 
         Only for a map that has one component without holes at every threshold, such as a Gaussian around the center:
-        the best component is then the largest whatever the truth, and nothing but the IoUs changes.
-
-        Parameters
-        ----------
-        gt_boxes, image_size
-            As in `sweep_thresholds`.
-
-        Examples
-        --------
-        >>> sweep_thresholds(np.ones((4, 4)), [0, 0, 3, 3], "exact").against([0, 0, 1, 3]).iou_any[0].item()
-        0.5
+        the best component is then the largest whatever the ground truth, and nothing but the IoUs changes.
         """
         image_size = self.size if image_size is None else image_size
         gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
@@ -220,19 +171,7 @@ class Sweep:
 
 
 def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
-    """Runs of many sweeps of one protocol, one after the other.
-
-    Parameters
-    ----------
-    sweeps : sequence of Sweep
-    which : "largest" or "any"
-
-    Examples
-    --------
-    >>> sweeps = [sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")] * 2
-    >>> join_runs(sweeps, "largest").boxes.tolist()
-    [[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.0]]
-    """
+    """Runs of many sweeps of one protocol, one after the other."""
     packed = [sweep._packed(which) for sweep in sweeps]
     if not packed:
         return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
@@ -250,14 +189,14 @@ def sweep_thresholds(
     protocol: Protocol | str | Path = "choe2020",
     image_size: tuple[int, int] | None = None,
 ) -> Sweep:
-    """Boxes of the largest and of the best component at every threshold, and their IoUs with the truth.
+    """Boxes of the largest and of the best component at every threshold, and their IoUs with the ground truth.
 
     Parameters
     ----------
     score_map : array or tensor (H, W)
         In [0, 1]; taken as it is, never normalized again.
     gt_boxes : array-like (G, 4)
-        True boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if
+        Ground-truth boxes `x0 y0 x1 y1`, inclusive corners: in score-map pixels, or in those of the original image if
         `image_size` is given.
     protocol : Protocol, str or path
         The rules, a preset's name, or a file; it says nothing about the map's size here.
@@ -285,8 +224,10 @@ def sweep_thresholds(
     >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
     ([1.0, 2.0, 7.0, 6.0], 1.0)
     """
-    protocol, values = load_protocol(protocol), _checked_map(score_map)
+    protocol, values = load_protocol(protocol), checked_map(score_map, "score map")
     size = (values.shape[1], values.shape[0])
+    if max(size) > LONGEST_SIDE:
+        raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
     if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
         raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
     image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
@@ -305,19 +246,6 @@ def _kernel_rules(protocol: Protocol, size: tuple[int, int]) -> tuple[IouRules, 
         last_wins=protocol.tie == "last",
         holes=protocol.holes,
     )
-
-
-def _checked_map(score_map: object) -> np.ndarray:
-    if hasattr(score_map, "detach"):
-        score_map = score_map.detach().cpu().numpy()
-    values = np.asarray(score_map)
-    if values.dtype.kind not in "fiub":
-        raise UserError(f"score map has values of type {values.dtype}: pass real numbers in [0, 1]")
-    if values.ndim != 2 or 0 in values.shape:
-        raise UserError(f"score map has shape {values.shape}: pass one map of shape (H, W)")
-    if max(values.shape) > LONGEST_SIDE:
-        raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
-    return np.ascontiguousarray(values, np.float64)  # (H, W)
 
 
 class Workspace(threading.local):

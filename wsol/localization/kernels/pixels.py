@@ -11,17 +11,6 @@ from wsol.errors import UserError
 from wsol.jit import jit, jit_inner
 from wsol.localization.protocol import Protocol
 
-__all__ = [
-    "ENCODED_EULER",
-    "NEIGHBOR_TABLES",
-    "Cuts",
-    "bin_pixels",
-    "mark_frame",
-    "neighbor_masks",
-    "offsets",
-    "sort_pixels",
-]
-
 BUCKETS = 4096
 ENCODED_EULER = 16  # added to Euler numbers in the neighbor table, so that nothing is negative
 

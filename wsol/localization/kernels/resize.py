@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from wsol.jit import jit
 
-__all__ = ["resize"]
-
 TAPS = 4  # always, so that the inner loops can be unrolled
+
+
+class Taps(NamedTuple):
+    """Old values that are mixed into each new one."""
+
+    first: np.ndarray  # int64 (new,)
+    weights: np.ndarray  # float64 (new, taps)
 
 
 def resize(heatmaps: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -25,13 +31,13 @@ def resize(heatmaps: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     resized = np.empty((len(heatmaps), height, width))
     rows = interpolation_weights(heatmaps.shape[1], height, interpolation)
     columns = interpolation_weights(heatmaps.shape[2], width, interpolation)
-    _mix(np.ascontiguousarray(heatmaps), *rows, *columns, resized)
+    _mix(np.ascontiguousarray(heatmaps), rows, columns, resized)
     return resized
 
 
 @lru_cache(maxsize=64)
-def interpolation_weights(old: int, new: int, interpolation: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where on the old line each new value begins to look, with which weights: int64 (new,), float64 (new, taps).
+def interpolation_weights(old: int, new: int, interpolation: str) -> Taps:
+    """Where each new value begins to look on the old line, and with which weights.
 
     To the bit those of torch's float64 kernels, which fuse some products and sums and so round them once. The same is
     had here from products of numbers cut in two, which are exact.
@@ -57,7 +63,7 @@ def interpolation_weights(old: int, new: int, interpolation: str) -> tuple[np.nd
     for k, part in enumerate(parts):
         # Beyond the edge the last value is taken again.
         weights[np.arange(new), np.clip(start - before + k, 0, old - 1) - first] += part
-    return first, weights
+    return Taps(first, weights)
 
 
 def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,15 +89,9 @@ def _outer(x: np.ndarray) -> np.ndarray:
 
 
 @jit
-def _mix(
-    heatmaps: np.ndarray,
-    first_row: np.ndarray,
-    row_weights: np.ndarray,
-    first_column: np.ndarray,
-    column_weights: np.ndarray,
-    resized: np.ndarray,
-) -> None:
+def _mix(heatmaps: np.ndarray, rows: Taps, columns: Taps, resized: np.ndarray) -> None:
     """Rows first, one line at a time, then along it."""
+    (first_row, row_weights), (first_column, column_weights) = rows, columns
     count, height, width = resized.shape
     old_width = heatmaps.shape[2]
     line = np.empty(old_width)

@@ -25,7 +25,32 @@ import numpy as np
 
 from wsol.jit import jit, jit_inner
 from wsol.localization.boxes import IouRules, best_iou, box_ious
-from wsol.localization.kernels.area import ComponentRules, Components, largest_component
+from wsol.localization.kernels.components import (
+    COLUMNS,
+    COUNT,
+    EXACT,
+    FILLED,
+    NO_LABEL,
+    PARENT,
+    START,
+    TOUCHED,
+    UNKNOWN,
+    ComponentRules,
+    Components,
+    Log,
+    add_pixel,
+    any_hole,
+    extend,
+    find,
+    largest_component,
+    log_all_boxes,
+    log_box,
+    merge,
+    new_component,
+    pack,
+    packed_box,
+    reaches_outside,
+)
 from wsol.localization.kernels.pixels import (
     ENCODED_EULER,
     NEIGHBOR_TABLES,
@@ -34,31 +59,6 @@ from wsol.localization.kernels.pixels import (
     offsets,
     sort_pixels,
 )
-from wsol.localization.kernels.records import (
-    AREA2,
-    COLUMNS,
-    COUNT,
-    EULER4,
-    EXACT,
-    FILLED,
-    FIRST,
-    NO_LABEL,
-    PARENT,
-    START,
-    TOUCHED,
-    UNKNOWN,
-    Log,
-    extend,
-    find,
-    log_box,
-    merge,
-    new_component,
-    pack,
-    packed_box,
-    reaches_outside,
-)
-
-__all__ = ["PackedRuns", "sweep_bins"]
 
 
 class PackedRuns(NamedTuple):
@@ -186,35 +186,6 @@ def grow_components(
         largest[cut] = box
     offer_boxes(log, log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
     return has_holes
-
-
-@jit_inner
-def add_pixel(records: np.ndarray, root: int, p: int, info: int) -> None:
-    """Count one more pixel of a component."""
-    if p < records[root + FIRST]:
-        records[root + FIRST] = p
-    records[root + COUNT] += 1
-    records[root + AREA2] += info >> 15 & 7
-    records[root + EULER4] += (info >> 18) - ENCODED_EULER
-
-
-@jit_inner
-def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
-    """Whether a component that changed has another Euler number than 1."""
-    for i in range(n_touched):
-        if records[touched[i] + PARENT] == touched[i] and records[touched[i] + EULER4] != 4:
-            return True
-    return False
-
-
-@jit_inner
-def log_all_boxes(records: np.ndarray, begin: int, end: int, cut: int, log: Log) -> int:
-    """Log the boxes of all components that are left when there are no more cuts."""
-    logged = np.int64(0)
-    for root in range(begin, end, COLUMNS):
-        if records[root + PARENT] == root:
-            logged = log_box(records, root, cut, log, logged)
-    return logged
 
 
 @jit
