@@ -18,17 +18,20 @@ from wsol.heatmaps.collect import describe
 from wsol.heatmaps.gradient import gradcam
 
 
-@pytest.mark.parametrize(("name", "function", "gradients"), [("cam", cam, False), ("gradcam", gradcam, True)])
-def test_ours_by_name(name: str, function: object, gradients: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "function", "needs"), [("cam", cam, "activations"), ("gradcam", gradcam, "gradients")]
+)
+def test_ours_by_name(name: str, function: object, needs: str) -> None:
     method = make_method(name, layer="layer3")
     assert method.function.func is function
-    assert (method.layer, method.gradients, method.baseline, method.needs_layer) == ("layer3", gradients, None, True)
+    assert (method.layer, method.baseline) == ("layer3", None)
+    assert method.requirements.needs == needs
 
 
 @pytest.mark.parametrize(("name", "needs_layer"), [("center", False), ("full", False), ("random", True)])
 def test_baselines_see_no_gradients(name: str, needs_layer: bool) -> None:
     method = make_method(name)
-    assert (method.baseline, method.gradients, method.needs_layer) == (name, False, needs_layer)
+    assert (method.baseline, method.requirements.layer) == (name, needs_layer)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(tmp_path)
     method = make_method("my_methods.energy", power=5)
     assert method.function(None) == 5
-    assert method.gradients
+    assert method.requirements.needs == "gradients"
     with pytest.raises(UserError, match=r"my_methods\.number is a int, not a function"):
         make_method("my_methods.number")
     with pytest.raises(UserError, match=r"my_methods\.nothing.*--config-dir"):
@@ -60,7 +63,7 @@ def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_options_that_do_not_fit_are_named() -> None:
-    with pytest.raises(UserError, match=r"gradcam.*'power': 2"):
+    with pytest.raises(UserError, match="gradcam.*power"):
         make_method("gradcam", power=2)
 
 

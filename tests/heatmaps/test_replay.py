@@ -29,8 +29,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], str]] = [
 
 def replay_of(model: nn.Module, layer: str, images: torch.Tensor) -> Replay:
     with frozen(model):
-        recording = record(model, [layer], images, None, gradients=False)
-    return Replay(model, layer, images, recording.output, recording.logits)
+        return record(model, [layer], images, None, gradients=False).replay()
 
 
 @pytest.mark.parametrize(("make", "layer"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")

@@ -12,17 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HeatmapExtractor", "Heatmaps", "Method", "Recording", "make_method"]
 
-_HOMES = {
-    "HeatmapExtractor": "extractor",
-    "Heatmaps": "extractor",
-    "Method": "method",
-    "Recording": "recording",
-    "make_method": "method",
-}
+_HOMES = {"Method": "method", "make_method": "method", "Recording": "recording"}
 
 
 def __getattr__(name: str) -> Any:
     """Fetch a public name when it is used: scoring needs no torch."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'extractor')}"), name)

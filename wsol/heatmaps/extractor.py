@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
-from types import TracebackType
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -109,7 +109,7 @@ class HeatmapExtractor:
         named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
         made = {name: m if isinstance(m, Method) else make_method(m) for name, m in named.items()}
         default = layer_names(layer) or (model.layer if isinstance(model, Classifier) else "")
-        if not default and any(m.layer is None and m.needs_layer for m in made.values()):
+        if not default and any(m.layer is None and m.requirements.layer for m in made.values()):
             default = default_layer(self.model)
         self.methods = expand_layers(made, default)
         self.score, self.seed, self.chunk = check_score(score), seed, chunk
@@ -136,9 +136,7 @@ class HeatmapExtractor:
         self._folding, self.seen = Folding(self.model), 0
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         assert self._stack is not None
         self._folding.forget()
         self._stack.close()
@@ -187,25 +185,24 @@ class HeatmapExtractor:
             raise UserError("HeatmapExtractor restores the model when it ends: use it in a `with` block")
         if any(module.training for module in self.model.modules()):
             raise UserError("the model was set to training while this HeatmapExtractor is open: call model.eval()")
-        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
-            kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-            raise UserError(f"images of type {kind}: pass a tensor of normalized images, as `Classifier.prepare` makes")
-        if images.ndim != 4 or not len(images):
-            raise UserError(f"images of shape {tuple(images.shape)}: pass a batch (B, 3, H, W) of one image or more")
+        is_tensor = isinstance(images, torch.Tensor)
+        if not is_tensor or not images.is_floating_point() or images.ndim != 4 or not len(images):
+            kind = f"{images.dtype} {tuple(images.shape)}" if is_tensor else type(images).__name__
+            raise UserError(f"images are {kind}: pass a batch (B, 3, H, W) of normalized images, one or more")
         if sample_ids is not None and len(sample_ids) != len(images):
             raise UserError(f"{len(sample_ids)} sample_ids for {len(images)} images: pass one for each")
 
     def _record(self, images: torch.Tensor, targets: torch.Tensor | str | None) -> Recording:
         """Run the network in channels-last memory; in its own if that is asked for or nothing else works."""
-        methods = self.methods.values()
-        needs = {method.requirements.needs for method in methods if not method.baseline}
+        needs = {method.requirements.needs for method in self.methods.values()}
+        layers = dict.fromkeys(layer for method in self.methods.values() for layer in method.layers)
         self._folding.forget()  # weights may have changed since
         run = partial(
             record,
             self.model,
-            list(dict.fromkeys(layer for method in methods for layer in method.layers)),
+            list(layers),
             targets=targets,
-            gradients=any(method.gradients for method in methods),
+            gradients=bool(needs & {"gradients", "curvature"}),
             twice="curvature" in needs,
             inputs=attention_blocks(self.model) if "attention" in needs else (),
             folding=self._folding,
@@ -244,14 +241,13 @@ class HeatmapExtractor:
 
     def _baseline(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
         """Maps (B, K, h, w) of a baseline: noise of a layer's size, or others of the images'."""
-        images = recording.images
         if name == "random":
             height, width = replace(recording, layer=method.layers[0]).activations.shape[2:]
             maps = [baselines.random((width, height), sample_id, self.seed) for sample_id in sample_ids]
         else:
-            make = baselines.center if name == "center" else baselines.full
-            maps = [make((images.shape[3], images.shape[2]))] * len(images)
-        heatmaps = torch.stack([torch.from_numpy(heatmap) for heatmap in maps]).to(images.device).float()  # (B, h, w)
+            height, width = recording.images.shape[2:]
+            maps = [getattr(baselines, name)((width, height))] * len(sample_ids)
+        heatmaps = torch.from_numpy(np.stack(maps)).float().to(recording.images.device)  # (B, h, w)
         return heatmaps[:, None].expand(-1, recording.classes.shape[1], -1, -1)
 
 

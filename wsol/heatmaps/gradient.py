@@ -25,8 +25,7 @@ __all__ = [
 def gradcam(recording: Recording) -> torch.Tensor:
     """Grad-CAM: L = ReLU(Σ_k α_k A_k) with α_k the mean over space of G_k.
 
-    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
-    eq. 1 and 2.
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based …", ICCV 2017, eq. 1 and 2.
     """
     return weighted(recording.gradients.mean((2, 3)), recording.activations)
 
@@ -118,8 +117,7 @@ def eigengradcam(recording: Recording) -> torch.Tensor:
 def finercam(recording: Recording, gamma: float = 0.6, references: Annotated[int, Field(ge=0)] = 3) -> torch.Tensor:
     """Finer-CAM: Grad-CAM of y_c − γ · mean_d y_d over the `references` classes d whose logits are nearest to y_c.
 
-    Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation", CVPR 2025, eq. 5
-    and 8.
+    Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details …", CVPR 2025, eq. 5 and 8.
     """
 
     def difference(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -53,13 +53,7 @@ def layout_of(model: nn.Module, layer: str, output: torch.Tensor, images: torch.
 
 
 def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of a number of tokens that cover an image with square patches; None if they can't.
-
-    Examples
-    --------
-    >>> token_grid(196, (224, 224)), token_grid(14 * 7, (224, 112)), token_grid(197, (224, 224))
-    ((14, 14), (14, 7), None)
-    """
+    """Rows and columns of a number of tokens that cover an image with square patches; None if they can't."""
     height, width = image_size
     rows = round((count * height / width) ** 0.5) if count > 1 else 0
     if rows and count % rows == 0 and rows * width == count // rows * height:

@@ -15,30 +15,18 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, ValidationError, create_model
 
 from wsol.errors import UserError, suggest
 from wsol.io import conf_dir
+from wsol.settings import settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "BASELINES",
-    "FAMILIES",
-    "FUSIONS",
-    "SCORES",
-    "Method",
-    "MethodCard",
-    "Requirements",
-    "builtin_methods",
-    "check_score",
-    "expand_layers",
-    "layer_names",
-    "make_method",
-    "method",
-    "method_cards",
-]
+    "BASELINES", "FAMILIES", "Method", "MethodCard", "Requirements", "builtin_methods", "check_score", "expand_layers",
+    "layer_names", "make_method", "method", "method_cards",
+]  # fmt: skip
 
 BASELINES = ("center", "random", "full")
 FAMILIES = ("activation", "gradient", "perturbation", "pixel", "transformer")  # files of this folder
@@ -64,11 +52,6 @@ class Requirements:
     def layer(self) -> bool:
         """Whether it looks at a target layer."""
         return self.needs in ("activations", "gradients", "curvature")
-
-    @property
-    def gradients(self) -> bool:
-        """Whether it reads gradients of the recorded pass."""
-        return self.needs in ("gradients", "curvature")
 
 
 def method(needs: Needs = "gradients", score: str | None = "logit") -> Callable[[Function], Function]:
@@ -156,16 +139,6 @@ class Method:
         """Its target layers: none, one or several."""
         return () if not self.layer else (self.layer,) if isinstance(self.layer, str) else self.layer
 
-    @property
-    def needs_layer(self) -> bool:
-        """Whether there is a target layer: of the baselines, only the random one takes a layer's size."""
-        return self.baseline == "random" if self.baseline else self.requirements.layer
-
-    @property
-    def gradients(self) -> bool:
-        """Whether it reads gradients of the recorded pass."""
-        return self.baseline is None and self.requirements.gradients
-
 
 def make_method(
     function: str | Function,
@@ -209,7 +182,8 @@ def make_method(
     if isinstance(function, str) and function in BASELINES:
         if options or layers or fuse or score:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
-        return Method(function)
+        # Noise has the size of a layer's maps.
+        return Method(function, requirements=Requirements("activations" if function == "random" else "images", None))
     code = _find(function) if isinstance(function, str) else function
     requirements = getattr(code, "requirements", Requirements())
     _check_options(str(function), code, options)
@@ -250,7 +224,7 @@ def expand_layers(methods: Mapping[str, Method], default: str | Sequence[str] | 
     """
     expanded: dict[str, Method] = {}
     for name, method in methods.items():
-        layers = method.layer or (default if method.needs_layer else None)
+        layers = method.layer or (default if method.requirements.layer else None)
         if layers is None or isinstance(layers, str) or method.fuse:
             expanded[name] = replace(method, layer=layers if layers is None else layer_names(layers))
             continue
@@ -272,28 +246,25 @@ def _find(name: str) -> Function:
             raise UserError(f"unknown method {name!r}{known} (your own: a dotted path, module.function)")
         return methods[name]
     try:
-        function = getattr(importlib.import_module(module), attribute)
+        function: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"method function {name}: {error}; is its folder on the path (--config-dir)?") from error
     if not callable(function):
         raise UserError(f"method function {name} is a {type(function).__name__}, not a function")
-    code: Function = function
-    return code
+    return function  # type: ignore[no-any-return]
 
 
 def _check_options(name: str, function: Function, options: Mapping[str, Any]) -> None:
-    """Refuse options that a function doesn't take, and for ours those of another type, out of range or not finite."""
-    try:
-        inspect.signature(function).bind(None, **options)
-    except TypeError as error:
-        raise UserError(f"method {name}: options {options} don't fit its function: {error}") from error
-    if name not in method_cards():
+    """Refuse options that a function doesn't take; for ours those of another type or out of range as well."""
+    signature = inspect.signature(function)
+    if not function.__module__.startswith("wsol."):
+        try:
+            signature.bind(None, **options)
+        except TypeError as error:
+            raise UserError(f"method {name}: options {options} don't fit its function: {error}") from error
         return
     hints = get_type_hints(function, include_extras=True)
-    strict = ConfigDict(strict=True, allow_inf_nan=False)
-    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
-    try:
-        create_model(name, __config__=strict, **fields)(**options)
-    except ValidationError as error:
-        faults = [f"{fault['loc'][0]}={fault['input']!r}: {fault['msg']}" for fault in error.errors()]
-        raise UserError(f"method {name}: {'; '.join(faults)}") from error
+    defaults = {option: parameter.default for option, parameter in list(signature.parameters.items())[1:]}
+    fields = {"__annotations__": {option: hints[option] for option in defaults}, **defaults}
+    judge: Any = settings(type(f"method {name}", (), fields))
+    judge(**options)

@@ -29,18 +29,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 @method(needs="activations")
 def scorecam(recording: Recording) -> torch.Tensor:
-    """Score-CAM: L = ReLU(Σ_k α_k A_k) with α the softmax over channels of f(X ∘ H_k) − f(X_b).
+    """Score-CAM: L = ReLU(Σ_k α_k A_k) with α the softmax over channels of f(X ∘ H_k) − f(X_b), which needs no f(X_b).
 
-    H_k is A_k enlarged to the image (bilinear) and brought to [0, 1]; f(X_b) cancels in the softmax and is never run.
-    Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks", CVPR Workshops 2020,
-    eq. 6 to 9; the softmax: algorithm 1.
+    H_k is A_k enlarged to the image (bilinear) and brought to [0, 1].
+    Wang et al., "Score-CAM: Score-Weighted Visual Explanations for CNNs", CVPR Workshops 2020, eq. 6 to 9, algorithm 1.
     """
-    images, activations = recording.images, recording.activations
-
-    def masked(image: torch.Tensor, channel: torch.Tensor) -> torch.Tensor:
-        return images[image] * _masks(activations[image, channel], images)
-
-    return weighted(_scores(recording, activations.shape[1], masked).softmax(1), activations)
+    return _weighted_by_scores(recording, 1, lambda images, masks, _: images * masks)
 
 
 @method(needs="activations")
@@ -53,38 +47,29 @@ def sscam(
     the same draws, so that they differ by their masks only.
     Wang et al., "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv 2006.14255, 2020.
     """
-    images, activations = recording.images, recording.activations
-    channels, size = activations.shape[1], images.shape[2:]
+    colors, *size = recording.images.shape[1:]
 
-    def masked(image: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
-        masks = _masks(activations[image, version % channels], images)
-        shape = (1, *size) if smooth == "mask" else (images.shape[1], *size)
-        noise = std * recording.noise(version // channels, shape)
-        return images[image] * (masks + noise) if smooth == "mask" else images[image] * masks + noise
+    def masked(images: torch.Tensor, masks: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
+        noise = std * recording.noise(version, (1 if smooth == "mask" else colors, *size))
+        return images * (masks + noise) if smooth == "mask" else images * masks + noise
 
-    scores = _scores(recording, samples * channels, masked)
-    return weighted(scores.unflatten(1, (samples, channels)).mean(1).softmax(1), activations)
+    return _weighted_by_scores(recording, samples, masked)
 
 
 @method(needs="activations")
 def iscam(recording: Recording, steps: Count = 10, cumulative: bool = False) -> torch.Tensor:
     """IS-CAM: Score-CAM with α the softmax over channels of (1/N) Σ_i f(t_i H_k ∘ X) − f(X_b), t_i = i/N.
 
-    `cumulative` lets the factors pile up, t_i = Σ_{j≤i} j/N, as they do when masked images are summed on the way; they
-    then reach (N + 1) / 2, far brighter than the image itself.
+    `cumulative` lets the factors pile up, t_i = Σ_{j≤i} j/N, as when masked images are summed on the way.
     Naidu et al., "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv 2010.03023, 2020.
     """
-    images, activations = recording.images, recording.activations
-    channels = activations.shape[1]
-    factors = torch.arange(1, steps + 1, device=images.device, dtype=activations.dtype) / steps
+    factors = torch.arange(1, steps + 1, device=recording.images.device, dtype=recording.dtype) / steps
     factors = factors.cumsum(0) if cumulative else factors
 
-    def masked(image: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
-        masks = _masks(activations[image, version % channels], images)
-        return images[image] * (factors[version // channels, None, None, None].to(masks) * masks)
+    def masked(images: torch.Tensor, masks: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
+        return images * (factors[version, None, None, None].to(masks) * masks)
 
-    scores = _scores(recording, steps * channels, masked)
-    return weighted(scores.unflatten(1, (steps, channels)).mean(1).softmax(1), activations)
+    return _weighted_by_scores(recording, steps, masked)
 
 
 @method(needs="activations")
@@ -151,6 +136,21 @@ def occlusion(recording: Recording, size: Share = 0.2, stride: Share = 0.1, valu
     drop = recording.scores_of(recording.logits)[:, None] - _scores(recording, len(rows) * len(columns), hidden)
     total = _covered(recording, drop, lambda version: inside(version).to(drop))
     return total / (rows.sum(0)[:, None] * columns.sum(0))
+
+
+def _weighted_by_scores(
+    recording: Recording, count: int, mask: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """ReLU(Σ_k α_k A_k), α the softmax over channels of the mean score of `count` versions of mask(X, H_k, version)."""
+    images, activations = recording.images, recording.activations
+    channels = activations.shape[1]
+
+    def change(image: torch.Tensor, version: torch.Tensor) -> torch.Tensor:
+        masks = _masks(activations[image, version % channels], images)
+        return mask(images[image], masks, version // channels)
+
+    scores = _scores(recording, count * channels, change).unflatten(1, (count, channels))
+    return weighted(scores.mean(1).softmax(1), activations)
 
 
 def _scores(

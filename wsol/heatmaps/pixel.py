@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from wsol.heatmaps.gradient import gradcam
 from wsol.heatmaps.method import method
-from wsol.heatmaps.recording import Recording, input_gradients
+from wsol.heatmaps.recording import Recording, gradients_at
 from wsol.heatmaps.relu_rules import relu_rule
 
 __all__ = [
@@ -149,7 +149,7 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     finally:
         for hook in hooks:
             hook.remove()
-    gradients = input_gradients(scores, pixels, *outputs)
+    gradients = gradients_at(scores, pixels, *outputs)
     factors = [pixels.detach(), *biases]
     parts = [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
     return [part.flatten(1) if flat else part for part, flat in zip(parts, placeless, strict=True)]

@@ -25,7 +25,7 @@ from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
 from wsol.models.inference import Folding, logits_of
 
-__all__ = ["Recording", "input_gradients", "logit", "record"]
+__all__ = ["Recording", "gradients_at", "logit", "record"]
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, C), targets (B,) → (B,)
 
@@ -62,38 +62,23 @@ class Recording:
 
     Attributes
     ----------
+    activations, gradients : tensor (B, K, h, w)
+        A and G at the target layer, at least float32.
+    logits : tensor (B, C)
+    targets : int64 tensor (B,)
+        The class asked for.
+    head : Head
+        `head.weight` (C, K) of the linear layer behind global average pooling.
     model : nn.Module
-        The network: in eval mode, its parameters frozen.
+        In eval mode, its parameters frozen; `run`, `input_gradients`, `rerecord` and `replay` run it further times.
     images : tensor (B, 3, H, W)
         What the network was shown.
-    outputs : dict of str to tensor
-        What each layer handed on, as it lies in memory; the graph begins there.
-    inputs : dict of str to tensor
-        What went into a transformer's blocks, detached.
-    answer : tensor (B, C)
-        The logits with their graph.
-    classes : int64 tensor (B, K)
-        All classes asked for.
-    folding : Folding
-        Batch normalizations folded into convolutions, for further passes.
-    layer : str
-        Dotted name of the target layer; "" for methods that look at none.
-    column : int
-        Which of the K classes.
-    score : "logit", "log_prob", "prob" or "rest"
-        What is differentiated or watched.
-    chunk : int
-        Images in one batch of further passes: their memory bound.
-    seed : int
-        Of masks and noise.
-    say : callable
-        Told how far further passes are, "64/512".
-    precision : callable
-        Makes contexts in which `torch.autocast` is as it was in this pass; methods calculate without it.
+    layer, score : str
+        Dotted name of the target layer, "" for none; what is differentiated: "logit", "log_prob", "prob" or "rest".
 
     Examples
     --------
-    A method of your own, for a recording of any layer:
+    A method of your own:
 
     >>> def energy(recording: Recording) -> torch.Tensor:
     ...     return recording.activations.square().sum(1)  # (B, K, h, w) → (B, h, w)
@@ -101,17 +86,18 @@ class Recording:
 
     model: nn.Module
     images: torch.Tensor
-    outputs: dict[str, torch.Tensor]
-    inputs: dict[str, torch.Tensor]
-    answer: torch.Tensor
-    classes: torch.Tensor
+    outputs: dict[str, torch.Tensor]  # what each layer handed on, as it lies in memory; the graph begins there
+    inputs: dict[str, torch.Tensor]  # what went into a transformer's blocks, detached
+    answer: torch.Tensor  # the logits with their graph (B, C)
+    classes: torch.Tensor  # all classes asked for (B, K)
     folding: Folding
     layer: str = ""
-    column: int = 0
+    column: int = 0  # which of the K classes
     score: str = "logit"
-    chunk: int = 32
-    seed: int = 0
-    say: Callable[[str], None] = lambda text: None
+    chunk: int = 32  # images in one batch of further passes: their memory bound
+    seed: int = 0  # of masks and noise
+    say: Callable[[str], None] = lambda text: None  # told how far further passes are, "64/512"
+    # Makes contexts in which `torch.autocast` is as it was in this pass; methods calculate without it.
     precision: Callable[[], AbstractContextManager[object]] = nullcontext
     _once: dict[object, Any] = field(default_factory=dict, repr=False)  # shared by all views of the pass
 
@@ -220,7 +206,7 @@ class Recording:
         leaf = images.detach().requires_grad_()
         # A clone again: in-place operations on a leaf are refused.
         scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
-        return _full(input_gradients(scores, leaf)[0])
+        return _full(gradients_at(scores, leaf)[0])
 
     def rerecord(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
@@ -228,16 +214,9 @@ class Recording:
             recording = record(self.model, [self.layer], images, self.targets[image], folding=self.folding)
         return replace(recording, score=self.score)
 
-    def replay(self) -> Callable[[torch.Tensor, int], torch.Tensor]:
-        """Make the part of the network behind the layer run alone on activations that were changed, see `Replay`."""
-        make = partial(Replay, self.model, self.layer, self.images, self.output, self.logits)
-        behind = self._made_once("replay", make)
-
-        def run(activations: torch.Tensor, image: int) -> torch.Tensor:
-            with self.precision():
-                return behind(activations, image)
-
-        return run
+    def replay(self) -> Replay:
+        """Make the part of the network behind the layer run alone on activations that were changed."""
+        return self._made_once("replay", lambda: Replay(self))
 
     def _made_once(self, what: str, make: Callable[[], Any]) -> Any:
         """What is found out about the layer, for all views of this pass."""
@@ -268,7 +247,10 @@ def record(
     first_inputs: dict[str, torch.Tensor] = {}
     folding = folding or Folding(model)
 
-    def hand_on(name: str, output: object) -> torch.Tensor:
+    def keep(name: str, module: nn.Module, values: tuple[torch.Tensor, ...]) -> None:
+        first_inputs[name] = values[0].detach()
+
+    def hand_on(name: str, module: nn.Module, values: object, output: object) -> torch.Tensor:
         """Detach what a layer yields and hand on a clone, from which the graph begins."""
         if not isinstance(output, torch.Tensor):
             raise UserError(f"layer {name} yields {type(output).__name__}, not a tensor; choose another")
@@ -283,11 +265,9 @@ def record(
     hooks = []
     try:
         for name in layers:
-            hook = lambda _module, _inputs, output, name=name: hand_on(name, output)  # noqa: E731
-            hooks.append(find_layer(model, name).register_forward_hook(hook))
+            hooks.append(find_layer(model, name).register_forward_hook(partial(hand_on, name)))
         for name in inputs:
-            keep = lambda _module, values, name=name: first_inputs.update({name: values[0].detach()})  # noqa: E731
-            hooks.append(find_layer(model, name).register_forward_pre_hook(keep))
+            hooks.append(find_layer(model, name).register_forward_pre_hook(partial(keep, name)))
         # The hook turns gradients on; leaving this block restores the caller's mode.
         with torch.no_grad(), folding.active(len(images)), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
             answer = logits_of(model(images.clone()))  # a network may normalize them in place
@@ -297,11 +277,13 @@ def record(
     for name in layers:
         if name not in outputs:
             raise UserError(f"layer {name} is not reached in the forward pass; choose another")
-    settings = {"layer": next(iter(outputs), ""), "precision": _autocast_as_now(images.device.type), **settings}
+    kind = images.device.type
+    precision = partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+    settings = {"layer": layers[0] if layers else "", "precision": precision, **settings}
     return Recording(model, images, outputs, first_inputs, answer, _classes(targets, answer), folding, **settings)
 
 
-def input_gradients(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:
+def gradients_at(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:
     """Differentiate scores (B,) with respect to the pixels, and to other places: 0 where these have no influence."""
     tensors = pixels, *places
     gradients = torch.autograd.grad(scores.sum(), tensors, allow_unused=True) if scores.requires_grad else [None]
@@ -312,13 +294,6 @@ def input_gradients(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.T
         )
     pairs = zip(tensors, gradients, strict=True)
     return [torch.zeros_like(tensor) if gradient is None else gradient for tensor, gradient in pairs]
-
-
-def _autocast_as_now(kind: str) -> Callable[[], AbstractContextManager[object]]:
-    """Make contexts in which `torch.autocast` is on or off for a type of device as it is now."""
-    if not torch.amp.is_autocast_available(kind):
-        return nullcontext
-    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
 
 def _full(tensor: torch.Tensor) -> torch.Tensor:

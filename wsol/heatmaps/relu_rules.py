@@ -26,16 +26,6 @@ def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
 
     Guided backpropagation: R = G · [G > 0] · [0 < x]; else deconvnet's R = G · [G > 0]. A network without ReLUs is
     refused at the end of the block.
-
-    Examples
-    --------
-    >>> x = torch.tensor([1.0, 1.0, -1.0], requires_grad=True)
-    >>> for guided in (True, False):
-    ...     with relu_rule(nn.ReLU(), guided):
-    ...         y = torch.relu(x) * torch.tensor([2.0, -2.0, 2.0])
-    ...     torch.autograd.grad(y.sum(), x)[0].tolist()
-    [2.0, 0.0, 0.0]
-    [2.0, 0.0, 2.0]
     """
     with _Caught(guided) as caught:
         yield

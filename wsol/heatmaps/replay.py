@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from wsol.errors import UserError
 from wsol.models import find_layer
 from wsol.models.inference import logits_of, unwrap
+
+if TYPE_CHECKING:
+    from wsol.heatmaps.recording import Recording
 
 __all__ = ["Replay"]
 
@@ -28,14 +31,14 @@ _TOLERANCES = {"double": (1e-8, 1e-9), "single": (1e-4, 1e-5), "gpu": (5e-3, 1e-
 class Replay:
     """The part of a network behind a layer, as a function of the layer's output; image by image.
 
-    `output` (B, …) and `logits` (B, C) of the pass prove it: what is behind the layer must give the logits again.
+    The recording proves it: what is behind the layer must give its logits again for its own output.
     """
 
-    def __init__(
-        self, model: nn.Module, layer: str, images: torch.Tensor, output: torch.Tensor, logits: torch.Tensor
-    ) -> None:
-        self.model, self.layer, self.target = unwrap(model), layer, find_layer(model, layer)
-        self.images, self.output, self.logits = images, output, logits
+    def __init__(self, recording: Recording) -> None:
+        self.model, self.layer = unwrap(recording.model), recording.layer
+        self.target = find_layer(self.model, self.layer)
+        self.images, self.output, self.logits = recording.images, recording.output, recording.logits
+        self.precision = recording.precision
         self._image: int | None = None  # the one whose outputs are kept
         self._kept: dict[nn.Module, list[Any]] = {}
         self._copies = False  # whether each activation gets copies of its own of them
@@ -66,6 +69,7 @@ class Replay:
             )
 
     def _tolerance(self, again: torch.Tensor, image: int) -> float:
+        """How far the image's logits may be from those of another pass."""
         logits = self.logits[image]
         half = {again.dtype, self.output.dtype} & {torch.float16, torch.bfloat16}
         precise = "double" if again.dtype == torch.float64 else "single" if again.device.type == "cpu" else "gpu"
@@ -76,7 +80,7 @@ class Replay:
     def _behind(self, activations: torch.Tensor) -> torch.Tensor:
         assert self._image is not None
         image = self.images[self._image : self._image + 1]
-        with torch.no_grad(), self._patched(activations):
+        with torch.no_grad(), self.precision(), self._patched(activations):
             return logits_of(self.model(self._repeated(image, len(activations))))
 
     def _repeated(self, value: torch.Tensor, count: int) -> torch.Tensor:
@@ -115,7 +119,7 @@ class Replay:
         for module in self.model.modules():
             hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.precision():
                 self.model(self.images[image : image + 1].clone())
         finally:
             for hook in hooks:
