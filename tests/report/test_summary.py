@@ -79,14 +79,14 @@ def test_the_page_has_what_the_others_have(summary: pd.DataFrame) -> None:
     intervals = pd.DataFrame([("cam", "choe2020", "gt_known_loc", 70.0, 81.0, True)], columns=columns)
     paper = {"method": "CAM", "split": "test", "source": "Zhou", "note": "", "metric": "top1_loc", "value": 42.8}
     table = html_summary(summary, intervals, {"my|own_1": "center"}, pd.DataFrame([paper]))
-    assert [column["title"] for column in table["columns"]] == ["method", "protocol", "τ", "Top-1 loc", "GT-known"]
+    assert [title for _, title, *_ in table["columns"]] == ["method", "protocol", "τ", "Top-1 loc", "GT-known"]
     assert [row["kind"] for row in table["rows"]] == ["", "baseline", "", "baseline", "published"]
-    first, *_, last = ([(cell["text"], cell["note"]) for cell in row["cells"]] for row in table["rows"])
-    assert first == [
-        ("cam", "at features"), ("choe2020", ""), ("0.326", "oracle*"), ("", ""), ("75.4", "70.0–81.0*"),
-    ]  # fmt: skip
-    assert last == [("CAM", "published, test: Zhou"), ("", ""), ("", ""), ("42.8", ""), ("", "")]
-    assert [row["cells"][-1]["best"] for row in table["rows"]] == [True, False, False, False, False]
+    first, *_, paper_row = table["rows"]
+    assert first["texts"] == {"method": "cam", "protocol": "choe2020", "threshold": "0.326", "gt_known_loc": "75.4"}
+    assert first["notes"] == {"method": "at features", "threshold": "oracle*", "gt_known_loc": "70.0–81.0*"}
+    assert paper_row["texts"] == {"method": "CAM", "top1_loc": "42.8"}
+    assert paper_row["notes"] == {"method": "published, test: Zhou"}
+    assert [list(row["best"]) for row in table["rows"]] == [["gt_known_loc"], [], [], [], []]
 
 
 def test_best_among_its_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,18 +43,15 @@ class AlignedRuns:
 def find_runs(patterns: Sequence[str | Path]) -> list[Run]:
     """Open the runs that folders and patterns name; a pattern leaves out, with a warning, what is no whole run."""
     runs: dict[Path, Run] = {}
-    named: set[Path] = set()
+    named: list[Path] = []
     for pattern in map(str, patterns):
-        if glob.has_magic(pattern) and not Path(pattern).expanduser().is_dir():
-            for run in _matching_runs(pattern):
-                runs.setdefault(run.folder.resolve(), run)
-            continue
-        run = Run.open(pattern)
-        place = run.folder.resolve()
-        if place in named:
-            raise UserError(f"runs: {pattern} is named twice; a run differs from itself in nothing")
-        named.add(place)
-        runs.setdefault(place, run)
+        is_pattern = glob.has_magic(pattern) and not Path(pattern).expanduser().is_dir()
+        for run in _matching_runs(pattern) if is_pattern else [Run.open(pattern)]:
+            runs.setdefault(run.folder.resolve(), run)
+        named += [] if is_pattern else [run.folder.resolve()]
+    for place in named:
+        if named.count(place) > 1:
+            raise UserError(f"runs: {place} is named twice; a run differs from itself in nothing")
     if not runs:
         raise UserError("runs: name at least one run's folder, as in 'runs=[results/runs/A,results/runs/B]'")
     return list(runs.values())
@@ -104,16 +101,13 @@ def _matching_runs(pattern: str) -> list[Run]:
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Name each run by the first of these that tells all apart: model, folder, path."""
-    ways: tuple[Callable[[Run], object], ...] = (
-        lambda run: run.source.get("model", ""),
-        lambda run: run.folder.resolve().name,
-        lambda run: run.folder,
+    ways = (
+        [str(run.source.get("model") or "") for run in runs],
+        [run.folder.resolve().name for run in runs],
+        [str(run.folder) for run in runs],
     )
-    for way in ways:
-        labels = [str(way(run)) for run in runs]
-        if len(set(labels)) == len(runs) and all(labels):
-            return labels
-    return [str(run.folder.resolve()) for run in runs]
+    telling = (labels for labels in ways if len(set(labels)) == len(runs) and all(labels))
+    return next(telling, [str(run.folder.resolve()) for run in runs])
 
 
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> list[tuple[str, Any, Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -24,27 +24,7 @@ from wsol.report.charts import IOU_STEPS
 from wsol.report.style import KINDS, Style, series_styles
 from wsol.report.sweeps import MEASURES, groups_of, measure_of, swept_numbers
 
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 8,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.3,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "text.parse_math": False,  # a dollar in a name is a dollar
-    "svg.fonttype": "path",  # outlines: the font travels with the figure
-    "svg.hashsalt": "wsol",  # the same figure gives the same bytes
-}
-# Fonts with letters that matplotlib's own lacks, where somebody installed them.
-OTHER_FONTS = (
-    "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans Devanagari",
-    "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo",
-    "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Arial Unicode MS",
-)  # fmt: skip
+STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None},
 }  # fmt: skip
@@ -101,9 +81,13 @@ def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png"
     return paths
 
 
-def figure_style() -> Any:
+@contextmanager
+def figure_style() -> Iterator[None]:
     """Context in which figures are made and saved."""
-    return matplotlib.rc_context({**STYLE, "font.family": _fonts()})
+    installed = {font.name for font in fontManager.ttflist}
+    with matplotlib.rc_context(fname=STYLE_SHEET):
+        matplotlib.rcParams["font.family"] = [name for name in matplotlib.rcParams["font.family"] if name in installed]
+        yield
 
 
 def file_part(name: str) -> str:
@@ -121,15 +105,10 @@ def short_text(text: object, width: int = NAME) -> str:
 
 
 @lru_cache(maxsize=1)
-def _fonts() -> list[str]:
-    """Font families in the order in which a letter is looked for."""
-    installed = {font.name for font in fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)]
-
-
-@lru_cache(maxsize=1)
 def _letters() -> set[int]:
-    fonts = [get_font(findfont(FontProperties(family=[name]))) for name in _fonts()]
+    """Code points that some font has."""
+    with figure_style():
+        fonts = [get_font(findfont(FontProperties(family=[name]))) for name in matplotlib.rcParams["font.family"]]
     return {code for font in fonts for code in font.get_charmap()}
 
 
@@ -160,7 +139,7 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opt
 
 
 def _line(style: Style, **options: Any) -> dict[str, Any]:
-    dashes = [float(length) / STYLE["lines.linewidth"] for length in style.dash.split()]
+    dashes = [float(length) / matplotlib.rcParams["lines.linewidth"] for length in style.dash.split()]
     return {"color": style.color, "linestyle": (0, dashes) if dashes else "-", "clip_on": False, **options}
 
 
@@ -219,8 +198,7 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-@dataclass(frozen=True, eq=False)
-class SweepPanel:
+class SweepPanel(NamedTuple):
     """A part of a sweep's table that is drawn by itself: columns are the numbers, `series`, `method`, `value` (%)."""
 
     title: str

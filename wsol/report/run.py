@@ -17,15 +17,12 @@ import yaml
 from wsol.errors import UserError
 from wsol.io import reading
 from wsol.localization import Protocol, load_protocol
-from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
+from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
 FILES = (
     "per_image.parquet", "curves.parquet", "sweeps.parquet", "samples.parquet", "metrics.csv", "summary.csv",
     "config.yaml", "environment.json",
-)  # fmt: skip
-TEXTS = (
-    "dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class",
 )  # fmt: skip
 COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
@@ -109,7 +106,7 @@ class Run:
         known = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded.items()]
         by_name = {protocol.name: protocol for protocol in known}
         names = dict.fromkeys(self.summary["protocol"])
-        return {name: (by_name.get(name) or self._preset(name)).for_many_maps() for name in names}
+        return {name: (by_name.get(name) or load_protocol(name)).for_many_maps() for name in names}
 
     @property
     def boxed(self) -> bool:
@@ -128,11 +125,7 @@ class Run:
 
     def row(self, method: str, protocol: str) -> pd.Series:
         """Return the summary's row of a method under a protocol."""
-        rows = self.summary[(self.summary["method"] == method) & (self.summary["protocol"] == protocol)]
-        if rows.empty:
-            pairs = ", ".join(f"{m} under {p}" for m, p in self.pairs())
-            raise UserError(f"{self.folder}: no row for {method} under {protocol}; there are {pairs}")
-        return rows.iloc[0]
+        return self.summary[(self.summary["method"] == method) & (self.summary["protocol"] == protocol)].iloc[0]
 
     def sweep(self, method: str, protocol: str) -> pd.DataFrame:
         """Read `sample_id`, `threshold` and `iou` of one method's run-length coded sweeps under one protocol.
@@ -163,15 +156,16 @@ class Run:
 
     def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
         """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
-        table = self._resamples
-        if table is None:
+        if self._resamples.empty:
             return None
-        drawn = table[(table["method"] == method) & (table["protocol"] == protocol)]["pxap"].to_numpy()
+        of_both = (self._resamples["method"] == method) & (self._resamples["protocol"] == protocol)
+        drawn = self._resamples["pxap"][of_both].to_numpy()
         return drawn[:resamples] if len(drawn) >= resamples else None
 
     @cached_property
-    def _resamples(self) -> pd.DataFrame | None:
-        return self._parquet("resamples.parquet") if (self.folder / "resamples.parquet").is_file() else None
+    def _resamples(self) -> pd.DataFrame:
+        name = "resamples.parquet"
+        return self._parquet(name) if (self.folder / name).is_file() else pd.DataFrame()
 
     def _rows_of(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
         if not self.boxed:  # there was nothing to write
@@ -188,22 +182,10 @@ class Run:
         with reading(path):
             # As text first: an empty one is no missing value, nor is a class called "NA".
             table = pd.read_csv(path, dtype=object, keep_default_na=False)
-            lacking = [column for column in columns if column not in table]
-            if lacking:
-                raise UserError(f"{path}: no column {', '.join(lacking)}; was it written by this program?")
             for column in (name for name in columns if name not in TEXTS):
                 # Not every pandas reads numbers to the last bit; Python does.
                 table[column] = [float(text) if text else np.nan for text in table[column]]
             return table.astype({name: np.int64 for name in COUNTS if name in columns})
-
-    def _preset(self, name: str) -> Protocol:
-        try:
-            return load_protocol(name)
-        except UserError as error:
-            raise UserError(
-                f"{self.folder}/config.yaml does not hold the fields of protocol {name}, and there is no such preset: "
-                f"score its heatmaps again with `wsol score heatmaps={self.folder}/heatmaps`"
-            ) from error
 
 
 def _why_not_a_run(folder: Path, missing: Sequence[str]) -> str:

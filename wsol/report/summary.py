@@ -101,7 +101,7 @@ def write_summary(summary: pd.DataFrame, folder: Path) -> None:
     texts, best = display_summary(summary)
     note = _note(summary)
     rules = ["---" if name in TEXTS else "---:" for name in texts]
-    rows = [[SHOWN[name] for name in texts], rules, *texts.where(~best, "**" + texts + "**").to_numpy().tolist()]
+    rows = [[SHOWN[str(name)] for name in texts], rules, *texts.where(~best, "**" + texts + "**").to_numpy().tolist()]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     markdown = "".join(f"| {' | '.join(row)} |\n" for row in cells)
     below = f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""
@@ -151,6 +151,7 @@ def html_summary(
     """
     others = _published_rows(published) if published is not None else []
     texts, best = display_summary(summary)
+    texts = texts.replace({"threshold": r"\*$"}, "", regex=True)  # the note below it says so
     keys = [key for key in SHOWN if key in texts or any(key in row["texts"] for row in others)]
     ranges: dict[tuple[str, str], dict[str, str]] = {}
     for interval in intervals.to_dict("records"):
@@ -165,8 +166,8 @@ def html_summary(
         bold = [key for key in texts if best.at[number, key]]
         rows.append({"kind": kind, "texts": dict(texts.iloc[number]), "values": row, "notes": notes, "best": bold})
     return {
-        "columns": [{"title": SHOWN[key], "tooltip": TOOLTIPS[key], "number": key not in TEXTS} for key in keys],
-        "rows": [{"kind": row["kind"], "cells": [_cell(row, key) for key in keys]} for row in (*rows, *others)],
+        "columns": [(key, SHOWN[key], TOOLTIPS[key], "name" if key in TEXTS else "number") for key in keys],
+        "rows": [*rows, *others],
         "resamples": RESAMPLES if len(intervals) else None,
         "oracle": "oracle" in set(summary["threshold_source"]) or bool(intervals["oracle"].any()),
         "threshold_runs": _threshold_runs(summary),
@@ -235,15 +236,3 @@ def _published_rows(published: pd.DataFrame) -> list[dict[str, Any]]:
         if len(texts) > 1:
             rows.append({"kind": "published", "texts": texts, "values": values, "notes": {"method": note}, "best": ()})
     return rows
-
-
-def _cell(row: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """What stands in a cell of the page's table, what its column is sorted by, and what stands small below it."""
-    text = row["texts"].get(key, "")
-    return {
-        "text": text.rstrip("*") if key == "threshold" else text,
-        "value": row["values"][key] if text else None,
-        "note": row["notes"].get(key, "") if text else "",
-        "best": key in row["best"],
-        "number": key not in TEXTS,
-    }
