@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 
-from wsol.datasets.classes import map_classes
+from wsol.datasets.classes import ClassMap, map_classes
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
@@ -98,27 +98,15 @@ def evaluate(
     """
     from wsol.heatmaps.collect import collect_heatmaps, count_logits  # torch is loaded here: `score` never needs it
 
+    # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
     dataset = dataset if options.limit is None else dataset.first(options.limit)
-    protocols, gt_boxes = _load_protocols(protocols), ground_truth_boxes(dataset)
+    gt_boxes, protocols, methods = ground_truth_boxes(dataset), _load_protocols(protocols), _load_methods(methods)
     classifier, device = _on_device(model, options.device)
-    methods = expand_layers(_load_methods(methods))
-    logits = count_logits(classifier, device)
-    classes = map_classes(
-        dataset.classes, dataset.ids, classifier.classes, classifier.class_ids, logits, options.class_map
-    )
+    logits, names = count_logits(classifier, device), (classifier.classes, classifier.class_ids)
+    classes = map_classes(dataset.classes, dataset.ids, *names, logits, options.class_map)
+    provenance = _provenance(dataset, classifier, classes, logits, view, options)
     notes = _warn([*classes.notes, *_knob_notes(dataset, classifier)])
-    provenance = Provenance(
-        dataset=dataset.name,
-        split=dataset.split,
-        model=classifier.name,
-        role=dataset.role,
-        weights=classifier.weights,
-        view=f"{view}+flip" if options.flip and view != "tencrop" else view,  # ten crops are mirrored anyway
-        class_map=classes.how,
-        predict_over=options.predict_over,
-        competing=logits if options.predict_over == "all" else len(classes.present),
-    )
     chosen = read_thresholds(threshold_from, provenance.to_dict(), methods, protocols, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
@@ -350,10 +338,10 @@ def _options(kind: type[T], options: T | None, more: Mapping[str, Any]) -> T:
 
 
 def _load_methods(methods: Methods) -> dict[str, Method]:
-    named = dict(methods) if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
+    named = methods if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
     if not named:
         raise UserError("no methods: choose at least one, such as cam")
-    return named
+    return expand_layers(named)
 
 
 def _load_protocols(protocols: Protocols) -> dict[str, Protocol]:
@@ -383,6 +371,22 @@ def _knob_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
     ]
     weights = f"the weights ({classifier.weights}) were not trained for this {dataset.name} set"
     return [f"{weights}: {', '.join(other)}"] if other else []
+
+
+def _provenance(
+    dataset: Dataset, classifier: Classifier, classes: ClassMap, logits: int, view: str, options: Options
+) -> Provenance:
+    return Provenance(
+        dataset=dataset.name,
+        split=str(dataset.split),
+        model=classifier.name,
+        role=dataset.role,
+        weights=classifier.weights,
+        view=f"{view}+flip" if options.flip and view != "tencrop" else view,  # ten crops are mirrored anyway
+        class_map=classes.how,
+        predict_over=options.predict_over,
+        competing=logits if options.predict_over == "all" else len(classes.present),
+    )
 
 
 def _warn(notes: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ resamples    PxAP, a fraction, of images drawn again, as often as intervals are 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -37,7 +38,6 @@ from wsol.metrics.localization import (
     ERROR_KINDS,
     METRICS,
     OUTCOMES,
-    Outcomes,
     Sweeps,
     mean_by_class,
     outcomes_of,
@@ -154,29 +154,41 @@ class SampleTable:
         return self.table.assign(true_boxes=pd.Series([one.reshape(-1) for one in self.gt_boxes], self.table.index))
 
 
-@dataclass(frozen=True, eq=False)
 class Entry:
-    """One method under one protocol, which is a row of the summary and some of each other table."""
+    """One method under one protocol, with what became of each sample: a row of the summary and some of each table."""
 
-    method: str
-    protocol: Protocol
-    samples: SampleTable
-    sweeps: Sweeps | None  # None where the dataset has masks only, and so has `per_image`
-    outcomes: Outcomes
-    source: str  # of τ: "fixed", "oracle", or the run that chose it
-    per_image: pd.DataFrame | None
-    pxap: PxAP | None  # None where there are no masks, or no pixel of an object
-    drawn_pxap: np.ndarray | None  # (R,), fractions
+    def __init__(
+        self, scores: MethodScores, protocol: Protocol, samples: SampleTable, chosen: ChosenThresholds | None
+    ) -> None:
+        self.protocol, self.samples = protocol, samples
+        self.names = {"method": scores.method, "protocol": protocol.name}
+        self.sweeps: Sweeps | None = None  # None where the dataset has masks only
+        threshold, self.source = None, ""
+        if samples.gt_boxes is not None:
+            self.sweeps = Sweeps.join(scores.sweeps[protocol.name], protocol.component, protocol.grid())
+            threshold, self.source = _threshold(scores.method, protocol, chosen)
+        self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
+        self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
+        self.per_image = pd.DataFrame()
+        if samples.gt_boxes is not None:
+            self.per_image = per_image_outcomes(
+                self.outcomes, scores.sweeps[protocol.name], protocol, samples.ranks, samples.gt_boxes,
+                samples.image_sizes,
+            )  # fmt: skip
+        pixels = scores.pixels.get(protocol.name)
+        self.pxap = None if pixels is None or pixels.pxap.empty else pixels.pxap
+        self.drawn_pxap = None if pixels is None else pixels.drawn.pxap()  # (R,), fractions
 
-    @property
-    def threshold(self) -> float:
-        """τ of the summary."""
-        return self.outcomes.thresholds["gt_known_loc"]
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The columns that tell an entry's rows from the others'."""
-        return {"method": self.method, "protocol": self.protocol.name}
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Its rows of the tables that have many."""
+        tables = {}
+        if self.sweeps is not None:
+            tables["per_image"] = _per_image_table(self)
+            tables["curves"] = _curve_table(self, self.sweeps)
+            tables["sweeps"] = _sweep_table(self, self.sweeps)
+        if self.drawn_pxap is not None:
+            tables["resamples"] = pd.DataFrame({**self.names, "pxap": self.drawn_pxap})
+        return tables
 
 
 def make_tables(
@@ -189,72 +201,39 @@ def make_tables(
 ) -> Results:
     """Make all tables, with an interval for every number of the summary.
 
-    Parameters
-    ----------
-    scored : iterable of MethodScores
-        Whose samples are those of the table, in its order.
-    samples : SampleTable
-    protocols : dict of str to Protocol
-    layers : mapping of method to layer
-    about : mapping
-        `dataset`, `split`, `model`, `view`, for the summary.
-    chosen : ChosenThresholds, optional
-        By another run.
+    `scored` are of the samples of the table, in its order; `layers` by method and `about` (dataset, split, model,
+    view) are for the summary; `chosen` are another run's thresholds.
     """
-    summary, metrics, per_image, curves, sweeps, resamples, outcomes = [], [], [], [], [], [], []
+    summary, metrics, outcomes, tables = [], [], [], defaultdict(list)
     about = {**about, "n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
     for scores in scored:
         metrics += _method_rows(scores, samples)
-        for entry in (_entry(scores, protocol, samples, chosen) for protocol in protocols.values()):
+        for entry in (Entry(scores, protocol, samples, chosen) for protocol in protocols.values()):
             row = {**_summary_row(entry), **about, "layer": layers[scores.method]}
             summary.append(row)
             metrics += _metric_rows(entry)
-            if entry.sweeps is not None:
-                per_image.append(_per_image_table(entry))
-                curves.append(_curve_table(entry, entry.sweeps))
-                sweeps.append(_sweep_table(entry, entry.sweeps))
-            if entry.drawn_pxap is not None:
-                resamples.append(pd.DataFrame({**entry.names, "pxap": entry.drawn_pxap}))
+            for name, table in entry.tables().items():
+                tables[name].append(table)
             drawn = entry.drawn_pxap if row["pxap"] is not None else None
             pxap = None if drawn is None else (row["pxap"] / 100, drawn)
-            applicable = [metric for metric in METRICS if row[metric] is not None]
-            outcomes.append((entry.method, entry.protocol.name, entry.outcomes.only(applicable, pxap)))
+            shown = entry.outcomes.only([metric for metric in METRICS if row[metric] is not None], pxap)
+            if shown.thresholds:
+                outcomes.append((scores.method, entry.protocol.name, shown))
     long = _combine(metrics, METRIC_COLUMNS)
-    outcomes = [entry for entry in outcomes if entry[2].thresholds]
     if outcomes:
         long = _with_intervals(long, interval_table(outcomes, resample(outcomes, samples.table)))
+
+    def joined(name: str) -> pd.DataFrame:
+        return pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame()
+
     return Results(
         summary=_combine(summary, SUMMARY_COLUMNS),
         metrics=long,
-        per_image=_joined(per_image),
-        curves=_joined(curves),
-        sweeps=_joined(sweeps),
+        per_image=joined("per_image"),
+        curves=joined("curves"),
+        sweeps=joined("sweeps"),
         samples=samples.with_boxes(),
-        resamples=_joined(resamples),
-    )
-
-
-def _entry(scores: MethodScores, protocol: Protocol, samples: SampleTable, chosen: ChosenThresholds | None) -> Entry:
-    score_maps, pixels = scores.sweeps[protocol.name], scores.pixels.get(protocol.name)
-    sweeps, per_image, threshold, source = None, None, None, ""
-    if samples.gt_boxes is not None:
-        sweeps = Sweeps.join(score_maps, protocol.component, protocol.grid())
-        threshold, source = _threshold(scores.method, protocol, chosen)
-    outcomes = outcomes_of(sweeps, samples.ranks, protocol, threshold)
-    if samples.gt_boxes is not None:
-        per_image = per_image_outcomes(
-            outcomes, score_maps, protocol, samples.ranks, samples.gt_boxes, samples.image_sizes
-        )
-    return Entry(
-        method=scores.method,
-        protocol=protocol,
-        samples=samples,
-        sweeps=sweeps,
-        outcomes=outcomes,
-        source=source,
-        per_image=per_image,
-        pxap=None if pixels is None or pixels.pxap.empty else pixels.pxap,
-        drawn_pxap=None if pixels is None else pixels.drawn.pxap(),
+        resamples=joined("resamples"),
     )
 
 
@@ -291,8 +270,8 @@ def _metric_rows(entry: Entry) -> list[dict[str, Any]]:
     for name in entry.samples.applicable(("top1_cls", "top5_cls")):
         _, by_class = entry.samples.means(entry.outcomes.values[name])
         rows += _class_rows(entry.samples, by_class, **entry.names, metric=name)
-    if entry.sweeps is not None and entry.per_image is not None:
-        rows += _best_box_rows(entry, entry.sweeps) + _threshold_rows(entry, entry.per_image)
+    if entry.sweeps is not None:
+        rows += _best_box_rows(entry, entry.sweeps) + _threshold_rows(entry)
     return rows if entry.pxap is None else rows + _pixel_rows(entry, entry.pxap)
 
 
@@ -317,14 +296,14 @@ def _best_box_rows(entry: Entry, sweeps: Sweeps) -> list[dict[str, Any]]:
     return rows
 
 
-def _threshold_rows(entry: Entry, per_image: pd.DataFrame) -> list[dict[str, Any]]:
+def _threshold_rows(entry: Entry) -> list[dict[str, Any]]:
     """Accuracies per class and error kinds at the summary's τ.
 
     Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
     classes, as the literature gives it.
     """
     rows, about = [], entry.names | {"threshold": entry.threshold}
-    kinds = per_image["error_kind"].to_numpy()
+    kinds = entry.per_image["error_kind"].to_numpy()
     for name in (*entry.samples.applicable((*OUTCOMES, *ERROR_KINDS)), "mean_iou"):
         values = kinds == name if name in ERROR_KINDS else entry.outcomes.values[name]
         overall, by_class = entry.samples.means(values)
@@ -421,10 +400,6 @@ def _combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.Da
         else:
             table[column] = pd.to_numeric(table[column])
     return table
-
-
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def write_tables(results: Results, folder: Path) -> None:
