@@ -146,8 +146,9 @@ class Shapes(Dataset):
 
         index = range(self.length)[index]
         label = self._label(index)
-        image, mask, boxes = render(self.seed, self._split, index, label, self._knobs, self._glyphs)
-        return Sample(sample_id=f"{self.split}/{index:05d}", label=label, image=image, boxes=boxes, mask=mask)
+        canvas, mask, boxes = render(self.seed, self._split, index, label, self._knobs, self._glyphs)
+        name, image = f"{self.split}/{index:05d}", canvas.astype(np.uint8)
+        return Sample(sample_id=name, label=label, image=image, boxes=boxes, mask=mask)
 
     def _label(self, index: int) -> int:
         from wsol.datasets.shapes_kernel import label_of

@@ -78,7 +78,9 @@ def _clamp(value: int, low: int, high: int) -> int:
 def label_of(seed: int, split: int, index: int, classes: int) -> int:
     """Label of one image: each run of `classes` images is a permutation of all classes."""
     state = _stream(seed, split + 16, index // classes)
-    order = np.arange(classes)
+    order = np.empty(classes, np.int64)
+    for label in range(classes):
+        order[label] = label
     for last in range(classes - 1, 0, -1):
         other = _draw(state, last + 1)
         order[last], order[other] = order[other], order[last]
@@ -361,7 +363,8 @@ def _paint_object(canvas: Ints, mask: Ints, box: Ints, cell: Ints, glyph: Ints, 
     """One body of random outline, color and size somewhere in the cell x0 y0 x1 y1, its glyph upon it."""
     cover = np.zeros(canvas.shape[:2], np.int64)
     side, mark = _sides(knobs, min(cell[2] - cell[0], cell[3] - cell[1]) - 768, state)
-    xs, ys = _outline(state, 64, (0, 0, 2, 3, 4, 5, 6)[_draw(state, 7)], 600 + _draw(state, 401))
+    lobes = _draw(state, 7)
+    xs, ys = _outline(state, 64, lobes if lobes > 1 else 0, 600 + _draw(state, 401))
     (left, right), (top, bottom) = _extent(xs), _extent(ys)
     scale = side * 1024 // max(right - left, bottom - top)
     xs, ys = _place(xs, scale, 0), _place(ys, scale, 0)
@@ -402,7 +405,7 @@ def _cells(size: int, count: int, state: Ints) -> Ints:
 
 @jit
 def render(seed: int, split: int, index: int, label: int, knobs: Knobs, glyphs: Ints) -> tuple[Ints, Ints, Ints]:
-    """Draw one image uint8 (H, W, 3), its objects' mask bool (H, W) and their boxes (G, 4)."""
+    """Draw one image of 0 … 255 (H, W, 3), its objects' mask bool (H, W) and their boxes (G, 4)."""
     state, size = _stream(seed, split, index), knobs.size
     canvas, mask = np.empty((size, size, 3), np.int64), np.zeros((size, size), np.bool_)
     boxes = np.empty((knobs.objects, 4), np.int64)
@@ -416,4 +419,4 @@ def render(seed: int, split: int, index: int, label: int, knobs: Knobs, glyphs: 
         state[2] = (2 + k) << 24
         boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = size, size, -1, -1
         _paint_object(canvas, mask, boxes[k], cells[k], glyphs[label], knobs, state)
-    return canvas.astype(np.uint8), mask, boxes
+    return canvas, mask, boxes
