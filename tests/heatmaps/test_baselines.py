@@ -17,19 +17,19 @@ from wsol.models import gapnet
 @pytest.mark.parametrize("size", [(224, 224), (5, 8), (1, 1), (2, 7)])
 def test_center_is_a_gaussian_of_a_quarter_of_the_size(size: tuple[int, int]) -> None:
     width, height = size
-    found = center(size)
-    assert found.shape == (height, width)
-    assert found.dtype == np.float64
+    result = center(size)
+    assert result.shape == (height, width)
+    assert result.dtype == np.float64
     for y, x in {(0, 0), (height - 1, 0), (height // 2, width // 2), (height // 3, width - 1)}:
         dx, dy = (x - (width - 1) / 2) / (width / 4), (y - (height - 1) / 2) / (height / 4)
-        assert found[y, x] == pytest.approx(math.exp(-(dx * dx + dy * dy) / 2), rel=1e-12)
+        assert result[y, x] == pytest.approx(math.exp(-(dx * dx + dy * dy) / 2), rel=1e-12)
 
 
 def test_center_is_symmetric_and_highest_in_the_middle() -> None:
-    found = center((9, 5))
-    assert np.array_equal(found, found[::-1])
-    assert np.array_equal(found, found[:, ::-1])
-    assert found[2, 4] == found.max() == 1
+    result = center((9, 5))
+    assert np.array_equal(result, result[::-1])
+    assert np.array_equal(result, result[:, ::-1])
+    assert result[2, 4] == result.max() == 1
 
 
 def test_full_is_ones() -> None:
@@ -37,12 +37,12 @@ def test_full_is_ones() -> None:
 
 
 def test_random_depends_on_sample_and_seed_alone() -> None:
-    found = random((9, 5), "val/7", seed=3)
-    assert found.shape == (5, 9)
-    assert np.array_equal(found, random((9, 5), "val/7", seed=3))
-    assert not np.array_equal(found, random((9, 5), "val/8", seed=3))
-    assert not np.array_equal(found, random((9, 5), "val/7", seed=4))
-    assert 0 <= found.min() < found.max() < 1
+    result = random((9, 5), "val/7", seed=3)
+    assert result.shape == (5, 9)
+    assert np.array_equal(result, random((9, 5), "val/7", seed=3))
+    assert not np.array_equal(result, random((9, 5), "val/8", seed=3))
+    assert not np.array_equal(result, random((9, 5), "val/7", seed=4))
+    assert 0 <= result.min() < result.max() < 1
 
 
 def test_random_is_uniform() -> None:
@@ -69,8 +69,8 @@ def test_random_through_the_extractor_is_independent_of_batch_and_order(model: n
     with HeatmapExtractor(model, ("random",), seed=5) as extractor:
         for start in (0, 2, 4):
             part = order[start : start + 2]
-            found = extractor(pictures[part], None, [names[i] for i in part]).maps["random"]
-            assert torch.equal(found, together[part])
+            result = extractor(pictures[part], None, [names[i] for i in part]).maps["random"]
+            assert torch.equal(result, together[part])
     assert together.shape == (6, 8, 8)
     assert np.allclose(together[2], random((8, 8), "s2", 5))
     with HeatmapExtractor(model, ("random",), seed=6) as extractor:
@@ -80,12 +80,12 @@ def test_random_through_the_extractor_is_independent_of_batch_and_order(model: n
 def test_random_without_names_counts_the_images(model: nn.Module) -> None:
     with HeatmapExtractor(model, ("random",)) as extractor:
         extractor(torch.rand(2, 3, 32, 32))
-        found = extractor(torch.rand(2, 3, 32, 32)).maps["random"]
-    assert np.allclose(found[1], random((8, 8), "3"))
+        result = extractor(torch.rand(2, 3, 32, 32)).maps["random"]
+    assert np.allclose(result[1], random((8, 8), "3"))
 
 
 def test_center_and_full_are_as_large_as_the_input(model: nn.Module) -> None:
     with HeatmapExtractor(model, ("center", "full")) as extractor:
-        found = extractor(torch.rand(2, 3, 20, 32)).maps
-    assert np.allclose(found["center"], center((32, 20)))
-    assert torch.equal(found["full"], torch.ones(2, 20, 32))
+        result = extractor(torch.rand(2, 3, 20, 32)).maps
+    assert np.allclose(result["center"], center((32, 20)))
+    assert torch.equal(result["full"], torch.ones(2, 20, 32))

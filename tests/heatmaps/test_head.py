@@ -1,4 +1,4 @@
-"""The head behind a layer: found and proved for every family that has one, refused for the others."""
+"""The head behind a layer: result and proved for every family that has one, refused for the others."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_mean_of_cam_and_bias_is_the_logit(name: str) -> None:
 
     targets = torch.tensor([5, 2])
     with HeatmapExtractor(model, {"cam": make_method("cam"), "keep": make_method(keep)}) as extractor:
-        found = extractor(shown(name), targets)
+        result = extractor(shown(name), targets)
         head = seen[0].head
     bias = head.bias[targets] if head.bias.ndim == 1 else head.bias[range(2), targets]
-    maps = found.maps["cam"] + bias[:, None, None]
+    maps = result.maps["cam"] + bias[:, None, None]
     logits = (maps.relu() if head.relu else maps).mean((1, 2))
-    torch.testing.assert_close(logits, found.logits[range(2), targets], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits, result.logits[range(2), targets], rtol=1e-3, atol=1e-3)
     assert head.relu == (name == "squeezenet1_1")
-    assert found.maps["cam"].abs().max() > 0
+    assert result.maps["cam"].abs().max() > 0
 
 
 def test_squeezenets_own_channel_is_cam_at_its_last_convolution_too() -> None:
@@ -76,9 +76,9 @@ def test_squeezenets_own_channel_is_cam_at_its_last_convolution_too() -> None:
     targets = torch.tensor([5, 2])
     methods = {"a": make_method("cam"), "b": make_method("cam", layer="classifier.1")}
     with HeatmapExtractor(model, methods) as extractor:
-        found = extractor(shown("squeezenet"), targets).maps
+        result = extractor(shown("squeezenet"), targets).maps
     bias = model.classifier[1].bias.detach()[targets]
-    torch.testing.assert_close(found["b"], (found["a"] + bias[:, None, None]).relu(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result["b"], (result["a"] + bias[:, None, None]).relu(), rtol=1e-4, atol=1e-5)
 
 
 def network_in_network(inplace: bool) -> nn.Module:
@@ -95,13 +95,13 @@ def test_network_in_networks_own_channel_before_its_relu(inplace: bool) -> None:
     methods = {"default": make_method("cam"), "convolution": make_method("cam", layer="3")}
     with HeatmapExtractor(model, methods) as extractor:
         assert extractor.layers["default"] == "2"
-        found = extractor(shown(""), targets).maps
+        result = extractor(shown(""), targets).maps
     with torch.no_grad():
         own = model[:4](shown(""))[range(2), targets]
     assert own.min() < 0
     bias = model[3].bias.detach()[targets][:, None, None]
-    torch.testing.assert_close(found["default"], own - bias)
-    torch.testing.assert_close(found["convolution"], own.relu() if inplace else own)
+    torch.testing.assert_close(result["default"], own - bias)
+    torch.testing.assert_close(result["convolution"], own.relu() if inplace else own)
 
 
 NOT_PROVED: dict[str, tuple[Callable[[], nn.Module], str]] = {

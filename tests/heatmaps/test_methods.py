@@ -12,7 +12,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Recording, make_method
-from wsol.models import alexnet_gap, gapnet
+from wsol.models import gapnet
 
 
 def images(side: int = 64, count: int = 3) -> torch.Tensor:
@@ -83,10 +83,10 @@ def test_formulas(make: Callable[[], nn.Module], layer: str) -> None:
             gradcam[i] += G[i, k].mean() * A[i, k]
     gradcam = np.maximum(gradcam, 0)
     with HeatmapExtractor(model, ("cam", "gradcam"), layer) as extractor:
-        found = extractor(pictures, targets)
-    np.testing.assert_allclose(scaled(found.maps["cam"]), scaled(cam), atol=1e-6)
-    np.testing.assert_allclose(scaled(found.maps["gradcam"]), scaled(gradcam), atol=1e-6)
-    np.testing.assert_allclose(found.maps["gradcam"].numpy(), gradcam, rtol=1e-4, atol=1e-6 * gradcam.max())
+        result = extractor(pictures, targets)
+    np.testing.assert_allclose(scaled(result.maps["cam"]), scaled(cam), atol=1e-6)
+    np.testing.assert_allclose(scaled(result.maps["gradcam"]), scaled(gradcam), atol=1e-6)
+    np.testing.assert_allclose(result.maps["gradcam"].numpy(), gradcam, rtol=1e-4, atol=1e-6 * gradcam.max())
 
 
 @NETWORKS
@@ -94,83 +94,12 @@ def test_gradcam_is_the_positive_part_of_cam(make: Callable[[], nn.Module], laye
     model, pictures = build(make).float(), images().float()
     with HeatmapExtractor(model, ("cam", "gradcam")) as extractor:
         assert set(extractor.layers.values()) == {layer}
-        found = extractor(pictures, pick(model, pictures))
-    cam, gradcam = found.maps["cam"], found.maps["gradcam"]
+        result = extractor(pictures, pick(model, pictures))
+    cam, gradcam = result.maps["cam"], result.maps["gradcam"]
     assert (cam < 0).any()
     np.testing.assert_allclose(scaled(gradcam), scaled(cam.relu()), atol=1e-5)
     cells = cam.shape[1] * cam.shape[2]
     np.testing.assert_allclose(gradcam * cells, cam.relu(), rtol=1e-3, atol=1e-4 * float(cam.abs().max()))
-
-
-@NETWORKS
-def test_mean_of_cam_and_bias_is_the_logit(make: Callable[[], nn.Module], layer: str) -> None:
-    model = build(make)
-    bias = (model.fc if isinstance(model, models.ResNet) else model.classifier).bias.detach()
-    with HeatmapExtractor(model, ("cam",)) as extractor:
-        found = extractor(images(), torch.tensor([2, 0, 4]))
-    logits = found.maps["cam"].double().mean((1, 2)) + bias[found.targets]
-    np.testing.assert_allclose(logits, found.logits[torch.arange(3), found.targets], rtol=1e-5, atol=1e-5)
-
-
-def test_layer_below_the_last() -> None:
-    """No head behind it: Grad-CAM still follows its formula there."""
-    model, pictures = build(resnet), images()
-    targets = pick(model, pictures)
-    stem = model.maxpool(model.relu(model.bn1(model.conv1(pictures))))
-    A = model.layer2(model.layer1(stem)).detach().requires_grad_()
-    logits = model.fc(model.layer4(model.layer3(A)).mean((2, 3)))
-    G = torch.autograd.grad(logits[torch.arange(3), targets].sum(), A)[0]
-    wanted = (G.mean((2, 3), keepdim=True) * A.detach()).sum(1).relu()
-    with HeatmapExtractor(model, layer="layer2") as extractor:
-        found = extractor(pictures, targets).maps["gradcam"]
-    np.testing.assert_allclose(scaled(found), scaled(wanted), atol=1e-6)
-
-
-class Chain(nn.Module):
-    """Convolutions, some followed by ReLUs in place, which change the very tensor that is recorded."""
-
-    def __init__(self, inplace: bool) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
-        self.third, self.norm = nn.Conv2d(6, 6, 3, 2, padding=1), nn.BatchNorm2d(6)
-        self.relu, self.head = nn.ReLU(inplace), nn.Linear(6, 5)
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        a = self.relu(self.first(pictures))
-        b = self.second(a)
-        b += a
-        b = self.relu(b)
-        return self.head(self.relu(self.norm(self.third(b))).mean((2, 3)))
-
-
-def test_several_layers_with_operations_in_place() -> None:
-    model, pictures = build(lambda: Chain(True)), images(16)
-    targets = pick(model, pictures)
-    a = torch.relu(model.first(pictures)).detach().requires_grad_()
-    b = torch.relu(model.second(a) + a)
-    c = torch.relu(model.norm(model.third(b)))
-    scores = model.head(c.mean((2, 3)))[torch.arange(3), targets].sum()
-    wanted = {}
-    for name, A in (("first", a), ("second", b), ("norm", c)):
-        G = torch.autograd.grad(scores, A, retain_graph=True)[0]
-        wanted[name] = (G.mean((2, 3), keepdim=True) * A).sum(1).relu().detach()
-    methods = {name: make_method("gradcam", layer=name) for name in wanted} | {"cam": make_method("cam", "norm")}
-    with HeatmapExtractor(model, methods) as extractor:
-        found = extractor(pictures, targets).maps
-    for name, maps in wanted.items():
-        np.testing.assert_allclose(found[name], maps, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(scaled(found["cam"].relu()), scaled(wanted["norm"]), atol=1e-6)
-
-
-def test_one_layer_alone_gives_the_same_as_among_others() -> None:
-    model, pictures = build(resnet), images()
-    targets = pick(model, pictures)
-    together = {f"{m}@{layer}": make_method(m, layer) for m, layer in (("gradcam", "layer3"), ("cam", "layer4"))}
-    with HeatmapExtractor(model, together) as extractor:
-        both = extractor(pictures, targets).maps
-    for name, method in together.items():
-        with HeatmapExtractor(model, {name: method}) as extractor:
-            assert torch.equal(extractor(pictures, targets).maps[name], both[name])
 
 
 def vit() -> nn.Module:
@@ -192,14 +121,14 @@ def test_vit_tokens_become_a_map() -> None:
     scores = model.heads(mixed[:, 0])[torch.arange(3), targets].sum()
     G = torch.autograd.grad(scores, A)[0][:, 1:].numpy()
     A = A.detach()[:, 1:].numpy()
-    wanted = np.zeros((3, 14, 14))
+    expected = np.zeros((3, 14, 14))
     for token in range(196):
-        wanted[:, token // 14, token % 14] = (G.mean(1) * A[:, token]).sum(1)
+        expected[:, token // 14, token % 14] = (G.mean(1) * A[:, token]).sum(1)
     with HeatmapExtractor(model) as extractor:
-        found = extractor(pictures, targets).maps["gradcam"]
-    assert found.shape == (3, 14, 14)
-    assert (found.amax((1, 2)) > 0).all()
-    np.testing.assert_allclose(scaled(found), scaled(np.maximum(wanted, 0)), atol=1e-6)
+        result = extractor(pictures, targets).maps["gradcam"]
+    assert result.shape == (3, 14, 14)
+    assert (result.amax((1, 2)) > 0).all()
+    np.testing.assert_allclose(scaled(result), scaled(np.maximum(expected, 0)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -213,63 +142,18 @@ def test_vit_tokens_become_a_map() -> None:
 def test_networks_with_auxiliary_outputs(make: Callable[[], nn.Module], side: int, size: tuple[int, int]) -> None:
     model = build(make).float().train()
     with HeatmapExtractor(model, ("cam", "gradcam")) as extractor:
-        found = extractor(images(side, 2).float(), torch.tensor([1, 3]))
-    assert found.logits.shape == (2, 5)
-    assert found.maps["cam"].shape == (2, *size)
+        result = extractor(images(side, 2).float(), torch.tensor([1, 3]))
+    assert result.logits.shape == (2, 5)
+    assert result.maps["cam"].shape == (2, *size)
     np.testing.assert_allclose(
-        found.maps["gradcam"] * size[0] * size[1], found.maps["cam"].relu(), rtol=1e-3, atol=1e-5
+        result.maps["gradcam"] * size[0] * size[1], result.maps["cam"].relu(), rtol=1e-3, atol=1e-5
     )
     assert model.training
-
-
-def small_vgg() -> nn.Module:
-    with torch.device("meta"):  # its own 138 million weights are not needed
-        model = models.vgg16()
-    model.features = nn.Sequential(nn.Conv2d(3, 512, 3, 16), nn.ReLU(), nn.MaxPool2d(2))
-    model.classifier = nn.Sequential(nn.Linear(512 * 49, 8), nn.ReLU(), nn.Linear(8, 5))
-    return model
-
-
-@pytest.mark.parametrize(("make", "layer"), [(small_vgg, "features.1"), (vit, "encoder.layers.encoder_layer_1.ln_1")])
-def test_cam_is_refused_without_its_head_naming_what_works(make: Callable[[], nn.Module], layer: str) -> None:
-    model = build(make).float()
-    with pytest.raises(UserError) as error, HeatmapExtractor(model, ("cam",)) as extractor:
-        extractor(images(224, 1).float())
-    for part in (layer, type(model).__name__, "use gradcam", "vgg16_gap"):
-        assert part in str(error.value)
-    with HeatmapExtractor(model) as extractor:
-        assert extractor(images(224, 1).float()).maps["gradcam"].shape[1:] == (14, 14)
 
 
 def test_cam_is_refused_below_the_last_map() -> None:
     with pytest.raises(UserError, match="behind layer3"), HeatmapExtractor(build(resnet), ("cam",), "layer3") as e:
         e(images())
-
-
-def test_cam_is_refused_where_something_stands_between_map_and_head() -> None:
-    """A linear layer of the right shape is no proof: here a ReLU and a maximum come before it."""
-    model = build(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
-    with pytest.raises(UserError, match="no such head"), HeatmapExtractor(model, ("cam",), "0") as extractor:
-        extractor(images(16))
-
-
-def test_cam_of_a_published_gap_network() -> None:
-    with HeatmapExtractor(alexnet_gap(num_classes=5), ("cam", "gradcam")) as extractor:
-        found = extractor(images(96, 2).float())
-    np.testing.assert_allclose(scaled(found.maps["gradcam"]), scaled(found.maps["cam"].relu()), atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(dtype: torch.dtype) -> None:
-    model, pictures = build(gap), images(32)
-    targets = pick(model, pictures)
-    with HeatmapExtractor(model, ("cam", "gradcam", "random")) as extractor:
-        exact = extractor(pictures, targets).maps
-    with HeatmapExtractor(model.to(dtype), ("cam", "gradcam", "random")) as extractor:
-        rough = extractor(pictures.to(dtype), targets).maps
-    for name in ("cam", "gradcam"):
-        assert rough[name].dtype == torch.float32
-        np.testing.assert_allclose(scaled(rough[name]), scaled(exact[name]), atol=0.1)
 
 
 def test_own_function_sees_the_recording() -> None:
@@ -281,16 +165,16 @@ def test_own_function_sees_the_recording() -> None:
 
     model, targets = build(gap), torch.tensor([2, 0, 4])
     with HeatmapExtractor(model, {"energy": make_method(energy, power=2.0)}) as extractor:
-        found = extractor(images(32), targets)
+        result = extractor(images(32), targets)
     (recording,) = seen
     assert recording.model is model
     assert recording.layer == "features"
     assert torch.equal(recording.targets, targets)
-    assert torch.equal(recording.logits, found.logits)
+    assert torch.equal(recording.logits, result.logits)
     with torch.no_grad():
         A = model.features(images(32))
     torch.testing.assert_close(recording.activations, A)
-    np.testing.assert_allclose(found.maps["energy"], (A**2).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(result.maps["energy"], (A**2).sum(1), rtol=1e-6)
 
 
 def test_layer_without_influence_is_named() -> None:

@@ -144,13 +144,6 @@ def test_one_relu_for_the_whole_network_is_no_layer_to_look_at() -> None:
     assert maps(model, "gradcam").shape == (2, 12, 12)
 
 
-@pytest.mark.parametrize("name", ["gradcam", "cam", "ablationcam", "scorecam"])
-def test_layer_with_two_names(name: str) -> None:
-    model = Before(lambda x: x)
-    model.alias = model.net
-    torch.testing.assert_close(maps(model, name, "alias.3"), maps(model, name, "net.3"))
-
-
 @pytest.mark.parametrize("name", ["rise", "occlusion"])
 def test_one_logit_is_always_certain(name: str) -> None:
     with HeatmapExtractor(small(classes=1), (name,)) as extractor, pytest.raises(UserError, match="score=prob"):
@@ -186,15 +179,6 @@ def test_formulas_are_not_calculated_in_half_precision_under_autocast() -> None:
         heatmaps = extractor(images()).maps
     torch.testing.assert_close(heatmaps["gradcam"], heatmaps["exact"], rtol=1e-5, atol=1e-6)
     assert seen[0][0] == torch.bfloat16 and not seen[0][1], "the network itself runs as its user wants it"
-
-
-def test_inference_mode_around_targets_the_call_and_the_block() -> None:
-    model, targets = small(), torch.tensor([1, 3])
-    expected = maps(model, "gradcam", "3")
-    with HeatmapExtractor(model, ("gradcam",), "3") as extractor, torch.inference_mode():
-        assert torch.equal(extractor(images(), targets.clone()).maps["gradcam"], expected)
-    with torch.inference_mode(), HeatmapExtractor(model, ("gradcam",), "3") as extractor:
-        assert torch.equal(extractor(images(), targets).maps["gradcam"], expected)
 
 
 # --- memory formats and what works in place ---

@@ -46,12 +46,12 @@ def test_it_is_the_whole_network(make: Callable[[], nn.Module], layer: str) -> N
 
     handle = find_layer(model, layer).register_forward_hook(change)
     with torch.no_grad():
-        wanted = model(images[1:].expand(3, -1, -1, -1))
+        expected = model(images[1:].expand(3, -1, -1, -1))
     handle.remove()
     replay = replay_of(model, layer, images)
     before = changed[0].clone()
     for _ in range(2):
-        torch.testing.assert_close(replay(changed[0], image=1), wanted, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(replay(changed[0], image=1), expected, rtol=1e-9, atol=1e-12)
     assert torch.equal(changed[0], before)
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -97,7 +97,7 @@ def test_what_is_shared_is_not_written_to(count: int) -> None:
     model, images = InPlace().eval(), torch.rand(1, 3, 8, 8)
     replay, changed, before = replay_of(model, "target", images), torch.rand(count, 4, 8, 8), images.clone()
     with torch.no_grad():
-        wanted = model.head((model.below(images) + changed).relu().mean((2, 3)))
+        expected = model.head((model.below(images) + changed).relu().mean((2, 3)))
     for _ in range(2):
-        torch.testing.assert_close(replay(changed, image=0), wanted)
+        torch.testing.assert_close(replay(changed, image=0), expected)
     assert torch.equal(images, before)

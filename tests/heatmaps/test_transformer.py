@@ -26,34 +26,34 @@ def images() -> torch.Tensor:
 
 def walk(model: models.VisionTransformer) -> list[tuple[nn.Module, torch.Tensor, torch.Tensor]]:
     """Every block, its input and its heads' attention as nn.MultiheadAttention itself says it."""
-    found = []
+    result = []
     tokens = model._process_input(images())
     tokens = torch.cat([model.class_token.expand(3, -1, -1), tokens], 1) + model.encoder.pos_embedding
     for block in model.encoder.layers:
         normed = block.ln_1(tokens)
         _, attention = block.self_attention(normed, normed, normed, average_attn_weights=False)
-        found.append((block, tokens, attention))
+        result.append((block, tokens, attention))
         tokens = block(tokens)
-    return found
+    return result
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.2])
 def test_rollout_is_the_product_of_the_blocks(vit: models.VisionTransformer, keep: float) -> None:
     with HeatmapExtractor(vit, {"rollout": make_method("rollout", keep=keep)}) as extractor:
-        found = extractor(images())
+        result = extractor(images())
     with torch.no_grad():
         for image in range(3):
             total = torch.eye(17, dtype=torch.float64)
             for _, _, attention in walk(vit):
                 total = (keep * torch.eye(17) + (1 - keep) * attention[image].mean(0)) @ total
-            torch.testing.assert_close(found.maps["rollout"][image].double(), total[0, 1:].reshape(4, 4))
+            torch.testing.assert_close(result.maps["rollout"][image].double(), total[0, 1:].reshape(4, 4))
 
 
 @pytest.mark.parametrize("blocks", [None, 1, 2])
 def test_legrad_is_the_mean_of_clipped_gradients(vit: models.VisionTransformer, blocks: int | None) -> None:
     targets = torch.tensor([4, 0, 2])
     with HeatmapExtractor(vit, {"legrad": make_method("legrad", blocks=blocks)}) as extractor:
-        found = extractor(images(), targets)
+        result = extractor(images(), targets)
     maps = []
     for block, tokens, attention in walk(vit)[-(blocks or 3) :]:
         weights = attention.detach().requires_grad_()
@@ -64,16 +64,16 @@ def test_legrad_is_the_mean_of_clipped_gradients(vit: models.VisionTransformer, 
         logits = vit.heads(vit.encoder.ln((between + block.mlp(block.ln_2(between))).mean(1)))
         (gradient,) = torch.autograd.grad(logits[[0, 1, 2], targets].sum(), weights)
         maps.append(gradient.clamp(min=0).mean((1, 2))[:, 1:].reshape(3, 4, 4))
-    torch.testing.assert_close(found.maps["legrad"].double(), sum(maps) / len(maps), rtol=1e-5, atol=1e-9)
-    assert found.maps["legrad"].max() > 0
+    torch.testing.assert_close(result.maps["legrad"].double(), sum(maps) / len(maps), rtol=1e-5, atol=1e-9)
+    assert result.maps["legrad"].max() > 0
 
 
 def test_the_logits_do_not_change(vit: models.VisionTransformer) -> None:
     with torch.no_grad():
-        wanted = vit(images())
+        expected = vit(images())
     with HeatmapExtractor(vit, ("rollout", "legrad")) as extractor:
-        found = extractor(images())
-    torch.testing.assert_close(found.logits, wanted, rtol=0, atol=1e-12)
+        result = extractor(images())
+    torch.testing.assert_close(result.logits, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["rollout", "legrad"])
@@ -90,11 +90,11 @@ def test_rollout_takes_no_layer() -> None:
 def test_gradient_methods_on_tokens_leave_out_the_class_token(vit: models.VisionTransformer) -> None:
     names = ("gradcam", "gradcampp", "xgradcam", "hirescam", "layercam", "eigencam", "shapleycam", "finercam")
     with HeatmapExtractor(vit, names) as extractor:
-        found = extractor(images())
+        result = extractor(images())
         assert set(extractor.layers.values()) == {"encoder.layers.encoder_layer_2.ln_1"}
     for name in names:
-        assert found.maps[name].shape == (3, 4, 4)
-        assert found.maps[name].abs().max() > 0, name
+        assert result.maps[name].shape == (3, 4, 4)
+        assert result.maps[name].abs().max() > 0, name
 
 
 def test_behind_the_last_block_patches_have_no_gradient(vit: models.VisionTransformer) -> None:

@@ -121,11 +121,11 @@ def test_description_for_the_store() -> None:
 
     methods = {"a": make_method("cam"), "b": make_method(energy), "c": make_method("center")}
     methods["d"] = make_method(Callable())
-    found = describe(methods, {"a": "layer4", "b": "layer3", "c": "", "d": "layer4"})
-    assert found["a"] == {"function": "cam", "layer": "layer4"}
-    assert found["b"] == {"function": "energy", "layer": "layer3"}
-    assert found["c"] == {"function": "center", "layer": ""}
-    assert "Callable" in found["d"]["function"]
+    result = describe(methods, {"a": "layer4", "b": "layer3", "c": "", "d": "layer4"})
+    assert result["a"] == {"function": "cam", "layer": "layer4"}
+    assert result["b"] == {"function": "energy", "layer": "layer3"}
+    assert result["c"] == {"function": "center", "layer": ""}
+    assert "Callable" in result["d"]["function"]
 
 
 def test_cards_and_baselines_need_no_torch() -> None:
