@@ -21,15 +21,15 @@ def test_against_equals_a_sweep_of_its_own(name: str, size: tuple[int, int]) -> 
         for count in (1, 3):
             low = np.stack([random.integers(0, 80, count), random.integers(0, 60, count)], axis=1)
             boxes = np.concatenate([low, low + random.integers(0, 60, (count, 2))], axis=1)
-            found = template.against(boxes, image_size)
-            wanted = wsol.sweep_thresholds(score_map, boxes, rules, image_size)
+            sweep = template.against(boxes, image_size)
+            expected = wsol.sweep_thresholds(score_map, boxes, rules, image_size)
             for part in ("iou_largest", "iou_any", "boxes_largest", "boxes_any"):
-                assert np.array_equal(getattr(found, part), getattr(wanted, part)), part
+                assert np.array_equal(getattr(sweep, part), getattr(expected, part)), part
 
 
 def test_an_empty_map_has_the_empty_box() -> None:
     for rules in (Protocol(), Protocol(empty_box=None), Protocol(empty_box=(0, 0, 1, 1))):
         empty = np.zeros((9, 9))
-        found = wsol.sweep_thresholds(empty, [0, 0, 8, 8], rules).against([0, 0, 3, 3])
-        assert np.array_equal(found.iou_largest, wsol.sweep_thresholds(empty, [0, 0, 3, 3], rules).iou_largest)
-        assert found.boxes_largest.shape == (1000, 4)
+        sweep = wsol.sweep_thresholds(empty, [0, 0, 8, 8], rules).against([0, 0, 3, 3])
+        assert np.array_equal(sweep.iou_largest, wsol.sweep_thresholds(empty, [0, 0, 3, 3], rules).iou_largest)
+        assert sweep.boxes_largest.shape == (1000, 4)

@@ -21,7 +21,7 @@ def test_a_fixed_threshold_joins_the_grid() -> None:
     assert len(protocol.grid()) == 1001
     assert protocol.grid()[protocol.threshold_index(0.1234)] == 0.1234
     assert len(Protocol(threshold=0.15).grid()) == 1000
-    with pytest.raises(ValueError, match="not on its grid"):
+    with pytest.raises(ValueError, match="0.1234"):
         Protocol().threshold_index(0.1234)
 
 
@@ -95,12 +95,12 @@ def test_what_is_refused_is_named_with_its_value(field: str, value: object) -> N
 
 
 def test_an_unknown_field_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="no field 'treshold'; did you mean threshold"):
+    with pytest.raises(ValueError, match="treshold.*threshold"):
         Protocol.from_mapping({"treshold": 0.2}, name="mine")
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean choe2020"):
+    with pytest.raises(ValueError, match="cho2020.*choe2020"):
         load_protocol("cho2020")
 
 
@@ -108,8 +108,8 @@ def test_rules_may_be_given_by_name_as_a_file_or_as_they_are() -> None:
     rules, path = load_protocol("exact"), conf_dir() / "protocol" / "exact.yaml"
     assert load_protocol(rules) is rules and load_protocol(path) == rules
     asked = ("exact", path, str(path), rules)
-    found = [sweep_thresholds(np.eye(4), [0, 0, 2, 3], given).iou_largest for given in asked]
-    assert all((one == found[0]).all() for one in found)
+    ious = [sweep_thresholds(np.eye(4), [0, 0, 2, 3], protocol).iou_largest for protocol in asked]
+    assert all((one == ious[0]).all() for one in ious)
 
 
 def test_a_file_of_ones_own_builds_on_a_preset(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_a_file_of_ones_own_builds_on_a_preset(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("defaults: [zhou2016]", "zhou2016@_here_"),
-        ("defaults: [loop@_here_]", "back to itself"),
-        ("- 1", "holds fields and values"),
-        ("a: [", "not a YAML file"),
+        ("defaults: [loop@_here_]", "loop.yaml"),
+        ("- 1", "loop.yaml"),
+        ("a: [", "loop.yaml"),
         ("levels: 0", "levels = 0"),
     ],
 )
@@ -135,5 +135,5 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_protocol(path)
-    with pytest.raises(ValueError, match="no protocol file"):
+    with pytest.raises(ValueError, match="missing.yaml"):
         load_protocol(tmp_path / "missing.yaml")

@@ -30,25 +30,25 @@ def test_weights_are_torchs_to_the_bit(interpolation: str) -> None:
 def test_resizing_is_torchs_in_float64(interpolation: str, shape: tuple[int, int]) -> None:
     raw = np.random.default_rng(0).normal(size=shape)
     options = {} if interpolation == "nearest" else {"align_corners": False}
-    wanted = torch.nn.functional.interpolate(
+    expected = torch.nn.functional.interpolate(
         torch.from_numpy(raw)[None, None], size=(30, 50), mode=interpolation, **options
     )[0, 0].numpy()
-    found = score_map(raw, Protocol(size=(50, 30), interpolation=interpolation))
-    assert found.shape == (30, 50) and found.dtype == np.float64
+    values = score_map(raw, Protocol(size=(50, 30), interpolation=interpolation))
+    assert values.shape == (30, 50) and values.dtype == np.float64
     if raw.size == 1:
-        assert not found.any()
+        assert not values.any()
     else:
-        assert np.abs(found - (wanted - wanted.min()) / np.ptp(wanted)).max() <= 1e-12
-        assert found.min() == 0 and found.max() == 1
+        assert np.abs(values - (expected - expected.min()) / np.ptp(expected)).max() <= 1e-12
+        assert values.min() == 0 and values.max() == 1
 
 
 def test_opencv_gives_the_same() -> None:
     cv2 = pytest.importorskip("cv2")
     raw = np.random.default_rng(0).random((14, 14))
     for interpolation, flag in (("bicubic", cv2.INTER_CUBIC), ("bilinear", cv2.INTER_LINEAR)):
-        wanted = cv2.resize(raw, (224, 224), interpolation=flag)
-        wanted = (wanted - wanted.min()) / np.ptp(wanted)
-        assert np.abs(score_map(raw, Protocol(interpolation=interpolation)) - wanted).max() <= 1e-6
+        expected = cv2.resize(raw, (224, 224), interpolation=flag)
+        expected = (expected - expected.min()) / np.ptp(expected)
+        assert np.abs(score_map(raw, Protocol(interpolation=interpolation)) - expected).max() <= 1e-6
 
 
 def test_divided_by_the_maximum_after_clipping() -> None:
@@ -65,11 +65,11 @@ def test_equal_values_make_an_empty_map(value: float, normalization: str) -> Non
 
 
 def test_outside_the_rectangle_there_is_nothing() -> None:
-    found = score_map(np.array([[1.0, 2.0], [3.0, 4.0]]), Protocol(), (500, 375), (62.5, 0, 437.5, 375))
-    assert found.shape == (224, 224)
-    assert not found[:, :28].any() and not found[:, 196:].any()
+    values = score_map(np.array([[1.0, 2.0], [3.0, 4.0]]), Protocol(), (500, 375), (62.5, 0, 437.5, 375))
+    assert values.shape == (224, 224)
+    assert not values[:, :28].any() and not values[:, 196:].any()
     inside = score_map(np.array([[1.0, 2.0], [3.0, 4.0]]), Protocol(size=(168, 224)))
-    assert np.array_equal(found[:, 28:196], inside)
+    assert np.array_equal(values[:, 28:196], inside)
 
 
 def test_many_at_once_are_as_alone() -> None:

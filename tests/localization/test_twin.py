@@ -67,10 +67,10 @@ def some_boxes(generator: np.random.Generator, width: int, height: int) -> np.nd
     return boxes
 
 
-def assert_equal(found: wsol.Sweep, expected: dict[str, np.ndarray]) -> None:
+def assert_equal(sweep: wsol.Sweep, expected: dict[str, np.ndarray]) -> None:
     for name, values in expected.items():
-        assert getattr(found, name).shape == values.shape, name
-        assert np.abs(getattr(found, name) - values).max() <= (0 if "box" in name else 1e-12), name
+        assert getattr(sweep, name).shape == values.shape, name
+        assert np.abs(getattr(sweep, name) - values).max() <= (0 if "box" in name else 1e-12), name
 
 
 @settings(max_examples=300, deadline=None)
@@ -81,8 +81,8 @@ def test_equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int,
     size = (int(generator.integers(1, 40)), int(generator.integers(1, 40))) if scaled else (width, height)
     truth = some_boxes(generator, *size)
     image_size = size if scaled else None
-    found = wsol.sweep_thresholds(score_map, truth, protocol, image_size)
-    assert_equal(found, twin.slow_sweep(score_map, truth, protocol, image_size))
+    sweep = wsol.sweep_thresholds(score_map, truth, protocol, image_size)
+    assert_equal(sweep, twin.slow_sweep(score_map, truth, protocol, image_size))
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (1, 300), (300, 1), (224, 224)])
@@ -101,20 +101,20 @@ def test_equal_to_the_twin_at_real_sizes(shape: tuple[int, int], name: str) -> N
 def test_runs_and_conversions_agree(score_map: np.ndarray, protocol: Protocol, seed: int) -> None:
     height, width = score_map.shape
     truth = some_boxes(np.random.default_rng(seed), width, height)
-    found = wsol.sweep_thresholds(score_map, truth, protocol)
+    sweep = wsol.sweep_thresholds(score_map, truth, protocol)
     plain = wsol.sweep_thresholds(score_map, truth, replace(protocol, box_convention="inclusive", empty_box=None))
     there = plain.boxes_largest[:, 2] >= 0
-    assert np.array_equal(found.to_inclusive().boxes_largest[there], plain.boxes_largest[there])
+    assert np.array_equal(sweep.to_inclusive().boxes_largest[there], plain.boxes_largest[there])
     for which in ("largest", "any"):
-        runs = found.runs(which)
+        runs = sweep.runs(which)
         assert runs.first[0] == 0 and (np.diff(runs.first) > 0).all()
-        lengths = np.diff(runs.first, append=len(found.thresholds))
-        assert np.array_equal(np.repeat(runs.boxes, lengths, axis=0), getattr(found, f"boxes_{which}"))
-        assert np.array_equal(np.repeat(runs.iou, lengths), getattr(found, f"iou_{which}"))
+        lengths = np.diff(runs.first, append=len(sweep.thresholds))
+        assert np.array_equal(np.repeat(runs.boxes, lengths, axis=0), getattr(sweep, f"boxes_{which}"))
+        assert np.array_equal(np.repeat(runs.iou, lengths), getattr(sweep, f"iou_{which}"))
     if protocol.iou_convention == "inclusive":
         size = (width, height)
-        scored = box_iou(found.boxes_any, truth_boxes(truth, protocol, size, size), "inclusive")
-        assert np.abs(scored.max(axis=1) - found.iou_any)[there].max(initial=0) <= 1e-12
+        scored = box_iou(sweep.boxes_any, truth_boxes(truth, protocol, size, size), "inclusive")
+        assert np.abs(scored.max(axis=1) - sweep.iou_any)[there].max(initial=0) <= 1e-12
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,33 +124,33 @@ def test_contours_equal_opencv(score_map: np.ndarray, seed: int) -> None:
     height, width = score_map.shape
     levels = (score_map * 255).astype(np.uint8)
     truth = some_boxes(np.random.default_rng(seed), width, height)
-    found = wsol.sweep_thresholds(score_map, truth, Protocol(thresholds=TAUS))
+    sweep = wsol.sweep_thresholds(score_map, truth, Protocol(thresholds=TAUS))
     for index, tau in enumerate(TAUS):
         above = (levels > int(tau * levels.max())).astype(np.uint8)
         contours = cv2.findContours(above, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
-        wanted = [[0, 0, 0, 0]]
+        expected = [[0, 0, 0, 0]]
         for contour in sorted(contours, key=cv2.contourArea, reverse=True):
             x, y, w, h = cv2.boundingRect(contour)
-            wanted.append([x, y, min(x + w, width - 1), min(y + h, height - 1)])
-        wanted = wanted[1:] or wanted
-        assert found.boxes_largest[index].tolist() == wanted[0], tau
-        assert found.iou_any[index] == pytest.approx(box_iou(np.array(wanted), truth, "inclusive").max(), abs=1e-12)
+            expected.append([x, y, min(x + w, width - 1), min(y + h, height - 1)])
+        expected = expected[1:] or expected
+        assert sweep.boxes_largest[index].tolist() == expected[0], tau
+        assert sweep.iou_any[index] == pytest.approx(box_iou(np.array(expected), truth, "inclusive").max(), abs=1e-12)
 
 
 def test_a_tie_may_be_lost_by_beginning_earlier() -> None:
     # Lines have area 0, so the component that begins last wins: the one on the right, until it grows upward.
     score_map = np.zeros((3, 7))
     score_map[2, 5], score_map[1, 2], score_map[1, 5], score_map[0, 5] = 1.0, 0.9, 0.5, 0.25
-    found = wsol.sweep_thresholds(
+    sweep = wsol.sweep_thresholds(
         score_map, [0, 0, 6, 2], Protocol(thresholds=(0.2, 0.4, 0.7), box_convention="inclusive")
     )
-    assert found.boxes_largest.tolist() == [[2, 1, 2, 1], [5, 1, 5, 2], [5, 2, 5, 2]]
+    assert sweep.boxes_largest.tolist() == [[2, 1, 2, 1], [5, 1, 5, 2], [5, 2, 5, 2]]
 
 
 def test_every_level_is_a_threshold() -> None:
     score_map = np.array([[0.0, 0.25, 0.5], [1.0, 0.25, 0.75]])
-    found = wsol.sweep_thresholds(score_map, [0, 0, 2, 1], Protocol(thresholds="levels", levels=None))
-    assert found.thresholds.tolist() == [0.0, 0.25, 0.5, 0.75]
+    sweep = wsol.sweep_thresholds(score_map, [0, 0, 2, 1], Protocol(thresholds="levels", levels=None))
+    assert sweep.thresholds.tolist() == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_threads_do_not_share_scratch_memory() -> None:

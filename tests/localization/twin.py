@@ -75,7 +75,7 @@ def slow_truth(
     gt_boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int], shape: tuple[int, int]
 ) -> list[list[float]]:
     height, width = shape
-    found = []
+    scaled = []
     for x0, y0, x1, y1 in np.asarray(gt_boxes, float):
         if protocol.iou_convention == "continuous":
             x1, y1 = min(x1 + 1, image_size[0]), min(y1 + 1, image_size[1])
@@ -89,8 +89,8 @@ def slow_truth(
             box = [float(int(value)) for value in box]
         if protocol.truth_clipped:
             box = [min(value, (width, height)[k % 2] - 1) for k, value in enumerate(box)]
-        found.append(box)
-    return found
+        scaled.append(box)
+    return scaled
 
 
 def overlap(box: list[float], truth: list[float], protocol: Protocol) -> float:
@@ -111,13 +111,13 @@ def slow_sweep(
     truth = slow_truth(gt_boxes, protocol, image_size or (shape[1], shape[0]), shape)
     values = score_map if protocol.levels is None else quantized(score_map, protocol.levels)
     taus, cuts = slow_thresholds(score_map, protocol)
-    known: dict[bytes, tuple[list[float], float, list[float], float]] = {}
+    outcomes: dict[bytes, tuple[list[float], float, list[float], float]] = {}
     rows = []
     for cut in cuts:
         mask = values > cut if protocol.pixel_comparison == ">" else values >= cut
         if values.max() == 0:
             mask = np.zeros(shape, bool)
-        if mask.tobytes() not in known:
+        if mask.tobytes() not in outcomes:
             largest, boxes = slow_boxes(mask, protocol)
             box = in_convention(largest, protocol, shape)
             iou = max(overlap(box, t, protocol) for t in truth)
@@ -129,8 +129,8 @@ def slow_sweep(
                 candidate_iou = max(overlap(candidate, t, protocol) for t in truth)
                 if candidate_iou > best_iou:
                     best_box, best_iou = candidate, candidate_iou
-            known[mask.tobytes()] = (box, iou, best_box, best_iou)
-        rows.append(known[mask.tobytes()])
+            outcomes[mask.tobytes()] = (box, iou, best_box, best_iou)
+        rows.append(outcomes[mask.tobytes()])
     columns = list(zip(*rows, strict=True))
     names = ("boxes_largest", "iou_largest", "boxes_any", "iou_any")
     return {"thresholds": taus, **{name: np.array(column, float) for name, column in zip(names, columns, strict=True)}}

@@ -159,11 +159,9 @@ class Sweep:
         if self.protocol.empty_box is None:
             return np.array([0.0, 0, -1, -1]) if self.convention == "inclusive" else np.zeros(4)
         empty = np.array([self.protocol.empty_box])
-        return (
-            empty
-            if self.convention == self.protocol.box_convention
-            else to_inclusive(empty, self.protocol.box_convention)
-        )[0]
+        if self.convention != self.protocol.box_convention:
+            empty = to_inclusive(empty, self.protocol.box_convention)
+        return empty[0]
 
     def _spread(self, values: np.ndarray, which: str) -> np.ndarray:
         lengths = np.diff(self.packed[which].first, append=len(self.thresholds))
@@ -178,9 +176,8 @@ def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
     first, boxes, iou = map(np.concatenate, zip(*packed, strict=True))
     if len({(sweep.size, sweep.convention) for sweep in sweeps}) == 1:
         return Runs(first, sweeps[0]._boxes(boxes), iou)
-    return Runs(
-        first, np.concatenate([sweep._boxes(runs.boxes) for sweep, runs in zip(sweeps, packed, strict=True)]), iou
-    )
+    parts = [sweep._boxes(runs.boxes) for sweep, runs in zip(sweeps, packed, strict=True)]
+    return Runs(first, np.concatenate(parts), iou)
 
 
 def sweep_thresholds(
@@ -264,9 +261,7 @@ class Workspace(threading.local):
         self.bins = np.empty(4 * pixels, np.uint8)
         # No two first pixels are neighbors, so at most every second pixel begins a component.
         components = pixels // 2 + 2
-        labels, records, touched = (
-            np.empty(length, np.uint32) for length in (pixels, components * COLUMNS, components)
-        )
+        labels, records, touched = (np.empty(n, np.uint32) for n in (pixels, components * COLUMNS, components))
         self.scratch = Scratch(
             masks=np.empty(pixels, np.uint8),
             order=np.empty(pixels, np.uint32),
