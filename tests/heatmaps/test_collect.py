@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from wsol.datasets import Dataset, Sample, Shapes, TinyImageNet
+from wsol.datasets import Dataset, Sample, Shapes
 from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
@@ -112,7 +111,7 @@ def test_folder_can_be_opened_again(classifier: Classifier, shapes: Shapes, tmp_
 
 
 def test_unreadable_image_stops_and_leaves_no_folder(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'p5' is missing: no file /nowhere/p5\.jpg.*on_error=skip"):
+    with pytest.raises(UserError, match="'p5'.*/nowhere/p5.jpg"):
         collect(Pictures(broken=[5]), classifier, folder=tmp_path / "heatmaps", batch_size=2)
     assert list(tmp_path.iterdir()) == []
 
@@ -135,21 +134,6 @@ def test_skipped_images_count_as_misses(
         np.testing.assert_allclose(store.heatmap("cam", i).values, whole.heatmap("cam", i).values, rtol=2e-3, atol=1e-6)
 
 
-def test_nothing_skipped_says_nothing(classifier: Classifier, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "wsol"):
-        collect(Pictures(), classifier, on_error="skip")
-    assert not caplog.messages
-
-
-def test_a_damaged_file_among_good_ones(classifier: Classifier, tiny_imagenet: Path) -> None:
-    (tiny_imagenet / "val/images/val_3.JPEG").write_bytes(b"<html>")
-    data = TinyImageNet(tiny_imagenet)
-    with pytest.raises(UserError, match=r"can't decode .*val_3\.JPEG"):
-        collect(data, classifier)
-    _, table = collect(data, classifier, on_error="skip")
-    assert table.index[table["rank"] == -1].tolist() == [3]
-
-
 def test_a_sample_id_that_comes_twice_is_named_at_once(classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'p0'"):
         collect(Pictures(twice=2), classifier, folder=tmp_path / "h", batch_size=2)
@@ -157,26 +141,20 @@ def test_a_sample_id_that_comes_twice_is_named_at_once(classifier: Classifier, t
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "culprit"),
     [
-        ({"on_error": "ignore"}, "on_error='ignore': pass stop or skip"),
-        ({"predict_over": "some"}, "predict_over='some'"),
-        ({"view": "stretch"}, "unknown view 'stretch'"),
+        ({"on_error": "ignore"}, "ignore"),
+        ({"predict_over": "some"}, "some"),
+        ({"view": "stretch"}, "stretch"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"names": ("eigencam", "rollout")}, "rollout"),
     ],
 )
 def test_wrong_options_leave_no_folder(
-    classifier: Classifier, tmp_path: Path, options: dict[str, object], message: str
+    classifier: Classifier, tmp_path: Path, options: dict[str, object], culprit: str
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=culprit):
         collect(Pictures(), classifier, folder=tmp_path / "h", **options)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_method_that_does_not_fit_leaves_no_folder(classifier: Classifier, tmp_path: Path) -> None:
-    classifier.layer = "features.0"
-    with pytest.raises(UserError, match="cam needs global average pooling"):
-        collect(Pictures(), classifier, folder=tmp_path / "h")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -364,23 +342,3 @@ def test_logits_are_counted_and_modes_kept(classifier: Classifier) -> None:
     assert [part.training for part in module.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert all(parameter.requires_grad for parameter in module.parameters())
-
-
-class Answer(nn.Module):
-    def __init__(self, answer: Callable[[torch.Tensor], object]) -> None:
-        super().__init__()
-        self.answer, self.weight = answer, nn.Parameter(torch.zeros(1))
-
-    def forward(self, images: torch.Tensor) -> object:
-        return self.answer(images)
-
-
-def test_logits_come_first_among_several_outputs() -> None:
-    module = Answer(lambda images: (torch.zeros(len(images), 4), torch.zeros(len(images), 9)))
-    assert count_logits(Classifier(name="two", module=module, layer="", input_size=(8, 8))) == 4
-
-
-def test_answers_that_are_no_logits_are_refused() -> None:
-    module = Answer(lambda images: torch.zeros(len(images), 4, 7, 7))
-    with pytest.raises(UserError, match=r"model maps answers with shape \(1, 4, 7, 7\), not with logits"):
-        count_logits(Classifier(name="maps", module=module, layer="", input_size=(8, 8)))

@@ -59,14 +59,6 @@ def test_zero_and_constant_maps() -> None:
     assert (store.heatmap("cam", 2).values > 0).all()
 
 
-def test_half_and_double_maps_are_taken() -> None:
-    store = HeatmapStore(["a"], METHODS)
-    store.add("cam", [0], np.array([[[1.0, 0.5]]]))
-    store.add("noise", [0], np.array([[[1.0, 0.25]]], np.float16))
-    assert store.heatmap("cam", 0).values.tolist() == [[1, 0.5]]
-    assert store.heatmap("noise", 0).values.tolist() == [[1, 0.25]]
-
-
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     kept = filled(tmp_path / "run" / "heatmaps")
     kept.save()

@@ -221,7 +221,7 @@ def test_pairs_with_hooks_and_under_autocast_are_not_folded() -> None:
 def test_recorded_activations_and_gradients_are_those_of_the_network_itself(layer: str) -> None:
     model, images = trained(models.resnet18(num_classes=7)).double(), torch.randn(4, 3, 64, 64).double()
     with frozen(model):
-        recording = record(model, [layer], images, None).recording(layer, 0)
+        recording = record(model, [layer], images, None)
     kept: list[torch.Tensor] = []
     model.get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[-1]))
     (gradients,) = torch.autograd.grad(model(images.requires_grad_()).amax(1).sum(), kept)
