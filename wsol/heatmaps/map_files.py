@@ -90,23 +90,20 @@ class MapFiles:
         return np.zeros((1, 1)) if key is None or self.shapes[index] is None else self.load(key)
 
     def load(self, key: str) -> np.ndarray:
-        """Read one map: float64 (h, w). Its header is judged before its values are touched."""
+        """Read one map: float64 (h, w)."""
+        name = f"{key}.npy"
         try:
-            with self._lock:
-                if self._archive is None:
-                    values: np.ndarray = np.lib.format.open_memmap(self.path / f"{key}.npy", mode="r")
-                else:
-                    if self._archive.getinfo(f"{key}.npy").file_size > LARGEST:
-                        raise UserError(f"holds more than {LARGEST} bytes")
-                    with self._archive.open(f"{key}.npy") as stream:
-                        values = np.lib.format.read_array(stream, allow_pickle=False)
+            if self._archive is not None and self._archive.getinfo(name).file_size > LARGEST:
+                raise UserError(f"holds more than {LARGEST} bytes")
+            with self._lock, self._archive.open(name) if self._archive else (self.path / name).open("rb") as stream:
+                values = np.lib.format.read_array(stream, allow_pickle=False)
         except UserError:
             raise
         except DAMAGE as error:
             raise UserError(f"is damaged, or no .npy file of numbers: {error}") from error
         if values.dtype.kind not in "fiub":
             raise UserError(f"holds values of type {values.dtype}, not real numbers")
-        if values.ndim != 2 or not values.size or values.nbytes > LARGEST:
+        if values.ndim != 2 or not values.size:
             raise UserError(f"has shape {values.shape}; wanted one map (height, width)")
         return np.array(values, np.float64)
 
