@@ -444,7 +444,7 @@ def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
 
 
 FOREIGN: dict[str, tuple[np.ndarray | bytes, str]] = {
-    "object array": (np.array([[Boom()]], object), "Python objects"),
+    "object array": (np.array([[Boom()]], object), "Object arrays"),
     "pickle": (pickle.dumps(Boom()), "is damaged"),
     "0 bytes": (b"", "is damaged"),
     "NaN": (np.full((7, 7), np.nan), "NaN or infinite values"),
