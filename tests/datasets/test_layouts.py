@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from torchvision import datasets as torchvision_datasets
 
 from tests.datasets import layouts
 from tests.datasets.layouts import ALBATROSS, AUKLET, BIRDS, LAYOUTS, SNAKE, TENCH
@@ -19,18 +18,6 @@ from wsol.datasets.images import mask_fits
 from wsol.datasets.sample import READERS
 from wsol.errors import UserError
 from wsol.io import conf_dir
-
-
-@pytest.fixture
-def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take files of any content for the original ones, and forbid downloads."""
-
-    def refuse(*_args: object, **_options: object) -> None:
-        raise AssertionError("a download")
-
-    for module in (torchvision_datasets.cifar, torchvision_datasets.stl10):
-        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).is_file())
-        monkeypatch.setattr(module, "download_and_extract_archive", refuse)
 
 
 @pytest.fixture(params=[*LAYOUTS, "TinyImageNet", "TinyImageNet train"])
@@ -229,20 +216,20 @@ def test_wrong_boxes_are_refused_with_their_line_or_kept_for_a_check(
 
 
 @pytest.mark.parametrize(("layout", "file"), dict.fromkeys((layout, file) for layout, file, *_ in DAMAGE))
-def test_files_that_are_no_text_or_list_too_little(tmp_path: Path, layout: str, file: str) -> None:
+def test_files_that_are_no_text(tmp_path: Path, layout: str, file: str) -> None:
     write, read = WRITERS[layout]
     path = write(tmp_path / "data") / file
-    home = path.parents[file.count("/")]
     path.write_bytes(b"\xff\xfe\x00binary\xc3")
     with pytest.raises(UserError, match=path.name):
-        read(home)
-    if layout == "CUB" or file in ("class_labels.txt", "image_sizes.txt"):
-        path.unlink()
-        write(tmp_path / "again")
-        lines = next((tmp_path / "again").rglob(path.name)).read_text().splitlines()
-        path.write_text("\n".join(lines[:1]))
-        with pytest.raises(UserError, match=path.name if path.name != "images.txt" else "images.txt"):
-            read(home)
+        read(path.parents[file.count("/")])
+
+
+@pytest.mark.parametrize("file", ["bounding_boxes", "image_class_labels", "train_test_split"])
+def test_an_image_that_another_file_lacks(tmp_path: Path, file: str) -> None:
+    path = layouts.write_cub(tmp_path) / f"{file}.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(UserError, match=rf"^{path} .*'3'.*images\.txt"):
+        datasets.CUB(tmp_path)
 
 
 @pytest.mark.parametrize("layout", ["CUB", "WSOLEvaluation"])

@@ -182,18 +182,18 @@ def test_tables_of_an_evaluation(run: wsol.Results) -> None:
     keys = ["method", "protocol"]
     counted = run.per_image.assign(right=100.0 * run.per_image["gt_known_loc"].astype(float))
     corloc = counted.groupby([*keys, "class"])["right"].mean()
-    own = run.metrics[(run.metrics["metric"] == "gt_known_loc") & (run.metrics["class"] != "")]
-    own = own.set_index([*keys, "class"])["value"]
-    assert len(own) == len(corloc) == 6 * 4
-    assert np.allclose(own, corloc.loc[own.index])
+    per_class = run.metrics[(run.metrics["metric"] == "gt_known_loc") & (run.metrics["class"] != "")]
+    per_class = per_class.set_index([*keys, "class"])["value"]
+    assert len(per_class) == len(corloc) == 6 * 4
+    assert np.allclose(per_class, corloc.loc[per_class.index])
     mean = run.metrics[run.metrics["metric"] == "corloc"].set_index(keys)["value"]
     assert np.allclose(mean, corloc.groupby(keys).mean().loc[mean.index])
 
     assert run.run_dir is not None
     again = wsol.score(VOC(run.run_dir.parent), run.run_dir / "heatmaps", ("choe2020", "zhou2016"), progress=False)
     for name in ("summary", "metrics", "per_image"):
-        wanted, found = getattr(run, name), getattr(again, name)
-        assert wanted.drop(columns="layer", errors="ignore").equals(found.drop(columns="layer", errors="ignore")), name
+        first, second = getattr(run, name), getattr(again, name)
+        assert first.drop(columns="layer", errors="ignore").equals(second.drop(columns="layer", errors="ignore")), name
 
 
 def test_a_part_of_the_samples_stays_without_top_k(run: wsol.Results) -> None:
@@ -201,8 +201,8 @@ def test_a_part_of_the_samples_stays_without_top_k(run: wsol.Results) -> None:
     assert run.run_dir is not None
     part = VOC(run.run_dir.parent).first(1)
     assert part.multilabel and not Shapes(length=2).first(1).multilabel
-    found = wsol.score(part, run.run_dir / "heatmaps", ["choe2020"], limit=1, progress=False)
-    assert found.summary["top1_loc"].isna().all() and found.summary["n_samples"].eq(1).all()
+    results = wsol.score(part, run.run_dir / "heatmaps", ["choe2020"], limit=1, progress=False)
+    assert results.summary["top1_loc"].isna().all() and results.summary["n_samples"].eq(1).all()
 
 
 def test_coco_has_a_sample_for_every_class_on_an_image(tmp_path: Path) -> None:

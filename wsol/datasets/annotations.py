@@ -60,10 +60,12 @@ class Rows:
         try:
             return np.array(cells, kind).T.reshape(-1, len(columns))
         except (TypeError, ValueError, OverflowError):
+            what = f"does not give {' '.join(columns)} as {'' if kind is np.float64 else 'whole '}numbers; fix the line"
             for row, texts in enumerate(zip(*cells, strict=True)):
-                if not _fits(texts, kind):
-                    what = "numbers" if kind is np.float64 else "whole numbers"
-                    self.refuse(row, f"does not give {' '.join(columns)} as {what}; fix the line")
+                try:
+                    np.array(texts, kind)
+                except (TypeError, ValueError, OverflowError):
+                    self.refuse(row, what)
             raise
 
     def integers(self, column: str, least: int = 0, most: float = np.inf) -> np.ndarray:
@@ -131,14 +133,6 @@ def are_boxes(corners: np.ndarray, least: float = 0.0) -> np.ndarray:
     """Whether each x0 y0 x1 y1 (N, 4) is finite, in order and nowhere below `least`: bool (N,)."""
     x0, y0, x1, y1 = corners.T
     return np.isfinite(corners).all(axis=1) & (x0 <= x1) & (y0 <= y1) & (corners >= least).all(axis=1)
-
-
-def _fits(texts: Sequence[Any], kind: type) -> bool:
-    try:
-        np.array(texts, kind)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
 
 
 def safe_join(folder: Path, name: str, where: str) -> Path:

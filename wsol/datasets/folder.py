@@ -133,15 +133,13 @@ def AnnotatedFolder(
 
 def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: str) -> list[int]:
     """Numbers of the images that have all annotations; stops at the others unless they may be dropped."""
-    kept = list(range(len(files)))
-    for field, annotated in columns.items():
-        lacking = [files[row] for row in kept if files[row] not in annotated]
-        count = f"{len(lacking)} of {len(kept)} images have no {field}"
-        if lacking and (missing == "stop" or len(lacking) == len(kept)):
-            raise UserError(f"{count}: {first_names(lacking)}; add some, or leave these out: dataset.missing=drop")
-        if lacking:
-            logger.info("folder: %s and are left out", count)
-        kept = [row for row in kept if files[row] in annotated]
+    kept = [row for row, file in enumerate(files) if all(file in annotated for annotated in columns.values())]
+    lacking = [files[row] for row in sorted({*range(len(files))} - {*kept})]
+    text = f"{len(lacking)} of {len(files)} images have no {' or no '.join(columns)}"
+    if lacking and (missing == "stop" or not kept):
+        raise UserError(f"{text}: {first_names(lacking)}; add some, or leave these out: dataset.missing=drop")
+    if lacking:
+        logger.info("folder: %s and are left out", text)
     return kept
 
 

@@ -287,38 +287,33 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
         raise UserError(f"dataset.root={root}: no such folder; pass the one that holds train/, val/, wnids.txt")
     known = _tiny_wnids(home)
     class_ids = choose_classes(known, classes, f"{home / 'wnids.txt'}")
+    parts = {"val": home / "val/val_annotations.txt"}
     if split == "train":
-        parts = {f"train/{wnid}/images": _tiny_rows(home / f"train/{wnid}/{wnid}_boxes.txt") for wnid in class_ids}
-    else:
-        parts = {"val/images": _tiny_rows(home / "val/val_annotations.txt", known)}
-    label_of, wrong_boxes = {wnid: label for label, wnid in enumerate(class_ids)}, []
+        parts = {f"train/{wnid}": home / f"train/{wnid}/{wnid}_boxes.txt" for wnid in class_ids}
+    label_of, wrong_box = {wnid: label for label, wnid in enumerate(class_ids)}, ""
     samples: list[tuple[str, int, np.ndarray]] = []
-    for folder, rows in parts.items():
-        corners, wrong_box = rows.boxes(TINY_CORNERS)
-        wrong_boxes.append(wrong_box)
-        cells = zip(rows["file"], rows["class"], corners, strict=True)
-        samples += [(f"{folder}/{file}", label_of[wnid], box) for file, wnid, box in cells if wnid in label_of]
+    for folder, path in parts.items():
+        files, wnids, corners, wrong = _tiny_rows(path, set(known), split)
+        wrong_box = wrong_box or wrong
+        cells = zip(files, wnids, corners, strict=True)
+        samples += [(f"{folder}/images/{file}", label_of[wnid], box) for file, wnid, box in cells if wnid in label_of]
     if not samples:
         raise UserError(f"{home / split}: no image of the {len(class_ids)} classes asked for; is the split empty?")
     files, labels, boxes = zip(*samples, strict=True)
     table = Table(home, sample_id=files, label=labels, image=files, boxes=boxes)
-    wrong_box = next(filter(None, wrong_boxes), "")
     return Dataset(table, wrong_box=wrong_box, classes=_tiny_names(home, class_ids), class_ids=class_ids)
 
 
-def _tiny_rows(path: Path, known: Sequence[str] = ()) -> Rows:
-    """Read file, class and corners; the files of train have no column for the class, which is their folder's."""
-    columns = ["file", "class", *TINY_CORNERS] if known else ["file", *TINY_CORNERS]
+def _tiny_rows(path: Path, known: set[str], split: str) -> tuple[list[str], list[str], np.ndarray, str]:
+    """Files, classes, corners (N, 4), and what is wrong with one; a file of train has one class, its folder's."""
+    columns = ["file", *([] if split == "train" else ["class"]), *TINY_CORNERS]
     rows = read_lines(path, columns, separator=None, hint="is this Tiny-ImageNet in its original layout?")
-    if not known:
-        rows.columns = {"file": rows["file"], "class": [path.parent.name] * len(rows), **rows.columns}
-    there = set(known) or {path.parent.name}
-    for row, (file, wnid) in enumerate(zip(rows["file"], rows["class"], strict=True)):
-        if "/" in file or file.startswith("."):
-            rows.refuse(row, "does not begin with the name of a file; fix the line")
-        if wnid not in there:
+    rows.check_paths("file", path.parent)
+    wnids = [path.parent.name] * len(rows) if split == "train" else rows["class"]
+    for row, wnid in enumerate(wnids):
+        if wnid not in known:
             rows.refuse(row, "is of a class that is not in wnids.txt; add it there or remove the line")
-    return rows
+    return rows["file"], wnids, *rows.boxes(TINY_CORNERS)
 
 
 def _tiny_wnids(home: Path) -> list[str]:
