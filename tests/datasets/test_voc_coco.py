@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,7 +300,8 @@ def test_coco_segmentations_of_all_or_none(tmp_path: Path) -> None:
 
 def test_coco_polygons_without_pycocotools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco(tmp_path)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.delitem(sys.modules, "pycocotools.mask", raising=False)
     with pytest.raises(UserError, match=r"wsol\[coco\].*dataset\.masks=false"):
         COCO(tmp_path)
     assert len(COCO(tmp_path, masks=False)) == 3

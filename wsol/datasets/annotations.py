@@ -29,7 +29,7 @@ class Rows:
     def __init__(self, path: Path, columns: Mapping[str, list[Any]], places: Sequence[str | int]) -> None:
         self.path, self.columns = path, columns
         self.places = places  # of each row: its line in the file, or the place in words
-        self._unique: dict[str, dict[Any, int]] = {}
+        self._keys: dict[str, dict[Any, int]] = {}  # of a listing that several files are matched with
 
     def __len__(self) -> int:
         return len(self.places)
@@ -84,13 +84,11 @@ class Rows:
 
     def unique(self, column: str) -> dict[Any, int]:
         """Row of each cell of a column in which nothing may come twice."""
-        if column not in self._unique:
-            rows = {cell: row for row, cell in enumerate(self[column])}
-            if len(rows) < len(self):
-                row = next(row for row, cell in enumerate(self[column]) if rows[cell] != row)
-                self.refuse(rows[self[column][row]], f"has the {column} of {self.where(row)}; remove one")
-            self._unique[column] = rows
-        return self._unique[column]
+        rows = {cell: row for row, cell in enumerate(self[column])}
+        if len(rows) < len(self):
+            row = next(row for row, cell in enumerate(self[column]) if rows[cell] != row)
+            self.refuse(rows[self[column][row]], f"has the {column} of {self.where(row)}; remove one")
+        return rows
 
     def check_paths(self, column: str, folder: Path) -> None:
         """Refuse a path that leads out of its folder."""
@@ -104,7 +102,9 @@ class Rows:
 
         Every key of the listing must come here, and none that is not there.
         """
-        keys = listing.unique(column)
+        if column not in listing._keys:
+            listing._keys[column] = listing.unique(column)
+        keys = listing._keys[column]
         rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:

@@ -7,7 +7,6 @@ ECCV 2010).
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -293,8 +292,12 @@ def read_region(region: Any, size: Size) -> Draw:
     """Read a segmentation, polygons or runs, without drawing it; what is returned gives its pixels, bool (H, W)."""
     if isinstance(region, Mapping):
         return partial(_draw_runs, _read_runs(region, size), size)
-    if importlib.util.find_spec("pycocotools") is None:
-        raise UserError("COCO's polygons are drawn with pip install 'wsol[coco]'; or pass dataset.masks=false")
+    try:
+        import pycocotools.mask  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "COCO's polygons are drawn with pip install 'wsol[coco]'; or pass dataset.masks=false"
+        ) from None
     return partial(_draw_polygons, [_read_polygon(polygon, size) for polygon in region], size)
 
 
