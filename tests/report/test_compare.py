@@ -185,7 +185,7 @@ def test_too_many_pairs_are_compared_with_the_first(runs: dict[str, Path]) -> No
 
 
 def test_other_images_and_protocols_are_refused_or_shared(runs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match=r"10 samples .*test/00020, .* zhou2016, .* choe2020_v2, .*shared=true"):
+    with pytest.raises(UserError, match=r"samples.*test/00020, .* 7 more.*zhou2016.*choe2020_v2.*shared=true"):
         compare([runs["a"], runs["c"]])
     found = compare([runs["a"], runs["c"]], shared=True)
     assert set(found.pairs["protocol"]) == {"", "choe2020"}
@@ -206,7 +206,7 @@ def test_the_same_name_must_be_the_same_thing(copies: dict[str, Path]) -> None:
     config = yaml.safe_load((copies["b"] / "config.yaml").read_text())
     config["protocols"]["choe2020"]["connectivity"] = 4
     (copies["b"] / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match="choe2020.*connectivity 8 and 4"):
+    with pytest.raises(UserError, match="choe2020.connectivity: 8 in a, 4 in b"):
         compare([copies["a"], copies["b"]])
     found = compare([copies["a"], copies["b"]], shared=True, metrics=["gt_known_loc"])
     assert set(found.pairs["protocol"]) == {"zhou2016"}
@@ -230,7 +230,7 @@ def test_nothing_in_common(copies: dict[str, Path]) -> None:
     samples = pd.read_parquet(copies["b"] / "samples.parquet")
     samples["sample_id"] = "other/" + samples["sample_id"]
     samples.to_parquet(copies["b"] / "samples.parquet")
-    with pytest.raises(UserError, match="a has 30 samples that b has not"):
+    with pytest.raises(UserError, match="a has samples that b has not.* 27 more"):
         compare([copies["a"], copies["b"]], shared=True)
 
 
@@ -255,7 +255,7 @@ def test_an_oracle_beside_a_fixed_threshold_is_told(copies: dict[str, Path]) -> 
     path = copies["b"] / "summary.csv"
     path.write_text(path.read_text().replace(",oracle,", ",/runs/val,"))
     found = compare([copies["a"], copies["b"]], metrics=["gt_known_loc"])
-    assert any("choe2020: τ comes from an oracle in a, from another split in b" in note for note in found.notes)
+    assert any("τ of choe2020: an oracle" in note and "another split in b" in note for note in found.notes)
 
 
 ROW = {

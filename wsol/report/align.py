@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ logger = logging.getLogger("wsol")
 NOT_THE_IMAGES = {"root", "class_map", "length", "_target_"}  # keys of a dataset that don't change what a sample shows
 NOT_THE_RULES = {"name", "threshold"}  # a fixed τ is told by the summary's threshold_source
 SAMPLE_COLUMNS = {"class": "class", "width": "width", "height": "height", "true_boxes": "ground truth"}
-CAVEATS = {"competing": "classes compete for Top-1 and Top-5", "view": "is the view"}
-THRESHOLD_SOURCES = {"oracle": "an oracle", "fixed": "a fixed value"}
+CAVEATS = {"competing": "classes that compete for Top-1 and Top-5", "view": "view"}
+THRESHOLD_SOURCES = {
+    "": "nowhere",
+    "oracle": "an oracle, which has an advantage over any other",
+    "fixed": "a fixed value",
+}
 Labeled = tuple[str, Run]
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,27 +69,32 @@ def align_runs(runs: Sequence[Run], shared: bool = False) -> AlignedRuns:
     Where images or protocols differ this is refused, or, with `shared`, what all runs share is taken and the rest
     told. Samples of one name that aren't the same (class, size, ground truth) are refused always.
     """
-    labeled = dict(zip(_labels(runs), runs, strict=True))
-    first, *others = labeled.items()
+    labeled = list(zip(_labels(runs), runs, strict=True))
+    first, *others = labeled
     ids, protocols = pd.Index(first[1].samples["sample_id"]), first[1].protocols
     problems, caveats = list[str](), list[str]()
     for other in others:
         other_ids = pd.Index(other[1].samples["sample_id"])
-        problems += _other_data(first, other)
-        problems += _other_samples(first[0], ids, other[0], other_ids)
+        problems += _unlike(first, other, _dataset) or _unlike(first, other, _dataset_options)
+        problems += _only(first[0], ids.difference(other_ids), other[0], "samples")
+        problems += _only(other[0], other_ids.difference(ids), first[0], "samples")
         ids = ids[ids.isin(other_ids)]
         if len(ids):
             _check_same_samples(first, other, ids)
-        protocols, differences = _same_protocols(first[0], protocols, *other)
-        problems += differences
-        caveats += _caveats(first, other)
+        common = [name for name in protocols if name in other[1].protocols]
+        problems += _only(first[0], [name for name in protocols if name not in common], other[0], "protocols")
+        problems += _only(other[0], [name for name in other[1].protocols if name not in common], first[0], "protocols")
+        unlike = {name: _unlike(first, other, partial(_rules, name=name)) for name in common}
+        problems += [text for texts in unlike.values() for text in texts]
+        protocols = {name: protocols[name] for name in common if not unlike[name]}
+        caveats += [f"{text}." for text in _unlike(first, other, partial(_circumstances, protocols=common))]
     if not len(ids) or not protocols:
         raise UserError(f"nothing is left to compare: {'; '.join(problems)}")
     if problems and not shared:
         raise UserError(f"{'; '.join(problems)}. Pass shared=true to compare what the runs share")
     if problems:
         caveats.insert(0, f"{'; '.join(problems)}. Compared on {len(ids):,} samples under {', '.join(protocols)}.")
-    return AlignedRuns(labeled, list(ids), protocols, caveats)
+    return AlignedRuns(dict(labeled), list(ids), protocols, caveats)
 
 
 def _matching_runs(pattern: str) -> list[Run]:
@@ -110,28 +121,42 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return next(telling, [str(run.folder.resolve()) for run in runs])
 
 
-def _differences(first: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> list[tuple[str, Any, Any]]:
-    """Keys with different values, and these."""
-    return [(key, first.get(key), other.get(key)) for key in keys if first.get(key) != other.get(key)]
-
-
-def _other_data(first: Labeled, other: Labeled) -> list[str]:
-    """Say where the datasets differ, as far as the runs wrote it down."""
-    differences = _differences(first[1].source, other[1].source, ("dataset", "split"))
-    before, after = first[1].config.get("dataset"), other[1].config.get("dataset")
-    if not differences and isinstance(before, dict) and isinstance(after, dict):
-        keys = [key for key in {**before, **after} if key not in NOT_THE_IMAGES]
-        differences = [(f"dataset.{key}", *values) for key, *values in _differences(before, after, keys)]
-    return [f"{key}: {one} in {first[0]}, {two} in {other[0]}" for key, one, two in differences]
-
-
-def _other_samples(name: str, ids: pd.Index, other_name: str, other_ids: pd.Index) -> list[str]:
-    pairs = (name, other_name, ids.difference(other_ids)), (other_name, name, other_ids.difference(ids))
+def _unlike(first: Labeled, other: Labeled, facts_of: Callable[[Run], Facts]) -> list[str]:
+    """Say which facts of two runs differ."""
+    facts, other_facts = facts_of(first[1]), facts_of(other[1])
     return [
-        f"{has} has {len(more):,} samples that {lacks} has not ({first_names(more, 3)})"
-        for has, lacks, more in pairs
-        if len(more)
+        f"{key}: {facts.get(key)} in {first[0]}, {other_facts.get(key)} in {other[0]}"
+        for key in {**facts, **other_facts}
+        if facts and other_facts and facts.get(key) != other_facts.get(key)
     ]
+
+
+def _dataset(run: Run) -> Facts:
+    return {key: run.source.get(key) for key in ("dataset", "split")}
+
+
+def _dataset_options(run: Run) -> Facts:
+    """As far as the run wrote them down."""
+    dataset = run.config.get("dataset")
+    options = dataset if isinstance(dataset, dict) else {}
+    return {f"dataset.{key}": value for key, value in options.items() if key not in NOT_THE_IMAGES}
+
+
+def _rules(run: Run, name: str) -> Facts:
+    fields = asdict(run.protocols[name])
+    return {f"{name}.{key}": value for key, value in fields.items() if key not in NOT_THE_RULES}
+
+
+def _circumstances(run: Run, protocols: Sequence[str]) -> Facts:
+    """What makes a comparison lame where it differs, though it can be made."""
+    facts = {title: run.source.get(key) for key, title in CAVEATS.items()}
+    for row in run.summary[run.summary["protocol"].isin(protocols)].itertuples():
+        facts[f"τ of {row.protocol}"] = THRESHOLD_SOURCES.get(str(row.threshold_source), "another split")
+    return facts
+
+
+def _only(has: str, names: Collection[str], lacks: str, what: str) -> list[str]:
+    return [f"{has} has {what} that {lacks} has not: {first_names(names, 3)}"] if len(names) else []
 
 
 def _check_same_samples(first: Labeled, other: Labeled, ids: pd.Index) -> None:
@@ -149,44 +174,3 @@ def _check_same_samples(first: Labeled, other: Labeled, ids: pd.Index) -> None:
                 f"{before[column].iloc[at]} in {first[0]}, {after[column].iloc[at]} in {other[0]} "
                 f"({int((~same).sum()):,} samples differ)"
             )
-
-
-def _same_protocols(
-    name: str, protocols: Mapping[str, Protocol], other_name: str, other: Run
-) -> tuple[dict[str, Protocol], list[str]]:
-    """Protocols that both have, by name and fields, and what is said about the others."""
-    pairs = (name, protocols, other_name, other.protocols), (other_name, other.protocols, name, protocols)
-    differences = [
-        f"{has} was scored under {', '.join(sorted(set(these) - set(those)))}, {lacks} was not"
-        for has, these, lacks, those in pairs
-        if set(these) - set(those)
-    ]
-    same = {}
-    for key in (key for key in protocols if key in other.protocols):
-        fields, other_fields = asdict(protocols[key]), asdict(other.protocols[key])
-        unlike = _differences(fields, other_fields, [field for field in fields if field not in NOT_THE_RULES])
-        if unlike:
-            text = ", ".join(f"{field} {one} and {two}" for field, one, two in unlike)
-            differences.append(f"{key} is not the same in {name} and {other_name}: {text}")
-        else:
-            same[key] = protocols[key]
-    return same, differences
-
-
-def _caveats(first: Labeled, other: Labeled) -> list[str]:
-    """Warn of what makes a comparison lame, though it can be made."""
-    unlike = _differences(first[1].source, other[1].source, CAVEATS)
-    notes = [f"{one} {CAVEATS[key]} in {first[0]}, {two} in {other[0]}." for key, one, two in unlike]
-    sources, other_sources = _threshold_sources(first[1]), _threshold_sources(other[1])
-    unlike = _differences(sources, other_sources, sorted(set(sources) & set(other_sources)))
-    return notes + [
-        f"{protocol}: τ comes from {one} in {first[0]}, from {two} in {other[0]}; an oracle has an advantage over any "
-        f"other."
-        for protocol, one, two in unlike
-    ]
-
-
-def _threshold_sources(run: Run) -> dict[str, str]:
-    """Where τ comes from, by protocol."""
-    rows = run.summary[run.summary["threshold_source"] != ""].groupby("protocol")["threshold_source"].first()
-    return {str(protocol): THRESHOLD_SOURCES.get(source, "another split") for protocol, source in rows.items()}

@@ -124,8 +124,8 @@ def format_p(p: float, name: bool = True) -> str:
 
 def headlines(pairs: pd.DataFrame) -> pd.DataFrame:
     """Choose the rows that a reader wants first: Top-1 classification and GT-known localization, if it is there."""
-    known = pairs["metric"] == "gt_known_loc"
-    return pairs[known | (pairs["metric"] == "top1_cls")] if known.any() else pairs
+    main = pairs["metric"].isin(("gt_known_loc", "top1_cls"))
+    return pairs[main] if (pairs["metric"] == "gt_known_loc").any() else pairs
 
 
 def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
@@ -140,7 +140,7 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
     if pairs["oracle"].any():
         notes.append(
             "*: τ is an oracle, the best on these very images, as it always is in MaxBoxAcc. It is held in all "
-            "resamples, so the interval is optimistic: it covers the truth less often than in 95 of 100 cases."
+            "resamples, so the interval is optimistic: it covers the true value less often than in 95 of 100 cases."
         )
     return notes
 

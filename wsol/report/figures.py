@@ -98,8 +98,8 @@ def file_part(name: str) -> str:
 def short_text(text: object, width: int = NAME) -> str:
     """Bring a text to one line of so many letters; those that no font has are shown as code points."""
     line = "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
-    known = _letters()
-    shortened = Text("".join(letter if ord(letter) in known else f"U+{ord(letter):04X}" for letter in line))
+    printable = _letters()
+    shortened = Text("".join(letter if ord(letter) in printable else f"U+{ord(letter):04X}" for letter in line))
     shortened.truncate(width, overflow="ellipsis")
     return shortened.plain
 

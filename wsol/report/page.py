@@ -37,7 +37,7 @@ def write_report(
     run = Run.open(folder)
     if store is None and run.heatmaps is not None:
         store = HeatmapStore.open(run.heatmaps)
-    functions = {} if store is None else {name: about["function"] for name, about in store.methods.items()}
+    functions = {} if store is None else {name: method["function"] for name, method in store.methods.items()}
     styles = series_styles(run.methods, functions)
     charts = {protocol: chart_data(run, protocol) for protocol in run.protocols}
     draw_figures(charts, styles, run.folder / "figures")

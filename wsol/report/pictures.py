@@ -68,11 +68,11 @@ def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count
 
 
 def draw_explanation(
-    explanation: Explanation, about: str = "", gt_boxes: np.ndarray | None = None, color_map: str = COLOR_MAP
+    explanation: Explanation, remarks: str = "", gt_boxes: np.ndarray | None = None, color_map: str = COLOR_MAP
 ) -> Figure:
     """Draw an image, and beside it the heatmaps and boxes of each of its classes, a block for each.
 
-    `about` is said in the caption, behind how the boxes were made; `gt_boxes` (G, 4) are inclusive, in pixels of the
+    `remarks` are said in the caption, behind how the boxes were made; `gt_boxes` (G, 4) are inclusive, in pixels of the
     image; `color_map` is one of matplotlib's.
     """
     check_color_map(color_map)
@@ -81,7 +81,7 @@ def draw_explanation(
     columns = min(count, ACROSS)
     rows, width = -(-count // columns), max(columns * panel_width, LEAST_WIDTH)
     left, letters = 0.04 / width, int(panel_width * 13)
-    caption = textwrap.wrap(short_text(f"{_caption(explanation, gt_boxes)} {about}", 9999), int(width * LETTERS))
+    caption = textwrap.wrap(short_text(f"{_caption(explanation, gt_boxes)} {remarks}", 9999), int(width * LETTERS))
     height = len(answers) * (HEADER + rows * (panel_height + TITLE)) + LINE * (len(caption) + 1)
     with figure_style():
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -103,8 +103,7 @@ def draw_explanation(
 def check_color_map(name: str) -> None:
     """Refuse what is no color map of matplotlib, and say which there are."""
     if name not in matplotlib.colormaps:
-        known = "viridis, magma, inferno, cividis, turbo, jet"
-        raise UserError(f"color_map={name!r}: there is no such color map in matplotlib; some are {known}")
+        raise UserError(f"color_map={name!r}: no color map of matplotlib; try viridis, magma, cividis, turbo or jet")
 
 
 def _draw_panel(
@@ -121,10 +120,10 @@ def _draw_panel(
     small = Image.fromarray(image)
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     # Boxes count pixels of the image, however small it is drawn.
-    shown: dict[str, Any] = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
-    axis.imshow(small, **shown)
+    place: dict[str, Any] = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
+    axis.imshow(small, **place)
     if heatmap is not None:
-        axis.imshow(matplotlib.colormaps[color_map](heatmap)[..., :3], alpha=0.55, **shown)
+        axis.imshow(matplotlib.colormaps[color_map](heatmap)[..., :3], alpha=0.55, **place)
     for corners in gt_boxes if gt_boxes is not None else ():
         _draw_box(axis, corners, GROUND_TRUTH)
     if box is not None and np.isfinite(box).all():

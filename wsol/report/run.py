@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,16 +78,12 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """What was asked for."""
-        path = self.folder / "config.yaml"
-        with reading(path):
-            return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return self._text("config.yaml", yaml.safe_load)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, device, times; `source` says what the heatmaps were made from."""
-        path = self.folder / "environment.json"
-        with reading(path):
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+        return self._text("environment.json", json.loads)
 
     @property
     def source(self) -> dict[str, Any]:
@@ -103,8 +99,8 @@ class Run:
     def protocols(self) -> dict[str, Protocol]:
         """Protocols by name, in the order of the tables, each with a grid that all maps share."""
         recorded = self.config.get("protocols") or {}
-        known = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded.items()]
-        by_name = {protocol.name: protocol for protocol in known}
+        protocols = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded.items()]
+        by_name = {protocol.name: protocol for protocol in protocols}
         names = dict.fromkeys(self.summary["protocol"])
         return {name: (by_name.get(name) or load_protocol(name)).for_many_maps() for name in names}
 
@@ -171,6 +167,11 @@ class Run:
         if not self.boxed:  # there was nothing to write
             return pd.DataFrame(columns=columns)
         return self.rows(name, (arrow.field("method") == method) & (arrow.field("protocol") == protocol), columns)
+
+    def _text(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+        path = self.folder / name
+        with reading(path):
+            return dict(parse(path.read_text(encoding="utf-8")) or {})
 
     def _parquet(self, name: str) -> pd.DataFrame:
         path = self.folder / name

@@ -189,8 +189,8 @@ def published_numbers(dataset: str, model: str) -> pd.DataFrame:
     matches = np.ones(len(table), bool)
     for column, name in (("dataset", dataset), ("model", model)):
         names = (table[column] + " " + table[f"{column}_aliases"]).str.split()
-        known = [plain(name) in map(plain, words) for words in names]
-        matches &= np.array(known) | ((table[column] == "") & (column == "model")).to_numpy()
+        is_named = np.array([plain(name) in map(plain, words) for words in names])
+        matches &= is_named | ((table[column] == "") & (column == "model")).to_numpy()
     return table[matches].astype({"value": float}).reset_index(drop=True)
 
 
@@ -211,8 +211,9 @@ def _threshold_runs(summary: pd.DataFrame) -> list[str]:
 def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
     """Say what was loaded, where heatmaps were taken, and how classes met logits."""
     if "weights" not in source:
-        known = "predictions" in source
-        predictions = f"{source['predictions']} ({source['class_map']})" if known else "none, so no Top-k"
+        predictions = "none, so no Top-k"
+        if "predictions" in source:
+            predictions = f"{source['predictions']} ({source['class_map']})"
         return f"Heatmaps: {source.get('heatmaps')}; predictions: {predictions}."
     layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
     taken = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
