@@ -25,7 +25,7 @@ SAMPLE_COLUMNS = {"class": "class", "width": "width", "height": "height", "true_
 CAVEATS = {"competing": "classes that compete for Top-1 and Top-5", "view": "view"}
 THRESHOLD_SOURCES = {
     "": "nowhere",
-    "oracle": "an oracle, which has an advantage over any other",
+    "oracle": "an oracle, which has an advantage",
     "fixed": "a fixed value",
 }
 Labeled = tuple[str, Run]
