@@ -8,33 +8,18 @@ from omegaconf import DictConfig
 
 from wsol.commands.ending import print_run, print_steps, sweep_step
 from wsol.commands.task import Job
-from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, to_dict
+from wsol.config import build_dataset, build_methods, build_model, build_protocols, call
 from wsol.engine import Options, evaluate
-from wsol.io import expand_path
 
 __all__ = ["run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Evaluate, say what came out, and how to go on."""
-    settings = to_dict(cfg)
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
     dataset = build_dataset(cfg.dataset)
-    results = call(
-        evaluate,
-        cfg,
-        Options,
-        dataset=dataset,
-        model=build_model(cfg.model, dataset),
-        methods=methods,
-        protocols=protocols,
-        class_map=settings["dataset"].get("class_map"),
-        threshold_from=expand_path(cfg.threshold_from),
-        run_dir=job.run_dir,
-        config=settings | {"run_dir": str(job.run_dir)},
-        command=job.request.line,
-        progress=cfg.progress and job.verbose,
-    )
+    objects = {"dataset": dataset, "methods": methods, "protocols": protocols, "model": build_model(cfg.model, dataset)}
+    results = call(evaluate, cfg, Options, class_map=cfg.dataset.get("class_map"), **objects, **job.keywords(cfg))
     if job.verbose:
         print_run(results, job.run_dir)
         other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from wsol.commands import sweep
 from wsol.commands.messages import exit_code, explain_error, is_user_error
 from wsol.commands.request import Request
-from wsol.config import check_root_keys
+from wsol.config import check_root_keys, to_dict
 from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
 
@@ -39,6 +40,12 @@ class Job:
     def typed(self, start: str) -> list[str]:
         """Overrides that begin with these letters."""
         return [word for word in self.overrides if word.startswith(start)]
+
+    def keywords(self, cfg: DictConfig) -> dict[str, Any]:
+        """What every run is told: where it lies, what it records, whether it says how far it is."""
+        config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
+        progress = cfg.progress and self.verbose
+        return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
 
 @dataclass
