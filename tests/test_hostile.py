@@ -171,20 +171,19 @@ def own_table(root: Path, name: str) -> wsol.Dataset:
 
 
 LAYOUTS = (tiny_val, tiny_classes, wsolevaluation, wsolevaluation_masks, cub, ilsvrc, voc, coco, pet, own_table)
-SAID = {tiny_val: "val_annotations.txt, line 1", own_table: "none of the images"}
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a/../../b.jpg", r"..\..\b.jpg"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_names_that_lead_out_are_refused(run: Path, place: Path, layout: Callable[..., object], name: str) -> None:
-    with refused(run, SAID.get(layout, "leads out of"), name if "\\" not in name else ""):
+    with refused(run, name if "\\" not in name else ""):
         layout(place / "data", name)
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", ".", "..", ".hidden"])
 def test_methods_name_files_of_the_run_and_nothing_else(run: Path, shapes: wsol.Dataset, name: str) -> None:
     methods = {name: make_method("cam")}
-    with refused(run.parent, f"method name {name!r}"):
+    with refused(run.parent, repr(name)):
         wsol.evaluate(shapes, small(shapes), methods, ["choe2020"], run_dir=run, **QUIET)
 
 
@@ -253,32 +252,31 @@ def folder_instead(path: Path) -> None:
     path.mkdir()
 
 
-PICTURES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "decompression bomb": (bomb, "exceeds limit of 178956970 pixels"),
-    "decompression bomb in a comment": (text_bomb, "Decompressed data too large"),
-    "0 bytes": (lambda path: path.write_bytes(b""), "it is empty, 0 bytes"),
-    "text": (lambda path: path.write_text("<html>404</html>"), "it begins with b'<html>404</html>'"),
-    "truncated": (truncated, "image file is truncated"),
-    "PostScript": (postscript, "it begins with b'%!PS-Adobe"),
-    "pickle": (pickled, "which is none of BMP, GIF, JPEG"),
-    "link to itself": (loop, "is a link that leads nowhere"),
-    "folder": (folder_instead, "is a folder"),
-    "gone": (Path.unlink, "no file"),
+PICTURES: dict[str, Callable[[Path], object]] = {
+    "decompression bomb": bomb,
+    "decompression bomb in a comment": text_bomb,
+    "0 bytes": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("<html>404</html>"),
+    "truncated": truncated,
+    "PostScript": postscript,
+    "pickle": pickled,
+    "link to itself": loop,
+    "folder": folder_instead,
+    "gone": Path.unlink,
 }
 
 
 @pytest.mark.parametrize("case", PICTURES)
 def test_bad_picture_stops_the_run_and_leaves_the_older_one_whole(run: Path, tiny_imagenet: Path, case: str) -> None:
-    make, message = PICTURES[case]
     path = tiny_imagenet / "val" / "images" / "val_3.JPEG"
-    make(path)
+    PICTURES[case](path)
     data = TinyImageNet(tiny_imagenet)
-    with refused(run, message, str(path), "sample 'val/images/val_3.JPEG'"):
+    with refused(run, str(path), "val/images/val_3.JPEG"):
         wsol.evaluate(data, small(data), ["cam"], ["choe2020"], run_dir=run, **QUIET)
 
 
 def test_name_of_a_picture_that_no_disk_takes() -> None:
-    with pytest.raises(UserError, match="File name too long"):
+    with pytest.raises(UserError, match="x" * 300):
         read_image(Path("x" * 300), "a")
     with pytest.raises(UserError, match="missing"):
         read_image(Path("a\0b"), "a")
@@ -305,40 +303,37 @@ def claims(length: int) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(struct.pack("<Q", length) + b"{" + bytes(50))
 
 
-WEIGHTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "pickle by torch": ("a.pt", save_pickle, "holds a pickled object"),
+WEIGHTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "pickle by torch": ("a.pt", save_pickle),
     "plain pickle": ("a.pt", pickled, "a.pt"),
-    "whole network": ("a.pth", lambda path: torch.save(torch.nn.Linear(2, 2), path), "holds a pickled object"),
-    "pickle named safetensors": ("a.safetensors", pickled, "is no readable safetensors file"),
-    "torch's file named safetensors": ("a.safetensors", save_pickle, "is no readable safetensors file"),
-    "header too long": ("a.safetensors", claims(2**63), "is no readable safetensors file"),
-    "header longer than the file": ("a.safetensors", claims(10**6), "is no readable safetensors file"),
+    "whole network": ("a.pth", lambda path: torch.save(torch.nn.Linear(2, 2), path)),
+    "pickle named safetensors": ("a.safetensors", pickled),
+    "torch's file named safetensors": ("a.safetensors", save_pickle),
+    "header too long": ("a.safetensors", claims(2**63)),
+    "header longer than the file": ("a.safetensors", claims(10**6)),
     "header too long, other name": ("a.bin", claims(2**63), "a.bin"),
     "tensor beyond the end": (
         "a.safetensors",
         tensors({"w": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
-        "is no readable safetensors file",
     ),
     "tensors that overlap": (
         "a.safetensors",
         tensors({name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in "ab"}),
-        "is no readable safetensors file",
     ),
     "metadata that are no text": (
         "a.safetensors",
         tensors({"__metadata__": {"classes": [1, 2]}, "w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}),
-        "is no readable safetensors file",
     ),
-    "0 bytes": ("a.pt", lambda path: path.write_bytes(b""), "a.pt"),
-    "text": ("a.pt", lambda path: path.write_text("weights"), "a.pt"),
+    "0 bytes": ("a.pt", lambda path: path.write_bytes(b"")),
+    "text": ("a.pt", lambda path: path.write_text("weights")),
 }
 
 
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_files_that_are_no_weights(run: Path, place: Path, case: str) -> None:
-    name, make, message = WEIGHTS[case]
+    name, make = WEIGHTS[case]
     make(place / name)
-    with refused(run, message, f"checkpoint {name}"):
+    with refused(run, name):
         read_checkpoint(name)
 
 
@@ -347,7 +342,7 @@ def test_ready_weights_that_somebody_put_into_the_cache(run: Path, place: Path, 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place))
     (place / "checkpoints").mkdir()
     save_pickle(place / "checkpoints" / "resnet18-f37072fd.pth")
-    with refused(run, "resnet18-f37072fd.pth can't be read", "holds a pickled object", "delete it"):
+    with refused(run, "resnet18-f37072fd.pth"):
         torchvision_classifier("resnet18", weights="IMAGENET1K_V1")
 
 
@@ -356,14 +351,14 @@ def test_pickled_images_with_another_hash(run: Path, place: Path) -> None:
     write(place / "data", {"cifar-10-batches-py/batches.meta": ""})
     for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
         pickled(place / "data" / "cifar-10-batches-py" / name)
-    with refused(run, "cifar10: can't be read from", "not found or corrupted"):
+    with refused(run, str(place / "data")):
         CIFAR10(place / "data")
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(Boom()), b"", b"no state"], ids=["pickle", "0 bytes", "text"])
 def test_training_that_is_resumed_from_no_training(place: Path, content: bytes) -> None:
     (place / "resume.pt").write_bytes(content)
-    with refused(place, "resume.pt doesn't belong to this training"):
+    with refused(place, "resume.pt"):
         TrainingState.load(place, torch.nn.Linear(2, 2), torch.device("cpu"))
 
 
@@ -400,11 +395,11 @@ def put(name: str, content: bytes) -> Callable[[Path], object]:
 
 
 STORES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "object array": (objects, "cam.npy can't be read: Array can't be memory-mapped: Python objects"),
-    "pickle as array": (put("cam.npy", pickle.dumps(Boom())), "cam.npy can't be read"),
-    "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy can't be read"),
-    "array larger than its file": (giant, "cam.npy can't be read"),
-    "text as array": (put("cam.npy", b"heatmaps"), "cam.npy can't be read"),
+    "object array": (objects, "cam.npy"),
+    "pickle as array": (put("cam.npy", pickle.dumps(Boom())), "cam.npy"),
+    "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy"),
+    "array larger than its file": (giant, "cam.npy"),
+    "text as array": (put("cam.npy", b"heatmaps"), "cam.npy"),
     "garbage as index": (put("index.parquet", b"PAR1garbagePAR1"), "index.parquet"),
     "pickle as index": (put("index.parquet", pickle.dumps(Boom())), "index.parquet"),
     "index without sizes": (index_without("width"), "index.parquet"),
@@ -412,12 +407,12 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
     "JSON of another kind": (put("heatmaps.json", b"[1, 2]"), "heatmaps.json"),
     "JSON that is nested deeply": (put("heatmaps.json", b"[" * 100_000), "heatmaps.json"),
     "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json"),
-    "another format": (replace_json(format=99), "format 99, this version reads 1"),
+    "another format": (replace_json(format=99), "99"),
     "method elsewhere": (
         replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}),
-        "method name '../../cam' can't be that of a file",
+        "../../cam",
     ),
-    "method that isn't there": (replace_json(methods={"x": {"function": "cam", "layer": ""}}), "x.npy can't be read"),
+    "method that isn't there": (replace_json(methods={"x": {"function": "cam", "layer": ""}}), "x.npy"),
 }
 
 
@@ -433,38 +428,38 @@ def test_ids_of_an_index_that_lead_out_are_those_of_no_sample(run: Path, shapes:
     index = pd.read_parquet(run / "heatmaps" / "index.parquet")
     index.loc[3, "sample_id"] = "../../../etc/passwd"
     index.to_parquet(run / "heatmaps" / "index.parquet")
-    with refused(run.parent, "no heatmap for", "is this the dataset"):
+    with refused(run.parent, str(shapes[3].sample_id)):
         score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
 
 
 def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
     (run / "samples.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    with refused(run, "samples.parquet can't be read"):
+    with refused(run, "samples.parquet"):
         score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
 
 
-FOREIGN: dict[str, tuple[np.ndarray | bytes, str]] = {
-    "object array": (np.array([[Boom()]], object), "Object arrays"),
-    "pickle": (pickle.dumps(Boom()), "is damaged"),
-    "0 bytes": (b"", "is damaged"),
-    "NaN": (np.full((7, 7), np.nan), "NaN or infinite values"),
-    "infinity": (np.full((7, 7), np.inf), "NaN or infinite values"),
-    "beyond 1": (np.full((7, 7), 1.5), "outside [0, 1]"),
-    "three dimensions": (np.zeros((1, 7, 7)), "(1, 7, 7)"),
-    "no pixel": (np.zeros((0, 7)), "(0, 7)"),
-    "text": (np.array([["a"]]), "<U1"),
+FOREIGN: dict[str, np.ndarray | bytes] = {
+    "object array": np.array([[Boom()]], object),
+    "pickle": pickle.dumps(Boom()),
+    "0 bytes": b"",
+    "NaN": np.full((7, 7), np.nan),
+    "infinity": np.full((7, 7), np.inf),
+    "beyond 1": np.full((7, 7), 1.5),
+    "three dimensions": np.zeros((1, 7, 7)),
+    "no pixel": np.zeros((0, 7)),
+    "text": np.array([["a"]]),
 }
 
 
 @pytest.mark.parametrize("case", FOREIGN)
 def test_heatmaps_by_somebody_else(run: Path, place: Path, shapes: wsol.Dataset, case: str) -> None:
-    content, message = FOREIGN[case]
+    content = FOREIGN[case]
     for sample in shapes:
         path = place / "maps" / f"{sample.sample_id}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.eye(7))
     np.save(path, content) if isinstance(content, np.ndarray) else path.write_bytes(content)
-    with refused(run, message, shapes[len(shapes) - 1].sample_id):
+    with refused(run, shapes[len(shapes) - 1].sample_id):
         score(shapes, place / "maps", ["exact"], run_dir=run, **QUIET)
 
 
@@ -476,7 +471,7 @@ RUNS = ("summary.csv", "metrics.csv", "samples.parquet", "curves.parquet", "per_
 def test_tables_of_a_run_that_are_garbage(run: Path, name: str, content: bytes) -> None:
     (run / name).write_bytes(content)
     read: dict[str, Callable[[Run], object]] = {
-        "per_image.parquet": lambda opened: opened.per_image("cam", "choe2020"),
+        "per_image.parquet": lambda opened: opened.per_image("cam", "choe2020", ["sample_id"]),
         "config.yaml": lambda opened: opened.config,
     }
     opened = Run.open(run)
@@ -503,16 +498,16 @@ GOOD = b"a.JPEG\tn01443537\t1\t2\t3\t4\n"
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"annotations": GOOD, "words": "n01443537\tdoré\n".encode("latin-1")}, "words.txt can't be read as UTF-8"),
-        ({"annotations": GOOD.decode().encode("utf-16")}, "val_annotations.txt can't be read as UTF-8"),
+        ({"annotations": GOOD, "words": "n01443537\tdoré\n".encode("latin-1")}, "words.txt"),
+        ({"annotations": GOOD.decode().encode("utf-16")}, "val_annotations.txt"),
         ({"annotations": bytes(1000)}, "val_annotations.txt, line 1"),
-        ({"annotations": GOOD.replace(b"\t4", b"\t1e400")}, "line 1: box '1 2 3 1e400' is inverted, negative or n"),
-        ({"annotations": GOOD.replace(b"\t4", b"\tnan")}, "line 1: box '1 2 3 nan' is inverted, negative or n"),
-        ({"annotations": GOOD.replace(b"\t4", b"\t0x10")}, "line 1: box '1 2 3 0x10' is not four numbers"),
-        ({"annotations": GOOD.replace(b"\t4", b"\t4\t5")}, "wanted 6 columns"),
-        ({"annotations": b"a" * 10**6}, "wanted 6 columns"),
-        ({"annotations": GOOD, "wnids": b"n99999999\n"}, "line 1: class 'n01443537' is not in"),
-        ({"annotations": b""}, "is the split empty?"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t1e400")}, "line 1: 'a.JPEG n01443537 1 2 3 1e400'"),
+        ({"annotations": GOOD.replace(b"\t4", b"\tnan")}, "line 1: 'a.JPEG n01443537 1 2 3 nan'"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t0x10")}, "line 1: 'a.JPEG n01443537 1 2 3 0x10'"),
+        ({"annotations": GOOD.replace(b"\t4", b"\t4\t5")}, "val_annotations.txt, line 1"),
+        ({"annotations": b"a" * 10**6}, "val_annotations.txt, line 1"),
+        ({"annotations": GOOD, "wnids": b"n99999999\n"}, "n01443537"),
+        ({"annotations": b""}, "val"),
     ],
 )  # fmt: skip
 def test_annotations_that_are_no_text_or_absurd(run: Path, place: Path, texts: dict[str, bytes], message: str) -> None:
@@ -539,8 +534,8 @@ def test_byte_order_mark_and_carriage_returns_change_nothing(place: Path, encode
         (wsolevaluation, ("metadata/CUB/test/localization.txt", "9,9", "9,1e400"), "localization.txt, line 1"),
         (ilsvrc, ("LOC_val_solution.csv", "9 9", "9 nan"), "LOC_val_solution.csv, line 2"),
         (coco, ("annotations/instances_val.json", '"width": 9', '"width": 1e400'), "images[0]"),
-        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 99999999999'), "wanted 1 to 32767 pixels"),
-        (coco, ("annotations/instances_val.json", '{"images"', "[" * 10**5), "can't be read as JSON"),
+        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 99999999999'), "99999999999"),
+        (coco, ("annotations/instances_val.json", '{"images"', "[" * 10**5), "instances_val.json"),
     ],
 )  # fmt: skip
 def test_absurd_numbers_in_other_layouts(
@@ -564,7 +559,7 @@ def test_entities_that_would_fill_the_memory_are_not_expanded(run: Path, place: 
     laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
     text = f'<!DOCTYPE a [<!ENTITY l0 "ha">{laughs}]><annotation><filename>&l9;</filename></annotation>'
     write(place / "data", {"VOCdevkit/VOC2007/Annotations/a.xml": text})
-    with refused(run, "a.xml: a document type declaration in an annotation is refused"):
+    with refused(run, "a.xml"):
         voc(place / "data", "a")
 
 
@@ -573,10 +568,10 @@ def test_names_of_files_that_are_no_text(run: Path, place: Path) -> None:
     os.makedirs(folder + b"/cat")
     Image.new("RGB", (32, 32)).save(place / "data" / "cat" / "a.png")
     os.rename(folder + b"/cat/a.png", folder + b"/cat/\xff.png")
-    with refused(run, r"'cat/\udcff.png'", "is no text"):
+    with refused(run, r"cat/\udcff.png"):
         ImageFolder(place / "data")[0]
     os.rename(folder + b"/cat", folder + b"/\xff")
-    with refused(run, r"'\udcff'", "is no text"):
+    with refused(run, r"\udcff"):
         ImageFolder(place / "data")
 
 
@@ -585,7 +580,7 @@ def test_folders_that_hold_themselves_end(place: Path) -> None:
     Image.new("RGB", (32, 32)).save(place / "data" / "cat" / "a.png")
     for folder in (place / "data" / "cat", place / "maps"):
         (folder / "again").symlink_to(folder)
-    with refused(place / "maps", "/cat/again is the folder", "remove the link"):
+    with refused(place / "maps", "/cat/again"):
         ImageFolder(place / "data")
     assert MapFiles(place / "maps", "scoremap").keys == {"a"}
 
@@ -693,7 +688,7 @@ def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
         (["device=gpu"], "device=gpu"),
         (["on_error=maybe"], "on_error"),
         (["dataset.length=1e400"], "dataset.length"),
-        (["dataset=7"], "dataset"),
+        (["dataset=7"], "group=name"),
         (["methods=5"], "methods is 5"),
         (["dataset=tiny_imagenet", "dataset.root=7"], "no such folder"),
         (["dataset.class_map=latin.txt"], "latin.txt"),
