@@ -305,13 +305,13 @@ def claims(length: int) -> Callable[[Path], object]:
 
 WEIGHTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "pickle by torch": ("a.pt", save_pickle),
-    "plain pickle": ("a.pt", pickled, "a.pt"),
+    "plain pickle": ("a.pt", pickled),
     "whole network": ("a.pth", lambda path: torch.save(torch.nn.Linear(2, 2), path)),
     "pickle named safetensors": ("a.safetensors", pickled),
     "torch's file named safetensors": ("a.safetensors", save_pickle),
     "header too long": ("a.safetensors", claims(2**63)),
     "header longer than the file": ("a.safetensors", claims(10**6)),
-    "header too long, other name": ("a.bin", claims(2**63), "a.bin"),
+    "header too long, other name": ("a.bin", claims(2**63)),
     "tensor beyond the end": (
         "a.safetensors",
         tensors({"w": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}),
