@@ -173,8 +173,8 @@ class HeatmapStore:
         for method, maps in self._maps.items():
             if isinstance(maps, RoundedMaps):
                 np.save(_file(self._work, method, ".scale.npy"), maps.scales)
-        about = {"format": FORMAT, "source": self.source, "methods": self.methods}
-        write_text(self._work / "heatmaps.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        content = {"format": FORMAT, "source": self.source, "methods": self.methods}
+        write_text(self._work / "heatmaps.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         index = pd.DataFrame(self.placement, columns=list(COLUMNS)).astype({"width": np.int32, "height": np.int32})
         index.insert(0, "sample_id", self.sample_ids)
         index["missing"] = self.unreadable
@@ -195,11 +195,13 @@ class HeatmapStore:
                 f"that has ended"
             )
         with reading(folder / "heatmaps.json"):
-            about = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
-            if about["format"] != FORMAT:
-                raise UserError(f"{folder / 'heatmaps.json'}: format {about['format']}, this version reads {FORMAT}")
-            methods = {name: {key: how[key] for key in ("function", "layer")} for name, how in about["methods"].items()}
-            source = dict(about["source"])
+            content = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise UserError(f"{folder / 'heatmaps.json'}: format {content['format']}, this version reads {FORMAT}")
+            methods = {
+                name: {key: how[key] for key in ("function", "layer")} for name, how in content["methods"].items()
+            }
+            source = dict(content["source"])
         with reading(folder / "index.parquet"):
             index = pd.read_parquet(folder / "index.parquet")
             store = cls(list(index["sample_id"]), methods, source)
@@ -255,8 +257,8 @@ def open_heatmaps(
         store.source["role"] = dataset.role
         return store, []
     table = dataset.table
-    about = {"dataset": dataset.name, "split": dataset.split, "role": dataset.role, "heatmaps": "none"}
-    store = HeatmapStore(list(table["sample_id"]), {}, about)
+    source = {"dataset": dataset.name, "split": dataset.split, "role": dataset.role, "heatmaps": "none"}
+    store = HeatmapStore(list(table["sample_id"]), {}, source)
     notes: list[str] = []
     if path is not None:
         kind, method = kind or "scoremap", name or path.resolve().stem

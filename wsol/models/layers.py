@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from wsol.errors import UserError, closest
+from wsol.errors import UserError, suggest
 from wsol.models.inference import frozen, logits_of, unwrap
 
 __all__ = ["default_layer", "find_layer", "last_spatial_layer", "refuse_scripts"]
@@ -74,11 +74,10 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     layers = dict(unwrap(module).named_modules(remove_duplicate=False))  # one layer may have two names
     layers.pop("", None)
     if name not in layers:
-        near = closest(name, layers, 5)
+        outermost = ", ".join(layer for layer in layers if "." not in layer)
         raise UserError(
-            f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}: "
-            f"{'did you mean ' + ', '.join(near) + '? ' if near else ''}"
-            f"Its outermost layers are {', '.join(layer for layer in layers if '.' not in layer)}"
+            f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}, whose outermost layers are "
+            f"{outermost}{suggest(name, layers)}"
         )
     layer = layers[name]
     if isinstance(layer, nn.ModuleList | nn.ModuleDict):

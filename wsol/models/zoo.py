@@ -62,30 +62,9 @@ def build(
 ) -> Classifier:
     """Make a network, give it a checkpoint's weights, and say how it is used: in evaluation mode, on the CPU.
 
-    Parameters
-    ----------
-    name : str
-        The network's name in the tables.
-    make : function
-        Number of classes → network; what it draws comes from the seed.
-    num_classes : int, optional
-        By default as many as the checkpoint's head has, without one `default_classes`.
-    checkpoint : path, optional
-        See `read_checkpoint`.
-    layer : str, optional
-        Dotted name of the target layer; by default the family's own.
-    classes : "imagenet" or sequence of str, optional
-        Names of the logits, where the checkpoint does not carry them itself.
-    input_size, mean, std, interpolation : optional
-        As `Classifier` has them; the input size may be one number. By default the checkpoint's, else those of
-        `defaults`, else those of `Classifier`.
-    weights : str
-        What the tables say of the weights that `make` gave; by default they are random.
-
-    Raises
-    ------
-    UserError
-        If the number of classes can't be known, the checkpoint doesn't fit, or a setting makes no sense.
+    `make` takes the number of classes: by default that of the checkpoint's head, without one `default_classes`; what it
+    draws comes from the seed, unless `weights` says what it loads. What the user doesn't say of classes and images is
+    the checkpoint's, else that of `defaults`, else that of `Classifier`.
     """
     loaded = None if checkpoint is None else read_checkpoint(checkpoint)
     count = num_classes or default_classes
@@ -98,12 +77,7 @@ def build(
             replace_head(module, _count_classes(loaded, module))
         load_state(module, loaded)
     metadata = loaded.metadata if loaded else {}
-    if classes is None:
-        classes, class_ids = metadata.get("classes"), metadata.get("class_ids")
-    elif classes == "imagenet":
-        classes, class_ids = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], imagenet_wnids()
-    elif isinstance(classes, str):
-        raise UserError(f"classes={classes!r}: pass imagenet, or the list of names in the order of the logits")
+    classes, class_ids = _class_names(classes, class_ids, metadata)
     asked = {"input_size": input_size, "mean": mean, "std": std, "interpolation": interpolation}
     settings = dict(defaults or {})
     for source in (metadata, asked):
@@ -112,18 +86,15 @@ def build(
         name=name,
         module=module.eval(),
         layer="",
-        classes=tuple(map(str, classes)) if classes else None,
-        class_ids=tuple(class_ids) if class_ids else None,
+        classes=classes,
+        class_ids=class_ids,
         weights=loaded.path.name if loaded else weights or f"random (seed {seed})",
         knobs=dict(metadata.get("knobs") or {}),
         **_image_settings(name, settings),
     )
     classifier.layer = default_layer(module, classifier.input_size) if layer is None else str(layer)
     find_layer(module, classifier.layer)
-    logits = len(module.get_submodule(head_name(module)).get_parameter("weight"))
-    for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
-        if names is not None and len(names) != logits:
-            raise UserError(f"{name} ({classifier.weights}) has {logits} logits, but {len(names)} {what} are given")
+    _check_names(classifier)
     return classifier
 
 
@@ -132,7 +103,7 @@ def model(builder: Callable[..., Classifier]) -> Callable[..., Classifier]:
     parameters = inspect.signature(builder).parameters.values()
     names = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     shared = [inspect.signature(build).parameters[name] for name in SETTINGS]
-    signature = inspect.Signature([*names, *(shared if len(names) < len(parameters) else ())])
+    signature = inspect.Signature([*names, *shared])
 
     @wraps(builder)
     def checked(*args: Any, **kwargs: Any) -> Classifier:
@@ -159,18 +130,15 @@ def torchvision_classifier(
     name : str
         As in `torchvision.models`: "resnet50", "vit_b_16", …
     weights : str, optional
-        Torchvision's name of ready weights ("IMAGENET1K_V2", "DEFAULT"). Input size, mean, standard deviation
-        and interpolation come from them; their resize and crop do not: how an image is shown is the view's
-        affair.
+        Torchvision's name of ready weights ("IMAGENET1K_V2", "DEFAULT"). Input size, mean, standard deviation and
+        interpolation come from them; their resize and crop do not: how an image is shown is the view's affair.
     checkpoint : path, optional
-        Own weights instead: safetensors, or a state dict. With neither the weights are random.
+        Own weights instead: safetensors, or a state dict. With neither they are random.
     num_classes : int, optional
-        By default the weights' or the checkpoint's number, else 1,000. Where it differs from the ready
-        weights' number they get a fresh head, to be trained.
-    layer : str, optional
-        Dotted name of the target layer; by default the family's (`default_layer`).
-    seed : int
-        For whatever is random; 0 by default.
+        By default the weights' or the checkpoint's number, else 1,000. Where it differs from the ready weights'
+        number they get a fresh head, to be trained.
+    layer, seed : str and int, optional
+        Dotted name of the target layer, by default the family's (`default_layer`); and of whatever is random.
     classes : "imagenet" or sequence of str, optional
         What the logits of a checkpoint mean, where it does not say so itself.
     input_size, mean, std, interpolation : optional
@@ -179,21 +147,18 @@ def torchvision_classifier(
     Returns
     -------
     Classifier
-        In evaluation mode, on the CPU. GoogLeNet and Inception come without their auxiliary heads.
-        Torchvision's own files for these two, passed as `checkpoint`, need `mean` and `std` of (0.5, 0.5,
-        0.5), which `weights` takes care of inside the network.
+        On the CPU. GoogLeNet and Inception come without auxiliary heads; torchvision's own files for these two, as
+        `checkpoint`, need `mean` and `std` of (0.5, 0.5, 0.5), which `weights` takes care of.
 
     Raises
     ------
     UserError
-        If there is no such network, weights or layer; if weights can't be had (the text says which file to
-        put where); if the checkpoint does not fit.
+        If there is no such network, weights or layer, weights can't be had, or the checkpoint does not fit.
 
     Examples
     --------
-    >>> classifier = torchvision_classifier("resnet18", num_classes=20)
-    >>> classifier.layer, classifier.weights
-    ('layer4', 'random (seed 0)')
+    >>> torchvision_classifier("resnet18", num_classes=20).layer
+    'layer4'
     """
     names = models.list_models(module=torchvision.models)
     if name not in names:
@@ -204,15 +169,9 @@ def torchvision_classifier(
         return _with_ready_weights(name, weights_named(name, weights), num_classes, **settings)
     usual = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
     options = _options(name, settings.get("input_size"))
-    return build(
-        name,
-        lambda count: models.get_model(name, weights=None, num_classes=count, **options),
-        num_classes=num_classes,
-        default_classes=1000,
-        checkpoint=checkpoint,
-        defaults=preprocessing(usual) if usual else {},
-        **settings,
-    )
+    settings |= {"default_classes": 1000, "defaults": preprocessing(usual) if usual else {}}
+    make = lambda count: models.get_model(name, weights=None, num_classes=count, **options)  # noqa: E731
+    return build(name, make, num_classes=num_classes, checkpoint=checkpoint, **settings)
 
 
 def _with_ready_weights(
@@ -315,6 +274,28 @@ def _count_classes(loaded: Checkpoint, module: nn.Module) -> int:
             f"(its last entries: {', '.join(list(loaded.state)[-3:])}): pass the model it was trained as"
         )
     return len(loaded.state[key])
+
+
+def _class_names(
+    classes: str | Sequence[str] | None, class_ids: Sequence[str] | None, metadata: Mapping[str, Any]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Names and ids of the logits: those asked for, else the checkpoint's."""
+    if classes is None:
+        classes, class_ids = metadata.get("classes"), metadata.get("class_ids")
+    elif classes == "imagenet":
+        classes, class_ids = models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], imagenet_wnids()
+    elif isinstance(classes, str):
+        raise UserError(f"classes={classes!r}: pass imagenet, or the list of names in the order of the logits")
+    return tuple(map(str, classes)) if classes else None, tuple(class_ids) if class_ids else None
+
+
+def _check_names(classifier: Classifier) -> None:
+    logits = len(classifier.module.get_submodule(head_name(classifier.module)).get_parameter("weight"))
+    for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
+        if names is not None and len(names) != logits:
+            raise UserError(
+                f"{classifier.name} ({classifier.weights}) has {logits} logits, but {len(names)} {what} are given"
+            )
 
 
 def _image_settings(name: str, settings: dict[str, Any]) -> dict[str, Any]:
