@@ -240,6 +240,8 @@ def _lines(panels: Sequence[SweepPanel], number: str) -> Figure:
         if values.min() > 0 and values.max() / values.min() >= WIDE_RANGE:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
+        else:
+            axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", color="#e3e5e8", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.set(title=panel.title, xlabel=short_text(number, 44))
