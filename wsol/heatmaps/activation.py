@@ -100,8 +100,7 @@ def _largest(matrix: torch.Tensor) -> torch.Tensor:
 def _signed(projected: torch.Tensor, like: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Turn the arbitrary sign of each row (B, h*w) so that it goes with `like` (B, h, w); rows: (B, h*w, K)."""
     agreement = (projected * like.flatten(1).double()).sum(1, keepdim=True)
-    # The channels of layer-normalized tokens have a mean of 0: what sticks out farther is positive then, as rounding
-    # must not choose the sign.
+    # Layer-normalized tokens have a mean of 0 over channels: what sticks out farther is positive, rounding chooses not.
     nothing = agreement.abs() <= 1e-7 * projected.norm(dim=1, keepdim=True) * rows.flatten(1).norm(dim=1, keepdim=True)
     agreement = torch.where(nothing, (projected**3).sum(1, keepdim=True), agreement)
     return torch.where(agreement < 0, -projected, projected).reshape(like.shape)

@@ -60,8 +60,7 @@ class HeatmapExtractor:
         Dotted name of the target layer for methods that don't name their own; by default the classifier's, or the
         one found for the model's family. Of several layers each is looked at by itself: `method@layer`.
     score : "logit", "log_prob", "prob" or "rest", optional
-        What is differentiated by methods that don't say it themselves; by default the logit (ShapleyCAM: `rest`, the
-        logit plus the log of its share; RISE and occlusion: `prob`).
+        What methods that don't say it themselves differentiate; by default the logit (see `make_method`).
     seed : int
         For the random baseline, and for methods that draw masks or noise.
     chunk : int
@@ -75,8 +74,7 @@ class HeatmapExtractor:
     Raises
     ------
     UserError
-        If a method or layer is unknown (naming the nearest); if `seed` or `chunk` is no such number; if the model
-        has parts that are torch.jit scripts, whose layers can't be watched.
+        If a method or layer is unknown; if `seed` or `chunk` is no such number; if parts of the model are scripts.
 
     Examples
     --------
@@ -162,8 +160,8 @@ class HeatmapExtractor:
         Raises
         ------
         UserError
-            Outside a `with` block; for images that are no batch; for targets that are no classes; for activations,
-            logits or maps that are not finite, naming the image and the layer; from methods that don't fit the network.
+            Outside a `with` block; for what is no batch or no classes; for values that are not finite, naming image
+            and layer; from methods that don't fit the network.
         """
         self._check(images, sample_ids)
         names = [str(self.seen + i) for i in range(len(images))] if sample_ids is None else list(sample_ids)
@@ -254,8 +252,7 @@ class HeatmapExtractor:
 def fuse(maps: Sequence[torch.Tensor], how: str = "max", gamma: float = 2.0) -> torch.Tensor:
     """Bring maps (B, h, w) of several layers to the largest size, tanh(γ ReLU(M) / max M), and take max or mean.
 
-    Jiang et al., "LayerCAM", IEEE TIP 2021, eq. 9; here every layer is scaled, the last one too, so that all values
-    are in [0, 1].
+    Jiang et al., "LayerCAM", IEEE TIP 2021, eq. 9, with the last layer scaled too: all values are in [0, 1].
     """
     size = max((tuple(heatmap.shape[1:]) for heatmap in maps), key=lambda shape: shape[0] * shape[1])
     scaled = []

@@ -145,18 +145,12 @@ def weighted(weights: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bk,bkhw->bhw", weights, activations).relu()
 
 
-def _plusplus_weights(
-    activations: torch.Tensor,
-    first: torch.Tensor,
-    second: torch.Tensor | None = None,
-    third: torch.Tensor | None = None,
-) -> torch.Tensor:
+def _plusplus_weights(activations: torch.Tensor, first: torch.Tensor, *higher: torch.Tensor) -> torch.Tensor:
     """w_k = Σ_ij α_kij ReLU(D₁) (B, K), α = D₂ / (2 D₂ + S D₃), of derivatives (B, K, h, w); by default D_p = Gᵖ."""
     # α is a ratio of powers: cancelling G² first keeps gradients of 1e-20 from vanishing.
     total = activations.sum((2, 3), keepdim=True)  # (B, K, 1, 1)
-    if second is None or third is None:
-        numerator, denominator = (first != 0).to(first.dtype), 2 + total * first
-    else:
-        numerator, denominator = second, 2 * second + total * third
+    numerator, denominator = (first != 0).to(first.dtype), 2 + total * first
+    if higher:
+        numerator, denominator = higher[0], 2 * higher[0] + total * higher[1]
     alpha = numerator / torch.where(denominator == 0, 1, denominator)
     return (alpha * first.relu()).sum((2, 3))

@@ -40,9 +40,9 @@ class Head:
 def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: torch.Tensor) -> Head:
     """Find the linear layer whose answer to the mean of activations (B, K, h, w) is the logits (B, C).
 
-    Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean; behind the
-    mean and a layer normalization, which is folded into weights of each image's own (ConvNeXt); before a ReLU and
-    the mean (SqueezeNet); and the activations themselves or their ReLU, where they have a channel for each class.
+    Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean, also through a
+    layer normalization (ConvNeXt); before a ReLU and the mean (SqueezeNet); and the activations themselves or their
+    ReLU, where they have a channel for each class.
     """
     target, doubled = logits.double(), activations.double()
     half = torch.finfo(logits.dtype).bits < 32 or torch.finfo(activations.dtype).bits < 32
@@ -56,7 +56,8 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
             continue
         tolerance = (3e-2 if half else 1e-3) * spread + rounding
         if bool(head.weight.any()) and float((head.logits(doubled) - target).abs().max()) <= tolerance:
-            return Head(head.weight.to(activations.dtype), head.bias.to(activations.dtype), head.name, head.relu)
+            dtype = torch.promote_types(activations.dtype, torch.float32)
+            return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
     if coarse:
         raise UserError(f"cam's head behind {layer} is lost in the rounding of {logits.dtype} logits: run in float32")
     raise UserError(

@@ -63,7 +63,9 @@ def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | Non
 
 def _is_channels_last(network: nn.Module, layer: str, output: torch.Tensor, image_size: tuple[int, int]) -> bool:
     """Tell (B, h, w, K) from (B, K, h, w): by the image's aspect where only one of them has it, else by the layer."""
-    last, first = (_pixels_off(sides, image_size) for sides in (output.shape[1:3], output.shape[2:4]))
+    height, width = image_size
+    sides = output.shape[1:3], output.shape[2:4]
+    last, first = (abs(h * width - w * height) / max(image_size) for h, w in sides)  # pixels off the image's aspect
     for most in (0, 1):
         if (last <= most) != (first <= most):
             return last <= most
@@ -73,12 +75,6 @@ def _is_channels_last(network: nn.Module, layer: str, output: torch.Tensor, imag
     if type(module) is nn.LayerNorm:
         return len(module.normalized_shape) == 1
     return isinstance(module, nn.Linear)
-
-
-def _pixels_off(sides: torch.Size, image_size: tuple[int, int]) -> float:
-    """By how many pixels a map's height and width miss the image's aspect."""
-    (height, width), (image_height, image_width) = sides, image_size
-    return abs(height * image_width - width * image_height) / max(image_height, image_width)
 
 
 def _window_around(network: nn.Module, layer: str) -> str | None:

@@ -159,8 +159,8 @@ def make_method(
     fuse : "max" or "mean", optional
         With several layers: how their maps become one; by default they are kept apart as `method@layer`.
     score : "logit", "log_prob", "prob" or "rest", optional
-        What is differentiated; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`). CAM, Eigen-CAM,
-        KPCA-CAM, FEM, Finer-CAM and rollout take none.
+        What is differentiated; by default the logit (ShapleyCAM: `rest`, y_c + log p_c; RISE and occlusion: `prob`).
+        CAM, Eigen-CAM, KPCA-CAM, FEM, Finer-CAM and rollout take none.
     about : mapping, optional
         What a method's file says for readers; ignored here.
     **options

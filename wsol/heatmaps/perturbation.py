@@ -117,8 +117,7 @@ def rise(recording: Recording, masks: Count = 4000, cells: Count = 7, keep: Shar
 def occlusion(recording: Recording, size: Share = 0.2, stride: Share = 0.1, value: float = 0.0) -> torch.Tensor:
     """Occlusion: the mean over the patches that cover a pixel of f(X) − f(X with the patch hidden by `value`).
 
-    Patches have sides of `size` and lie `stride` from each other, as fractions of the image's sides; the last one of a
-    row or column ends at the border.
+    Patches have sides of `size`, `stride` apart, as fractions of the image's sides; the last one ends at the border.
     Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
     """
     if stride > size:

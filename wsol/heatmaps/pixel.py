@@ -125,9 +125,8 @@ def fullgrad(recording: Recording, jointly: bool = False) -> torch.Tensor:
 def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tensor]:
     """Take the score of images (N,) apart: X ∘ ∂y_c/∂X (N, 3, H, W), then b ∘ ∂y_c/∂b (N, K, h, w) of each bias.
 
-    What a linear layer contributes has no place, also where it works on every place (ConvNeXt): it comes as (N, M).
-    For a network of convolutions, linear layers, batch normalizations, pooling and ReLUs, all values together are the
-    logit, to the last digit.
+    What a linear layer contributes has no place, also where it works on every place (ConvNeXt): it comes as (N, M). All
+    values together are the logit, for convolutions, linear layers, batch normalizations, pooling and ReLUs.
     """
     biases: list[torch.Tensor] = []
     outputs: list[torch.Tensor] = []

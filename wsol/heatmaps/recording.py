@@ -134,7 +134,8 @@ class Recording:
     @property
     def head(self) -> Head:
         """The linear layer behind global average pooling, proved on this batch; refused where there is none."""
-        return self._made_once("head", lambda: find_head(self.model, self.layer, self.activations, self.logits))
+        maps = self.layout.as_map(self.output)  # in the network's precision, which is that of the proof
+        return self._made_once("head", lambda: find_head(self.model, self.layer, maps, self.logits))
 
     @property
     def layout(self) -> Layout:

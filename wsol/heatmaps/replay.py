@@ -1,8 +1,8 @@
 """Run on from a layer: only what stands behind it, on activations that were changed.
 
-For each image the network runs once, and every outermost module that finishes before the layer does leaves its
-outputs behind. When it runs again, those modules hand these out instead of running. As they can't depend on the
-layer's output, the answer is the whole network's, whatever shortcuts lead around the layer.
+For each image the network runs once, and every outermost module that finishes before the layer does leaves its outputs
+behind, to be handed out instead of running again. As they can't depend on the layer's output, the answer is the whole
+network's, whatever shortcuts lead around the layer.
 """
 
 from __future__ import annotations
