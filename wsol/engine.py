@@ -407,14 +407,14 @@ def _tabulate(
 ) -> Results:
     scored = score_heatmaps(dataset, heatmaps, protocols, workers=options.workers, show_progress=options.progress)
     positions = pd.Index(heatmaps.sample_ids).get_indexer(pd.Index(samples["sample_id"]))
+    competing = len(dataset.classes) if provenance.competing is None else provenance.competing
     table = SampleTable(
         table=samples,
         classes=dataset.classes,
         gt_boxes=gt_boxes,
         image_sizes=[heatmaps.image_size(int(position)) for position in positions],
         multilabel=dataset.multilabel,
-        competing=len(dataset.classes) if provenance.competing is None else provenance.competing,
-        listed=5 if provenance.listed is None else provenance.listed,
+        top5=competing > 5 and (provenance.listed is None or provenance.listed >= 5),
     )
     layers = {method: how["layer"] for method, how in heatmaps.methods.items()}
     about = {name: getattr(provenance, name) for name in ("dataset", "split", "model", "view")}

@@ -43,7 +43,6 @@ from wsol.metrics.localization import (
     outcomes_of,
     per_image_outcomes,
 )
-from wsol.metrics.pixels import PxAP
 from wsol.metrics.scoring import MethodScores
 from wsol.metrics.statistics import interval_table, resample
 
@@ -59,9 +58,7 @@ SUMMARY_COLUMNS = (
     "threshold_source", "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc", "mean_iou", "max_box_acc_30",
     "max_box_acc_50", "max_box_acc_70", "max_box_acc", "max_box_acc_v2", "pxap",
 )  # fmt: skip
-METRIC_COLUMNS = (
-    "method", "protocol", "metric", "iou_threshold", "threshold", "class", "value", "low", "high",
-)  # fmt: skip
+METRIC_COLUMNS = ("method", "protocol", "metric", "iou_threshold", "threshold", "class", "value", "low", "high")
 TEXTS = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
 SHOWN = {
     "method": "method", "protocol": "protocol", "threshold": "τ", "top1_cls": "Top-1 cls", "top1_loc": "Top-1 loc",
@@ -120,8 +117,8 @@ class SampleTable:
     image_sizes : list (N,) of (width, height)
     multilabel : bool
         Of several classes on one image none is "the" true one: there is no Top-k and no wrong class.
-    competing, listed : int
-        How many classes compete, and how many of each prediction are known: Top-5 says nothing of five or fewer.
+    top5 : bool
+        Whether Top-5 says anything: more than five classes compete, and five of each prediction are known.
     """
 
     table: pd.DataFrame
@@ -129,8 +126,7 @@ class SampleTable:
     gt_boxes: list[np.ndarray] | None
     image_sizes: list[tuple[int, int]]
     multilabel: bool
-    competing: int
-    listed: int = 5
+    top5: bool
 
     @property
     def ranks(self) -> np.ndarray:
@@ -142,10 +138,10 @@ class SampleTable:
         return mean_by_class(values, self.table["label"].to_numpy(), len(self.classes))
 
     def applicable(self, metrics: Iterable[str]) -> list[str]:
-        """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 of five classes or fewer."""
-        ranked, top5 = bool((self.ranks >= 0).any()), self.competing > 5 and self.listed >= 5
-        useless = (*(() if ranked else ("top", "wrong_class")), *(() if top5 else ("top5",)))
-        return [metric for metric in metrics if not metric.startswith(useless or "-")]
+        """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 where it says nothing."""
+        ranked = bool((self.ranks >= 0).any())
+        kept = [metric for metric in metrics if ranked or not metric.startswith(("top", "wrong_class"))]
+        return [metric for metric in kept if self.top5 or not metric.startswith("top5")]
 
     def with_boxes(self) -> pd.DataFrame:
         """`samples` with ground-truth boxes, one after the other: reports need them, and not the dataset then."""
@@ -176,8 +172,8 @@ class Entry:
                 samples.image_sizes,
             )  # fmt: skip
         pixels = scores.pixels.get(protocol.name)
-        self.pxap = None if pixels is None or pixels.pxap.empty else pixels.pxap
-        self.drawn_pxap = None if pixels is None else pixels.drawn.pxap()  # (R,), fractions
+        self.drawn_pxap = None if pixels is None else pixels.drawn_pxap()  # (R,), fractions
+        self.pixels = None if pixels is None or pixels.pxap.empty else pixels.pxap.compute()
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Its rows of the tables that have many."""
@@ -250,7 +246,7 @@ def _summary_row(entry: Entry) -> dict[str, Any]:
     values, protocol = entry.outcomes.values, entry.protocol
     shown = [name for name in (*ACCURACIES, "mean_iou") if name in values]
     row |= {name: 100 * entry.samples.means(values[name])[0] for name in entry.samples.applicable(shown)}
-    row["pxap"] = None if entry.pxap is None else 100 * entry.pxap.compute()["pxap"]
+    row["pxap"] = None if entry.pixels is None else 100 * entry.pixels["pxap"]
     if entry.sweeps is None:
         return row
     row |= {"threshold": entry.threshold, "threshold_source": entry.source}
@@ -272,7 +268,7 @@ def _metric_rows(entry: Entry) -> list[dict[str, Any]]:
         rows += _class_rows(entry.samples, by_class, **entry.names, metric=name)
     if entry.sweeps is not None:
         rows += _best_box_rows(entry, entry.sweeps) + _threshold_rows(entry)
-    return rows if entry.pxap is None else rows + _pixel_rows(entry, entry.pxap)
+    return rows if entry.pixels is None else rows + _pixel_rows(entry, entry.pixels)
 
 
 def _class_rows(samples: SampleTable, fractions: np.ndarray, **columns: Any) -> list[dict[str, Any]]:
@@ -317,8 +313,7 @@ def _threshold_rows(entry: Entry) -> list[dict[str, Any]]:
     return rows
 
 
-def _pixel_rows(entry: Entry, pxap: PxAP) -> list[dict[str, Any]]:
-    pixels = pxap.compute()
+def _pixel_rows(entry: Entry, pixels: Mapping[str, Any]) -> list[dict[str, Any]]:
     peak = {"metric": "peak_mask_iou", "threshold": pixels["peak_threshold"], "value": 100 * pixels["peak_mask_iou"]}
     rows = [entry.names | peak]
     for metric in ("peak_mask_iou", "pxap"):

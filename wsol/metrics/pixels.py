@@ -14,7 +14,7 @@ from wsol.jit import jit
 from wsol.localization.kernels.resize import resize
 
 __all__ = [
-    "DrawnPixels", "PxAP", "at_image_size", "average_precision", "pixel_histograms", "point_and_energy",
+    "PixelScores", "PxAP", "at_image_size", "average_precision", "pixel_histograms", "point_and_energy",
     "point_and_energy_of_baseline", "resize_mask",
 ]  # fmt: skip
 
@@ -100,26 +100,29 @@ def average_precision(of_object: np.ndarray, of_background: np.ndarray) -> np.nd
     return np.where(every[..., 0] > 0, np.where(above[..., 1:] != 0, steps, 0).sum(-1), np.nan)
 
 
-class DrawnPixels:
-    """Histograms of all pixels of each resample of the images: added up while they are scored, so that none is kept.
+class PixelScores:
+    """Pixels per bin of one method under one set of rules: of all samples, and of each resample of the images.
 
     `draws` (R, I) says how often each of I images is in each of R resamples, `image` (N,) is the image of each sample.
+    Resamples are added up while images are scored, so that no image's pixels need be kept.
     """
 
-    def __init__(self, draws: np.ndarray, image: np.ndarray, bins: int) -> None:
-        self.draws, self.image = draws, image
-        self.of_object, self.of_background = np.zeros((len(draws), bins)), np.zeros((len(draws), bins))
+    def __init__(self, bin_width: float, classes: int, draws: np.ndarray, image: np.ndarray) -> None:
+        self.pxap, self.draws, self.image = PxAP(bin_width, classes), draws, image
+        self.drawn = np.zeros((2, len(draws), len(self.pxap.edges) - 1))  # of the object, of the background
 
-    def update(self, samples: list[int], of_object: np.ndarray, of_background: np.ndarray) -> None:
-        """Add histograms (n, bins) of samples, which are numbered as in `image`."""
+    def add(self, samples: np.ndarray, histograms: np.ndarray, labels: np.ndarray) -> None:
+        """Add pixels per bin (n, 2, bins) of samples, which are numbered as in `image`, and their classes (n,)."""
+        for (of_object, of_background), label in zip(histograms, labels, strict=True):
+            self.pxap.update(of_object, of_background, label)
         # Counts of pixels are whole numbers far below 2^53: these sums are exact, in whatever order.
         counts = self.draws[:, self.image[samples]].astype(np.float64)  # (R, n)
-        self.of_object += counts @ of_object
-        self.of_background += counts @ of_background
+        for drawn, histogram in zip(self.drawn, histograms.swapaxes(0, 1), strict=True):
+            drawn += counts @ histogram
 
-    def pxap(self) -> np.ndarray:
+    def drawn_pxap(self) -> np.ndarray:
         """PxAP of each resample, a fraction: float64 (R,); NaN where no pixel of an object was drawn."""
-        return average_precision(self.of_object, self.of_background)
+        return average_precision(*self.drawn)
 
 
 def pixel_histograms(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache, partial
 
@@ -24,7 +24,7 @@ from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.kernels.resize import resize
 from wsol.metrics.pixels import (
-    DrawnPixels,
+    PixelScores,
     PxAP,
     at_image_size,
     pixel_histograms,
@@ -34,7 +34,7 @@ from wsol.metrics.pixels import (
 )
 from wsol.metrics.statistics import draws_of
 
-__all__ = ["MethodScores", "PixelScores", "ground_truth_boxes", "resizing_notes", "score_heatmaps", "stored_score_map"]
+__all__ = ["MethodScores", "ground_truth_boxes", "resizing_notes", "score_heatmaps", "stored_score_map"]
 
 logger = logging.getLogger("wsol")
 
@@ -56,23 +56,6 @@ class SampleScores:
     hit: bool = False
     energy: float = 0.0
     empty: bool = False
-
-
-class PixelScores:
-    """Pixels per bin of one method under one set of rules: of all samples, and of each resample of the images."""
-
-    def __init__(self, rules: Protocol, classes: int, draws: tuple[np.ndarray, np.ndarray]) -> None:
-        self.rules, self.pxap = rules, PxAP(rules.pxap_bin, classes)
-        self.drawn = DrawnPixels(*draws, len(self.pxap.edges) - 1)
-
-    def add(self, chunk: Sequence[SampleScores], labels: np.ndarray, start: int) -> None:
-        """Count the pixels of the samples from number `start` on."""
-        masked = [number for number, scores in enumerate(chunk) if self.rules in scores.histograms]
-        if masked:
-            for number in masked:
-                self.pxap.update(*chunk[number].histograms[self.rules], labels[start + number])
-            of_object, of_background = zip(*(chunk[number].histograms[self.rules] for number in masked), strict=True)
-            self.drawn.update([start + number for number in masked], np.stack(of_object), np.stack(of_background))
 
 
 @dataclass(eq=False)
@@ -169,7 +152,9 @@ def _score_method(
     missing = store.missing(method)[positions]
     sweep_rules = {name: _only(SWEEP_RULES, protocol) for name, protocol in protocols.items()}
     pixel_rules = {name: _only(PIXEL_RULES, protocol) for name, protocol in protocols.items()}
-    pixels = {rules: PixelScores(rules, len(dataset.classes), draws) for rules in pixel_rules.values() if draws}
+    pixels = {
+        rules: PixelScores(rules.pxap_bin, len(dataset.classes), *draws) for rules in pixel_rules.values() if draws
+    }
     scores = MethodScores(
         method,
         missing,
@@ -190,8 +175,11 @@ def _score_method(
 
     with progress(f"scoring {method}", len(dataset), show_progress) as advance:
         for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            for counts in pixels.values():
-                counts.add(chunk, labels, len(scores.hits))
+            start = len(scores.hits)
+            numbers = start + np.flatnonzero(masked[start : start + len(chunk)])
+            for rules, counts in pixels.items() if len(numbers) else ():
+                histograms = np.array([chunk[number - start].histograms[rules] for number in numbers])  # (n, 2, bins)
+                counts.add(numbers, histograms, labels[numbers])
             for name, rules in sweep_rules.items():
                 scores.sweeps[name] += [one.sweeps.get(rules) for one in chunk]
             scores.hits += [one.hit for one in chunk]
