@@ -16,7 +16,7 @@ from wsol.errors import UserError
 from wsol.metrics import statistics
 from wsol.metrics.localization import METRICS, Sweeps, sample_outcomes
 from wsol.models import Classifier, gapnet
-from wsol.report.run import Run
+from wsol.report.run import Run, intervals
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bootstrap_coverage.py"
 
@@ -139,7 +139,7 @@ def test_rebuilt_outcomes_are_the_runs_own(run: Run) -> None:
 
 
 def test_every_number_of_the_summary_has_its_interval(run: Run) -> None:
-    table = statistics.intervals(run)
+    table = intervals(run)
     keys = ["method", "protocol", "metric"]
     assert not table.duplicated(keys).any()
     summary = run.summary.set_index(["method", "protocol"])
@@ -157,12 +157,12 @@ def test_every_number_of_the_summary_has_its_interval(run: Run) -> None:
 
 
 def test_an_older_run_gets_the_same_intervals(run: Run) -> None:
-    kept = statistics.intervals(run)
+    kept = intervals(run)
     older = Run(run.folder)
     metrics = run.metrics.assign(low=np.nan, high=np.nan)
     older.__dict__["metrics"] = metrics  # what a run without intervals holds
     keys = ["method", "protocol", "metric"]
-    afresh = statistics.intervals(older).sort_values(keys, ignore_index=True)
+    afresh = intervals(older).sort_values(keys, ignore_index=True)
     kept = kept.sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(afresh, kept, check_dtype=False, atol=1e-9, rtol=0)
 

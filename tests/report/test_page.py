@@ -22,11 +22,10 @@ from wsol.cli import main
 from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.metrics.statistics import intervals
 from wsol.report import gallery as gallery_module
 from wsol.report import page as page_module
 from wsol.report.page import write_report
-from wsol.report.run import Run
+from wsol.report.run import Run, intervals
 from wsol.report.templating import as_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,20 +9,16 @@ done. `results/bootstrap_coverage.md` says how often 95 % intervals of either ki
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, Outcomes, sample_outcomes
-
-if TYPE_CHECKING:
-    from wsol.report.run import Run
+from wsol.metrics.localization import Outcomes
 
 __all__ = [
     "INTERVAL_COLUMNS", "LEVEL", "RESAMPLES", "draws_of", "holm", "image_numbers",
-    "interval_table", "intervals", "mcnemar", "percentile_interval", "resample", "resampled_means", "resamples_of",
+    "interval_table", "mcnemar", "percentile_interval", "resample", "resampled_means", "resamples_of",
 ]  # fmt: skip
 
 INTERVAL_COLUMNS = ("method", "protocol", "metric", "threshold", "value", "low", "high", "oracle")
@@ -118,39 +114,6 @@ def interval_table(entries: Sequence[Entry], means: np.ndarray) -> pd.DataFrame:
     table["low"], table["high"] = low, high
     table[["value", "low", "high"]] = (100 * table[["value", "low", "high"]]).round(DIGITS)
     return table[list(INTERVAL_COLUMNS)]
-
-
-def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """The 95 % interval of every metric of a run's summary: from its `metrics.csv`, or drawn now for an older run."""
-    overall = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
-    if len(overall):
-        return _from_metrics(overall, run.summary)
-    entries = []
-    for method, protocol in run.pairs():
-        drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
-        row, sweep = run.row(method, protocol), run.sweep(method, protocol)
-        outcomes = sample_outcomes(row, sweep, run.samples, run.protocols[protocol], drawn)
-        if outcomes.thresholds:  # an older run with masks alone has nothing to draw
-            entries.append((method, protocol, outcomes))
-    if not entries:
-        return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
-    return interval_table(entries, resample(entries, run.samples, resamples, seed))
-
-
-def _from_metrics(overall: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Read intervals back from the long table's rows over all classes."""
-    at_iou = overall["iou_threshold"].notna()
-    percent = (100 * overall["iou_threshold"].fillna(0)).round().astype(int).astype(str)
-    table = overall.assign(metric=overall["metric"].where(~at_iou, overall["metric"] + "_" + percent))
-    keys = ["method", "protocol"]
-    largest = summary.loc[summary["max_box_acc"].notna(), keys]
-    again = table[table["metric"] == "max_box_acc_50"].merge(largest).assign(metric="max_box_acc")
-    table = pd.concat([table, again]).merge(summary[[*keys, "threshold_source"]], on=keys, how="left")
-    at_summary = table["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)
-    table["oracle"] = table["metric"].str.startswith("max_box_acc") | (
-        at_summary & (table["threshold_source"] == "oracle")
-    )
-    return table[list(INTERVAL_COLUMNS)].reset_index(drop=True)
 
 
 def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.ndarray:

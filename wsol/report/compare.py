@@ -61,7 +61,7 @@ class Comparison:
     aligned: AlignedRuns
     entries: list[Entry]
     summary: pd.DataFrame  # as a run's, on the common samples, with `run` and `title` in front
-    intervals: pd.DataFrame  # as `wsol.metrics.statistics.intervals`, with titles for methods
+    intervals: pd.DataFrame  # as `wsol.report.run.intervals`, with titles for methods
     pairs: pd.DataFrame
     tests: int  # how many the correction counts
     notes: list[str]  # what the reader must know

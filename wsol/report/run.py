@@ -17,6 +17,8 @@ import yaml
 from wsol.errors import UserError
 from wsol.io import reading
 from wsol.localization import Protocol, load_protocol
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, sample_outcomes
+from wsol.metrics.statistics import INTERVAL_COLUMNS, RESAMPLES, interval_table, resample
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -202,3 +204,36 @@ def _why_not_a_run(folder: Path, missing: Sequence[str]) -> str:
     if (heatmaps / "heatmaps.json").is_file():
         advice = f"its heatmaps are whole: `wsol score heatmaps={heatmaps} dataset=…`"
     return f"the run was interrupted, or is still going on: {', '.join(missing)} missing; {advice}"
+
+
+def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """The 95 % interval of every metric of a run's summary: from its `metrics.csv`, or drawn now for an older run."""
+    overall = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
+    if len(overall):
+        return _from_metrics(overall, run.summary)
+    entries = []
+    for method, protocol in run.pairs():
+        drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
+        row, sweep = run.row(method, protocol), run.sweep(method, protocol)
+        outcomes = sample_outcomes(row, sweep, run.samples, run.protocols[protocol], drawn)
+        if outcomes.thresholds:  # an older run with masks alone has nothing to draw
+            entries.append((method, protocol, outcomes))
+    if not entries:
+        return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
+    return interval_table(entries, resample(entries, run.samples, resamples, seed))
+
+
+def _from_metrics(overall: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Read intervals back from the long table's rows over all classes."""
+    at_iou = overall["iou_threshold"].notna()
+    percent = (100 * overall["iou_threshold"].fillna(0)).round().astype(int).astype(str)
+    table = overall.assign(metric=overall["metric"].where(~at_iou, overall["metric"] + "_" + percent))
+    keys = ["method", "protocol"]
+    largest = summary.loc[summary["max_box_acc"].notna(), keys]
+    again = table[table["metric"] == "max_box_acc_50"].merge(largest).assign(metric="max_box_acc")
+    table = pd.concat([table, again]).merge(summary[[*keys, "threshold_source"]], on=keys, how="left")
+    at_summary = table["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)
+    table["oracle"] = table["metric"].str.startswith("max_box_acc") | (
+        at_summary & (table["threshold_source"] == "oracle")
+    )
+    return table[list(INTERVAL_COLUMNS)].reset_index(drop=True)

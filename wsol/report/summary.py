@@ -146,7 +146,7 @@ def html_summary(
 ) -> dict[str, Any]:
     """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
 
-    `intervals` come from `wsol.metrics.statistics.intervals`, `published` from `published_numbers`; `functions` says
+    `intervals` come from `wsol.report.run.intervals`, `published` from `published_numbers`; `functions` says
     which heatmap function a method stands for, where its name doesn't.
     """
     others = _published_rows(published) if published is not None else []
