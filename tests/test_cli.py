@@ -383,6 +383,7 @@ def test_own_dataset_model_and_method_from_outside(place, mine, capsys):
     assert code == 0, err
     table = pd.read_csv("a/summary.csv")
     assert list(table["method"]) == ["energy", "cam"] and set(table["n_samples"]) == {6}
+    assert "about" not in (place / "a" / "config.yaml").read_text(), "what is shown of a method decides nothing"
     assert "energy" in said(capsys, "--help", "--config-dir", str(mine))[1]
     assert "wsol score heatmaps=a/heatmaps dataset=squares" in out
 

@@ -44,6 +44,8 @@ class Job:
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""
         config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
+        for method in (config.get("methods") or {}).values():
+            method.pop("about", None)  # what is shown of a method decides nothing
         progress = cfg.progress and self.verbose
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
