@@ -1,7 +1,5 @@
 """What runs when `wsol` is typed: the command is found, then Hydra composes conf/COMMAND.yaml and calls its job."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os
@@ -23,8 +21,6 @@ from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import conf_dir
 from wsol.memory import keep_memory
-
-__all__ = ["main"]
 
 logger = logging.getLogger("wsol")
 ALONE = {"train": "experiment=shapes"}  # what a command runs with when nothing is chosen

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from wsol.localization import Protocol
     from wsol.models import Classifier
 
-__all__ = ["build_dataset", "build_methods", "build_model", "build_protocols", "call", "check_root_keys", "to_dict"]
 
 NOT_THE_DATASETS_OWN = ("class_map", "boxes")
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}

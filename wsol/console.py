@@ -25,7 +25,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["console", "print_line", "print_message", "print_table", "progress", "showing_messages"]
 
 logger = logging.getLogger("wsol")
 QUIET_SECONDS = 20  # between two lines where there is no terminal

@@ -1,7 +1,5 @@
 """Files: written whole or not at all, read with their name in every complaint; and those that lie in the package."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,20 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from wsol.errors import UserError
-
-__all__ = [
-    "atomic_write",
-    "conf_dir",
-    "expand_path",
-    "imagenet_wnids",
-    "published_file",
-    "read_environment",
-    "read_text",
-    "reading",
-    "write_json",
-    "write_text",
-    "write_yaml",
-]
 
 
 @contextmanager
@@ -90,6 +74,12 @@ def read_environment(run_dir: Path) -> dict[str, Any]:
 def expand_path(value: str | Path | None) -> Path | None:
     """Path that a user typed, with ~ resolved; None stays None."""
     return None if value is None else Path(str(value)).expanduser()
+
+
+def from_here(path: Path) -> Path:
+    """A path from the working folder on, where it lies inside."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def conf_dir() -> Path:

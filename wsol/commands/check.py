@@ -1,7 +1,5 @@
 """`wsol check`: read a whole dataset before a long run, print what is in it, list what is wrong with it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 
@@ -16,8 +14,6 @@ from wsol.datasets import Dataset
 from wsol.datasets.check import Checked, check_dataset
 from wsol.errors import FaultyDataError
 from wsol.io import atomic_write
-
-__all__ = ["print_check", "run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:

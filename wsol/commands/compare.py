@@ -1,7 +1,5 @@
 """`wsol compare`: runs side by side, and for each pair of methods whether the difference is more than noise."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +12,6 @@ from wsol.errors import UserError
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
 from wsol.report.summary import print_display
-
-__all__ = ["run"]
 
 ON_SCREEN = 30  # sentences
 

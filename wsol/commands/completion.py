@@ -1,7 +1,5 @@
 """Bash completion: Hydra completes groups and keys; here the command and the flags are taken care of."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -14,8 +12,6 @@ from wsol.commands.options import application_groups
 from wsol.commands.request import FLAGS, Request, read_words
 from wsol.errors import UserError
 from wsol.io import conf_dir
-
-__all__ = ["complete"]
 
 
 def complete(line: str, run_hydra: Callable[[Request], None]) -> list[str]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from wsol.commands import COMMANDS
 from wsol.commands.task import Job
 from wsol.console import print_line
+from wsol.io import from_here
 
 if TYPE_CHECKING:
     from wsol.tables import Results
 
-__all__ = ["print_run", "print_steps", "short", "sweep_step"]
 
 Step = tuple[Sequence[str], str]  # a command, and what it is for
 
@@ -26,9 +26,9 @@ def print_run(results: Results, run_dir: Path) -> None:
     print_summary(results)
     written = ["Tables", *(["heatmaps"] if (run_dir / "heatmaps").is_dir() else [])]
     written += ["pictures"] if any(run_dir.glob("figures/example_*")) else []
-    print_line(f"{', '.join(written)}: {short(run_dir)}")
+    print_line(f"{', '.join(written)}: {from_here(run_dir)}")
     if (run_dir / "report.html").is_file():
-        print_line(f"Report: {short(run_dir / 'report.html')}")
+        print_line(f"Report: {from_here(run_dir / 'report.html')}")
 
 
 def print_steps(job: Job, *steps: Step) -> None:
@@ -46,9 +46,3 @@ def sweep_step(job: Job, protocols: Iterable[str]) -> Step:
     words = ["wsol", *([] if command == COMMANDS[0] else [command]), "-m"]
     words += [word for word in job.overrides if not word.startswith("run_dir=")]
     return [*words, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2"], "a sweep, one table"
-
-
-def short(path: Path) -> Path:
-    """A path from the working folder on, where it is inside."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

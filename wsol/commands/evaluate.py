@@ -1,7 +1,5 @@
 """`wsol evaluate`, or `wsol` alone: dataset + classifier + methods + protocols → tables in the run's folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from omegaconf import DictConfig
@@ -10,8 +8,6 @@ from wsol.commands.ending import print_run, print_steps, sweep_step
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call
 from wsol.engine import Options, evaluate
-
-__all__ = ["run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:

@@ -1,7 +1,5 @@
 """What `wsol COMMAND --help` prints: all that can be chosen, as the files in conf/ say it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,8 +8,6 @@ from wsol.commands.options import application_groups, group_options
 from wsol.commands.request import Request
 from wsol.heatmaps.method import method_cards
 from wsol.io import conf_dir
-
-__all__ = ["help_text"]
 
 FLAGS = (
     ("-m, --multirun", "a sweep: one job for each combination of a,b,c"),

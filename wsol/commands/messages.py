@@ -1,7 +1,5 @@
 """From an exception about options, keys or values to one message: what was wrong, where, and what to do."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +14,6 @@ from wsol.commands.options import application_groups, compose_application, group
 from wsol.commands.request import Request
 from wsol.errors import UserError, closest, suggest
 from wsol.io import conf_dir
-
-__all__ = ["exit_code", "explain_error", "is_user_error"]
 
 
 def is_user_error(error: BaseException) -> bool:

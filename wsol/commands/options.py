@@ -14,8 +14,6 @@ from wsol.io import conf_dir
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["application_groups", "check_config_dir", "compose_application", "group_options", "shadowed"]
-
 
 def group_options(group: str, config_dir: Path | None = None) -> dict[str, Path]:
     """Options of a group and their files; where both folders have a name, ours is taken, as Hydra does."""

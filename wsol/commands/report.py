@@ -1,7 +1,5 @@
 """`wsol report`: the page and the figures of an old run, made again from its folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +14,6 @@ from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
 from wsol.io import expand_path
 from wsol.report.page import write_report
 from wsol.report.run import Run
-
-__all__ = ["run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:

@@ -1,7 +1,5 @@
 """Words typed behind `wsol`, taken apart: a command, flags and overrides, in any order."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 from collections.abc import Sequence
@@ -12,8 +10,6 @@ from hydra._internal.utils import get_args_parser
 
 from wsol.commands import COMMANDS
 from wsol.errors import UserError, suggest
-
-__all__ = ["FLAGS", "Request", "read_words"]
 
 OURS = ("--debug", "--version", "-V")
 FLAGS = (*get_args_parser()._option_string_actions, "--debug", "-V")

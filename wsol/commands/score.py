@@ -1,7 +1,5 @@
 """`wsol score`: dataset + heatmaps that are there already, or baselines + protocols → the same tables, no network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from omegaconf import DictConfig
@@ -10,8 +8,6 @@ from wsol.commands.ending import print_run, print_steps, sweep_step
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_protocols, call
 from wsol.engine import ScoreOptions, score
-
-__all__ = ["run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:

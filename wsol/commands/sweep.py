@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from wsol.commands.task import Job
 
-__all__ = ["SweepTable", "collect", "end_sweep", "remove_if_unused", "shorten", "write_record"]
 
 RECORD = "job.json"
 UNFINISHED = "stopped before its end; look at what it printed"

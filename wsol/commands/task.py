@@ -1,7 +1,5 @@
 """A command as Hydra runs it: in its folder, and an error ends the job, not the sweep."""
 
-from __future__ import annotations
-
 import gc
 import os
 import traceback
@@ -19,8 +17,7 @@ from wsol.commands.request import Request
 from wsol.config import check_root_keys, to_dict
 from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
-
-__all__ = ["Job", "Task"]
+from wsol.io import from_here
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Task:
         hydra, command = HydraConfig.get(), self.request.command
         overrides = [word.replace(f"experiment/{command}", "experiment") for word in hydra.overrides.task]
         single = hydra.mode == RunMode.RUN
-        job = Job(_relative(Path(hydra.runtime.output_dir)), overrides, hydra.runtime.choices, self.request, single)
+        job = Job(from_here(Path(hydra.runtime.output_dir)), overrides, hydra.runtime.choices, self.request, single)
         if not single:
             with showing_messages():
                 self._in_sweep(cfg, job, int(hydra.job.num))
@@ -82,8 +79,9 @@ class Task:
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
         check_root_keys(cfg)
         module = import_module(f"wsol.commands.{self.request.command}")
-        gc.freeze()  # modules stay, so that collecting garbage need not look at them: a tenth of a short run's time
-        gc.enable()
+        if not gc.isenabled():  # the first job: modules stay, so that looking for garbage may pass them over
+            gc.freeze()
+            gc.enable()
         return module.run(cfg, job)  # type: ignore[no-any-return]
 
     def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
@@ -98,7 +96,3 @@ class Task:
             if not expected:
                 traceback.print_exc()
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
-
-
-def _relative(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -1,7 +1,5 @@
 """`wsol train`: dataset + classifier + recipe → weights in the run's folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,15 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from wsol.commands.ending import print_steps, short
+from wsol.commands.ending import print_steps
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_model, call, to_dict
 from wsol.console import print_line
 from wsol.errors import UserError, suggest
-from wsol.io import write_yaml
+from wsol.io import from_here, write_yaml
 from wsol.training import Recipe, Stage, train
-
-__all__ = ["build_stages", "run"]
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
@@ -46,7 +42,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 
 def _print_end(cfg: DictConfig, job: Job, run_dir: Path, best: float) -> None:
     weights = run_dir / "best.safetensors"
-    weights = short(weights if weights.exists() else run_dir / "last.safetensors")
+    weights = from_here(weights if weights.exists() else run_dir / "last.safetensors")
     key = "weights" if str(cfg.model.get("_target_")).endswith("shapes_classifier") else "checkpoint"
     accuracy = "" if best != best else f"Validation accuracy {100 * best:.1f} %. "
     print_line(f"{accuracy}Weights: {weights}")
