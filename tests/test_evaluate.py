@@ -12,6 +12,7 @@ import torch
 import wsol
 from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
+from wsol.engine import Provenance
 from wsol.errors import UserError
 from wsol.models import Classifier, gapnet
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
@@ -313,6 +314,14 @@ def test_every_keyword_of_before_still_works(run: wsol.Results, tmp_path: Path) 
     columns = ["threshold", "top1_cls", "gt_known_loc"]
     assert scored.summary.loc[0, columns].tolist() == evaluated.summary.loc[0, columns].tolist()
     assert list(scored.config["protocols"]) == ["choe2020"]
+
+
+def test_provenance_is_read_back_from_any_run() -> None:
+    source = {"dataset": "a", "split": "val", "view": "crop", "competing": 7}
+    assert Provenance.of(source | {"something": "of a later version"}).to_dict() == source
+    assert Provenance.of({}) == Provenance()
+    with pytest.raises(UserError, match="competing"):
+        Provenance.of(source | {"competing": "many"})
 
 
 def test_limit_takes_the_first(run: wsol.Results) -> None:

@@ -207,8 +207,8 @@ class Provenance:
     `competing` is how many classes compete for Top-k, `listed` how many of each prediction are known where not all are.
     """
 
-    dataset: str
-    split: str
+    dataset: str = ""
+    split: str = ""
     model: str | None = None
     role: str | None = None
     weights: str | None = None
