@@ -1,7 +1,6 @@
 """What runs when `wsol` is typed: the command is found, then Hydra composes conf/COMMAND.yaml and calls its job."""
 
 import gc
-import logging
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from wsol import __version__
 from wsol.commands.messages import exit_code, explain_error, is_user_error
-from wsol.commands.options import check_config_dir, compose_application, shadowed
+from wsol.commands.options import check_config_dir, compose_application
 from wsol.commands.request import Request, read_words
 from wsol.commands.sweep import end_sweep, forget_earlier
 from wsol.commands.task import Task
@@ -22,7 +21,6 @@ from wsol.errors import UserError
 from wsol.io import conf_dir
 from wsol.memory import keep_memory
 
-logger = logging.getLogger("wsol")
 ALONE = {"train": "experiment=shapes"}  # what a command runs with when nothing is chosen
 
 # OpenMP's threads spin while they wait, and so keep the threads that load images from running: beside other work that
@@ -66,8 +64,6 @@ def main(words: Sequence[str] | None = None) -> int:
 def _dispatch(request: Request) -> int:
     if request.config_dir is not None:
         check_config_dir(request.config_dir)
-        for path in shadowed(request.config_dir):
-            logger.warning("%s is hidden by our own %s: give it another name", request.config_dir / path, path)
     if request.flags.help:
         from wsol.commands.help import help_text
 
@@ -90,9 +86,8 @@ def _with_presets(request: Request) -> Request:
     if alone and not chosen & {"dataset", "model", "experiment"}:
         overrides = (alone, *overrides)
     own = rf"\1experiment/{request.command}"
-    return replace(
-        request, overrides=tuple(re.sub(r"^(\+{0,2}|~)experiment(?=[=@]|$)", own, word) for word in overrides)
-    )
+    words = [re.sub(r"^(\+{0,2}|~)experiment(?=[=@]|$)", own, word) for word in overrides]
+    return replace(request, overrides=tuple(words))
 
 
 def _sweep(request: Request) -> int:
@@ -105,7 +100,6 @@ def _sweep(request: Request) -> int:
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     forget_earlier(folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    status = 0
     try:
         _run_hydra(replace(request, overrides=(*request.overrides, f"hydra.sweep.dir='{quoted}'")))
     finally:

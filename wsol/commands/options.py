@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from wsol.io import conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+logger = logging.getLogger("wsol")
 
 
 def group_options(group: str, config_dir: Path | None = None) -> dict[str, Path]:
@@ -50,7 +53,10 @@ def compose_application(
 
 
 def check_config_dir(folder: Path) -> None:
-    """Refuse a method or protocol without the right package header: its content would silently go elsewhere."""
+    """Refuse a method or protocol without the right package header: its content would silently go elsewhere.
+
+    Warn of options that ours of the same name hide.
+    """
     if not folder.is_dir():
         raise UserError(f"--config-dir {folder}: no such folder")
     for group in ("method", "protocol"):
@@ -61,9 +67,6 @@ def check_config_dir(folder: Path) -> None:
                 raise UserError(
                     f"{path}: its first line is {first!r}; it must be {header!r}, with nothing above or behind it"
                 )
-
-
-def shadowed(config_dir: Path) -> list[str]:
-    """Files of the user's folder that ours of the same name hide."""
-    files = sorted(path.relative_to(config_dir) for path in config_dir.rglob("*.yaml"))
-    return [path.as_posix() for path in files if (conf_dir() / path).is_file()]
+    for path in sorted(path.relative_to(folder) for path in folder.rglob("*.yaml")):
+        if (conf_dir() / path).is_file():
+            logger.warning("%s is hidden by our own %s: give it another name", folder / path, path)
