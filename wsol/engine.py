@@ -107,7 +107,7 @@ def evaluate(
     classes = map_classes(dataset.classes, dataset.ids, *names, logits, options.class_map)
     provenance = _provenance(dataset, classifier, classes, logits, view, options)
     notes = _warn([*classes.notes, *_knob_notes(dataset, classifier)])
-    chosen = read_thresholds(threshold_from, provenance.to_dict(), methods, protocols, options.threshold_from_test)
+    thresholds = read_thresholds(threshold_from, provenance.to_dict(), methods, protocols, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
     folder = None if run_dir is None else Path(run_dir) / "heatmaps"
@@ -117,7 +117,7 @@ def evaluate(
     )  # fmt: skip
 
     # 2. From heatmaps to boxes at every threshold; which τ; what became of every sample there; tables with intervals.
-    results = _tabulate(dataset, heatmaps, samples, gt_boxes, protocols, chosen, provenance, options)
+    results = _tabulate(dataset, heatmaps, samples, gt_boxes, protocols, thresholds, provenance, options)
 
     # 3. Everything that a reader needs, years later.
     results.environment = _environment(started, provenance, notes, command, device)
@@ -186,15 +186,15 @@ def score(
     samples, source = read_samples(dataset, store, part), store.source
     if predictions is not None:
         path, naming = Path(predictions).expanduser(), options.predictions_classes
-        samples, about, more_notes = read_predictions(path, dataset, samples, naming, options.on_error)
-        source, notes = source | about, notes + more_notes
+        samples, more_source, more_notes = read_predictions(path, dataset, samples, naming, options.on_error)
+        source, notes = source | more_source, notes + more_notes
     provenance = Provenance.of(source)
     _warn(notes)
-    about, from_test = provenance.to_dict(), options.threshold_from_test
-    chosen = read_thresholds(threshold_from, about, store.methods, protocols, from_test)
+    source, from_test = provenance.to_dict(), options.threshold_from_test
+    thresholds = read_thresholds(threshold_from, source, store.methods, protocols, from_test)
 
     # 2. and 3. As in `evaluate`.
-    results = _tabulate(dataset, store, samples, gt_boxes, protocols, chosen, provenance, options)
+    results = _tabulate(dataset, store, samples, gt_boxes, protocols, thresholds, provenance, options)
     results.environment = _environment(started, provenance, notes, command)
     results.config = dict(config or {"protocols": {name: asdict(rules) for name, rules in protocols.items()}})
     return results if run_dir is None else _write_run(results, dataset, store, Path(run_dir), options)
@@ -310,8 +310,8 @@ class ScoreOptions(RunOptions):
     ----------
     heatmaps_kind : "scoremap" or "raw", optional
         Whether maps lie in [0, 1] and are scored as they are (what somebody else's are by default; they are resized
-        where a protocol evaluates at another size, and that is said), or each protocol normalizes them (what a run's
-        own always are).
+        where a protocol evaluates at another size, and that is said), or each protocol normalizes them (as those of a
+        run always are).
     heatmaps_name : str, optional
         What the tables call somebody else's maps; by default the folder's or file's name.
     predictions_classes : "id", "name" or "position", optional
@@ -401,7 +401,7 @@ def _tabulate(
     samples: pd.DataFrame,
     gt_boxes: list[Any] | None,
     protocols: Mapping[str, Protocol],
-    chosen: ChosenThresholds | None,
+    thresholds: ChosenThresholds | None,
     provenance: Provenance,
     options: RunOptions,
 ) -> Results:
@@ -417,8 +417,7 @@ def _tabulate(
         top5=competing > 5 and (provenance.listed is None or provenance.listed >= 5),
     )
     layers = {method: how["layer"] for method, how in heatmaps.methods.items()}
-    about = {name: getattr(provenance, name) for name in ("dataset", "split", "model", "view")}
-    return make_tables(scored, table, protocols, layers, about, chosen)
+    return make_tables(scored, table, protocols, layers, provenance.to_dict(), thresholds)
 
 
 def _environment(

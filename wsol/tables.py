@@ -192,29 +192,30 @@ def make_tables(
     samples: SampleTable,
     protocols: Mapping[str, Protocol],
     layers: Mapping[str, str],
-    about: Mapping[str, Any],
+    source: Mapping[str, Any],
     chosen: ChosenThresholds | None = None,
 ) -> Results:
     """Make all tables, with an interval for every number of the summary.
 
-    `scored` are of the samples of the table, in its order; `layers` by method and `about` (dataset, split, model,
+    `scored` are of the samples of the table, in its order; `layers` by method and `source` (dataset, split, model,
     view) are for the summary; `chosen` are another run's thresholds.
     """
     summary, metrics, outcomes, tables = [], [], [], defaultdict(list)
-    about = {**about, "n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
+    columns = {name: source.get(name) for name in ("dataset", "split", "model", "view")}
+    columns |= {"n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
     for scores in scored:
         metrics += _method_rows(scores, samples)
         for entry in (Entry(scores, protocol, samples, chosen) for protocol in protocols.values()):
-            row = {**_summary_row(entry), **about, "layer": layers[scores.method]}
+            row = {**_summary_row(entry), **columns, "layer": layers[scores.method]}
             summary.append(row)
             metrics += _metric_rows(entry)
             for name, table in entry.tables().items():
                 tables[name].append(table)
             drawn = entry.drawn_pxap if row["pxap"] is not None else None
             pxap = None if drawn is None else (row["pxap"] / 100, drawn)
-            shown = entry.outcomes.only([metric for metric in METRICS if row[metric] is not None], pxap)
-            if shown.thresholds:
-                outcomes.append((scores.method, entry.protocol.name, shown))
+            applicable = entry.outcomes.only([metric for metric in METRICS if row[metric] is not None], pxap)
+            if applicable.thresholds:
+                outcomes.append((scores.method, entry.protocol.name, applicable))
     long = _combine(metrics, METRIC_COLUMNS)
     if outcomes:
         long = _with_intervals(long, interval_table(outcomes, resample(outcomes, samples.table)))
@@ -244,8 +245,8 @@ def _summary_row(entry: Entry) -> dict[str, Any]:
     """The summary's row, percent; None where a column does not apply."""
     row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS) | entry.names
     values, protocol = entry.outcomes.values, entry.protocol
-    shown = [name for name in (*ACCURACIES, "mean_iou") if name in values]
-    row |= {name: 100 * entry.samples.means(values[name])[0] for name in entry.samples.applicable(shown)}
+    applicable = entry.samples.applicable(name for name in (*ACCURACIES, "mean_iou") if name in values)
+    row |= {name: 100 * entry.samples.means(values[name])[0] for name in applicable}
     row["pxap"] = None if entry.pixels is None else 100 * entry.pixels["pxap"]
     if entry.sweeps is None:
         return row
@@ -282,13 +283,13 @@ def _best_box_rows(entry: Entry, sweeps: Sweeps) -> list[dict[str, Any]]:
     rows, labels = [], entry.samples.table["label"].to_numpy()
     counts = np.bincount(labels, minlength=len(entry.samples.classes))
     for delta in entry.protocol.iou_thresholds:
-        about = entry.names | {"metric": "max_box_acc", "iou_threshold": delta}
+        columns = entry.names | {"metric": "max_box_acc", "iou_threshold": delta}
         curve = entry.outcomes.curves[delta]
         best = float(sweeps.grid[curve.argmax()])
-        rows.append(about | {"threshold": best, "value": 100 * float(curve.max() / sweeps.count)})
+        rows.append(columns | {"threshold": best, "value": 100 * float(curve.max() / sweeps.count)})
         right = sweeps.right_by_class(delta, entry.protocol.iou_comparison, labels, len(counts)).max(axis=1)
         with np.errstate(invalid="ignore"):
-            rows += _class_rows(entry.samples, right / counts, **about)
+            rows += _class_rows(entry.samples, right / counts, **columns)
     return rows
 
 
@@ -298,18 +299,18 @@ def _threshold_rows(entry: Entry) -> list[dict[str, Any]]:
     Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
     classes, as the literature gives it.
     """
-    rows, about = [], entry.names | {"threshold": entry.threshold}
+    rows, columns = [], entry.names | {"threshold": entry.threshold}
     kinds = entry.per_image["error_kind"].to_numpy()
     for name in (*entry.samples.applicable((*OUTCOMES, *ERROR_KINDS)), "mean_iou"):
         values = kinds == name if name in ERROR_KINDS else entry.outcomes.values[name]
         overall, by_class = entry.samples.means(values)
         metric = f"error_{name}" if name in ERROR_KINDS else name
-        rows += [about | {"metric": metric, "value": 100 * overall}] if name in ERROR_KINDS else []
-        rows += _class_rows(entry.samples, by_class, **about, metric=metric)
+        rows += [columns | {"metric": metric, "value": 100 * overall}] if name in ERROR_KINDS else []
+        rows += _class_rows(entry.samples, by_class, **columns, metric=metric)
     if entry.samples.multilabel:
         _, by_class = entry.samples.means(entry.outcomes.values["gt_known_loc"])
         corloc = 100 * float(np.nanmean(by_class))
-        rows.append(about | {"metric": "corloc", "iou_threshold": 0.5, "value": corloc})
+        rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": corloc})
     return rows
 
 
@@ -430,14 +431,14 @@ def is_for_testing(split: str, role: str) -> bool:
 
 def read_thresholds(
     run: Path | str | None,
-    about: Mapping[str, Any],
+    source: Mapping[str, Any],
     methods: Iterable[str],
     protocols: Mapping[str, Protocol],
     from_test: bool = False,
 ) -> ChosenThresholds | None:
     """Read the thresholds that another run, if any, chose for these methods; protocols with a fixed τ need none.
 
-    Those chosen on a split for testing, or on the one that is scored now (`about`: dataset, split, model), are refused
+    Those chosen on a split for testing, or on the one that is scored now (`source`: dataset, split, model), are refused
     unless `from_test` says that they are wanted; the tables then say so.
     """
     if run is None:
@@ -458,15 +459,15 @@ def read_thresholds(
                 f"it has {first_names(f'{m} under {p}' for m, p in values) or 'none'}"
             )
         protocol.threshold_index(values[method, protocol.name])
-    chosen_on = "" if summary.empty else _chosen_on(run, summary.iloc[0], about, from_test)
+    chosen_on = "" if summary.empty else _chosen_on(run, summary.iloc[0], source, from_test)
     return ChosenThresholds(f"{run} (chosen on {chosen_on})" if chosen_on else str(run), values)
 
 
-def _chosen_on(run: Path | str, row: pd.Series, about: Mapping[str, Any], from_test: bool) -> str:
+def _chosen_on(run: Path | str, row: pd.Series, source: Mapping[str, Any], from_test: bool) -> str:
     """Say it if thresholds were chosen where they must not be: on a split for testing, or on this very one."""
     dataset, split, model = ("" if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "split", "model"))
     on_test = is_for_testing(split, str(read_environment(Path(run).expanduser()).get("role") or ""))
-    on_this = (dataset, split) == (about.get("dataset"), about.get("split"))
+    on_this = (dataset, split) == (source.get("dataset"), source.get("split"))
     if (on_test or on_this) and not from_test:
         why = "whose role is test" if on_test else "which is scored now"
         raise UserError(
@@ -474,6 +475,6 @@ def _chosen_on(run: Path | str, row: pd.Series, about: Mapping[str, Any], from_t
             f"with the role train-fullsup (a run on val, say); threshold_from_test=true takes them all the same, and "
             f"the tables then say so"
         )
-    if model != about.get("model", ""):
-        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", about.get("model", "none"))
+    if model != source.get("model", ""):
+        logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", source.get("model", "none"))
     return "this very split" if on_this else "test" if on_test else ""
