@@ -418,23 +418,10 @@ def test_broken_yaml_is_named(place, mine, capsys):
 
 def test_joblib_runs_a_sweep_with_own_parts_and_a_failing_job(place, mine, capfd):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = [
-        "dataset=squares",
-        "model=net",
-        "method=[center]",
-        "protocol=choe2020",
-        "pictures=0",
-        "run_dir=s",
-    ]
-    words += [
-        "launcher=joblib",
-        "hydra.launcher.n_jobs=2",
-        "limit=3",
-        "view=squash,nonsense",
-        "-cd",
-        str(mine),
-    ]
-    code = cli.main([*words, "-m"])
+    words = (
+        "dataset=squares model=net method=[center] protocol=choe2020 pictures=0 run_dir=s limit=3 view=squash,nonsense"
+    )
+    code = cli.main([*words.split(), "launcher=joblib", "hydra.launcher.n_jobs=2", "-cd", str(mine), "-m"])
     captured = capfd.readouterr()
     assert code == 2, captured.err
     table = pd.read_csv("s/sweep.csv", keep_default_na=False)
