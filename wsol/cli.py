@@ -14,8 +14,7 @@ from wsol import __version__
 from wsol.commands.messages import exit_code, explain_error, is_user_error
 from wsol.commands.options import check_config_dir, compose_application
 from wsol.commands.request import Request, read_words
-from wsol.commands.sweep import end_sweep, forget_earlier
-from wsol.commands.task import Task
+from wsol.commands.task import Task, forget_earlier
 from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import conf_dir
@@ -103,6 +102,8 @@ def _sweep(request: Request) -> int:
     try:
         _run_hydra(replace(request, overrides=(*request.overrides, f"hydra.sweep.dir='{quoted}'")))
     finally:
+        from wsol.commands.sweep import end_sweep
+
         status = end_sweep(folder)
     return status
 

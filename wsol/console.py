@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import time
 import warnings
@@ -30,7 +29,7 @@ logger = logging.getLogger("wsol")
 QUIET_SECONDS = 20  # between two lines where there is no terminal
 WIDE = 10_000  # columns where there is no terminal: nothing is folded in a file
 FOLDS_FROM = 30  # texts longer than this may be folded
-COLORS = {"error": "\033[31m", "warning": "\033[33m"}
+COLORS = {"error": "red", "warning": "yellow"}
 
 
 def console() -> Console:
@@ -40,7 +39,7 @@ def console() -> Console:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    return Console(width=None if Console().is_terminal else WIDE, highlight=False)
+    return Console(width=None if Console().is_terminal else WIDE, highlight=False, emoji=False)
 
 
 def print_line(text: str) -> None:
@@ -152,9 +151,8 @@ def _lines(description: str, total: int) -> Callable[..., None]:
 
 def print_message(message: str, kind: str = "error") -> None:
     """Print an error or a warning to stderr, in color where that is a terminal and NO_COLOR isn't set."""
-    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    head = f"{COLORS[kind]}wsol: {kind}:\033[0m" if colored else f"wsol: {kind}:"
-    print(head, message, file=sys.stderr)
+    screen = Console(stderr=True, width=WIDE, highlight=False, emoji=False)
+    screen.print(Text(f"wsol: {kind}:", COLORS[kind]), message, soft_wrap=True, markup=False)
 
 
 class _Messages(logging.Handler):

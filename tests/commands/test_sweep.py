@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from wsol.commands.request import read_words
-from wsol.commands.sweep import end_sweep, forget_earlier, write_record
-from wsol.commands.task import Job
+from wsol.commands.sweep import end_sweep
+from wsol.commands.task import Job, forget_earlier, write_record
 
 
 def record(place: Path, number: int, overrides: list[str], error: str = "") -> None:

@@ -6,22 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from wsol.commands.task import RECORD, remove_if_unused
 from wsol.console import print_line, print_table
-from wsol.io import atomic_write, read_environment, write_json, write_text
+from wsol.io import atomic_write, read_environment, write_text
+from wsol.report.figures import draw_sweep
+from wsol.report.summary import best_cells, latex_table
+from wsol.report.sweeps import MEASURES, best_settings, chosen_on
+from wsol.tables import SHOWN
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from wsol.commands.task import Job
-
-
-RECORD = "job.json"
-UNFINISHED = "stopped before its end; look at what it printed"
 NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")
 MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
-FILES = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,6 @@ class SweepTable:
     roles: dict[str, str] = field(default_factory=dict)
 
 
-def write_record(
-    job: Job,
-    number: int,
-    *,
-    error: str = UNFINISHED,
-    unexpected: bool = True,
-    values: Mapping[str, object] | None = None,
-) -> None:
-    """Write down what a job of a sweep was asked for and how it ended; first when it begins.
-
-    `values` are the results of a job that writes no `summary.csv`.
-    """
-    record = {"job": number, "overrides": job.overrides, "error": error, "unexpected": unexpected and bool(error)}
-    write_json(job.run_dir / RECORD, record | {"values": dict(values or {})})
-
-
-def forget_earlier(folder: Path) -> None:
-    """Jobs of an earlier sweep in the same folder no longer count."""
-    for name in (f"*/{RECORD}", *FILES):
-        for path in folder.glob(name):
-            path.unlink()
-
-
-def remove_if_unused(folder: Path) -> None:
-    """Remove a run's folder in which nothing was written, or only the sweep's plan."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
-        (folder / "multirun.yaml").unlink(missing_ok=True)
-        folder.rmdir()
-
-
 def end_sweep(folder: Path) -> int:
     """Make the one table of a sweep, also where it was cut short; return the program's exit code."""
     sweep = collect(folder)
@@ -81,8 +50,6 @@ def end_sweep(folder: Path) -> int:
 
 def collect(folder: Path) -> SweepTable:
     """Gather the jobs inside a sweep's folder."""
-    import pandas as pd
-
     records = [(json.loads(path.read_text(encoding="utf-8")), path.parent) for path in folder.glob(f"*/{RECORD}")]
     records.sort(key=lambda pair: pair[0]["job"])
     jobs = [(record, _values(record["overrides"]), _summary(place, record)) for record, place in records]
@@ -106,8 +73,6 @@ def collect(folder: Path) -> SweepTable:
 
 def _values(words: Sequence[str]) -> dict[str, str]:
     """Take overrides apart into keys and values; where a run lies is left out."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     values = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
         key = override.get_key_element().lstrip("+~")
@@ -119,8 +84,6 @@ def _values(words: Sequence[str]) -> dict[str, str]:
 
 def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
     """Rows of a job's summary, all text; or the values that it returned."""
-    import pandas as pd
-
     path = folder / "summary.csv"
     if not record["error"] and path.is_file():
         return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
@@ -141,9 +104,6 @@ def shorten(sweep: SweepTable) -> pd.DataFrame:
 
 def print_and_write(sweep: SweepTable, folder: Path) -> None:
     """Print a sweep's table and its best settings; write both, a table for LaTeX and, over numbers, a picture."""
-    from wsol.report.figures import draw_sweep
-    from wsol.report.sweeps import best_settings, chosen_on
-
     write_text(folder / "sweep.csv", sweep.frame.to_csv(index=False, lineterminator="\n"))
     failed = int((sweep.frame["error"] != "").sum())
     title = f"{sweep.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
@@ -165,25 +125,19 @@ def print_and_write(sweep: SweepTable, folder: Path) -> None:
 
 
 def _print_best(best: pd.DataFrame) -> None:
-    import pandas as pd
-
-    from wsol.report.sweeps import MEASURES
-
-    table = pd.DataFrame({"method": best["method"], "protocol": best["protocol"]})
-    if len(best[["dataset", "split"]].drop_duplicates()) > 1:
-        table["split"] = best["dataset"] + " (" + best["split"] + ")"
-    table["best settings"] = best["settings"]
-    table["job"] = best["job"]
-    table["by"] = [MEASURES[name][0] for name in best["measure"]]
-    table["%"] = [f"{value:.1f}" for value in best["value"]]
+    several = len(best[["dataset", "split"]].drop_duplicates()) > 1
+    table = best[["method", "protocol"]].assign(
+        split=best["dataset"] + " (" + best["split"] + ")" if several else "",
+        **{"best settings": best["settings"]},
+        job=best["job"],
+        by=[MEASURES[name][0] for name in best["measure"]],
+        **{"%": best["value"].map("{:.1f}".format)},
+    )
     print_table(table.loc[:, (table != "").any()], "Best settings")
 
 
 def _latex(sweep: SweepTable, note: str) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
-    from wsol.report.summary import best_cells, latex_table
-    from wsol.tables import SHOWN
-
     finished = sweep.frame[sweep.frame["error"] == ""]
     table = shorten(SweepTable(finished, sweep.overrides)).drop(columns="job")
     measured = [name for name in MEASURED if name in table and name not in sweep.overrides]

@@ -1,4 +1,4 @@
-"""A command as Hydra runs it: in its folder, and an error ends the job, not the sweep."""
+"""A command as Hydra runs it: in its folder, with a record in a sweep, which an error in a job does not end."""
 
 import gc
 import os
@@ -11,13 +11,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from wsol.commands import sweep
 from wsol.commands.messages import exit_code, explain_error, is_user_error
 from wsol.commands.request import Request
 from wsol.config import check_root_keys, to_dict
 from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
-from wsol.io import from_here
+from wsol.io import from_here, write_json
+
+RECORD = "job.json"
+UNFINISHED = "stopped before its end; look at what it printed"
+ENDING = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")  # what is written when a sweep has ended
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,36 @@ class Job:
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
 
+def write_record(
+    job: Job,
+    number: int,
+    *,
+    error: str = UNFINISHED,
+    unexpected: bool = True,
+    values: Mapping[str, object] | None = None,
+) -> None:
+    """Write down what a job of a sweep was asked for and how it ended; first when it begins.
+
+    `values` are the results of a job that writes no `summary.csv`.
+    """
+    record = {"job": number, "overrides": job.overrides, "error": error, "unexpected": unexpected and bool(error)}
+    write_json(job.run_dir / RECORD, record | {"values": dict(values or {})})
+
+
+def forget_earlier(folder: Path) -> None:
+    """Jobs of an earlier sweep in the same folder no longer count."""
+    for name in (f"*/{RECORD}", *ENDING):
+        for path in folder.glob(name):
+            path.unlink()
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Remove a run's folder in which nothing was written, or only the sweep's plan."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+        folder.rmdir()
+
+
 @dataclass
 class Task:
     """A command made callable by Hydra, here or in a worker of joblib or Slurm, to which it travels by pickle."""
@@ -74,7 +107,7 @@ class Task:
         except Exception as error:
             self.error = error
         finally:
-            sweep.remove_if_unused(job.run_dir)
+            remove_if_unused(job.run_dir)
 
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
         check_root_keys(cfg)
@@ -85,14 +118,14 @@ class Task:
         return module.run(cfg, job)  # type: ignore[no-any-return]
 
     def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
-        sweep.write_record(job, number)
+        write_record(job, number)
         try:
             values = self._run(cfg, job)
-            sweep.write_record(job, number, error="", values=values)
+            write_record(job, number, error="", values=values)
         except Exception as error:
             expected = is_user_error(error)
             message = explain_error(error, self.request) if expected else repr(error)
-            sweep.write_record(job, number, error=message, unexpected=exit_code(error) == 1)
+            write_record(job, number, error=message, unexpected=exit_code(error) == 1)
             if not expected:
                 traceback.print_exc()
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
