@@ -1,4 +1,4 @@
-"""A sweep: what is kept of each job, and the one table over all of them, also where some failed."""
+"""How a sweep ends: one table over all its jobs, also where some failed, and the best settings."""
 
 from __future__ import annotations
 
