@@ -205,8 +205,8 @@ def _table_digests() -> dict[str, dict[str, str]]:
     digests: dict[str, dict[str, str]] = {}
 
     def score(name: str, dataset: wsol.Dataset, heatmaps: Path | None, **options: Any) -> None:
-        options = {"protocols": PROTOCOLS, "report": False, "progress": False, "workers": 1} | options
-        results = wsol.score(dataset, heatmaps, run_dir=Path(name), **options)
+        more: dict[str, Any] = {"report": False, "progress": False, "workers": 1} | options
+        results = wsol.score(dataset, heatmaps, PROTOCOLS, run_dir=Path(name), **more)
         digests[name] = run_digests(results, Path(name))
 
     baselines, data = ["center", "full", "random"], Drawn()
@@ -249,11 +249,11 @@ def write_networks(folder: Path) -> None:
             run_dir=run_dir, progress=False,
         )  # fmt: skip
     images = Shapes(length=3)
-    for name, methods in NETWORKS.items():
+    for name, chosen in NETWORKS.items():
         size = 224 if name == "vit_b_16" else 96
         classifier: Classifier = torchvision_classifier(name, weights=None, num_classes=10, seed=0, input_size=size)
         wsol.evaluate(
-            images, classifier, list(methods), ["choe2020"], class_map="position", run_dir=folder / name, seed=3,
+            images, classifier, chosen, ["choe2020"], class_map="position", run_dir=folder / name, seed=3,
             progress=False, report=False, pictures=0,
         )  # fmt: skip
         print(name, flush=True)
@@ -267,9 +267,9 @@ def differences(old: Path, new: Path) -> list[str]:
         gap = float(np.abs(before - after).max() / max(np.abs(before).max(), 1e-300)) if before.size else 0.0
         if gap:
             lines.append(f"{path.relative_to(old)}: {gap:.1e} of the maximum, {(before != after).sum()} values")
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    for path in sorted(path for path in old.rglob("*") if path.suffix in readers):
-        before, after = (readers[path.suffix](root / path.relative_to(old)) for root in (old, new))
+    for path in sorted(path for path in old.rglob("*") if path.suffix in (".csv", ".parquet")):
+        read = pd.read_csv if path.suffix == ".csv" else pd.read_parquet
+        before, after = (read(root / path.relative_to(old)) for root in (old, new))
         if list(before.columns) != list(after.columns) or len(before) != len(after):
             lines.append(f"{path.relative_to(old)}: {before.shape} became {after.shape}")
             continue

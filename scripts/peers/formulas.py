@@ -42,13 +42,14 @@ def finer_by_probability(recording: Recording) -> torch.Tensor:
 def ablation_far_below(recording: Recording) -> torch.Tensor:
     """Channels set to 1e7 below the lowest activation, the n-th of a batch of 32 to n times that."""
     A, behind = recording.activations, recording.replay()
-    raw = recording.output
+    raw, layout = recording.output, recording.layout
+    channel_axis = -1 if layout.channels_last or layout.grid else 1
     full, without = recording.scores_of(recording.logits), A.new_empty(A.shape[:2])
     for image in range(len(A)):
         for channels in torch.arange(A.shape[1]).split(32):
             changed = raw[image].expand(len(channels), *raw.shape[1:]).clone()
             for n, channel in enumerate(channels.tolist()):
-                changed.movedim(recording.layout.channel_axis, 1)[n, channel] = raw[image].min() - 1e7 * (n + 1)
+                changed.movedim(channel_axis, 1)[n, channel] = raw[image].min() - 1e7 * (n + 1)
             without[image, channels] = recording.scores_of(behind(changed, image), image)
     return weighted((full[:, None] - without) / full[:, None], A)
 
