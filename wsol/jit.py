@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 # Level 3, numba's own, takes longer to compile these kernels, and what comes out is no faster.
@@ -12,8 +16,7 @@ os.environ.setdefault("NUMBA_OPT", "2")
 
 import numba
 from numba.core import event
-
-__all__ = ["jit", "jit_inner"]
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 logger = logging.getLogger("wsol")
 
@@ -44,13 +47,48 @@ def jit_inner(function: Callable[..., Any]) -> Any:
     return _compile(function, no_cpython_wrapper=True)
 
 
-def _compile(function: Callable[..., Any], *types: str, **options: Any) -> Any:
+def _compile(function: Callable[..., Any], types: str | None = None, **options: Any) -> Any:
     # Nothing here is called from C by its address.
     options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    try:
-        return numba.njit(*types, cache=True, **options)(function)  # type: ignore[call-overload]
-    except RuntimeError:
-        return numba.njit(*types, **options)(function)  # type: ignore[call-overload]
+    compiled: Any = numba.njit(**options)(function)
+    if compiled is function:  # NUMBA_DISABLE_JIT is set
+        return function
+    with suppress(RuntimeError):  # there is no folder to write to
+        compiled._cache = _Cache(function)
+    if types is not None:
+        compiled.compile(types)
+        compiled.disable_compile()
+    return compiled
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Machine code on disk, found by what all kernels are; a folder that is damaged, full or locked only costs time."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        name = f"{self._impl.filename_base}.{_kernels()}"
+        self._cache_file = IndexDataCacheFile(self.cache_path, name, source_stamp=None)
+
+    @contextmanager
+    def _guard_against_spurious_io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of a damaged file pickle makes whatever it happens to be
+            _tell(self.cache_path, type(error).__name__)
+            with suppress(OSError):
+                os.unlink(self._cache_file._index_path)
+
+
+@cache
+def _kernels() -> str:
+    """Hash of the files with kernels: numba itself would notice a change in a kernel's own, not in what it calls."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    return sha256(b"".join(source for source in sources if b"wsol.jit" in source)).hexdigest()[:12]
+
+
+@cache
+def _tell(folder: str, reason: str) -> None:
+    logger.warning("kernels are compiled anew: what %s keeps of them can't be used (%s)", folder, reason)
 
 
 class _FirstCompilation(event.Listener):
