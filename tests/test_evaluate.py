@@ -253,7 +253,7 @@ def test_nothing_to_localize_is_said() -> None:
 
 
 def test_a_box_outside_names_its_sample() -> None:
-    with pytest.raises(UserError, match=r"sample 0, method cam.*reaches outside 96 x 96"):
+    with pytest.raises(UserError, match=r"sample 0, method cam.*inside 96 x 96"):
         _flat(boxes=[[0, 0, 200, 40]])
 
 

@@ -124,14 +124,13 @@ def test_a_file_of_ones_own_builds_on_a_preset(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("defaults: [zhou2016]", "zhou2016@_here_"),
-        ("defaults: [loop@_here_]", "loop.yaml"),
-        ("- 1", "loop.yaml"),
-        ("a: [", "loop.yaml"),
+        ("- 1", "mine.yaml"),
+        ("a: [", "mine.yaml"),
         ("levels: 0", "levels = 0"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "loop.yaml"
+    path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_protocol(path)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from wsol import sweep_thresholds
-from wsol.errors import UserError
 from wsol.localization.sweep import join_runs
 
 
@@ -25,8 +24,6 @@ def test_many_sweeps_and_one_threshold(protocol: str, sizes: list[tuple[int, int
                 box, iou = sweep.at(index, which)
                 assert np.array_equal(box, getattr(sweep, f"boxes_{which}")[index])
                 assert iou == getattr(sweep, f"iou_{which}")[index]
-        with pytest.raises(UserError, match="no runs of 'best' components"):
-            sweeps[0].at(0, "best")
 
 
 def test_no_sweeps_have_no_runs() -> None:

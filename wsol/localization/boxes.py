@@ -11,8 +11,6 @@ from wsol.errors import UserError
 from wsol.jit import jit, jit_inner
 from wsol.localization.protocol import Protocol
 
-__all__ = ["box_iou", "checked_boxes", "from_inclusive", "to_image", "to_inclusive", "truth_boxes"]
-
 
 def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes") -> np.ndarray:
     """Make an array of boxes and make sure that each lies in its image.
@@ -41,28 +39,16 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     >>> checked_boxes([0, 0, 4, 2], (5, 3))
     array([[0., 0., 4., 2.]])
     """
-    try:
-        array = np.array(boxes, np.float64)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: {boxes!r} is not an array of numbers: pass boxes x0 y0 x1 y1") from None
-    if array.shape == (4,):
-        array = array[None]
+    array = np.atleast_2d(np.array(boxes, np.float64))
     if array.ndim != 2 or array.shape[1] != 4 or len(array) == 0:
         raise UserError(f"{where} has shape {array.shape}: pass at least one box x0 y0 x1 y1, shape (G, 4)")
     width, height = size
     for index, (x0, y0, x1, y1) in enumerate(array.tolist()):
-        if 0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0:
-            continue
-        if not np.isfinite(array[index]).all():
-            fault = "is not finite"
-        elif x0 > x1 or y0 > y1:
-            fault = "is inverted"
-        else:
-            fault = f"reaches outside {width} x {height} pixels"
-        raise UserError(
-            f"{where}: box {index} ({x0:g} {y0:g} {x1:g} {y1:g}) {fault}: "
-            "fix the annotation, or pass the right image_size"
-        )
+        if not (0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0):
+            raise UserError(
+                f"{where}: box {index} ({x0:g} {y0:g} {x1:g} {y1:g}) is inverted, or not inside {width} x {height} "
+                "pixels: fix the annotation, or pass the right image_size"
+            )
     return array
 
 
@@ -164,12 +150,12 @@ def to_inclusive(boxes: np.ndarray, convention: str) -> np.ndarray:
     return converted  # (N, 4)
 
 
-def box_iou(boxes: np.ndarray, gt_boxes: np.ndarray, convention: str) -> np.ndarray:
+def box_iou(boxes: np.ndarray, truth: np.ndarray, convention: str) -> np.ndarray:
     """Intersection over union of every box with every ground-truth box.
 
     Parameters
     ----------
-    boxes : array (N, 4); gt_boxes : array (G, 4)
+    boxes : array (N, 4); truth : array (G, 4)
         `x0 y0 x1 y1`.
     convention : "inclusive" or "continuous"
         Sides of length `x1 - x0 + 1`, or `x1 - x0`.
@@ -185,7 +171,7 @@ def box_iou(boxes: np.ndarray, gt_boxes: np.ndarray, convention: str) -> np.ndar
     array([[0.5, 0. ]])
     """
     plus = 1.0 if convention == "inclusive" else 0.0
-    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(gt_boxes, np.float64)[None]  # (N, 1, 4), (1, G, 4)
+    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(truth, np.float64)[None]  # (N, 1, 4), (1, G, 4)
     sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + plus, 0)
     both = sides.prod(axis=-1)  # (N, G)
     area_a, area_b = ((c[..., 2:] - c[..., :2] + plus).prod(axis=-1) for c in (a, b))

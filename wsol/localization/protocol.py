@@ -13,10 +13,8 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from wsol.errors import UserError, suggest
-from wsol.io import conf_dir
+from wsol.io import conf_dir, read_text
 from wsol.settings import settings
-
-__all__ = ["Protocol", "load_protocol", "protocol_names"]
 
 
 def _increasing(numbers: tuple[float, ...]) -> tuple[float, ...]:
@@ -243,39 +241,32 @@ def load_protocol(protocol: Protocol | str | Path) -> Protocol:
     if isinstance(protocol, Protocol):
         return protocol
     path = Path(protocol).expanduser()
-    return _read_file(path) if path.suffix in (".yaml", ".yml") else _read_preset(str(protocol))
+    if path.suffix in (".yaml", ".yml"):
+        return Protocol.from_mapping({"name": path.stem, **_fields(path)})
+    return _read_preset(str(protocol))
 
 
 @lru_cache(maxsize=64)
 def _read_preset(name: str) -> Protocol:
     if name not in protocol_names():
         raise UserError(f"no protocol '{name}'{suggest(name, protocol_names())}")
-    return _read_file(conf_dir() / "protocol" / f"{name}.yaml")
+    return load_protocol(conf_dir() / "protocol" / f"{name}.yaml")
 
 
-def _read_file(path: Path) -> Protocol:
-    return Protocol.from_mapping({"name": path.stem, **_fields(path, ())})
-
-
-def _fields(path: Path, inner: tuple[Path, ...]) -> dict[str, Any]:
-    """Fields of a file, over those of the files that its `defaults` name; `inner`: the files that led here."""
-    if path in inner:
-        raise UserError(f"{path}: its defaults lead back to itself")
+def _fields(path: Path) -> dict[str, Any]:
+    """Fields of a file, over those of the files that its `defaults` name."""
+    text = read_text(path)
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UserError(f"no protocol file {path}{suggest(path.stem, protocol_names())}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: a protocol file holds fields and values, not a {type(fields).__name__}")
-    defaults = fields.pop("defaults", [])
+        fields = dict(yaml.safe_load(text) or {})
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a YAML file of fields and values: {error}") from None
     merged: dict[str, Any] = {}
+    defaults = fields.pop("defaults", [])
     for entry in defaults if "_self_" in defaults else [*defaults, "_self_"]:
         name, _, package = str(entry).partition("@")
         if entry != "_self_" and package != "_here_":
             raise UserError(f"{path}: defaults entry {entry!r} is not understood: write '{name}@_here_'")
         base = path.with_name(f"{name}.yaml")
         base = base if base.is_file() else conf_dir() / "protocol" / base.name
-        merged.update(fields if entry == "_self_" else _fields(base, (*inner, path)))
+        merged |= fields if entry == "_self_" else _fields(base)
     return merged

@@ -15,8 +15,6 @@ from wsol.localization.protocol import Protocol, load_protocol
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["score_map", "score_maps"]
-
 Size = tuple[int, int]
 Rectangle = tuple[float, float, float, float]
 
@@ -99,15 +97,11 @@ def score_maps(
     >>> [values.shape for values in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
     [(6, 8)]
     """
-    for name, values in (("image_sizes", image_sizes), ("rectangles", rectangles)):
-        if values is not None and len(values) != len(heatmaps):
-            raise UserError(f"{len(heatmaps)} heatmaps but {len(values)} {name}: pass one for each")
     protocol, maps = load_protocol(protocol), []
-    nothing = [None] * len(heatmaps)
-    for index, rest in enumerate(zip(heatmaps, image_sizes or nothing, rectangles or nothing, strict=True)):
-        heatmap, image_size, rectangle = rest
+    views = [[None] * len(heatmaps) if values is None else values for values in (image_sizes, rectangles)]
+    for index, inputs in enumerate(zip(heatmaps, *views, strict=True)):
         try:
-            maps.append(score_map(heatmap, protocol, image_size, rectangle))
+            maps.append(score_map(inputs[0], protocol, *inputs[1:]))
         except UserError as error:
             raise UserError(f"heatmap {index}: {error}") from None
     return maps
@@ -117,20 +111,16 @@ def checked_map(values: object, name: str) -> np.ndarray:
     """Array of float64 (h, w) from an array or tensor; `name` is for the message."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise UserError(f"{name} has values of type {array.dtype}: pass real numbers")
-    if array.ndim != 2 or 0 in array.shape:
+    array = np.asarray(values, np.float64, order="C")
+    if array.ndim != 2 or array.size == 0:
         raise UserError(f"{name} has shape {array.shape}: pass one non-empty map of shape (h, w)")
-    return np.ascontiguousarray(array, np.float64)  # (h, w)
+    return array  # (h, w)
 
 
 def _target(
     protocol: Protocol, image_size: Size | None, rectangle: Rectangle | None
 ) -> tuple[Size, tuple[int, int, int, int]]:
     """Evaluation size, and the part of it that the heatmap fills, both in whole pixels."""
-    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
     size = protocol.size or image_size
     if size is None:
         raise UserError(f"protocol {protocol.name} evaluates at the original image's size: pass image_size")

@@ -27,8 +27,6 @@ from wsol.localization.kernels.tree import PackedRuns, Scratch, sweep_bins
 from wsol.localization.protocol import Protocol, load_protocol
 from wsol.localization.score_map import checked_map
 
-__all__ = ["Runs", "Sweep", "join_runs", "sweep_thresholds"]
-
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
@@ -87,12 +85,12 @@ class Sweep:
 
     def runs(self, which: str) -> Runs:
         """Boxes and IoUs, run-length coded, of the "largest" component or the best of "any"."""
-        packed = self._packed(which)
+        packed = self.packed[which]
         return Runs(packed.first, self._boxes(packed.boxes), packed.iou)
 
     def at(self, index: int, which: str) -> tuple[np.ndarray, float]:
         """Box (4,) and IoU at one threshold, by its index, without spreading out the others."""
-        packed = self._packed(which)
+        packed = self.packed[which]
         run = int(np.searchsorted(packed.first, index, side="right")) - 1
         return self._boxes(packed.boxes[run : run + 1])[0], float(packed.iou[run])
 
@@ -144,11 +142,6 @@ class Sweep:
         packed = packed._replace(iou=box_ious(packed.boxes, gt_boxes, iou_rules(self.protocol, self.size)))
         return replace(self, packed={"largest": packed, "any": packed})
 
-    def _packed(self, which: str) -> PackedRuns:
-        if which not in self.packed:
-            raise UserError(f"no runs of {which!r} components: choose largest or any")
-        return self.packed[which]
-
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         boxes = from_inclusive(unpack(packed), self.convention, self.size)  # (R, 4)
         if (packed < 0).any():
@@ -170,7 +163,7 @@ class Sweep:
 
 def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
     """Runs of many sweeps of one protocol, one after the other."""
-    packed = [sweep._packed(which) for sweep in sweeps]
+    packed = [sweep.packed[which] for sweep in sweeps]
     if not packed:
         return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
     first, boxes, iou = map(np.concatenate, zip(*packed, strict=True))
@@ -225,9 +218,7 @@ def sweep_thresholds(
     size = (values.shape[1], values.shape[0])
     if max(size) > LONGEST_SIDE:
         raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
-    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-        raise UserError(f"image_size = {image_size}: pass (width, height) in pixels")
-    image_size = size if image_size is None else (int(image_size[0]), int(image_size[1]))
+    image_size = size if image_size is None else image_size
     gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), protocol, image_size, size)
     WORKSPACE.reserve(size)
     cuts, bins = bin_pixels(values, protocol, WORKSPACE.bins)

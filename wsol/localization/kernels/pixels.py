@@ -28,79 +28,62 @@ def bin_pixels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) ->
     The bins are uint8, uint16 or int32, as their number wants it: a view of the buffer (uint8, four times as long).
     They are all zero if the map has no positive value, once quantized. Refuses values that are NaN or outside [0, 1].
     """
-    bin_values = _bin_values if protocol.levels is None else _bin_levels
+    levels, every_value = protocol.levels, protocol.thresholds == "levels"
     n = (score_map.shape[0] + 2) * (score_map.shape[1] + 2)
-    return bin_values(score_map, protocol, buffer[: 4 * n])
-
-
-def _bin_levels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) -> tuple[Cuts, np.ndarray]:
-    """Of a map that is quantized first."""
-    small = protocol.levels <= 256 and protocol.thresholds != "levels"
-    bins = buffer[: len(buffer) // 4] if small else buffer.view(np.int32)
-    bad, top = quantize(score_map, float(protocol.levels - 1), bins)
+    if levels is None:
+        values, bins, top = score_map, buffer[:n], score_map.max()
+        bad = not (score_map.min() >= 0 and top <= 1)
+    else:
+        values = bins = buffer[:n] if levels <= 256 and not every_value else buffer[: 4 * n].view(np.int32)
+        bad, top = quantize(score_map, float(levels - 1), bins)
     if bad:
         raise _outside(score_map)
-    if top == 0:
-        return _no_cuts(protocol), bins
-    if protocol.thresholds == "levels":
-        strict, stride = protocol.pixel_comparison == ">", score_map.shape[1] + 2
-        present = np.unique(bins.reshape(-1, stride)[1:-1, 1:-1]).astype(np.float64)
-        cuts, values = _every_level(present, strict)
-        table = np.searchsorted(values, np.arange(top + 1), side="left" if strict else "right")
-    else:
-        cuts, table = _quantized_cuts(protocol, top)
+    if top == 0:  # one cut, which no pixel passes
+        bins[:] = 0
+        return Cuts(np.zeros(1) if every_value else _grid(protocol), np.zeros(1, np.int64)), bins
+    if levels is None:
+        cuts, values = _cuts(protocol, top, values)
+        kind = np.uint8 if len(values) <= 255 else np.uint16 if len(values) <= 65535 else np.int32
+        bins = buffer[: n * kind().itemsize].view(kind)
+        # Where to begin the search for a value: exactness comes from the steps that follow.
+        buckets = np.searchsorted(values, np.linspace(0.0, 1.0, BUCKETS + 1) * values[-1]).astype(np.int32)
+        place(score_map, values, buckets, protocol.pixel_comparison == ">", bins)
+        return cuts, bins
+    cuts, table = _quantized_cuts(protocol, top, values) if every_value else _grid_cuts(protocol, top)
     if table is not None:
         look_up(table, score_map.shape[1] + 2, bins)
     return cuts, bins
 
 
-def _bin_values(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) -> tuple[Cuts, np.ndarray]:
-    """Of a map whose values are compared as they are."""
-    top = score_map.max()
-    if not (score_map.min() >= 0 and top <= 1):
-        raise _outside(score_map)
-    strict, n = protocol.pixel_comparison == ">", len(buffer) // 4
-    if top == 0:
-        buffer[:n] = 0
-        return _no_cuts(protocol), buffer[:n]
+def _cuts(protocol: Protocol, top: float, values: np.ndarray | None) -> tuple[Cuts, np.ndarray]:
+    """Cuts of a map with that maximum, and what pixels are compared with; its values count if each is a threshold."""
     if protocol.thresholds == "levels":
-        cuts, values = _every_level(np.unique(score_map), strict)
-    else:
-        values, first = np.unique(_grid(protocol) * top, return_index=True)
-        cuts = Cuts(_grid(protocol), first)
-    kind = np.uint8 if len(values) <= 255 else np.uint16 if len(values) <= 65535 else np.int32
-    bins = buffer[: n * kind().itemsize].view(kind)
-    # Where to begin the search for a value: exactness comes from the steps that follow.
-    buckets = np.searchsorted(values, np.linspace(0.0, 1.0, BUCKETS + 1) * values[-1]).astype(np.int32)
-    place(score_map, values, buckets, strict, bins)
-    return cuts, bins
+        compared = np.union1d([0.0], values)
+        if protocol.pixel_comparison == ">":  # above the maximum there is nothing
+            compared = compared[:-1]
+        return Cuts(compared / top, np.arange(len(compared))), compared
+    products = _grid(protocol) * top
+    products = products if protocol.levels is None else products.astype(np.int64)
+    compared, first = np.unique(products, return_index=True)
+    return Cuts(_grid(protocol), first), compared
+
+
+def _quantized_cuts(protocol: Protocol, top: int, values: np.ndarray | None) -> tuple[Cuts, np.ndarray | None]:
+    """Cuts of a quantized map, and the bin of each integer (None: the integer itself)."""
+    cuts, compared = _cuts(protocol, top, values)
+    integers = np.arange(top + 1)
+    bins = np.searchsorted(compared, integers, side="left" if protocol.pixel_comparison == ">" else "right")
+    return cuts, None if np.array_equal(bins, integers) else bins
 
 
 @lru_cache(maxsize=1024)
-def _quantized_cuts(protocol: Protocol, top: int) -> tuple[Cuts, np.ndarray | None]:
-    """Cuts of a quantized map with that maximum, and the bin of each integer (None: the integer itself)."""
-    taus = protocol.grid()
-    values, first = np.unique((taus * top).astype(np.int64), return_index=True)
-    side = "left" if protocol.pixel_comparison == ">" else "right"
-    bins = np.searchsorted(values, np.arange(top + 1), side=side)  # (top + 1,)
-    return Cuts(taus, first), None if (bins == np.arange(top + 1)).all() else bins
+def _grid_cuts(protocol: Protocol, top: int) -> tuple[Cuts, np.ndarray | None]:
+    return _quantized_cuts(protocol, top, None)
 
 
 @lru_cache(maxsize=64)
 def _grid(protocol: Protocol) -> np.ndarray:
     return protocol.grid()
-
-
-def _no_cuts(protocol: Protocol) -> Cuts:
-    """Of a map without a positive value: one, which no pixel passes."""
-    return Cuts(np.zeros(1) if protocol.thresholds == "levels" else _grid(protocol), np.zeros(1, np.int64))
-
-
-def _every_level(present: np.ndarray, strict: bool) -> tuple[Cuts, np.ndarray]:
-    """0 and every value of a map as cuts; above the maximum itself there is nothing."""
-    values = np.union1d([0.0], present)
-    values = values[:-1] if strict else values
-    return Cuts(values / present[-1], np.arange(len(values))), values
 
 
 def _outside(score_map: np.ndarray) -> UserError:
@@ -167,51 +150,39 @@ def place(score_map: np.ndarray, cuts: np.ndarray, buckets: np.ndarray, strict: 
 # Neighbors are numbered clockwise from the left; the first four come earlier in raster order.
 
 
-def _groups(mask: int, connectivity: int) -> list[int]:
+def _groups(mask: int, eight: bool) -> list[int]:
     """One neighbor for each group of those present that hang together without the center."""
-    ring = [k for k in range(8) if mask >> k & 1]
-    group = {k: k for k in ring}
-
-    def join(a: int, b: int) -> None:
-        if a in group and b in group:
-            low, high = sorted((group[a], group[b]))
-            group.update({k: low for k in ring if group[k] == high})
-
+    group = {k: k for k in range(8) if mask >> k & 1}
     for k in range(8):
-        join(k, (k + 1) % 8)
-        if connectivity == 8 and k % 2 == 0:
-            join(k, (k + 2) % 8)
-    members = [k for k in ring if connectivity == 8 or k % 2 == 0]
-    return sorted({min(k for k in members if group[k] == g) for g in {group[k] for k in members}})
+        for other in (k + 1, k + 2) if eight and k % 2 == 0 else (k + 1,):
+            if k in group and other % 8 in group:
+                low, high = sorted((group[k], group[other % 8]))
+                group = {member: low if of == high else of for member, of in group.items()}
+    members = [k for k in group if eight or k % 2 == 0]
+    return sorted({group[k]: k for k in reversed(members)}.values())
 
 
-def _window_gains(mask: int) -> tuple[int, int]:
-    """What the center adds to twice the polygon's area and to four times the Euler number (8-connected)."""
-    area2 = euler4 = 0
-    for k in (0, 2, 4, 6):
-        sides = (mask >> k & 1) + (mask >> (k + 2) % 8 & 1)
-        corner = mask >> (k + 1) & 1
-        # A window counts +1 with one pixel, -1 with three, -2 with two on a diagonal.
-        before = {(0, 0): 0, (1, 0): 1, (2, 0): -2, (0, 1): 1, (1, 1): 0, (2, 1): -1}[sides, corner]
-        after = {(0, 0): 1, (1, 0): 0, (2, 0): -1, (0, 1): -2, (1, 1): -1, (2, 1): 0}[sides, corner]
-        area2 += sides + corner >= 2
-        euler4 += after - before
-    return area2, euler4
+def _euler4(count: int, diagonal: bool) -> int:
+    """What a window of 2 x 2 with so many pixels adds to four times the Euler number (8-connected)."""
+    return (0, 1, -2 if diagonal else 0, -1, 0)[count]
 
 
-def _table(connectivity: int) -> np.ndarray:
+def _table(eight: bool) -> np.ndarray:
     """Pack for each mask: bits 0-2 number of groups, 3-14 a neighbor of each, 15-17 area, from 18 the Euler number."""
     table = np.zeros(256, np.uint32)
     for mask in range(256):
-        groups = _groups(mask, connectivity)
-        area2, euler4 = _window_gains(mask)
-        table[mask] = len(groups) | area2 << 15 | (euler4 + ENCODED_EULER) << 18
+        groups, area2, euler4 = _groups(mask, eight), 0, ENCODED_EULER
+        for k in (0, 2, 4, 6):
+            sides, corner = (mask >> k & 1) + (mask >> (k + 2) % 8 & 1), mask >> (k + 1) & 1
+            area2 += sides + corner >= 2
+            euler4 += _euler4(sides + corner + 1, sides == 0) - _euler4(sides + corner, corner == 0)
+        table[mask] = len(groups) | area2 << 15 | euler4 << 18
         for position, neighbor in enumerate(groups):
             table[mask] |= neighbor << (3 + 3 * position)
     return table
 
 
-NEIGHBOR_TABLES = np.stack([_table(4), _table(8)])
+NEIGHBOR_TABLES = np.stack([_table(False), _table(True)])
 
 
 @jit_inner

@@ -25,32 +25,8 @@ import numpy as np
 
 from wsol.jit import jit, jit_inner
 from wsol.localization.boxes import IouRules, best_iou, box_ious
-from wsol.localization.kernels.components import (
-    COLUMNS,
-    COUNT,
-    EXACT,
-    FILLED,
-    NO_LABEL,
-    PARENT,
-    START,
-    TOUCHED,
-    UNKNOWN,
-    ComponentRules,
-    Components,
-    Log,
-    add_pixel,
-    any_hole,
-    extend,
-    find,
-    largest_component,
-    log_all_boxes,
-    log_box,
-    merge,
-    new_component,
-    pack,
-    packed_box,
-    reaches_outside,
-)
+from wsol.localization.kernels import components
+from wsol.localization.kernels.components import ComponentRules, Components, Log
 from wsol.localization.kernels.pixels import (
     ENCODED_EULER,
     NEIGHBOR_TABLES,
@@ -133,11 +109,11 @@ def grow_components(
 ) -> bool:
     """Add pixels from the highest bin down; write the largest box at each cut. Whether there may be a hole at any."""
     # Taken out of a tuple inside a loop, an array would be counted as one more reference each time.
-    masks, order, components, log = scratch
-    labels, records, touched = components
+    masks, order, joined, log = scratch
+    labels, records, touched = joined
     table = NEIGHBOR_TABLES[1 if rules.eight else 0]
     around, stride = offsets(width), np.int64(np.uint32(width + 2))
-    labels[: len(masks)] = NO_LABEL
+    labels[: len(masks)] = components.NO_LABEL
     # Numbers of one type from the start: a literal would have every function below compiled once more.
     end = zero = np.int64(0)
     none = np.int64(-1)
@@ -150,41 +126,41 @@ def grow_components(
             p = corner + stride + 1
             info = np.int64(table[masks[p]])
             if info & 7 == 0:
-                new_component(records, end, p, x, y, (info >> 18) - ENCODED_EULER, cut)
+                components.new_component(records, end, p, x, y, (info >> 18) - ENCODED_EULER, cut)
                 touched[n_touched] = labels[p] = end
-                end += COLUMNS
+                end += components.COLUMNS
                 n_touched += 1
                 continue
             root = np.int64(labels[corner + around[info >> 3 & 7]])
-            if records[root + PARENT] != root:
-                root = find(records, root)
+            if records[root + components.PARENT] != root:
+                root = components.find(records, root)
             for k in range(1, info & 7):
-                other = find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
+                other = components.find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
                 if other != root:
-                    root, logged = merge(records, root, other, cut, log, logged)
+                    root, logged = components.merge(records, root, other, cut, log, logged)
                 else:
                     # A ring was closed: there is a new hole, of whatever size.
-                    records[root + FILLED] = UNKNOWN
+                    records[root + components.FILLED] = components.UNKNOWN
             # Known not to be negative, an index needs no test.
             root = np.int64(np.uint32(root))
             labels[p] = root
-            if reaches_outside(records, root, x, y, x, y):
-                if records[root + START] != cut:
-                    logged = log_box(records, root, cut, log, logged)
-                extend(records, root, x, y, x, y, cut)
-            add_pixel(records, root, p, info)
-            if records[root + TOUCHED] != cut:
-                records[root + TOUCHED] = cut
-                records[root + EXACT] = 0
+            if components.reaches_outside(records, root, x, y, x, y):
+                if records[root + components.START] != cut:
+                    logged = components.log_box(records, root, cut, log, logged)
+                components.extend(records, root, x, y, x, y, cut)
+            components.add_pixel(records, root, p, info)
+            if records[root + components.TOUCHED] != cut:
+                records[root + components.TOUCHED] = cut
+                records[root + components.EXACT] = 0
                 touched[n_touched] = root
                 n_touched += 1
         if n_touched > 0:
-            has_holes = has_holes or any_hole(records, touched, n_touched)
-            best = largest_component(best, (n_touched, end), components, cut, stride, rules)
-            box = packed_box(records, best[0])
+            has_holes = has_holes or components.any_hole(records, touched, n_touched)
+            best = components.largest_component(best, (n_touched, end), joined, cut, stride, rules)
+            box = components.packed_box(records, best[0])
             offer_boxes(log, logged, cut, zero, contest)
         largest[cut] = box
-    offer_boxes(log, log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
+    offer_boxes(log, components.log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
     return has_holes
 
 
@@ -199,8 +175,8 @@ def grow_holes(starts: np.ndarray, width: int, scratch: Scratch, eight: bool, co
     stride = np.int64(np.uint32(width + 2))
     labels[: len(masks)] = 0
     zero, one, cuts = np.int64(0), np.int64(1), len(starts) - 2
-    new_component(records, zero, zero, zero, zero, zero, zero)
-    first = end = np.int64(COLUMNS)
+    components.new_component(records, zero, zero, zero, zero, zero, zero)
+    first = end = np.int64(components.COLUMNS)
     for cut in range(cuts):
         logged = np.int64(0)
         for i in range(starts[cut], starts[cut + 1]):
@@ -209,31 +185,31 @@ def grow_holes(starts: np.ndarray, width: int, scratch: Scratch, eight: bool, co
             info = np.int64(table[masks[corner + stride + 1]])
             groups = info & 7
             if groups == 0:
-                new_component(records, end, corner, x, y, zero, cut)
+                components.new_component(records, end, corner, x, y, zero, cut)
                 labels[corner + stride + 1] = end
-                end += COLUMNS
+                end += components.COLUMNS
                 continue
             root = np.int64(labels[corner + around[info >> 3 & 7]])
-            if records[root + PARENT] != root:
-                root = find(records, root)
+            if records[root + components.PARENT] != root:
+                root = components.find(records, root)
             for k in range(1, groups):
-                other = find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
+                other = components.find(records, np.int64(labels[corner + around[info >> (3 + 3 * k) & 7]]))
                 if other != root and root != 0 and other != 0:
-                    root, logged = merge(records, root, other, cut, log, logged)
+                    root, logged = components.merge(records, root, other, cut, log, logged)
                 elif other != root:
                     # What is connected with the outside is no hole any more.
-                    logged = log_box(records, root + other, cut, log, logged)
-                    records[root + other + PARENT] = 0
+                    logged = components.log_box(records, root + other, cut, log, logged)
+                    records[root + other + components.PARENT] = 0
                     root = 0
             if root != 0:
                 root = np.int64(np.uint32(root))
                 labels[corner + stride + 1] = root
-                if reaches_outside(records, root, x, y, x, y):
-                    logged = log_box(records, root, cut, log, logged)
-                    extend(records, root, x, y, x, y, cut)
-                records[root + COUNT] += 1
+                if components.reaches_outside(records, root, x, y, x, y):
+                    logged = components.log_box(records, root, cut, log, logged)
+                    components.extend(records, root, x, y, x, y, cut)
+                records[root + components.COUNT] += 1
         offer_boxes(log, logged, cut, one, contest)
-    offer_boxes(log, log_all_boxes(records, first, end, cuts, log), cuts, one, contest)
+    offer_boxes(log, components.log_all_boxes(records, first, end, cuts, log), cuts, one, contest)
 
 
 @jit_inner
@@ -251,7 +227,7 @@ def offer_boxes(log: Log, logged: int, cut: int, grown: int, contest: Contest) -
         iou = best_iou(x0, y0, x1, y1, gt_boxes, iou_rules)
         if iou <= 0:
             continue
-        box = pack(x0, y0, x1, y1)
+        box = components.pack(x0, y0, x1, y1)
         left, right = cuts + min(start, cut + 1), cuts + max(start + 1, cut)
         while left < right:
             if left & 1:
