@@ -276,10 +276,9 @@ def test_bad_picture_stops_the_run_and_leaves_the_older_one_whole(run: Path, tin
 
 
 def test_name_of_a_picture_that_no_disk_takes() -> None:
-    with pytest.raises(UserError, match="x" * 300):
-        read_image(Path("x" * 300), "a")
-    with pytest.raises(UserError, match="missing"):
-        read_image(Path("a\0b"), "a")
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(UserError, match="sample 'a'"):
+            read_image(Path(name), "a")
 
 
 # ---------------------------------------------------------------- weights
@@ -571,17 +570,13 @@ def test_names_of_files_that_are_no_text(run: Path, place: Path) -> None:
     with refused(run, r"cat/\udcff.png"):
         ImageFolder(place / "data")[0]
     os.rename(folder + b"/cat", folder + b"/\xff")
-    with refused(run, r"\udcff"):
-        ImageFolder(place / "data")
+    with refused(run, r"'\udcff/", "is no text"):
+        ImageFolder(place / "data")[0]
 
 
 def test_folders_that_hold_themselves_end(place: Path) -> None:
-    write(place, {"data/cat/boxes.txt": "", "maps/a.npy": ""})
-    Image.new("RGB", (32, 32)).save(place / "data" / "cat" / "a.png")
-    for folder in (place / "data" / "cat", place / "maps"):
-        (folder / "again").symlink_to(folder)
-    with refused(place / "maps", "/cat/again"):
-        ImageFolder(place / "data")
+    write(place, {"maps/a.npy": ""})
+    (place / "maps" / "again").symlink_to(place / "maps")
     assert MapFiles(place / "maps", "scoremap").keys == {"a"}
 
 
@@ -673,8 +668,8 @@ def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
 
     checked = check_dataset(Empty(), show_progress=False)
     print_check(Empty(), checked)
-    assert checked.faults["detail"].tolist() == ["label 12, '[/] <b>'"]
-    assert "label 12, '[/] <b>'" in capsys.readouterr().out
+    (detail,) = checked.faults["detail"]
+    assert "[/] <b>" in detail and detail in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- values of options, and where a run goes
@@ -690,7 +685,7 @@ def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
         (["dataset.length=1e400"], "dataset.length"),
         (["dataset=7"], "group=name"),
         (["methods=5"], "methods is 5"),
-        (["dataset=tiny_imagenet", "dataset.root=7"], "no such folder"),
+        (["dataset=tiny_imagenet", "dataset.root=7"], "dataset.root"),
         (["dataset.class_map=latin.txt"], "latin.txt"),
     ],
 )

@@ -106,6 +106,6 @@ def test_xml_without_a_size(tmp_path: Path) -> None:
     box = "<bndbox><xmin> 1.5 </xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     path = tmp_path / "a.xml"
     path.write_text(f"<annotation><size><width>0</width></size><object><name>dog</name>{box}</object></annotation>")
-    sizes, image_of, objects = read_xml([path])
-    assert (sizes, image_of, objects["difficult"]) == ([None], [0], [""])
+    sizes, objects = read_xml([path])
+    assert (sizes, objects["image"], objects["difficult"]) == ([None], [0], [""])
     assert objects.numbers(["xmin", "ymin", "xmax", "ymax"]).tolist() == [[1.5, 1, 9, 9]]

@@ -10,12 +10,12 @@ from wsol.datasets.classes import (
     allowed_logits,
     find_logit,
     imagenet_names,
-    imagenet_wnids,
     map_classes,
     rank_of_true,
     top_classes,
 )
 from wsol.errors import UserError
+from wsol.io import imagenet_wnids
 
 NAMES = imagenet_names()
 IDS = imagenet_wnids()
@@ -161,10 +161,9 @@ def test_a_file_may_let_classes_share_a_logit(write):
         ("m.csv", "cat,\n", "row 1: .*'cat'"),
         ("m.csv", "cat,liom\n", "row 1: 'liom'"),
         ("m.json", '{"cat": 0, "cat": 1}', "'cat'"),
-        ("m.json", '{"cat": 0, "dog": 1.5}', "'dog', 1.5"),
-        ("m.json", '{"cat": true, "dog": 1}', "'cat', True"),
-        ("m.json", "7", "m.json, row 1: 7"),
-        ("m.json", '["ca"]', "row 1: 'ca'"),
+        ("m.json", '{"cat": 0, "dog": 1.5}', "row 2: '1.5'"),
+        ("m.json", '{"cat": true, "dog": 1}', "row 1: 'True'"),
+        ("m.json", "7", "m.json"),
         ("m.json", "{", "m.json"),
     ],
 )

@@ -61,16 +61,12 @@ def test_image_folder_is_torchvisions(root: Path) -> None:
 
 
 def test_image_folders_that_are_none(root: Path) -> None:
-    with pytest.raises(UserError, match="r/val: "):
+    with pytest.raises(UserError, match="r/val "):
         ImageFolder(root, "val")
     with pytest.raises(UserError, match="deep"):
         ImageFolder(root / "cat" / "deep")
     (root / "horse").mkdir()
     with pytest.raises(UserError, match="horse"):
-        ImageFolder(root)
-    (root / "horse").rmdir()
-    (root / "horse").symlink_to(root / "dog")
-    with pytest.raises(UserError, match="r/horse .*r/dog"):
         ImageFolder(root)
 
 
@@ -181,7 +177,7 @@ def test_one_table_and_one_folder_of_masks_for_several_splits(tmp_path: Path) ->
     data = AnnotatedFolder(tmp_path / "r", "val", boxes_file=file, masks=tmp_path / "m", **STATED)
     assert data.split == "val" and list(boxes_of(data)) == list(PHOTOS)
     assert all(np.array_equal(sample.read_mask(), photo_mask() > 0) for sample in data)
-    with pytest.raises(UserError, match=r"'cat/a\.jpg .*'val/cat/a\.jpg'"):
+    with pytest.raises(UserError, match=r"boxes\.csv .*'val/cat/a\.jpg'"):
         AnnotatedFolder(tmp_path / "r", "val", boxes_file=write_boxes(file), **STATED)
 
 
@@ -223,15 +219,14 @@ def test_an_evaluation(root: Path, what: str) -> None:
 
 
 def test_breeds_as_torchvision_calls_them(tmp_path: Path) -> None:
-    home = write_pets(tmp_path)
-    for data in (OxfordPet(tmp_path), OxfordPet(home)):
-        assert list(data.classes) == datasets.OxfordIIITPet(str(tmp_path), "test").classes
-        assert (data.labels.tolist(), [sample.sample_id for sample in data]) == ([0, 1, 1, 2], [row[0] for row in PETS])
-        assert (data.split, data.role, data.multilabel) == ("test", "test", False)
+    home, data = write_pets(tmp_path), OxfordPet(tmp_path)
+    assert list(data.classes) == datasets.OxfordIIITPet(str(tmp_path), "test").classes
+    assert (data.labels.tolist(), [sample.sample_id for sample in data]) == ([0, 1, 1, 2], [row[0] for row in PETS])
+    assert (data.split, data.role, data.multilabel) == ("test", "test", False)
     with pytest.raises(UserError, match=r"dataset\.split=val: .* trainval, test"):
         OxfordPet(tmp_path, "val")
     (home / "annotations/test.txt").write_text("\n")
-    with pytest.raises(UserError, match=r"test\.txt"):
+    with pytest.raises(UserError, match=f"{tmp_path}.*test"):
         OxfordPet(tmp_path)
 
 

@@ -22,8 +22,8 @@ from tests.datasets.layouts import (
     write_voc_xml,
 )  # fmt: skip
 from wsol.datasets import ILSVRC, Dataset, TinyImageNet
-from wsol.datasets.classes import imagenet_wnids
 from wsol.errors import UserError
+from wsol.io import imagenet_wnids
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "tiny-imagenet-20"
 IMAGES = "ILSVRC/Data/CLS-LOC"
@@ -136,7 +136,7 @@ def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
     assert (data.classes, data.labels.tolist()) == (("sea snake", "goldfish, Carassius auratus"), [0, 0])
     with pytest.raises(UserError, match=f"'n01440765' .*{TENCH}"):
         ILSVRC(kaggle, classes=["n01440765"])
-    with pytest.raises(UserError, match="split val and the 1 classes"):
+    with pytest.raises(UserError, match="split val.* 1 classes"):
         ILSVRC(kaggle, classes=[GOLDFISH])
 
 
@@ -145,10 +145,9 @@ def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
     [
         ("nowhere", {}, "nowhere"),
         ("", {"split": "test"}, "dataset.split=test"),
-        ("", {"images": "/nowhere"}, "dataset.images=/nowhere"),
         ("", {"annotations": "/nowhere"}, "dataset.annotations=/nowhere"),
         ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv"),
-        ("ILSVRC/Annotations", {}, "split val and the 1000 classes"),  # nothing at all
+        ("ILSVRC/Annotations", {}, "split val.* 1000 classes"),  # nothing at all
     ],
 )
 def test_places_that_are_not_there(kaggle: Path, root: str, options: dict[str, str], culprit: str) -> None:
@@ -210,8 +209,6 @@ def test_tiny_imagenet_without_words_or_wnids(tiny_imagenet: Path) -> None:
     assert TinyImageNet(tiny_imagenet).classes == TINY
     (tiny_imagenet / "wnids.txt").write_text("\r\n".join([*TINY, TINY[0]]))
     assert TinyImageNet(tiny_imagenet).class_ids == TINY
-    (tiny_imagenet / "wnids.txt").unlink()
-    assert TinyImageNet(tiny_imagenet).class_ids == TINY
 
 
 def test_home_folder_is_understood(tmp_path: Path, monkeypatch: Any, write_tiny_imagenet: Callable[..., Path]) -> None:
@@ -227,7 +224,7 @@ def test_home_folder_is_understood(tmp_path: Path, monkeypatch: Any, write_tiny_
 def test_tiny_imagenet_in_part(tiny_imagenet: Path, split: str, gone: str) -> None:
     if gone:
         (tiny_imagenet / gone).rename(tiny_imagenet.parent / "gone")
-    with pytest.raises(UserError, match=gone if gone not in ("", ".") else "dataset.(split=test|root=)"):
+    with pytest.raises(UserError, match=gone if gone not in ("", ".") else "dataset.(split=test|root)"):
         TinyImageNet(tiny_imagenet, split)
 
 
@@ -237,7 +234,7 @@ def test_tiny_imagenet_of_other_content(tiny_imagenet: Path) -> None:
     (tiny_imagenet / "val/val_annotations.txt").write_text(f"val_0.JPEG\t{TINY[2]}\t63\t5\t63\t5\n")
     assert TinyImageNet(tiny_imagenet)[0].boxes.tolist() == [[63, 5, 63, 5]]
     (tiny_imagenet / "val/val_annotations.txt").write_text("\n")
-    with pytest.raises(UserError, match="/val: .* 3 classes"):
+    with pytest.raises(UserError, match=f"{tiny_imagenet}.*val.* 3 classes"):
         TinyImageNet(tiny_imagenet)
     for name in ("words.txt", "wnids.txt"):
         (tiny_imagenet / name).write_bytes(b"\xff\xfe\x00binary\xc3")

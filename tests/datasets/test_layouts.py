@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.datasets import layouts
-from tests.datasets.layouts import ALBATROSS, AUKLET, BIRDS, LAYOUTS, SNAKE, TENCH
+from tests.datasets.layouts import AUKLET, BIRDS, LAYOUTS, SNAKE, TENCH
 from wsol import datasets
 from wsol.datasets.images import mask_fits
 from wsol.datasets.sample import READERS
@@ -93,8 +93,8 @@ WRITERS: dict[str, tuple[Written, Callable[..., Any]]] = {
     "WSOLEvaluation": (layouts.write_cubv2, read_split),
     "OpenImages": (layouts.write_openimages, read_split),
     "Tiny": (tiny, datasets.TinyImageNet),
-    "VOC": (layouts.write_voc, datasets.VOC),
-    "Pet": (layouts.write_pets, datasets.OxfordPet),
+    "VOC": (layouts.write_voc, lambda home: datasets.VOC(home.parents[1])),
+    "Pet": (layouts.write_pets, lambda home: datasets.OxfordPet(home.parent)),
     "devkit": (lambda root: layouts.write_devkit(root).parents[1], datasets.ILSVRC),
 }  # fmt: skip
 GROUND_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
@@ -139,7 +139,6 @@ DAMAGE = [
     ("WSOLEvaluation", "class_labels.txt", 1, f"{BIRDS[0]},{'9' * 30}", "99999"),
     ("WSOLEvaluation", "class_labels.txt", 2, f"{BIRDS[0]},0", "class_labels.txt, line 1"),
     ("WSOLEvaluation", "class_labels.txt", 1, "003.New/1.jpg,0", "image_ids.txt"),
-    ("WSOLEvaluation", "class_labels.txt", 2, f"{BIRDS[1]},1", ALBATROSS),
     ("WSOLEvaluation", "image_sizes.txt", 2, f"{BIRDS[1]},0,24", "at least 1"),
     ("WSOLEvaluation", "image_sizes.txt", 2, f"{BIRDS[1]},32", "image id,width,height"),
     ("WSOLEvaluation", "image_sizes.txt", 2, "x.jpg,32,24", "image_ids.txt"),
@@ -211,8 +210,7 @@ def test_wrong_boxes_are_refused_with_their_line_or_kept_for_a_check(
     assert len(kept) == count and not (
         np.isfinite(boxes).all() and (boxes >= 0).all() and (boxes[:, :2] <= boxes[:, 2:]).all()
     )
-    with pytest.raises(UserError):
-        kept.validate()
+    assert kept.wrong_box == str(error.value)
 
 
 @pytest.mark.parametrize(("layout", "file"), dict.fromkeys((layout, file) for layout, file, *_ in DAMAGE))

@@ -139,5 +139,3 @@ def test_evaluation_says_its_view(view: str, flip: bool, name: str) -> None:
 def test_unknown_views_are_named() -> None:
     with pytest.raises(UserError, match="zoom"):
         View("zoom", (28, 28))
-    with pytest.raises(UserError, match="tencrop"):
-        apply_view(noise(4, 4), "tencrop", (4, 4))

@@ -14,18 +14,6 @@ from wsol.datasets.voc_coco import COCO, VOC
 from wsol.datasets.wsolevaluation import WSOLEvaluation
 
 __all__ = [
-    "CIFAR10",
-    "COCO",
-    "CUB",
-    "ILSVRC",
-    "STL10",
-    "VOC",
-    "AnnotatedFolder",
-    "Dataset",
-    "ImageFolder",
-    "OxfordPet",
-    "Sample",
-    "Shapes",
-    "TinyImageNet",
-    "WSOLEvaluation",
-]
+    "CIFAR10", "COCO", "CUB", "ILSVRC", "STL10", "VOC", "AnnotatedFolder", "Dataset", "ImageFolder", "OxfordPet",
+    "Sample", "Shapes", "TinyImageNet", "WSOLEvaluation",
+]  # fmt: skip

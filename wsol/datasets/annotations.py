@@ -6,7 +6,7 @@ first, and the dataset keeps that until it is judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -17,8 +17,7 @@ import pandas as pd
 from wsol.errors import UserError
 from wsol.io import read_text
 
-__all__ = ["Rows", "are_boxes", "read_lines", "read_table", "read_xml", "safe_join"]
-
+CORNERS = ("x0", "y0", "x1", "y1")
 XML_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 XML_OBJECT = {"name": "name", **{corner: f"bndbox/{corner}" for corner in XML_CORNERS}, "difficult": "difficult"}
 
@@ -26,7 +25,7 @@ XML_OBJECT = {"name": "name", **{corner: f"bndbox/{corner}" for corner in XML_CO
 class Rows:
     """Cells by column, each a list as long as the others, and where each row stands."""
 
-    def __init__(self, path: Path, columns: Mapping[str, list[Any]], places: Sequence[str | int]) -> None:
+    def __init__(self, path: Path, columns: dict[str, list[Any]], places: Sequence[str | int]) -> None:
         self.path, self.columns = path, columns
         self.places = places  # of each row: its line in the file, or the place in words
         self._keys: dict[str, dict[Any, int]] = {}  # of a listing that several files are matched with
@@ -42,17 +41,17 @@ class Rows:
         place = self.places[row]
         return f"{self.path}, line {place}" if isinstance(place, int) else place
 
+    def complaint(self, row: int, why: str) -> str:
+        """What a row is to blame for."""
+        return f"{self.where(row)}: {' '.join(str(cells[row]) for cells in self.columns.values())!r} {why}"
+
     def refuse(self, row: int, why: str) -> NoReturn:
         """Raise the error that a row is to blame for."""
-        raise UserError(self._complaint(row, why))
-
-    def _complaint(self, row: int, why: str) -> str:
-        text = " ".join(str(cells[row]) for cells in self.columns.values())
-        return f"{self.where(row)}: {text!r} {why}"
+        raise UserError(self.complaint(row, why))
 
     def first_wrong(self, right: np.ndarray, why: str) -> str:
         """Complaint about the first row that is not right (N,); nothing where all are."""
-        return "" if right.all() else self._complaint(int(right.argmin()), why)
+        return "" if right.all() else self.complaint(int(right.argmin()), why)
 
     def numbers(self, columns: Sequence[str], kind: type = np.float64) -> np.ndarray:
         """Numbers of several columns (N, columns)."""
@@ -188,41 +187,27 @@ def read_table(path: Path, columns: Sequence[str]) -> Rows:
     return Rows(path, {name: table[name].tolist() for name in columns}, places)
 
 
-def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], list[int], Rows]:
+def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], Rows]:
     """Read PASCAL VOC's annotations, a file per image.
 
-    Returns the (width, height) of each image, None where its file doesn't say or says 0; the number of the image that
-    each object is in; and the objects as written: `name`, `xmin`, `ymin`, `xmax`, `ymax`, `difficult`. Body parts,
-    which VOC lists inside of an object, are not objects.
+    Returns the (width, height) of each image, None where its file doesn't say or says 0; and the objects as written,
+    with the number of the image that each is in: `image`, `name`, `xmin`, `ymin`, `xmax`, `ymax`, `difficult`. Body
+    parts, which VOC lists inside of an object, are not objects.
     """
     sizes: list[tuple[int, int] | None] = []
-    image_of: list[int] = []
     places: list[str] = []
-    columns: dict[str, list[str]] = {column: [] for column in XML_OBJECT}
+    columns: dict[str, list[Any]] = {column: [] for column in ("image", *XML_OBJECT)}
     for image, path in enumerate(paths):
-        root = _parse_xml(path)
-        texts = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+        try:
+            root = ElementTree.parse(path)
+        except (OSError, ElementTree.ParseError) as error:
+            raise UserError(f"{path} can't be read as XML: {error}; unpack the annotations whole") from error
+        texts = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
         width, height = (int(text) if text.isdecimal() else 0 for text in texts)
         sizes.append((width, height) if width and height else None)
         for number, node in enumerate(root.findall("object"), start=1):
-            image_of.append(image)
             places.append(f"{path}, object {number}")
+            columns["image"].append(image)
             for column, tag in XML_OBJECT.items():
-                columns[column].append((node.findtext(tag) or "").strip())
-            if not columns["name"][-1]:
-                raise UserError(f"{places[-1]}: no <name>; add the object's class")
-    return sizes, image_of, Rows(Path(), columns, places)
-
-
-def _parse_xml(path: Path) -> ElementTree.Element:
-    try:
-        text = path.read_bytes()
-        # Entities can blow up a small file to gigabytes, and no annotation needs them.
-        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-            raise UserError(f"{path}: a document type declaration in an annotation is refused; remove it")
-        root = ElementTree.fromstring(text)
-    except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f"{path} can't be read as XML: {error}; unpack the annotations whole") from error
-    if root.tag != "annotation":
-        raise UserError(f"{path}: the outermost element is <{root.tag}>, wanted <annotation>; is it PASCAL VOC's?")
-    return root
+                columns[column].append(node.findtext(tag, "").strip())
+    return sizes, Rows(Path(), columns, places)

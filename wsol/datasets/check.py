@@ -13,14 +13,11 @@ import pandas as pd
 from wsol.console import progress
 from wsol.datasets.images import SKIP_HINT, mask_fits, unusual
 from wsol.datasets.loader import load_ahead
-from wsol.datasets.sample import Dataset, Sample
+from wsol.datasets.sample import Dataset, Sample, Size
 from wsol.errors import UserError
-
-__all__ = ["FAULTS", "Checked", "box_fault", "check_dataset"]
 
 CHUNK = 32  # samples between two steps of the progress
 COLUMNS = ("sample_id", "image_id", "file", "fault", "detail")
-Size = tuple[int, int]  # width, height
 Fault = tuple[str, str]  # which of FAULTS, and a detail
 
 # Fault → whether it changes a number or stops a run; the others are read as their detail says, and are good to know.
@@ -70,9 +67,7 @@ def check_dataset(dataset: Dataset, workers: int = 2, show_progress: bool = True
     figures = {"samples per class": per_class} | _judge(samples, len(dataset.classes))
     rows = [(sample.sample_id, sample.image_id, sample.file, *fault) for sample in samples for fault in sample.faults]
     for label in np.flatnonzero(per_class == 0).tolist():
-        name, key = dataset.classes[label], dataset.ids[label]
-        named = repr(name) if name == key else f"{key} ({name!r})"
-        rows.append(("", "", "", "class without images", f"label {label}, {named}"))
+        rows.append(("", "", "", "class without images", f"{label}: {dataset.classes[label]} ({dataset.ids[label]})"))
     faults = pd.DataFrame(rows, columns=list(COLUMNS))
     faults["changes_numbers"] = faults["fault"].map(FAULTS).astype(bool)
     n_samples, n_images = len({sample.sample_id for sample in samples}), len({sample.image_id for sample in samples})
@@ -100,9 +95,8 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
         sample = dataset[index]
     except UserError as error:
         return _Inspected(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
-    seen = _Inspected(sample.sample_id, sample.image_id, label=sample.label, boxes=sample.boxes)
-    if isinstance(sample.image, Path):
-        seen.file = str(sample.image)
+    file = str(sample.image) if isinstance(sample.image, Path) else ""
+    seen = _Inspected(sample.sample_id, sample.image_id, file, sample.label, boxes=sample.boxes)
     if not _has_image_of_another(dataset, index, sample):
         _inspect_image(sample, seen)
     for name, read in (("mask", sample.read_mask), ("ignore mask", sample.read_ignore)):
@@ -139,8 +133,8 @@ def _inspect_image(sample: Sample, seen: _Inspected) -> None:
     seen.faults += kinds.items()
     if seen.size not in (None, (width, height)):
         turned = "; the annotation may count pixels as turned" if "EXIF-rotated" in kinds else ""
-        sizes = f"the annotation says {_times(seen.size)} pixels, the file has {_times((width, height))}{turned}"
-        seen.faults.append(("image size", sizes))
+        detail = f"the annotation says {_times(seen.size)} pixels, the file has {_times((width, height))}{turned}"
+        seen.faults.append(("image size", detail))
     seen.size = width, height
 
 
@@ -161,8 +155,7 @@ def _judge(samples: Sequence[_Inspected], num_classes: int) -> dict[str, np.ndar
         if sample.label is None:
             continue
         if sample.label not in range(num_classes):
-            detail = f"label {sample.label}; there are {num_classes} classes, from 0"
-            sample.faults.append(("unknown label", detail))
+            sample.faults.append(("unknown label", f"label {sample.label}; there are {num_classes} classes, from 0"))
         box_faults = list(_box_faults(sample, has_boxes))
         sample.faults += [*box_faults, *_mask_faults(sample, has_masks)]
         if sample.boxes is not None and len(sample.boxes):
@@ -180,10 +173,9 @@ def _box_faults(sample: _Inspected, has_boxes: bool) -> Iterator[Fault]:
         yield "no box", "other samples have a box"
     if sample.boxes is not None and len(sample.boxes) == 0:
         yield "no box", "its list of boxes is empty; an evaluation stops there"
+    image = f", image {_times(sample.size)}" if sample.size else ""
     for number, box in enumerate(() if sample.boxes is None else sample.boxes):
-        fault = box_fault(box, sample.size)
-        if fault:
-            image = "" if sample.size is None else f", image {_times(sample.size)}"
+        if fault := box_fault(box, sample.size):
             yield fault, f"box {number}: {' '.join(f'{value:g}' for value in box)}{image}"
 
 

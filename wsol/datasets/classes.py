@@ -11,7 +11,7 @@ import csv
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,14 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wsol.errors import UserError, first_names, suggest
-from wsol.io import imagenet_wnids, read_text
-
-__all__ = [
-    "ClassMap", "allowed_logits", "find_logit", "imagenet_names", "imagenet_wnids", "map_classes", "rank_of_true",
-    "top_classes",
-]  # fmt: skip
+from wsol.io import read_text
 
 HEADINGS = ("dataset class", "dataset_class", "class")  # of a map file's first column
+Names = Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +41,19 @@ class ClassMap:
 
 
 def map_classes(
-    dataset_classes: Sequence[str],
-    dataset_ids: Sequence[str] | None,
-    model_classes: Sequence[str] | None,
-    model_ids: Sequence[str] | None,
+    dataset_classes: Names,
+    dataset_ids: Names | None,
+    model_classes: Names | None,
+    model_ids: Names | None,
     num_logits: int,
     how: str | os.PathLike[str] | None = None,
 ) -> ClassMap:
     """Find the logit of every class of a dataset.
 
-    Parameters
-    ----------
-    dataset_classes, dataset_ids : sequence of str (C,)
-        Names for people, and what keys the classes on disk (WordNet ids, say), where something else does.
-    model_classes, model_ids : sequence of str (num_logits,), optional
-        The same of the classifier, in the order of its logits, where known.
-    num_logits : int
-    how : "id", "name", "position", path, or None
-        None: by id or name, never by position. A path leads to a CSV or JSON file that gives, for every class of the
-        dataset (name or id), the index, id or name of a logit.
+    Classes are names for people, ids what keys them on disk (WordNet ids, say) where something else does; the
+    classifier's come in the order of its logits, where known. `how` is "id", "name", "position", a path to a CSV or
+    JSON file that gives, for every class of the dataset (name or id), the index, id or name of a logit; or None: by id
+    or name, never by position.
 
     Examples
     --------
@@ -76,80 +66,68 @@ def map_classes(
     logits = _Logits(model_classes, model_ids, num_logits)
     if how == "position":
         if len(classes) > num_logits:
-            raise UserError(
-                f"dataset.class_map=position: the dataset has {len(classes)} classes, the classifier only "
-                f"{num_logits} logits: pass a classifier with more, or dataset.class_map=FILE"
-            )
-        return _class_map(range(len(classes)), "position", classes, num_logits)
+            raise UserError(f"dataset.class_map=position: the dataset has {len(classes)} classes, the classifier only "
+                            f"{num_logits} logits: pass a classifier with more, or dataset.class_map=FILE")  # fmt: skip
+        return _class_map(list(range(len(classes))), "position", classes, num_logits)
     if how not in (None, "id", "name"):
         return _by_file(Path(how).expanduser(), classes, ids, logits)
     return _by_id_or_name(classes, ids, logits, None if how is None else str(how))
 
 
-def _by_id_or_name(classes: Sequence[str], ids: Sequence[str], logits: _Logits, how: str | None) -> ClassMap:
+def _by_id_or_name(classes: Names, ids: Names, logits: _Logits, how: str | None) -> ClassMap:
     if not logits.names:
-        raise UserError(
-            f"what the classifier's {logits.count} logits mean is not known, so they can't be matched with the "
-            f"dataset's {len(classes)} classes: pass dataset.class_map=position if they come in the same order, or "
-            "dataset.class_map=FILE"
-        )
+        raise UserError(f"what the classifier's {logits.count} logits mean is not known: pass dataset.class_map=FILE, "
+                        f"or position if they come as the dataset's {len(classes)} classes do")  # fmt: skip
     # Ids that only repeat the names, met by a classifier without ids, are none: names decide.
     has_ids = bool(ids) and (bool(logits.ids) or ids != classes)
-    by_id = [logits.with_id(key) for key in ids] if has_ids else [[]] * len(classes)
-    by_name = [logits.named(name) for name in classes]
-    hits_by_id, hits_by_name = (sum(len(matches) == 1 for matches in way) for way in (by_id, by_name))
+    matches = {
+        "id": [logits.with_id(key) for key in ids] if has_ids else [[]] * len(classes),
+        "name": [logits.named(name) for name in classes],
+    }
     if how is None:
-        how = "id" if hits_by_id == len(classes) or hits_by_id > hits_by_name else "name"
-    matches = by_id if how == "id" else by_name
-    unmatched = [index for index in range(len(classes)) if len(matches[index]) != 1]
+        hits = {way: sum(len(each) == 1 for each in found) for way, found in matches.items()}
+        how = "id" if hits["id"] == len(classes) or hits["id"] > hits["name"] else "name"
+    unmatched = [index for index, each in enumerate(matches[how]) if len(each) != 1]
     if unmatched:
-        why = [logits.mismatch(classes[i], matches[i]) for i in unmatched[:3] if how == "name"]
-        why = why or [f"{classes[i]!r} (id {ids[i] if ids else 'unknown'})" for i in unmatched[:3]]
-        raise UserError(
-            f"{len(unmatched)} of the dataset's {len(classes)} classes meet no logit of the classifier by {how}: "
-            f"{'; '.join(why)}{'; …' if len(unmatched) > 3 else ''}. Pass a classifier that has them, "
-            "dataset.class_map=FILE, or a dataset without them"
-        )
-    return _class_map([match for (match,) in matches], how, classes, logits.count)
+        ids = ids or ["unknown"] * len(classes)
+        why = [
+            logits.mismatch(classes[i], matches["name"][i]) if how == "name" else f"{classes[i]!r} (id {ids[i]})"
+            for i in unmatched
+        ]
+        raise UserError(f"{len(unmatched)} of the dataset's {len(classes)} classes meet no logit of the classifier by "
+                        f"{how}: {first_names(why, 3)}. Pass a classifier that has them, dataset.class_map=FILE, or a "
+                        "dataset without them")  # fmt: skip
+    return _class_map([match for (match,) in matches[how]], how, classes, logits.count)
 
 
-def _class_map(
-    indices: Iterable[int], how: str, classes: Sequence[str], num_logits: int, may_share: bool = False
-) -> ClassMap:
-    to_model = np.array(list(indices), np.int64)
-    values, counts = np.unique(to_model, return_counts=True)
-    shared = ", ".join(
-        f"{' and '.join(repr(classes[i]) for i in np.flatnonzero(to_model == value).tolist())} (logit {value})"
-        for value in values[counts > 1][:3]
-    )
+def _class_map(indices: Sequence[int], how: str, classes: Names, num_logits: int, may_share: bool = False) -> ClassMap:
+    members: dict[int, list[str]] = defaultdict(list)
+    for index, name in zip(indices, classes, strict=True):
+        members[index].append(repr(name))
+    shared = first_names((f"{' and '.join(names)} (logit {i})" for i, names in members.items() if len(names) > 1), 3)
     if shared and not may_share:
-        raise UserError(
-            f"matched by {how}, two classes of the dataset meet the same logit: {shared}. Pass dataset.class_map=FILE, "
-            "which says which is which"
-        )
+        raise UserError(f"matched by {how}, two classes of the dataset meet the same logit: {shared}. Pass "
+                        "dataset.class_map=FILE, which says which is which")  # fmt: skip
     notes = []
-    if how == "position" and len(values) < num_logits:
-        notes.append(f"the first {len(values)} of {num_logits} logits are used")
-    elif len(values) < num_logits:
-        notes.append(f"{len(values)} of {num_logits} logits stand for classes of the dataset")
+    if len(members) < num_logits:
+        part = f"{len(members)} of {num_logits} logits"
+        notes.append(f"the first {part} are used" if how == "position" else f"{part} stand for classes of the dataset")
     if shared:
         notes.append(f"classes that share a logit: {shared}")
-    return ClassMap(to_model, how, tuple(notes))
+    return ClassMap(np.array(indices, np.int64), how, tuple(notes))
 
 
 class _Logits:
     """What a classifier calls its logits, and which of them a name or an id may mean."""
 
-    def __init__(self, classes: Sequence[str] | None, ids: Sequence[str] | None, count: int) -> None:
+    def __init__(self, classes: Names | None, ids: Names | None, count: int) -> None:
         self.ids, self.count = tuple(map(str, ids or ())), count
         self.names = tuple(map(str, classes or ())) or self.ids
         for what, names in (("classes", self.names), ("class ids", self.ids)):
             if names and len(names) != count:
                 raise UserError(f"the classifier has {count} logits, but {len(names)} {what}: fix the checkpoint's")
-        self.by_name: dict[str, list[int]] = defaultdict(list)
         self.by_synonym: dict[str, list[int]] = defaultdict(list)
         for index, name in enumerate(self.names):
-            self.by_name[name].append(index)
             for synonym in _synonyms(name):
                 self.by_synonym[synonym].append(index)
         # A classifier trained on folders knows their names, which are ids, as its classes.
@@ -161,13 +139,12 @@ class _Logits:
 
     def named(self, name: str) -> list[int]:
         """Logits that a name may mean; one where it is clear."""
-        if len(self.by_name.get(name, ())) == 1:
-            return self.by_name[name]
-        synonyms = _synonyms(name)
-        matches = sorted({index for synonym in synonyms for index in self.by_synonym.get(synonym, ())})
-        same_case = [i for i in matches if _spaced(self.names[i].split(",")[0]) == _spaced(name.split(",")[0])]
-        same_start = [i for i in matches if _synonyms(self.names[i])[0] == synonyms[0]]
-        return next((better for better in (same_case, same_start) if len(better) == 1), matches)
+        matches = sorted({index for synonym in _synonyms(name) for index in self.by_synonym.get(synonym, ())})
+        for form in (str, _first, lambda text: _synonyms(text)[0]):  # ever less alike
+            alike = [index for index in matches if form(self.names[index]) == form(name)]
+            if len(alike) == 1:
+                return alike
+        return matches
 
     def mismatch(self, name: str, matches: Sequence[int]) -> str:
         """Why a name means no logit, or not one alone."""
@@ -187,9 +164,7 @@ class _Logits:
         return matches[0]
 
 
-def find_logit(
-    text: str, model_classes: Sequence[str] | None, model_ids: Sequence[str] | None, num_logits: int, where: str
-) -> int:
+def find_logit(text: str, model_classes: Names | None, model_ids: Names | None, num_logits: int, where: str) -> int:
     """Find the logit that a person means by its index, id or name; `where` it was said is for the message."""
     return _Logits(model_classes, model_ids, num_logits).find(text, where)
 
@@ -198,13 +173,17 @@ def _spaced(name: str) -> str:
     return " ".join(name.replace("_", " ").split())
 
 
+def _first(name: str) -> str:
+    return _spaced(name.split(",")[0])
+
+
 def _synonyms(name: str) -> list[str]:
     parts = [_spaced(part).casefold() for part in name.split(",")]
     # The whole list too: "maillot, tank suit" is one name where another class is "maillot".
     return list(dict.fromkeys([part for part in parts if part] + [_spaced(name).casefold()]))
 
 
-def _by_file(path: Path, classes: Sequence[str], ids: Sequence[str], logits: _Logits) -> ClassMap:
+def _by_file(path: Path, classes: Names, ids: Names, logits: _Logits) -> ClassMap:
     places = {name: index for index, name in reversed([*enumerate(classes)])} | {key: i for i, key in enumerate(ids)}
     to_model: dict[int, int] = {}
     for where, name, logit in _file_rows(path):
@@ -221,30 +200,24 @@ def _by_file(path: Path, classes: Sequence[str], ids: Sequence[str], logits: _Lo
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Where each row stands, its class and its logit, as text."""
+    """Where each row stands, its class and its logit, as text; nothing of an empty one and of headings."""
     text = read_text(path, "dataset.class_map is id, name, position, or a CSV or JSON file")
     try:
-        content = json.loads(text, object_pairs_hook=list) if path.suffix.lower() == ".json" else _csv_rows(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON ({error}): write an object {{class: logit}}") from error
-    for number, row in enumerate(content if isinstance(content, list) else [content], start=1):
-        where = f"{path}, row {number}"
-        if row == ():
-            continue
-        pair = isinstance(row, list | tuple) and len(row) == 2 and type(row[0]) is str and type(row[1]) in (str, int)
-        if not pair or "" in row:
-            raise UserError(
-                f"{where}: {row!r} is no pair of a class and its logit (index, id or name; in a CSV file, names that "
-                'contain a comma go into "quotes")'
-            )
-        yield where, row[0], str(row[1])
-
-
-def _csv_rows(text: str) -> list[tuple[str, ...]]:
-    """Cells of every line; none of an empty one and of headings."""
-    rows = [tuple(map(str.strip, row)) for row in csv.reader(text.splitlines(), skipinitialspace=True)]
-    is_head = [number == 0 and bool(row) and row[0].casefold() in HEADINGS for number, row in enumerate(rows)]
-    return [row if any(row) and not head else () for row, head in zip(rows, is_head, strict=True)]
+        is_json = path.suffix.lower() == ".json"
+        rows = (
+            json.loads(text, object_pairs_hook=list)
+            if is_json
+            else csv.reader(text.splitlines(), skipinitialspace=True)
+        )
+        rows = [[str(cell).strip() for cell in row] for row in rows]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} can't be read as classes and their logits: {error}") from error
+    for number, cells in enumerate(rows, start=1):
+        if any(cells) and not (number == 1 and cells[0].casefold() in HEADINGS):
+            if len(cells) != 2 or "" in cells:
+                raise UserError(f"{path}, row {number}: {cells} is no class and its logit (index, id or name); in a "
+                                'CSV file, names that contain a comma go into "quotes"')  # fmt: skip
+            yield f"{path}, row {number}", *cells
 
 
 def allowed_logits(class_map: ClassMap, predict_over: str = "all") -> np.ndarray | None:

@@ -10,9 +10,6 @@ import numpy as np
 from wsol.datasets.annotations import Rows, are_boxes, read_lines
 from wsol.datasets.images import read_values
 from wsol.datasets.sample import Dataset, Sample, Size, Table, reader, size_or_none
-from wsol.errors import UserError
-
-__all__ = ["CUB"]
 
 BOX = ("x", "y", "width", "height")
 MAJORITY = 128  # of 255: three of the five annotators
@@ -29,8 +26,7 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
         `CUB_200_2011/`, with `images.txt`, `bounding_boxes.txt`, `image_class_labels.txt`, `train_test_split.txt` and
         `classes.txt`, or the folder that holds it.
     split : "train" or "test"
-        The roles `train-weaksup` and `test`. Images to choose thresholds on (CUBV2) come with
-        `wsol.datasets.WSOLEvaluation`.
+        Images to choose thresholds on (CUBV2) come with `wsol.datasets.WSOLEvaluation`.
 
     Notes
     -----
@@ -40,26 +36,22 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
     """
     home = Path(root).expanduser()
     home = home / "CUB_200_2011" if (home / "CUB_200_2011").is_dir() else home
-    if not home.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder; {HINT}")
     images, classes = _read(home, "images", "image id", "file"), _read(home, "classes", "class", "name")
     images.check_paths("file", home / "images")
     images.unique("file")
-    boxes, parts = (
-        _read(home, "bounding_boxes", "image id", *BOX),
-        _read(home, "train_test_split", "image id", "in train"),
-    )
+    boxes, parts = _read(home, "bounding_boxes", "image id", *BOX), _read(home, "train_test_split", "image id", "train")
     corners = boxes.numbers(BOX)
     corners[:, 2:] += corners[:, :2]
-    in_train = parts.integers("in train", most=1)[parts.one_each(images, "image id")]
+    in_train = parts.integers("train", most=1)[parts.one_each(images, "image id")]
     chosen = np.flatnonzero(in_train == (split == "train"))
-    if not len(chosen):
-        raise UserError(f"{parts.path} has no image in split {split}; is the copy complete?")
     files = [images["file"][row] for row in chosen]
-    label, mask = _labels(home, images, classes)[chosen], _masks(home, files)
-    corners_of = corners[boxes.one_each(images, "image id")][chosen]
+    columns = {"boxes": corners[boxes.one_each(images, "image id")][chosen]}
+    masks = next((f for f in (home / "segmentations", home.parent / "segmentations") if f.is_dir()), None)
+    if masks is not None:
+        columns["mask"] = [partial(_read_majority, (masks / file).with_suffix(".png"), file) for file in files]
+    label = _labels(home, images, classes)[chosen]
     return Dataset(
-        Table(home / "images", sample_id=files, image=files, label=label, boxes=corners_of, mask=mask),
+        Table(home / "images", sample_id=files, image=files, label=label, **columns),
         measure=_end_with_image,
         wrong_box=boxes.first_wrong(are_boxes(corners), "has an x y width height that is negative or not finite"),
         classes=[name.partition(".")[2].replace("_", " ") or name for name in classes["name"]],
@@ -77,13 +69,6 @@ def _labels(home: Path, images: Rows, classes: Rows) -> np.ndarray:
         if number not in label_of:
             rows.refuse(row, f"has a class that is not in {classes.path}; add it there, or fix the line")
     return np.array([label_of[number] for number in rows["class"]], np.int64)[rows.one_each(images, "image id")]
-
-
-def _masks(home: Path, files: list[str]) -> list[partial[np.ndarray] | None]:
-    folder = next((f for f in (home / "segmentations", home.parent / "segmentations") if f.is_dir()), None)
-    if folder is None:
-        return [None] * len(files)
-    return [partial(_read_majority, (folder / file).with_suffix(".png"), file) for file in files]
 
 
 def _read_majority(path: Path, name: str) -> np.ndarray:

@@ -12,24 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from wsol.datasets.annotations import are_boxes, read_lines, read_table
+from wsol.datasets.annotations import CORNERS, are_boxes, read_lines, read_table
 from wsol.datasets.images import read_size, read_values
 from wsol.datasets.labeled import open_torchvision
-from wsol.datasets.sample import Dataset, Sample, Size, Table, check_text, reader
+from wsol.datasets.sample import Dataset, Sample, Size, Table, reader
 from wsol.errors import UserError, closest, first_names
-
-__all__ = ["SUFFIXES", "AnnotatedFolder", "ImageFolder", "OxfordPet"]
 
 logger = logging.getLogger("wsol")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 SUFFIXES = {*IMAGE_SUFFIXES, ".gif"}  # of masks
-CORNERS = ("x0", "y0", "x1", "y1")
 MEANINGS = {
-    "corners": "inclusive (x1, y1 are the last pixels inside) or exclusive (one beyond: x1 = x0 + width)",
-    "units": "pixels (of the image, from 0) or relative (shares of its width and height)",
+    "corners": {"inclusive": "x1, y1 are the last pixels inside", "exclusive": "one beyond: x1 = x0 + width"},
+    "units": {"pixels": "of the image, from 0", "relative": "shares of its width and height"},
 }
-PET_COLUMNS = ("picture", "breed", "species", "number")
 PET, BACKGROUND, BORDER = 1, 2, 3  # values of a trimap
 
 
@@ -45,33 +41,24 @@ def ImageFolder(root: str | Path, split: str | None = None) -> Dataset:
     """
     home = Path(root).expanduser() / (split or "")
     classes, files, labels = _list_images(home)
-    table = Table(home, sample_id=files, label=labels, image=files)
-    return Dataset(table, split=split or "all", classes=classes)
+    return Dataset(Table(home, sample_id=files, label=labels, image=files), split=split or "all", classes=classes)
 
 
 def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Classes, images by their path from the folder, and labels, in the order of torchvision's `ImageFolder`."""
-    if not home.is_dir():
-        raise UserError(f"{home}: no such folder; dataset.root (and dataset.split) must hold one folder per class")
-    classes = sorted(entry.name for entry in os.scandir(home) if entry.is_dir())
-    if not classes:
-        raise UserError(f"{home} holds no folder; one folder per class with images is wanted")
+    classes = sorted(entry.name for entry in os.scandir(home) if entry.is_dir()) if home.is_dir() else []
     files: list[str] = []
-    labels: list[int] = []
-    first_name: dict[str, str] = {}  # by the real path of each folder with images
-    for label, name in enumerate(classes):
-        check_text(name, f"folder in {home}")
+    counts: list[int] = []
+    for name in classes:
         before = len(files)
         for folder, _, names in sorted(os.walk(home / name, followlinks=True)):
-            images = [image for image in sorted(names) if image.lower().endswith(IMAGE_SUFFIXES)]
-            if images and first_name.setdefault(os.path.realpath(folder), folder) != folder:
-                raise UserError(f"{folder} is {first_name[os.path.realpath(folder)]} again: remove the link")
             below = Path(folder).relative_to(home).as_posix()
-            files += [f"{below}/{image}" for image in images]
-        if len(files) == before:
-            raise UserError(f"{home / name} holds no image; one folder per class with images is wanted")
-        labels += [label] * (len(files) - before)
-    return classes, files, np.array(labels, np.int64)
+            files += [f"{below}/{image}" for image in sorted(names) if image.lower().endswith(IMAGE_SUFFIXES)]
+        counts.append(len(files) - before)
+    if not all(counts) or not classes:
+        empty = home / classes[counts.index(0)] if classes else home
+        raise UserError(f"{empty} holds no image; dataset.root (and dataset.split) must hold a folder for each class")
+    return classes, files, np.repeat(np.arange(len(classes)), counts)
 
 
 @reader("folder")
@@ -106,10 +93,6 @@ def AnnotatedFolder(
         The value, 1 to 255, of pixels that do not count.
     missing : "stop" or "drop"
         What images without a box or mask do: stop, naming them, or be left out.
-
-    See Also
-    --------
-    wsol.datasets.ImageFolder : the same folder, to train on without boxes.
     """
     if missing not in ("stop", "drop"):
         raise UserError(f"dataset.missing={missing}: pass stop or drop")
@@ -136,7 +119,7 @@ def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: 
     kept = [row for row, file in enumerate(files) if all(file in annotated for annotated in columns.values())]
     lacking = [files[row] for row in sorted({*range(len(files))} - {*kept})]
     text = f"{len(lacking)} of {len(files)} images have no {' or no '.join(columns)}"
-    if lacking and (missing == "stop" or not kept):
+    if lacking and missing == "stop":
         raise UserError(f"{text}: {first_names(lacking)}; add some, or leave these out: dataset.missing=drop")
     if lacking:
         logger.info("folder: %s and are left out", text)
@@ -151,9 +134,10 @@ class _BoxRules:
     units: str | None
 
     def __post_init__(self) -> None:
-        for key, choices in (("corners", ("inclusive", "exclusive")), ("units", ("pixels", "relative"))):
-            if getattr(self, key) not in choices:
-                raise UserError(f"dataset.box_{key}={getattr(self, key) or ''}: say which: {MEANINGS[key]}")
+        for key, meanings in MEANINGS.items():
+            if getattr(self, key) not in meanings:
+                choices = " or ".join(f"{choice} ({meaning})" for choice, meaning in meanings.items())
+                raise UserError(f"dataset.box_{key}={getattr(self, key) or ''}: say which: {choices}")
 
     def right(self, boxes: np.ndarray) -> np.ndarray:
         """Whether each box (N, 4) may be one, whatever its image: bool (N,)."""
@@ -179,18 +163,16 @@ def _read_boxes(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Boxes of each image that has some, and what the dataset must know of them."""
     rows = read_table(path, ("image", *CORNERS))
-    if not len(rows):
-        raise UserError(f"{path} has no rows; wanted image, {', '.join(CORNERS)}")
     corners, known = rows.numbers(CORNERS), {prefix + file: file for file in files}
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows["image"]):
-        if not isinstance(name, str) or (name.startswith(prefix) and name not in known):
-            near = ", ".join(closest(name, known) or list(known)[:1])
-            rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
         if name in known:
             members.setdefault(known[name], []).append(row)
+        elif not isinstance(name, str) or name.startswith(prefix):
+            near = ", ".join(closest(name, known) or list(known)[:1])
+            rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
     if not members:
-        rows.refuse(0, f"and others are of no image such as {prefix + files[0]!r}; paths start at dataset.root")
+        raise UserError(f"{path} has no box of an image such as {prefix + files[0]!r}; paths start at dataset.root")
     why = f"has a box that is none with {rules.corners} corners in {rules.units}; fix it"
     options: dict[str, Any] = {"wrong_box": rows.first_wrong(rules.right(corners), why)}
     if rules.units == "relative":
@@ -202,13 +184,13 @@ def _read_boxes(
 
 def _find_masks(folder: Path, ignore: int | None, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Any]:
     """What reads the mask, and the pixels to ignore, of each image that has one: at the same path, with any suffix."""
-    if ignore is not None and not (type(ignore) is int and 0 < ignore < 256):
+    if ignore is not None and not 0 < ignore < 256:
         raise UserError(f"dataset.mask_ignore={ignore}: pass a whole number from 1 to 255, or null")
     if not folder.is_dir() or folder.resolve() == top.resolve():
         raise UserError(f"dataset.masks={folder}: no folder, or that of the images; masks need one of their own")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    masks = _by_stem([path.relative_to(folder).as_posix() for path in paths], f"in {folder}")
-    images = _by_stem(files, f"in {top / prefix}, of which each wants a mask,")
+    masks = _by_stem([path.relative_to(folder).as_posix() for path in paths], folder)
+    images = _by_stem(files, top / prefix)
     path_of = {file: folder / masks[prefix + stem] for stem, file in images.items() if prefix + stem in masks}
     columns = {"mask": {file: partial(_read_object, path, file, ignore) for file, path in path_of.items()}}
     if ignore is not None:
@@ -216,14 +198,13 @@ def _find_masks(folder: Path, ignore: int | None, top: Path, prefix: str, files:
     return columns
 
 
-def _by_stem(names: Sequence[str], where: str) -> dict[str, str]:
+def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
     """Names by what they are without suffix, which must tell them apart."""
     by_stem: dict[str, str] = {}
     for name in names:
-        stem = PurePosixPath(name).with_suffix("").as_posix()
-        if stem in by_stem:
-            raise UserError(f"{by_stem[stem]} and {name} {where} differ only in their suffix; rename or remove one")
-        by_stem[stem] = name
+        first = by_stem.setdefault(PurePosixPath(name).with_suffix("").as_posix(), name)
+        if first != name:
+            raise UserError(f"{folder}: {first} and {name} differ in their suffix only, so their masks can't be told")
     return by_stem
 
 
@@ -243,7 +224,7 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     Parameters
     ----------
     root : path
-        The folder that holds `oxford-iiit-pet/`, or that folder itself.
+        The folder that holds `oxford-iiit-pet/`.
     split : "trainval" or "test"
     download : bool
         Fetch it first where it is missing, through torchvision.
@@ -255,52 +236,33 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     together, since thin parts such as tails and ears are all border. The boxes in `annotations/xmls/` are of the heads
     only, and only of some pictures, so they are not used.
     """
-    base = Path(root).expanduser()
-    base = base.parent if base.name == "oxford-iiit-pet" else base
-    home = base / "oxford-iiit-pet"
+    home = Path(root).expanduser() / "oxford-iiit-pet"
     if download:
-        open_torchvision("OxfordIIITPet", "pet", base, split=split, download=True)
+        open_torchvision("OxfordIIITPet", "pet", home.parent, split=split, download=True)
     hint = f"dataset.root={root} must hold oxford-iiit-pet/, or pass dataset.download=true"
-    rows = read_lines(home / "annotations" / f"{split}.txt", PET_COLUMNS, separator=None, hint=f"pet: {hint}")
-    for column in PET_COLUMNS[1:]:
-        rows.integers(column, least=1)
+    columns = ("picture", "breed", "species", "number")
+    rows = read_lines(home / "annotations" / f"{split}.txt", columns, separator=None, hint=hint)
     rows.check_paths("picture", home / "images")
-    if not len(rows):
-        raise UserError(f"{rows.path} lists no pictures; replace the file")
-    names, trimaps = rows["picture"], home / "annotations" / "trimaps"
-    _, first_rows, labels = np.unique(rows.integers("breed"), return_index=True, return_inverse=True)
-    return Dataset(
-        Table(
-            home / "images",
-            sample_id=names,
-            label=labels,
-            image=[f"{name}.jpg" for name in names],
-            mask=[partial(_read_trimap, trimaps / f"{name}.png", name, PET) for name in names],
-            ignore=[partial(_read_trimap, trimaps / f"{name}.png", name, BORDER) for name in names],
-        ),
-        measure=partial(_measure_trimap, trimaps),
-        classes=[" ".join(part.title() for part in names[row].split("_")[:-1]) for row in first_rows],
-    )
+    names, breeds = rows["picture"], rows.integers("breed", least=1)
+    _, first_rows, labels = np.unique(breeds, return_index=True, return_inverse=True)
+    trimaps = home / "annotations" / "trimaps"
+    masks, borders = ([partial(_read_trimap, trimaps, name, value) for name in names] for value in (PET, BORDER))
+    images = [f"{name}.jpg" for name in names]
+    classes = [" ".join(part.title() for part in names[row].split("_")[:-1]) for row in first_rows]
+    table = Table(home / "images", sample_id=names, label=labels, image=images, mask=masks, ignore=borders)
+    return Dataset(table, measure=partial(_measure_trimap, trimaps), classes=classes)
 
 
-def _trimap(path: Path, name: str) -> np.ndarray:
+def _read_trimap(trimaps: Path, name: str, value: int) -> np.ndarray:
+    """Where a trimap has a value: bool (H, W)."""
+    path = trimaps / f"{name}.png"
     values = read_values(path, name)
-    if values.min() < PET or values.max() > BORDER:
-        raise UserError(
-            f"{path} has values {values.min()} to {values.max()}; a trimap has 1, 2 and 3: replace the file"
-        )
-    return values
-
-
-def _read_trimap(path: Path, name: str, value: int) -> np.ndarray:
-    return _trimap(path, name) == value
+    if values.min() < PET or values.max() > BORDER or not (values == PET).any():
+        raise UserError(f"{path} is no trimap: values {np.unique(values).tolist()}, not 1, 2 and 3; replace the file")
+    return values == value
 
 
 def _measure_trimap(trimaps: Path, sample: Sample) -> tuple[np.ndarray, Size | None]:
     """Box around pet and border."""
-    path = trimaps / f"{sample.sample_id}.png"
-    values = _trimap(path, sample.sample_id)
-    if not (values == PET).any():
-        raise UserError(f"{path} has no pixel of the pet (value 1); replace the file")
-    rows, columns = np.nonzero(values != BACKGROUND)
+    rows, columns = np.nonzero(~_read_trimap(trimaps, sample.sample_id, BACKGROUND))
     return np.array([[columns.min(), rows.min(), columns.max(), rows.max()]], np.float64), sample.image_size

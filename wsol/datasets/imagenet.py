@@ -17,31 +17,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import numpy as np
-
-from wsol.datasets.annotations import XML_CORNERS, Rows, read_lines, read_xml, safe_join
-from wsol.datasets.classes import imagenet_names, imagenet_wnids
+from wsol.datasets.annotations import CORNERS, XML_CORNERS, Rows, read_lines, read_xml, safe_join
+from wsol.datasets.classes import imagenet_names
 from wsol.datasets.sample import Dataset, Size, Table, choose_classes, reader
 from wsol.errors import UserError
-from wsol.io import read_text
-
-__all__ = ["ILSVRC", "TinyImageNet"]
+from wsol.io import imagenet_wnids, read_text
 
 # Choe et al. test on val; what they choose thresholds on is ImageNetV2, which WSOLEvaluation reads.
 ROLES = {"train": "train-weaksup", "val": "test"}
 IMAGES = ("ILSVRC/Data/CLS-LOC/{0}", "Data/CLS-LOC/{0}", "{0}", "ILSVRC2012_img_{0}")
 ANNOTATIONS = (
-    "LOC_{0}_solution.csv", "ILSVRC/Annotations/CLS-LOC/{0}", "Annotations/CLS-LOC/{0}", "ILSVRC2012_bbox_{0}_v3/{0}",
-    "ILSVRC2012_bbox_{0}_v3", "bbox/{0}", "{0}",
+    "ILSVRC/Annotations/CLS-LOC/val", "Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "ILSVRC2012_bbox_val_v3",
+    "bbox/val", "val",
 )  # fmt: skip
 SUFFIXES = (".jpeg", ".jpg", ".png")
 WNID = re.compile(r"n\d{8}")
 GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
-TINY_CORNERS = ("x0", "y0", "x1", "y1")
 
 
 @reader("ilsvrc", ROLES)
@@ -74,32 +70,29 @@ def ILSVRC(
     need not be there. The CSV is read many times faster than 50,000 files, which on their part tell the images' sizes.
     """
     home = Path(root).expanduser()
-    if not home.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder; pass the one with train/ and val/, or Kaggle's ILSVRC/")
     synsets = _read_synsets(_beside_kaggle(home, "LOC_synset_mapping.txt"))
     class_ids = choose_classes(list(synsets), classes, "ILSVRC")
-    folder, truth = _find_images(home, split, images), _find_truth(home, split, annotations)
-    files = _list_files(folder, SUFFIXES)
-    if split == "train":
-        annotated = {name: name.rpartition("_")[0] for name in truth.rows}
-        wnid_of = annotated or {name: file.partition("/")[0] for name, file in files.items()}
-    else:
+    places = [home / place.format(split) for place in IMAGES]
+    folder = Path(images).expanduser() if images else next((p for p in places if p.is_dir()), places[0])
+    files, truth = _list_files(folder, SUFFIXES), _find_truth(home, split, annotations)
+    if split == "val":
         wnid_of = _val_classes(home, folder, files, truth)
+    elif truth.rows:
+        wnid_of = {name: name.rpartition("_")[0] for name in truth.rows}
+    else:
+        wnid_of = {name: file.partition("/")[0] for name, file in files.items()}
     for name, wnid in wnid_of.items():
         if wnid not in synsets:
             truth.refuse(name, f"is of class {wnid!r}, none of ILSVRC's {len(synsets)} or of LOC_synset_mapping.txt")
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
     names = sorted(name for name, wnid in wnid_of.items() if wnid in label_of)
-    if not names:
-        raise UserError(f"dataset.root={root}: no image of split {split} and the {len(class_ids)} classes asked for; "
-                        f"pass dataset.images=FOLDER or dataset.annotations=FILE")  # fmt: skip
     paths = [f"{wnid_of[name]}/{name}.JPEG" if split == "train" else f"{name}.JPEG" for name in names]
-    columns = truth.columns(names, wnid_of) if truth.rows else {}
-    columns |= {"image": [files.get(name, path) for name, path in zip(names, paths, strict=True)]}
-    columns |= {
+    columns: dict[str, Any] = {
         "sample_id": [f"{split}/{path}" for path in paths],
         "label": [label_of[wnid_of[name]] for name in names],
+        "image": [files.get(name, path) for name, path in zip(names, paths, strict=True)],
     }
+    columns |= truth.columns(names, wnid_of) if truth.rows else {}
     names_of_classes = [synsets[wnid] for wnid in class_ids]
     return Dataset(Table(folder, **columns), wrong_box=truth.wrong_box, classes=names_of_classes, class_ids=class_ids)
 
@@ -107,11 +100,11 @@ def ILSVRC(
 class _Truth:
     """What is annotated in the images of a split, classes and boxes by the stem of the image's file; maybe nothing."""
 
-    def __init__(self, source: Path, objects: Rows, image_of: Sequence[str], sizes: Mapping[str, Size | None]) -> None:
+    def __init__(self, source: Path, objects: Rows, sizes: Mapping[str, Size | None]) -> None:
         self.source, self.objects, self.sizes = source, objects, sizes
-        self.rows: dict[str, list[int]] = {}
-        for row, name in enumerate(image_of):
-            self.rows.setdefault(name, []).append(row)
+        self.rows: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(objects["image"]):
+            self.rows[name].append(row)
         self.corners, self.wrong_box = objects.boxes(XML_CORNERS)
 
     def refuse(self, name: str, why: str) -> NoReturn:
@@ -145,41 +138,30 @@ def _read_synsets(path: Path | None) -> dict[str, str]:
     return {wnid: rows["name"][row] for wnid, row in sorted(rows.unique("class").items())}
 
 
-def _find_images(home: Path, split: str, images: str | Path | None) -> Path:
-    places = [home / place.format(split) for place in IMAGES] if images is None else [Path(images).expanduser()]
-    folder = next((place for place in places if place.is_dir()), places[0])
-    if images is not None and not folder.is_dir():
-        raise UserError(f"dataset.images={images}: no such folder; pass the one with the images of {split}")
-    return folder
-
-
 def _list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     """Files in a folder and in its class folders: the stem of each, and its path below the folder."""
     files: dict[str, str] = {}
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        inner = os.scandir(entry.path) if WNID.fullmatch(entry.name) and entry.is_dir() else (entry,)
-        for file in inner:
-            stem, suffix = os.path.splitext(file.name)
-            if suffix.lower() in suffixes:
-                path = file.name if file is entry else f"{entry.name}/{file.name}"
-                if stem in files:
-                    raise UserError(f"{folder} holds {files[stem]} and {path}: one image twice; remove one of them")
-                files[stem] = path
+    for place, _, names in os.walk(folder, followlinks=True):
+        below = "" if place == str(folder) else f"{os.path.relpath(place, folder)}/"
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in suffixes and files.setdefault(stem, below + name) != below + name:
+                raise UserError(f"{folder} holds {files[stem]} and {below + name}: one image twice; remove one of them")
     return files
 
 
 def _find_truth(home: Path, split: str, annotations: str | Path | None) -> _Truth:
     places = [] if annotations is None else [Path(annotations).expanduser()]
     if annotations is None and split == "val":
-        solution = _beside_kaggle(home, ANNOTATIONS[0].format(split))
-        places = [solution] if solution else [home / place.format(split) for place in ANNOTATIONS[1:]]
+        solution = _beside_kaggle(home, "LOC_val_solution.csv")
+        places = [solution] if solution else [home / place for place in ANNOTATIONS]
     for place in places:
         truth = _read_solution(place) if place.suffix == ".csv" else _read_xml_folder(place)
         if truth.rows:
             return truth
     if annotations is not None:
         raise UserError(f"dataset.annotations={annotations} holds no annotation; pass a CSV or a folder of XML files")
-    return _Truth(home, Rows(home, {corner: [] for corner in XML_CORNERS}, []), [], {})
+    return _Truth(home, read_xml([])[1], {})
 
 
 def _read_solution(path: Path) -> _Truth:
@@ -187,8 +169,7 @@ def _read_solution(path: Path) -> _Truth:
     rows = read_lines(path, ["ImageId", "PredictionString"])
     rows.check_paths("ImageId", path.parent)
     rows.unique("ImageId")
-    columns: dict[str, list[str]] = {name: [] for name in ("name", *XML_CORNERS)}
-    image_of: list[str] = []
+    columns: dict[str, list[str]] = {name: [] for name in ("name", *XML_CORNERS, "image")}
     places: list[str | int] = []
     for row, (name, text) in enumerate(zip(rows["ImageId"], rows["PredictionString"], strict=True)):
         words = text.split()
@@ -196,21 +177,23 @@ def _read_solution(path: Path) -> _Truth:
             continue
         if not words or len(words) % 5:
             rows.refuse(row, "is not `ImageId,class x0 y0 x1 y1 …`; fix the line")
-        image_of += [name] * (len(words) // 5)
-        places += [rows.places[row]] * (len(words) // 5)
-        for start, cells in enumerate(columns.values()):
-            cells += words[start::5]
-    return _Truth(path, Rows(path, columns, places), image_of, {})
+        count = len(words) // 5
+        places += [rows.places[row]] * count
+        columns["image"] += [name] * count
+        for start, column in enumerate(("name", *XML_CORNERS)):
+            columns[column] += words[start::5]
+    return _Truth(path, Rows(path, columns, places), {})
 
 
 def _read_xml_folder(folder: Path) -> _Truth:
     """Read one PASCAL-style file per image, flat or in class folders."""
     files = _list_files(folder, (".xml",))
-    sizes, image_of, objects = read_xml([folder / file for file in files.values()])
+    sizes, objects = read_xml([folder / file for file in files.values()])
     names = list(files)
-    for image in sorted(set(range(len(names))) - set(image_of)):
-        raise UserError(f"{folder / files[names[image]]} has no object; add its boxes, or remove file and image")
-    return _Truth(folder, objects, [names[image] for image in image_of], dict(zip(names, sizes, strict=True)))
+    objects.columns["image"] = [names[image] for image in objects["image"]]
+    for name in sorted(files.keys() - set(objects["image"])):
+        raise UserError(f"{folder / files[name]} has no object; add its boxes, or remove file and image")
+    return _Truth(folder, objects, dict(zip(names, sizes, strict=True)))
 
 
 def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Truth) -> dict[str, str]:
@@ -231,39 +214,36 @@ def _val_classes(home: Path, folder: Path, files: Mapping[str, str], truth: _Tru
 
 def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Class of each image by the devkit, whose ground truth has a line for image 1, 2, and so on."""
+    if not names:
+        return {}
     places = (home, home / "data", *sorted(home.glob("*devkit*/data")), home / "ILSVRC/devkit/data")
     path = next((file for place in places for name in GROUND_TRUTH if (file := place / name).is_file()), None)
-    if path is None and names:
+    if path is None:
         raise UserError(f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): no class "
                         f"folders, annotations or devkit; pass dataset.annotations=FILE")  # fmt: skip
-    if path is None or not names:
-        return {}
     rows, wnids = read_lines(path, ["number"]), _devkit_numbers(path)
-    numbers, wnid_of = rows.integers("number").tolist(), {}
+    for row in (row for row, number in enumerate(rows["number"]) if number.strip() not in wnids):
+        rows.refuse(row, f"is not one of the {len(wnids)} classes listed beside it; fix the line")
+    known = {f"{row:08d}": wnids[number.strip()] for row, number in enumerate(rows["number"], start=1)}
     for name in names:
-        index = name.rpartition("_")[2]
-        if not index.isdecimal() or not 1 <= int(index) <= len(numbers):
-            raise UserError(f"{folder / name}: {path} has lines 1 to {len(numbers)}, none for this image; remove it")
-        if numbers[int(index) - 1] not in wnids:
-            rows.refuse(int(index) - 1, f"is not one of the {len(wnids)} classes listed beside it; fix the line")
-        wnid_of[name] = wnids[numbers[int(index) - 1]]
-    return wnid_of
+        if name[-8:] not in known:
+            raise UserError(f"{folder / name}: {path} has lines 1 to {len(known)}, none for this image; remove it")
+    return {name: known[name[-8:]] for name in names}
 
 
-def _devkit_numbers(path: Path) -> dict[int, str]:
+def _devkit_numbers(path: Path) -> dict[str, str]:
     """WordNet id of each number that the devkit gives to a class; its order is not that of the logits."""
     table, matrix = path.with_name("map_clsloc.txt"), path.with_name("meta.mat")
     if table.is_file():
         rows = read_lines(table, ["class", "number", "name"], separator=None)
-        return dict(zip(rows.integers("number").tolist(), rows["class"], strict=True))
+        return dict(zip(rows["number"], rows["class"], strict=True))
     from scipy.io import loadmat  # hardly anyone needs it
 
     try:
         synsets = loadmat(matrix, squeeze_me=True, variable_names=["synsets"])["synsets"]
-        return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+        return {str(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
     except Exception as error:  # whatever a damaged file makes of it
-        raise UserError(f"{path} numbers the classes in an order of its own, {table.name} is not beside it, and "
-                        f"{matrix} can't be read as the devkit's: {error}; add one of them") from error  # fmt: skip
+        raise UserError(f"{path} needs {table.name} or {matrix} to tell what its numbers mean: {error}") from error
 
 
 @reader("tiny_imagenet", ROLES)
@@ -274,8 +254,7 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     ----------
     root : path
         The folder that holds `train/<wnid>/<wnid>_boxes.txt`, `val/val_annotations.txt`, `wnids.txt` and `words.txt`
-        (names). Copies with fewer classes are fine: the classes are those of `wnids.txt`, sorted; without that file,
-        the folders under `train/`.
+        (names, if there). The classes are those of `wnids.txt`, sorted; copies with fewer are fine.
     split : "train" or "val"
         The test split was handed out without labels. So val has the role `test`: it is what figures are reported on,
         and no hyper-parameter should be chosen there unnoticed.
@@ -283,53 +262,34 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
         Keep these only, in this order.
     """
     home = Path(root).expanduser()
-    if not home.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder; pass the one that holds train/, val/, wnids.txt")
-    known = _tiny_wnids(home)
-    class_ids = choose_classes(known, classes, f"{home / 'wnids.txt'}")
+    listing, words = home / "wnids.txt", home / "words.txt"
+    known = sorted(set(read_text(listing, "dataset.root holds train/, val/ and wnids.txt").split()))
+    class_ids = choose_classes(known, classes, str(listing))
     parts = {"val": home / "val/val_annotations.txt"}
     if split == "train":
-        parts = {f"train/{wnid}": home / f"train/{wnid}/{wnid}_boxes.txt" for wnid in class_ids}
-    label_of, wrong_box = {wnid: label for label, wnid in enumerate(class_ids)}, ""
-    samples: list[tuple[str, int, np.ndarray]] = []
+        parts = {
+            f"train/{wnid}": safe_join(home / "train", wnid, str(listing)) / f"{wnid}_boxes.txt" for wnid in class_ids
+        }
+    label_of = {wnid: label for label, wnid in enumerate(class_ids)}
+    members, wrong_box = set(known), ""
+    columns: dict[str, list[Any]] = {"sample_id": [], "label": [], "boxes": []}
     for folder, path in parts.items():
-        files, wnids, corners, wrong = _tiny_rows(path, set(known), split)
+        of_val = ["class"] if split == "val" else []
+        rows = read_lines(
+            path, ["file", *of_val, *CORNERS], separator=None, hint="is this Tiny-ImageNet as handed out?"
+        )
+        rows.check_paths("file", path.parent)
+        corners, wrong = rows.boxes(CORNERS)
         wrong_box = wrong_box or wrong
-        cells = zip(files, wnids, corners, strict=True)
-        samples += [(f"{folder}/images/{file}", label_of[wnid], box) for file, wnid, box in cells if wnid in label_of]
-    if not samples:
-        raise UserError(f"{home / split}: no image of the {len(class_ids)} classes asked for; is the split empty?")
-    files, labels, boxes = zip(*samples, strict=True)
-    table = Table(home, sample_id=files, label=labels, image=files, boxes=boxes)
-    return Dataset(table, wrong_box=wrong_box, classes=_tiny_names(home, class_ids), class_ids=class_ids)
-
-
-def _tiny_rows(path: Path, known: set[str], split: str) -> tuple[list[str], list[str], np.ndarray, str]:
-    """Files, classes, corners (N, 4), and what is wrong with one; a file of train has one class, its folder's."""
-    columns = ["file", *([] if split == "train" else ["class"]), *TINY_CORNERS]
-    rows = read_lines(path, columns, separator=None, hint="is this Tiny-ImageNet in its original layout?")
-    rows.check_paths("file", path.parent)
-    wnids = [path.parent.name] * len(rows) if split == "train" else rows["class"]
-    for row, wnid in enumerate(wnids):
-        if wnid not in known:
-            rows.refuse(row, "is of a class that is not in wnids.txt; add it there or remove the line")
-    return rows["file"], wnids, *rows.boxes(TINY_CORNERS)
-
-
-def _tiny_wnids(home: Path) -> list[str]:
-    listing, folder = home / "wnids.txt", home / "train"
-    if listing.is_file():
-        wnids = sorted(set(read_text(listing).split()))
-        for wnid in wnids:
-            safe_join(folder, wnid, str(listing))
-        return wnids
-    if folder.is_dir():
-        return sorted(child.name for child in folder.iterdir() if child.is_dir())
-    raise UserError(f"{home}: neither wnids.txt nor train/; is this Tiny-ImageNet's folder?")
-
-
-def _tiny_names(home: Path, class_ids: Sequence[str]) -> list[str]:
-    path = home / "words.txt"
-    lines = read_text(path).splitlines() if path.is_file() else []
+        for row, wnid in enumerate(rows["class"] if of_val else [path.parent.name] * len(rows)):
+            if wnid not in members:
+                rows.refuse(row, f"is of a class that is not in {listing}; add it there or remove the line")
+            if wnid in label_of:
+                cells = f"{folder}/images/{rows['file'][row]}", label_of[wnid], corners[row]
+                for column, cell in zip(columns.values(), cells, strict=True):
+                    column.append(cell)
+    lines = read_text(words).splitlines() if words.is_file() else []
     names = {wnid: name.strip() for wnid, tab, name in (line.partition("\t") for line in lines) if tab}
-    return [names.get(wnid, wnid) for wnid in class_ids]
+    table = Table(home, image=columns["sample_id"], **columns)
+    names_of_classes = [names.get(wnid, wnid) for wnid in class_ids]
+    return Dataset(table, wrong_box=wrong_box, classes=names_of_classes, class_ids=class_ids)

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from wsol.errors import UserError
-
-__all__ = ["mask_fits", "read_image", "read_mask", "read_size", "read_upright", "read_values", "unusual"]
 
 SKIP_HINT = "replace the file; an evaluation also takes on_error=skip, which counts it as a miss and goes on"
 MASK_HINT = "fix or replace the file"
@@ -24,6 +22,7 @@ MASK_HINT = "fix or replace the file"
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 Source = np.ndarray | Path | str | Callable[[], np.ndarray]
+T = TypeVar("T")
 
 
 def read_image(source: Source, name: str) -> np.ndarray:
@@ -36,10 +35,7 @@ def read_image(source: Source, name: str) -> np.ndarray:
         return _decode(Path(source), f"image of sample {name!r}", SKIP_HINT, _colors)
     image = np.asarray(source() if callable(source) else source)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise UserError(
-            f"image of sample {name!r} has shape {image.shape} and type {image.dtype}; "
-            f"wanted uint8 of shape (height, width, 3)"
-        )
+        raise UserError(f"image of sample {name!r} is {image.dtype} {image.shape}; wanted uint8 (height, width, 3)")
     return image
 
 
@@ -69,8 +65,7 @@ def read_values(path: Path, name: str) -> np.ndarray:
 
 def read_size(path: Path, name: str) -> tuple[int, int]:
     """Get (width, height) of a picture from its header; no pixel is decoded."""
-    width, height = _decode(path, f"image of sample {name!r}", SKIP_HINT, lambda picture: np.array(picture.size))
-    return int(width), int(height)
+    return _decode(path, f"image of sample {name!r}", SKIP_HINT, lambda picture: picture.size)
 
 
 def mask_fits(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
@@ -100,18 +95,12 @@ def unusual(path: Path) -> dict[str, str]:
     return kinds
 
 
-def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
+def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], T]) -> T:
     try:
-        if path.is_file():
-            with Image.open(path, formats=FORMATS) as picture:
-                return convert(picture)
-    except UnidentifiedImageError as error:
-        begins = f"it begins with {path.read_bytes()[:24]!r}, which is none of {', '.join(FORMATS)}"
-        raise UserError(f"can't decode {path} ({what}): {begins}; {hint}") from error
+        with Image.open(path, formats=FORMATS) as picture:
+            return convert(picture)
     except Exception as error:  # of a damaged file Pillow's decoders make whatever happens to break
-        raise UserError(f"can't decode {path} ({what}): {str(error) or type(error).__name__}; {hint}") from error
-    kind = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "no file"
-    raise UserError(f"{what} is missing: {path} is {kind}; {hint}")
+        raise UserError(f"{what} can't be read from {path}: {type(error).__name__}, {error}; {hint}") from error
 
 
 def _colors(picture: Image.Image) -> np.ndarray:

@@ -8,8 +8,6 @@ from typing import Any
 from wsol.datasets.sample import Dataset, Table, reader
 from wsol.errors import UserError
 
-__all__ = ["CIFAR10", "STL10", "open_torchvision"]
-
 ROLES = {"train": "", "test": ""}  # nobody's in the field
 
 

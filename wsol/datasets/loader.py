@@ -13,8 +13,6 @@ from typing import TypeVar
 
 from wsol.errors import UserError
 
-__all__ = ["load_ahead"]
-
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 

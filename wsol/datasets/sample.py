@@ -1,8 +1,8 @@
 """What every dataset is made of: samples that know where their pixels are, the sequence that holds them, its readers.
 
-A layout on disk is read by a function that returns a `Dataset` of rows; `@reader` registers it, knows its name and what
-its splits are for. Boxes that can't be boxes are noted while they are read, with file and line, and refused when the
-dataset is handed over, unless `strict=False`, as `wsol check` passes it, which lists them all.
+A layout on disk is read by a function that returns a `Dataset`; `@reader` registers it and knows what its splits are
+for. Boxes that can't be boxes are noted, with file and line, and refused when the dataset is handed over, unless
+`strict=False`, as `wsol check` passes it, which lists them all.
 """
 
 from __future__ import annotations
@@ -20,11 +20,6 @@ import pandas as pd
 from wsol.datasets.images import mask_fits, read_image, read_mask, read_size
 from wsol.errors import UserError, suggest
 
-__all__ = [
-    "READERS", "Dataset", "Pixels", "Sample", "Size", "Table", "boxes_from_masks", "boxes_of_mask",
-    "check_text", "choose_classes", "reader", "size_or_none",
-]  # fmt: skip
-
 COLUMNS: dict[str, type] = {
     "sample_id": str, "image_id": str, "label": np.int64, "image": object, "width": np.int64, "height": np.int64,
     "boxes": object, "mask": object, "ignore": object,
@@ -35,6 +30,7 @@ Pixels = np.ndarray | Path | Callable[[], np.ndarray]
 Samples: TypeAlias = Union[Sequence["Sample"], "Table", "Dataset"]
 Size = tuple[int, int]  # width, height
 Measure = Callable[["Sample"], tuple[np.ndarray | None, Size | None]]  # boxes and size that only the files tell
+Read = Callable[..., "Dataset"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +73,10 @@ class Sample:
     def __post_init__(self) -> None:
         if self.boxes is not None:
             object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
-        check_text(self.sample_id, "sample id")
+        try:
+            self.sample_id.isascii() or self.sample_id.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"sample id {self.sample_id!r} is no text that a table could hold: rename it") from None
         if not self.image_id:
             object.__setattr__(self, "image_id", self.sample_id)
         if self.image_size is None and isinstance(self.image, np.ndarray):
@@ -132,8 +131,8 @@ class Dataset:
         Only the first so many.
     measure : function of a Sample that returns (boxes, image_size), optional
         Tells what only the sample's files tell; asked once for each.
-    wrong_box : str
-        File, line and what is wrong with the first box that can't be one; `validate` raises it.
+    description
+        The attributes below.
 
     Attributes
     ----------
@@ -141,11 +140,13 @@ class Dataset:
     classes, class_ids : tuple of str
         What people and what the files call them (WordNet ids, say; empty where they don't differ).
     role : str
-        What the split is for in the sense of Choe et al., CVPR 2020: "train-weaksup", "train-fullsup", "test", or "".
+        What the split is for (Choe et al., CVPR 2020): "train-weaksup", "train-fullsup", "test", or "".
     multilabel : bool
         Images show several classes, a sample each: none is "the" class, so Top-k stays empty.
     knobs : mapping
         What generated pictures depend on.
+    wrong_box : str
+        File, line and what is wrong with the first box that can't be one.
 
     Examples
     --------
@@ -167,22 +168,16 @@ class Dataset:
     knobs: Mapping[str, object] = {}
     role: str = ""
     multilabel: bool = False
+    wrong_box: str = ""
 
     # Two underscores: subclasses have attributes of their own.
     __samples: Samples = ()
-    __wrong_box: str = ""
     __table: pd.DataFrame | None = None
 
     def __init__(
-        self,
-        samples: Samples = (),
-        *,
-        count: int | None = None,
-        measure: Measure | None = None,
-        wrong_box: str = "",
-        **description: Any,
+        self, samples: Samples = (), *, count: int | None = None, measure: Measure | None = None, **description: Any
     ) -> None:
-        self.__samples, self.__measure, self.__wrong_box = samples, measure, wrong_box
+        self.__samples, self.__measure = samples, measure
         self.__count = len(samples) if count is None else min(count, len(samples))
         self.__measured: dict[int, tuple[np.ndarray | None, Size | None]] = {}
         for name, value in description.items():
@@ -234,7 +229,9 @@ class Dataset:
         [['test/00000', 96, True], ['test/00001', 96, True]]
         """
         if self.__table is None:
-            self.__table = _walk(self)
+            rows = [_row(sample) for sample in self]
+            table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+            self.__table = table.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
         return self.__table
 
     def first(self, count: int) -> Dataset:
@@ -243,28 +240,15 @@ class Dataset:
             raise UserError(f"limit={count}: pass at least 1, or null for all samples")
         return Dataset(self, count=count, **_describe(self))
 
-    def validate(self) -> None:
-        """Raise `UserError`, with file and line, for the first box that can't be one; readers have done so."""
-        if self.__wrong_box:
-            raise UserError(self.__wrong_box)
-
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
     return {name: getattr(dataset, name) for name in DESCRIPTION}
 
 
-def _walk(dataset: Dataset) -> pd.DataFrame:
-    rows = [
-        (
-            *(sample.sample_id, sample.image_id, sample.label),
-            _place(sample.image) if isinstance(sample.image, str | Path) else None,
-            *(sample.image_size or (0, 0)),
-            *(sample.boxes, _place(sample.mask), _place(sample.ignore)),
-        )
-        for sample in dataset
-    ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    return table.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
+def _row(sample: Sample) -> tuple:
+    image = Path(sample.image) if isinstance(sample.image, str | Path) else None
+    size, places = sample.image_size or (0, 0), (_place(sample.mask), _place(sample.ignore))
+    return sample.sample_id, sample.image_id, sample.label, image, *size, sample.boxes, *places
 
 
 def _place(pixels: Pixels | str | None) -> Path | bool | None:
@@ -272,36 +256,36 @@ def _place(pixels: Pixels | str | None) -> Path | bool | None:
     return None if pixels is None else Path(pixels) if isinstance(pixels, str | Path) else True
 
 
-READERS: dict[str, Callable[..., Dataset]] = {}  # by name, every layout that is read from disk
+READERS: dict[str, Read] = {}  # by name, every layout that is read from disk
 
 
-def reader(
-    name: str, roles: Mapping[str, str] | None = None
-) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
-    """Register a function that reads a layout, with the role of each split; other splits are refused.
+def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read], Read]:
+    """Register a function that reads a layout, with the role of each split; other splits are refused, and no samples.
 
     The function gets a keyword `strict`; with False, wrong boxes are kept. What it doesn't say itself of name, split
     and role is added.
     """
 
-    def register(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    def register(read: Read) -> Read:
         signature = inspect.signature(read)
+        keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
 
         @wraps(read)
         def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
-            arguments = signature.bind(*args, **options)
-            arguments.apply_defaults()
-            split = arguments.arguments["split"]
+            bound = signature.bind(*args, **options)
+            bound.apply_defaults()
+            root, split = bound.arguments["root"], bound.arguments["split"]
             if roles is not None and split not in roles:
                 raise UserError(f"dataset.split={split}: {name} has {', '.join(roles)}")
             dataset = read(*args, **options)
-            about = {"name": name, "split": split, "role": (roles or {}).get(split, "")}
-            vars(dataset).update(about | vars(dataset))
-            if strict:
-                dataset.validate()
+            vars(dataset).update({"name": name, "split": split, "role": (roles or {}).get(split, "")} | vars(dataset))
+            if not len(dataset):
+                count = f"{len(dataset.classes)} classes"
+                raise UserError(f"dataset.root={root}, split {dataset.split}: no sample of {count}; is the copy whole?")
+            if strict and dataset.wrong_box:
+                raise UserError(dataset.wrong_box)
             return dataset
 
-        keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
         parameters = [*signature.parameters.values(), keyword]
         checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         READERS[read.__name__] = checked
@@ -310,25 +294,17 @@ def reader(
     return register
 
 
-def check_text(name: str, what: str) -> None:
-    """Refuse a name that no table could hold: of a file, say, whose bytes are no UTF-8."""
-    try:
-        name.isascii() or name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{what} {name!r} is no text in UTF-8, so no table can hold it: rename it") from None
-
-
 def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
     """Classes asked for, in the order asked for; all of them when nothing is asked."""
     if chosen is None:
         return tuple(known)
-    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     for name in names:
         if name not in known:
             raise UserError(f"dataset.classes: {name!r} is no class of {where}{suggest(name, known)}")
     if len(set(names)) != len(names) or not names:
-        raise UserError(f"dataset.classes={names}: name at least one class, and each only once")
-    return tuple(names)
+        raise UserError(f"dataset.classes={list(names)}: name at least one class, and each only once")
+    return names
 
 
 def boxes_from_masks(dataset: Dataset) -> Dataset:
@@ -343,8 +319,8 @@ def boxes_from_masks(dataset: Dataset) -> Dataset:
 def _measure_mask(sample: Sample) -> tuple[np.ndarray, Size | None]:
     mask = sample.read_mask()
     if mask is None or not mask.any():
-        kind = "no mask" if mask is None else "an empty mask"
-        raise UserError(f"sample {sample.sample_id} has {kind}, so dataset.boxes=from_masks gives no box; fix it")
+        raise UserError(f"sample {sample.sample_id} has {'no' if mask is None else 'an empty'} mask, so "
+                        f"dataset.boxes=from_masks gives no box; fix it")  # fmt: skip
     boxes, mask_size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0])
     size = sample.image_size or size_or_none(sample.image)
     if size is not None and size != mask_size and mask_fits(mask_size, size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,15 +12,12 @@ from wsol.errors import UserError
 if TYPE_CHECKING:  # scoring starts without torch
     from torch import Tensor
 
-__all__ = ["VIEWS", "Crop", "View", "apply_view", "average_crops"]
-
 VIEWS = ("squash", "crop", "tencrop")
 CROP_SHARE = 0.875  # 224 of 256, the share that classifiers are usually tested with
 Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1 in original pixels, half-open
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """One of the pictures that a view makes: where its corner lies on the canvas, and whether it is mirrored."""
 
     top: int
@@ -81,8 +78,7 @@ class View:
         """Make the pictures uint8 (V, height, width, 3) of an image (H, W, 3), and the rectangle that they cover."""
         import torch
 
-        base = "squash" if self.name == "tencrop" else self.name
-        pixels, rectangle = apply_view(image, base, self.canvas, interpolation)
+        pixels, rectangle = apply_view(image, self.name, self.canvas, interpolation)
         height, width = self.input_size
         pictures = [pixels[crop.top : crop.top + height, crop.left : crop.left + width] for crop in self.crops]
         pairs = zip(self.crops, pictures, strict=True)
@@ -92,17 +88,15 @@ class View:
 def apply_view(
     image: np.ndarray, view: str, input_size: tuple[int, int], interpolation: str = "bilinear"
 ) -> tuple[Tensor, Rectangle]:
-    """Bring an image (H, W, 3) to the input size by "squash" or "crop": uint8 (height, width, 3), and what it covers.
+    """Bring an image (H, W, 3) to a size, whole unless `view` is "crop": uint8 (height, width, 3), and what it covers.
 
     Resizing ("bilinear" or "bicubic") is always antialiased.
     """
     import torch
 
-    if view not in ("squash", "crop"):
-        raise UserError(f"unknown view {view!r}: there are squash, crop, and for several pictures `View`")
     height, width = image.shape[:2]
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # (3, H, W)
-    if view == "squash":
+    if view != "crop":
         return _resize(pixels, input_size, interpolation), (0.0, 0.0, float(width), float(height))
     scale = max(input_size[0] / height, input_size[1] / width) / CROP_SHARE
     resized = (max(round(height * scale), input_size[0]), max(round(width * scale), input_size[1]))

@@ -5,11 +5,11 @@ A split is `image_ids.txt` and `class_labels.txt` (`id,label`), and where there 
 Images and masks lie in `dataset/<set>/`; nobody looks there before one is read, so ready heatmaps can be scored without
 any image.
 
-Labels are kept as the files have them. What they mean is nowhere written down, but follows: in CUB and OpenImages from
-the image ids' class folders (`001.Black_footed_Albatross`; `0bt_c3`, a Freebase id without `/m/`), looked up in the
-other splits' `class_labels.txt` too; in ILSVRC label i is the i-th of the sorted WordNet ids, as the ids of train and
-of val (ImageNetV2's folders) show, which is checked. In other sets, class folders count where each label has one of its
-own. A class that is named nowhere is called by its number.
+Labels are kept as the files have them. What they mean is nowhere written down, but follows: in ILSVRC label i is the
+i-th of the sorted WordNet ids, as the ids of train and of val (ImageNetV2's folders) show, which is checked. In other
+sets it is the image ids' class folders (`001.Black_footed_Albatross`; `0bt_c3`, a Freebase id without `/m/`), looked up
+in the other splits' `class_labels.txt` too, where each label has one of its own. A class that is named nowhere is
+called by its number.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wsol.datasets.annotations import Rows, read_lines, safe_join
-from wsol.datasets.classes import imagenet_names, imagenet_wnids
+from wsol.datasets.annotations import CORNERS, Rows, read_lines, safe_join
+from wsol.datasets.classes import imagenet_names
 from wsol.datasets.images import read_mask
-from wsol.datasets.sample import Dataset, Pixels, Table, reader
-from wsol.errors import UserError, first_names
-
-__all__ = ["WSOLEvaluation"]
+from wsol.datasets.sample import Dataset, Table, reader
+from wsol.errors import UserError
+from wsol.io import imagenet_wnids
 
 ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
-BOX = ("image id", "x0", "y0", "x1", "y1")
 MASK = ("image id", "mask", "ignore mask")
-CLASS_FOLDERS = ("CUB", "OpenImages")  # sets whose image ids name the class in every split
 HINT = "dataset.root holds metadata/<dataset.name>/<dataset.split>/ and dataset/<dataset.name>/"
 
 
@@ -71,41 +69,22 @@ def WSOLEvaluation(
     may have another resolution than their images.
     """
     home = Path(root).expanduser()
-    folder = _find(home, "metadata", str(name), str(split))
+    folder = home / "metadata" / str(name) / str(split)
     base = home / "dataset" / str(name) if images is None else Path(images).expanduser()
     listing = read_lines(folder / f"image_ids{'_proxy' if proxy else ''}.txt", ["image id"], hint=HINT)
     listing.check_paths("image id", base)
     ids = listing["image id"]
-    if not ids:
-        raise UserError(f"{listing.path} lists no image; is the copy complete?")
     label_rows = read_lines(folder / "class_labels.txt", ["image id", "label"], hint=HINT)
     labels = label_rows.integers("label")[label_rows.one_each(listing, "image id", proxy)]
-    chosen = _draw(labels, num_val_sample_per_class if split == "val" else 0, seed, label_rows.path)
     columns, wrong_box = _read_truth(folder / "localization.txt", base, listing, proxy)
-    columns |= _read_sizes(folder / "image_sizes.txt", listing, proxy)
-    columns |= {"sample_id": ids, "image": ids}
-    if len(chosen) < len(ids):
-        columns = {key: [values[row] for row in chosen] for key, values in columns.items()}
+    columns |= _read_sizes(folder / "image_sizes.txt", listing, proxy) | {"sample_id": ids, "image": ids}
+    if split == "val" and num_val_sample_per_class:
+        chosen = _draw(labels, num_val_sample_per_class, seed)
+        columns, labels = {key: [cells[row] for row in chosen] for key, cells in columns.items()}, labels[chosen]
     classes, class_ids = _classes(folder, label_rows)
-    return Dataset(
-        Table(base, label=labels[chosen], **columns),
-        wrong_box=wrong_box,
-        name=str(name),
-        role=ROLES.get(str(split), ""),
-        classes=classes,
-        class_ids=class_ids,
-    )
-
-
-def _find(home: Path, *names: str) -> Path:
-    """Folder of a split's files."""
-    folder = home
-    for name in names:
-        there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        if name not in there:
-            raise UserError(f"{folder} has no folder {name!r} but {first_names(there, 20) or 'none'}; {HINT}")
-        folder = folder / name
-    return folder
+    table = Table(base, label=labels, **columns)
+    role = ROLES.get(str(split), "")
+    return Dataset(table, wrong_box=wrong_box, name=str(name), role=role, classes=classes, class_ids=class_ids)
 
 
 def _is_empty(path: Path) -> bool:
@@ -128,67 +107,59 @@ def _read_truth(path: Path, base: Path, listing: Rows, proxy: bool) -> tuple[dic
         return {}, ""
     with path.open("rb") as file:
         masks = file.readline().count(b",") == len(MASK) - 1
-    rows = read_lines(path, MASK if masks else BOX)
+    rows = read_lines(path, MASK if masks else ("image id", *CORNERS))
     groups = rows.groups(listing, "image id", proxy)
     if masks:
-        return _masks(rows, base, listing, groups), ""
-    corners, wrong_box = rows.boxes(BOX[1:])
+        return _masks(rows, base, listing["image id"], groups), ""
+    corners, wrong_box = rows.boxes(CORNERS)
     return {"boxes": [corners[group] if len(group) else None for group in groups]}, wrong_box
 
 
-def _masks(rows: Rows, base: Path, listing: Rows, groups: Sequence[np.ndarray]) -> dict[str, Sequence]:
+def _masks(rows: Rows, base: Path, ids: Sequence[str], groups: Sequence[np.ndarray]) -> dict[str, Any]:
     rows.check_paths("mask", base)
-    masks: list[Pixels] = []
-    ignores: list[Path | None] = []
-    for image_id, group in zip(listing["image id"], groups, strict=True):
-        paths = tuple(base / rows["mask"][row] for row in group)
-        masks.append(paths[0] if len(paths) == 1 else partial(_read_union, paths, image_id))
+    columns: dict[str, list[Any]] = {"mask": [], "ignore": []}
+    for image_id, group in zip(ids, groups, strict=True):
+        paths = [base / rows["mask"][row] for row in group]
+        columns["mask"].append(paths[0] if len(paths) == 1 else partial(_read_union, paths, image_id))
         ignored = [row for row in group if rows["ignore mask"][row]]
         if len(ignored) > 1:
             rows.refuse(ignored[1], "has the second ignore mask of this image; keep one")
-        ignores.append(next((safe_join(base, rows["ignore mask"][r], rows.where(r)) for r in ignored), None))
-    return {"mask": masks, "ignore": ignores}
+        paths = [safe_join(base, rows["ignore mask"][row], rows.where(row)) for row in ignored]
+        columns["ignore"] += paths or [None]
+    return columns
 
 
-def _read_union(paths: tuple[Path, ...], image_id: str) -> np.ndarray:
+def _read_union(paths: Sequence[Path], image_id: str) -> np.ndarray:
     masks = [read_mask(path, image_id) for path in paths]
-    for path, mask in zip(paths, masks, strict=True):
-        if mask.shape != masks[0].shape:
-            sizes = f"{mask.shape} and {masks[0].shape}"
-            raise UserError(f"{path} and {paths[0]} have {sizes} pixels: masks of one image must have one size")
+    sizes = {mask.shape: str(path) for path, mask in zip(paths, masks, strict=True)}
+    if len(sizes) > 1:
+        raise UserError(f"masks of one image must have one size: {' but '.join(sizes.values())} have {list(sizes)}")
     return np.logical_or.reduce(masks)
 
 
-def _draw(labels: np.ndarray, per_class: int, seed: int, path: Path) -> np.ndarray:
-    """Choose so many samples of each class, in their order; 0: all."""
-    if per_class == 0:
-        return np.arange(len(labels))
-    counts = np.bincount(labels)
-    fewest = int(counts[counts > 0].min())
-    if not 0 < per_class <= fewest:
-        label = counts.tolist().index(fewest)
-        raise UserError(f"dataset.num_val_sample_per_class={per_class}: class {label} of {path} has {fewest} images; "
-                        f"pass 1 to {fewest}, or 0 for all")  # fmt: skip
-    choose, rows = np.random.default_rng(seed).choice, (np.flatnonzero(labels == x) for x in np.flatnonzero(counts))
-    return np.sort(np.concatenate([choose(of_class, per_class, replace=False) for of_class in rows]))
+def _draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Choose so many samples of each class, in their order."""
+    present, counts = np.unique(labels, return_counts=True)
+    if not 0 < per_class <= counts.min():
+        raise UserError(f"dataset.num_val_sample_per_class={per_class}: class {present[counts.argmin()]} has "
+                        f"{counts.min()} images; pass no more, or 0 for all")  # fmt: skip
+    choose = np.random.default_rng(seed).choice
+    rows = [choose(np.flatnonzero(labels == label), per_class, replace=False) for label in present]
+    return np.sort(np.concatenate(rows))
 
 
 def _classes(folder: Path, labels: Rows) -> tuple[Sequence[str], Sequence[str]]:
     """Names and ids of the classes, as far as they can be known."""
-    name = folder.parent.name
-    if name == "ILSVRC":
+    if folder.parent.name == "ILSVRC":
         _check_imagenet(labels)
         return imagenet_names(), imagenet_wnids()
     # The other splits may have more classes, or name those that are missing here.
     others = sorted(path / "class_labels.txt" for path in folder.parent.iterdir() if path != folder)
     files = [labels, *(read_lines(path, tuple(labels.columns)) for path in others if path.is_file())]
     pairs = {pair for file in files for pair in _pairs(file)}
-    label_of, count = dict(pairs), 1 + max(label for _, label in pairs)
-    if not len(label_of) == len(set(label_of.values())) == len(pairs):
-        if name in CLASS_FOLDERS:
-            _refuse_mixture(files)
-        label_of = {}
-    folder_of = {label: folder for folder, label in label_of.items()}
+    count, folder_of = 1 + max((label for _, label in pairs), default=-1), {label: folder for folder, label in pairs}
+    if not len(folder_of) == len(set(folder_of.values())) == len(pairs):
+        folder_of = {}
     keys = [folder_of.get(label) or str(label) for label in range(count)]
     return [_spoken(key) for key in keys], keys
 
@@ -213,14 +184,3 @@ def _check_imagenet(labels: Rows) -> None:
         number = folder.isdecimal() and int(folder) != label
         if number or (folder != wnids[label] and re.fullmatch(r"n\d{8}", folder)):
             labels.refuse(row, f"gives label {label} ({wnids[label]}) to an image of folder {folder!r}; fix the label")
-
-
-def _refuse_mixture(files: Sequence[Rows]) -> None:
-    """Name the first line in which folder and label are not the pair that they were before."""
-    lines: dict[str | int, tuple[tuple[str, int], str]] = {}
-    for file in files:
-        for row, (folder, label) in enumerate(_pairs(file)):
-            for key in (folder, label):
-                pair, line = lines.setdefault(key, ((folder, label), file.where(row)))
-                if pair != (folder, label):
-                    file.refuse(row, f"pairs folder {folder!r} with label {label}, unlike {line}; fix one of them")
