@@ -570,7 +570,7 @@ def test_names_of_files_that_are_no_text(run: Path, place: Path) -> None:
     with refused(run, r"cat/\udcff.png"):
         ImageFolder(place / "data")[0]
     os.rename(folder + b"/cat", folder + b"/\xff")
-    with refused(run, r"'\udcff/", "is no text"):
+    with refused(run, r"\udcff/"):
         ImageFolder(place / "data")[0]
 
 
