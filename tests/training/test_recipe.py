@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -20,19 +18,11 @@ from wsol.training.recipe import Optimization
         ("schedule", "cosine"),
         ("precision", "fp8"),
         ("augment", ["crop", "blur"]),
-        ("augment", "blur"),
         ("epochs", 0),
-        ("epochs", 1.5),
-        ("epochs", "3"),
-        ("epochs", True),
         ("batch_size", -1),
         ("step_epochs", 0),
         ("lr", -0.1),
         ("lr", 101),
-        ("lr", float("nan")),
-        ("lr", float("inf")),
-        ("lr", "fast"),
-        ("lr", None),
         ("momentum", 1.1),
         ("weight_decay", -1),
         ("label_smoothing", 2),
@@ -41,7 +31,6 @@ from wsol.training.recipe import Optimization
         ("input_size", 48),
         ("input_size", [48]),
         ("input_size", [0, 48]),
-        ("input_size", "48"),
         ("freeze", [1]),
         ("learning_rate", 0.1),
     ],
@@ -56,14 +45,6 @@ def test_lists_become_tuples_and_one_word_is_a_list_of_one() -> None:
     assert (recipe.augment, recipe.input_size) == (("crop", "flip"), (48, 64))
     assert Recipe(augment="turn", freeze="head").augment == ("turn",)
     assert Recipe(augment=()).augment == Recipe(augment=None).augment == ()
-
-
-def test_a_recipe_stays_as_it_is_and_its_copies_are_checked() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe().lr = 1.0
-    assert dataclasses.replace(Recipe(), lr=0.5).lr == 0.5
-    with pytest.raises(UserError, match="lr"):
-        dataclasses.replace(Recipe(), lr=-1)
 
 
 def tools(module: nn.Module, images: int, **keys: object) -> Optimization:
@@ -97,12 +78,9 @@ def test_onecycle_without_rise_or_without_fall(warmup: float) -> None:
     assert rates == sorted(rates, reverse=warmup == 0)
 
 
-def test_step_falls_after_its_epochs() -> None:
+def test_step_falls_after_its_epochs_and_constant_stays() -> None:
     rates = learning_rates(24, epochs=5, lr=0.1, schedule="step", step_epochs=2, gamma=0.5)
     assert rates == pytest.approx([0.1] * 6 + [0.05] * 6 + [0.025] * 3)
-
-
-def test_constant_stays() -> None:
     assert set(learning_rates(24, epochs=5, lr=0.1, schedule="constant")) == {0.1}
 
 
@@ -115,14 +93,11 @@ def test_weight_decay_spares_biases_and_normalization() -> None:
 
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.0, False)])
-def test_sgd_goes_with_nesterov_momentum(momentum: float, nesterov: bool) -> None:
+def test_adamw_is_the_default_and_sgd_goes_with_nesterov_momentum(momentum: float, nesterov: bool) -> None:
+    assert isinstance(tools(nn.Linear(2, 2), 8).optimizer, torch.optim.AdamW)
     optimizer = tools(nn.Linear(2, 2), 8, optimizer="sgd", momentum=momentum).optimizer
     assert isinstance(optimizer, torch.optim.SGD)
     assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (momentum, nesterov)
-
-
-def test_adamw_is_the_default() -> None:
-    assert isinstance(tools(nn.Linear(2, 2), 8).optimizer, torch.optim.AdamW)
 
 
 def test_step_goes_down_the_gradient() -> None:

@@ -21,8 +21,6 @@ from torchvision.transforms.v2 import functional
 
 from wsol.datasets.views import apply_view
 
-__all__ = ["Augmentation", "augment"]
-
 Augmentation = Literal["crop", "shift", "flip", "turn", "color"]
 
 
@@ -36,16 +34,17 @@ def augment(
     """Change an image uint8 (H, W, 3) at random and bring it to the input size: uint8 (height, width, 3)."""
     if "crop" in kinds:
         image = _random_part(image, generator)
-    pixels, _ = apply_view(image, "squash", input_size, interpolation)
+    pixels = apply_view(image, "squash", input_size, interpolation)[0].permute(2, 0, 1)  # (3, h, w)
     if "shift" in kinds:
         pixels = _shift(pixels, generator)
     if "flip" in kinds and generator.random() < 0.5:
-        pixels = pixels.flip(1)
+        pixels = pixels.flip(2)
     if "turn" in kinds and input_size[0] == input_size[1]:
-        pixels = torch.rot90(pixels, int(generator.integers(4)))
+        pixels = torch.rot90(pixels, int(generator.integers(4)), (1, 2))
     if "color" in kinds:
-        pixels = _color(pixels, generator)
-    return pixels.contiguous()
+        for adjust in (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation):
+            pixels = adjust(pixels, generator.uniform(0.7, 1.3))
+    return pixels.permute(1, 2, 0).contiguous()
 
 
 def _random_part(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -61,15 +60,8 @@ def _random_part(image: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def _shift(pixels: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-    height, width = pixels.shape[:2]
+    _, height, width = pixels.shape
     down, across = height // 8, width // 8
-    padded = functional.pad(pixels.permute(2, 0, 1), [across, down], padding_mode="reflect")
+    padded = functional.pad(pixels, [across, down], padding_mode="reflect")
     top, left = int(generator.integers(2 * down + 1)), int(generator.integers(2 * across + 1))
-    return padded[:, top : top + height, left : left + width].permute(1, 2, 0)
-
-
-def _color(pixels: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-    picture = pixels.permute(2, 0, 1)
-    for adjust in (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation):
-        picture = adjust(picture, generator.uniform(0.7, 1.3))
-    return picture.permute(1, 2, 0)
+    return padded[:, top : top + height, left : left + width]

@@ -16,8 +16,6 @@ from wsol.errors import UserError
 from wsol.settings import settings
 from wsol.training.augment import Augmentation
 
-__all__ = ["PARTS", "Optimization", "Recipe", "Stage"]
-
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=100)]
@@ -140,10 +138,8 @@ class Optimization:
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    decayed, spared = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
     return torch.optim.AdamW(groups, recipe.lr)

@@ -22,15 +22,12 @@ from torch import nn
 from wsol.console import progress
 from wsol.datasets.loader import load_ahead
 from wsol.datasets.sample import Dataset
-from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.io import atomic_write
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.inference import choose_device, prefer_channels_last
-from wsol.training.augment import augment
+from wsol.training.augment import Augmentation, augment
 from wsol.training.recipe import PARTS, Optimization, Recipe, Stage
-
-__all__ = ["Training", "TrainingState", "classification_accuracy", "run_epoch", "train"]
 
 logger = logging.getLogger("wsol")
 
@@ -126,7 +123,7 @@ def _run_stage(
     stage, module = stages[state.stage], classifier.module
     recipe, size = stage.recipe, stage.recipe.input_size or classifier.input_size
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    with _frozen_layers(module, recipe.freeze) as frozen:
+    with _frozen(module, recipe.freeze) as frozen:
         optimization = Optimization(module, recipe, len(stage.dataset), next(module.parameters()).device)
         if state.optimization is not None:
             optimization.load_state_dict(state.optimization)
@@ -134,10 +131,9 @@ def _run_stage(
             name = f"stage {state.stage + 1}/{len(stages)}, epoch {state.epoch + 1}/{recipe.epochs}"
             began, lr, key = time.monotonic(), optimization.lr, (seed, state.stage, state.epoch)
             module.train()
-            for layer in frozen:
-                layer.eval()
+            frozen.eval()
             with progress(name, len(stage.dataset), show_progress) as advance:
-                batches = _training_batches(classifier, stage, key, optimization.device, workers)
+                batches = _training_batches(classifier, stage, key, workers)
                 loss, top1 = run_epoch(classifier, criterion, batches, optimization, name, advance)
             val_top1 = float("nan")
             if stage.validation is not None:
@@ -170,8 +166,7 @@ def run_epoch(
         with optimization.autocast():
             logits = logits_of(classifier.module(images))  # (B, C)
             if logits.shape[1] != classes:
-                logits_there = f"{classifier.name} has {logits.shape[1]} logits"
-                raise UserError(f"{logits_there}, the dataset {classes} classes: build the model with as many")
+                raise UserError(f"{classifier.name} has {logits.shape[1]} logits for {classes} classes: build it anew")
             loss = criterion(logits, labels)
         if not torch.isfinite(loss):
             raise UserError(f"{name}: the loss is {loss.item()}; lower training.lr or use training.precision=fp32")
@@ -183,21 +178,17 @@ def run_epoch(
 
 
 def _training_batches(
-    classifier: Classifier, stage: Stage, key: tuple[int, int, int], device: torch.device, workers: int
+    classifier: Classifier, stage: Stage, key: tuple[int, int, int], workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """An epoch's shuffled, augmented and normalized images (B, 3, h, w) and labels (B,); dropout is seeded as well."""
+    """An epoch's shuffled and augmented batches; dropout is seeded as well."""
     recipe, count = stage.recipe, len(stage.dataset)
     size = recipe.input_size or classifier.input_size
     generator = np.random.default_rng(key)
     torch.manual_seed(int(generator.integers(2**31)))
     order = generator.permutation(count).tolist()
-
-    def picture(image: np.ndarray, index: int) -> torch.Tensor:
-        return augment(image, recipe.augment, size, classifier.interpolation, np.random.default_rng((*key, index)))
-
-    for pixels, labels in _batches(stage.dataset, order, picture, recipe.batch_size, workers):
-        if len(labels) > 1 or min(count, recipe.batch_size) == 1:  # batch normalization can't train on a single image
-            yield classifier.prepare(pixels, device), labels.to(device)
+    for batch in _batches(classifier, stage.dataset, order, size, recipe.batch_size, workers, recipe.augment, key):
+        if len(batch[1]) > 1 or min(count, recipe.batch_size) == 1:  # batch normalization can't train on one image
+            yield batch
 
 
 @torch.inference_mode()
@@ -219,62 +210,52 @@ def classification_accuracy(
         By default the classifier's.
     batch_size, workers : int
     """
-    module, size = classifier.module.eval(), input_size or classifier.input_size
-    device, correct = next(module.parameters()).device, 0
-
-    def picture(image: np.ndarray, _: int) -> torch.Tensor:
-        return apply_view(image, "squash", size, classifier.interpolation)[0]
-
-    for pixels, labels in _batches(dataset, range(len(dataset)), picture, batch_size, workers):
-        logits = logits_of(module(classifier.prepare(pixels, device)))  # (B, C)
-        correct += int((logits.argmax(1).cpu() == labels).sum())
+    module, size, correct = classifier.module.eval(), input_size or classifier.input_size, 0
+    for images, labels in _batches(classifier, dataset, range(len(dataset)), size, batch_size, workers):
+        correct += int((logits_of(module(images)).argmax(1) == labels).sum())
     return correct / len(dataset)
 
 
 def _batches(
+    classifier: Classifier,
     dataset: Dataset,
     indices: Sequence[int],
-    picture: Callable[[np.ndarray, int], torch.Tensor],
+    size: tuple[int, int],
     batch_size: int,
     workers: int,
+    augmentations: Sequence[Augmentation] = (),
+    key: tuple[int, ...] = (),
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Pictures of samples uint8 (B, h, w, 3) and their labels (B,), in the order of the indices."""
+    """Normalized images of samples (B, 3, h, w) and their labels (B,), in the order of the indices."""
+    device = next(classifier.module.parameters()).device
 
     def load(index: int) -> tuple[torch.Tensor, int]:
-        sample = dataset[index]
-        return picture(sample.read_image(), index), sample.label
+        sample, generator = dataset[index], np.random.default_rng((*key, index))
+        return augment(sample.read_image(), augmentations, size, classifier.interpolation, generator), sample.label
 
     for batch in load_ahead(indices, load, batch_size, workers):
         pictures, labels = zip(*batch, strict=True)
-        yield torch.stack(pictures), torch.tensor(labels)
+        yield classifier.prepare(torch.stack(pictures), device), torch.tensor(labels, device=device)
 
 
 @contextmanager
-def _frozen_layers(module: nn.Module, names: Sequence[str]) -> Iterator[list[nn.Module]]:
+def _frozen(module: nn.Module, names: Sequence[str]) -> Iterator[nn.Module]:
     """Take the layers named out of training while the block runs."""
-    layers = [find_layer(module, name) for name in names]
+    layers = nn.ModuleList(find_layer(module, name) for name in names).requires_grad_(False)
     try:
-        for layer in layers:
-            layer.requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise UserError(f"training.freeze={list(names)}: nothing is left to train")
         yield layers
     finally:
-        for layer in layers:
-            layer.requires_grad_(True)
+        layers.requires_grad_(True)
 
 
 def _check_classes(stages: Sequence[Stage]) -> None:
     if not stages:
         raise UserError("training.stages is empty: pass at least one stage")
-    ids = tuple(stages[0].dataset.ids)
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(stages, 1):
         for dataset in (stage.dataset, stage.validation):
-            if dataset is not None and tuple(dataset.ids) != ids:
-                raise UserError(
-                    f"stage {number + 1}: {dataset.name} ({dataset.split}) has the classes {list(dataset.ids)[:5]} …, "
-                    f"the first stage {list(ids)[:5]} …; they must be the same, in one order"
-                )
+            if dataset is not None and tuple(dataset.ids) != tuple(stages[0].dataset.ids):
+                place = f"stage {number}: {dataset.name} ({dataset.split})"
+                raise UserError(f"{place} has other classes than the first stage, or in another order; choose one set")
 
 
 @dataclass
@@ -300,10 +281,8 @@ class TrainingState:
         for number, (old, new) in enumerate(zip(self.plan, plan, strict=False)):
             free = {"epochs"} if new["schedule"] != "onecycle" and number >= self.stage else set()
             for key in (key for key in new if key not in free and old.get(key) != new[key]):
-                raise UserError(
-                    f"resume: stage {number + 1} began with training.{key}={old.get(key)}, now it is {new[key]}; "
-                    "pass what it began with, or start anew in another run_dir"
-                )
+                change = f"training.{key}={old.get(key)}, now it is {new[key]}; start anew in another run_dir"
+                raise UserError(f"resume: stage {number + 1} began with {change}")
         self.plan = plan
 
     def keep_best(self, module: nn.Module, top1: float) -> bool:
