@@ -39,7 +39,6 @@ from wsol.datasets.check import check_dataset
 from wsol.datasets.images import read_image
 from wsol.engine import score
 from wsol.errors import UserError
-from wsol.heatmaps.map_files import MapFiles
 from wsol.heatmaps.method import make_method
 from wsol.models import Classifier, gapnet
 from wsol.models.checkpoint import read_checkpoint
@@ -572,12 +571,6 @@ def test_names_of_files_that_are_no_text(run: Path, place: Path) -> None:
     os.rename(folder + b"/cat", folder + b"/\xff")
     with refused(run, r"\udcff/"):
         ImageFolder(place / "data")[0]
-
-
-def test_folders_that_hold_themselves_end(place: Path) -> None:
-    write(place, {"maps/a.npy": ""})
-    (place / "maps" / "again").symlink_to(place / "maps")
-    assert MapFiles(place / "maps", "scoremap").keys == {"a"}
 
 
 # ---------------------------------------------------------------- names through the tables

@@ -297,8 +297,8 @@ def test_random_depends_on_the_seed_and_nothing_else() -> None:
     ("words", "message"),
     [
         ([], "heatmaps is needed: pass heatmaps=FOLDER .* or method=center, full or random"),
-        (["heatmaps=nowhere"], "heatmaps=nowhere: no such folder or file; pass the heatmaps/ folder of a run"),
-        (["method=cam"], "method=cam needs a network: wsol evaluate has it; without one there are center, random, f"),
+        (["heatmaps=nowhere"], "heatmaps=nowhere"),
+        (["method=cam"], "method=cam"),
         (["heatmaps=m", "heatmaps_kind=gray"], "heatmaps_kind=gray: pass scoremap"),
         (["heatmaps=m"], r"no file, 3: test/00000 \(looked for test/00000.npy\)"),
         (["method=full", "predictions=p.csv"], "predictions=p.csv: no such file; pass a .csv or .parquet table"),

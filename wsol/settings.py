@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import wraps
-from typing import Any, TypeVar, dataclass_transform
+from functools import partial, wraps
+from typing import Any, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
@@ -13,11 +13,9 @@ from wsol.errors import UserError, suggest
 
 __all__ = ["settings"]
 
-T = TypeVar("T")
-
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def settings(cls: type[T]) -> type[T]:
+def settings(cls: type | None = None, *, frozen: bool = True) -> Any:
     """Make a class of annotated fields a dataclass: frozen, keyword-only, hashable, every value checked.
 
     Values must have the annotated type; only integers may stand for floats, and lists or arrays for tuples. NaN,
@@ -41,8 +39,10 @@ def settings(cls: type[T]) -> type[T]:
     ...
     wsol.errors.UserError: grid: step = '0.1' should be a valid number
     """
+    if cls is None:
+        return partial(settings, frozen=frozen)
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    made = dataclass(cls, frozen=True, kw_only=True, config=config)
+    made = dataclass(cls, frozen=frozen, kw_only=True, config=config)
     validate = made.__init__
 
     @wraps(validate)
@@ -53,7 +53,7 @@ def settings(cls: type[T]) -> type[T]:
             raise UserError(_message(made, values, error)) from None
 
     made.__init__ = init  # type: ignore[method-assign]
-    return made  # type: ignore[return-value]
+    return made
 
 
 def _plain(value: Any) -> Any:

@@ -143,7 +143,6 @@ def test_a_sample_id_that_comes_twice_is_named_at_once(classifier: Classifier, t
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
-        ({"on_error": "ignore"}, "ignore"),
         ({"predict_over": "some"}, "some"),
         ({"view": "stretch"}, "stretch"),
         ({"batch_size": 0}, "batch_size=0"),

@@ -11,7 +11,6 @@ import pytest
 
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.heatmaps.map_files import MapFiles
 from wsol.heatmaps.method import make_method
 from wsol.heatmaps.store import NOISE, HeatmapStore, add_baselines, open_heatmaps
 
@@ -58,15 +57,17 @@ def opened(root: Path, dataset: Dataset | None = None, **options: object):
 
 
 def test_files_in_sub_folders_with_and_without_suffix(tmp_path: Path) -> None:
-    store, notes = opened(whole(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    whole(tmp_path / "elsewhere")
+    for name in ("a", "b"):
+        (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere" / name)
+    store, notes = opened(tmp_path / "mine")
     assert notes == [] and not store.missing(*store.methods).any()
-    assert store.sample_ids == list(IDS)
-    assert list(store.methods) == ["mine"]
-    assert store.kind("mine") == "scoremap"
+    assert (store.sample_ids, list(store.methods)) == (list(IDS), ["mine"])
     for index in range(3):
-        assert np.array_equal(store.heatmap("mine", index).values, a_map(index))
-        assert store.image_size(index) == (40, 30)
-        assert store.rectangle(index) == (0, 0, 40, 30)
+        heatmap = store.heatmap("mine", index)
+        assert np.array_equal(heatmap.values, a_map(index))
+        assert (heatmap.kind, heatmap.image_size, heatmap.rectangle) == ("scoremap", (40, 30), (0, 0, 40, 30))
 
 
 @pytest.mark.parametrize("kind", [np.savez, np.savez_compressed])
@@ -79,16 +80,11 @@ def test_an_archive_with_ids_as_keys(tmp_path: Path, kind) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f8", "uint8", "bool"])
-def test_all_kinds_of_numbers_become_float64(tmp_path: Path, dtype: str) -> None:
-    values = a_map().round().astype(dtype)
+def test_all_kinds_of_numbers_in_any_order_become_float64(tmp_path: Path, dtype: str) -> None:
+    values = np.asfortranarray(a_map().round().astype(dtype))
     store, _ = opened(write(tmp_path, {f"{i}.npy": values for i in IDS}))
     assert store.heatmap(tmp_path.name, 0).values.dtype == np.float64
     assert np.array_equal(store.heatmap(tmp_path.name, 0).values, values)
-
-
-def test_order_of_memory_does_not_matter(tmp_path: Path) -> None:
-    store, _ = opened(write(tmp_path, {f"{i}.npy": np.asfortranarray(a_map()) for i in IDS}))
-    assert np.array_equal(store.heatmap(tmp_path.name, 2).values, a_map())
 
 
 def test_several_classes_on_an_image(tmp_path: Path) -> None:
@@ -96,16 +92,6 @@ def test_several_classes_on_an_image(tmp_path: Path) -> None:
     write(tmp_path, {"a.jpg#cat.npy": a_map(0), "a#dog.npy": a_map(1)})
     store, _ = opened(tmp_path, dataset)
     assert np.array_equal(store.heatmap(tmp_path.name, 1).values, a_map(1))
-
-
-def test_links_are_followed_once(tmp_path: Path) -> None:
-    whole(tmp_path / "elsewhere")
-    (tmp_path / "mine").mkdir()
-    for name in ("a", "b"):
-        (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere" / name)
-    (tmp_path / "elsewhere" / "a" / "loop").symlink_to(tmp_path / "elsewhere" / "a")
-    store, _ = opened(tmp_path / "mine")
-    assert not store.missing(*store.methods).any()
 
 
 BAD = {
@@ -204,27 +190,14 @@ def test_missing_and_extra_files_are_named(tmp_path: Path) -> None:
     assert not store.heatmap(tmp_path.name, 1).values.any()
 
 
-def test_only_a_few_names_are_listed(tmp_path: Path) -> None:
-    dataset = Listed(tuple(f"{number}.jpg" for number in range(9)))
-    write(tmp_path, {"8.npy": a_map()})
-    with pytest.raises(UserError, match=r"8: 0.jpg .*, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 3 more. 8 of 9"):
-        opened(tmp_path, dataset)
-
-
 def test_a_part_of_a_dataset_may_have_more_files(tmp_path: Path) -> None:
     store, notes = opened(whole(tmp_path), Listed(IDS[:1]), part=True)
     assert notes == [] and len(store.sample_ids) == 1
 
 
-def test_nothing_left_stops_also_with_skip(tmp_path: Path) -> None:
-    write(tmp_path, {"other.npy": a_map()})
-    with pytest.raises(UserError, match="3 of 3 samples"):
-        opened(tmp_path, on_error="skip")
-
-
 def test_one_file_never_serves_two_samples(tmp_path: Path) -> None:
     write(tmp_path, {"a.npy": a_map(), "b.npy": a_map()})
-    with pytest.raises(UserError, match=r"1: a \(a.jpg and a.png\)"):
+    with pytest.raises(UserError, match="a.jpg.*a.png"):
         opened(tmp_path, Listed(("a.jpg", "a.png", "b.jpg")))
 
 
@@ -232,13 +205,16 @@ def test_raw_maps_may_have_any_range(tmp_path: Path) -> None:
     store, _ = opened(write(tmp_path, {f"{i}.npy": a_map() * 50 - 9 for i in IDS}), kind="raw")
     assert store.kind(tmp_path.name) == "raw"
     assert np.array_equal(store.heatmap(tmp_path.name, 0).values, a_map() * 50 - 9)
+    with pytest.raises(UserError, match="grey"):
+        opened(tmp_path, kind="grey")
 
 
-@pytest.mark.parametrize("sample_id", ["../secret", "a/../../secret", "/etc/passwd", "C:/secret", "a\0b"])
+@pytest.mark.parametrize("sample_id", ["../secret", "a/../../secret", "{folder}/secret", "a\0b"])
 def test_ids_never_lead_out_of_the_folder(tmp_path: Path, sample_id: str) -> None:
     write(tmp_path, {"secret.npy": a_map(), "maps/a.npy": a_map()})
-    with pytest.raises(UserError, match="sample 1"):
-        opened(tmp_path / "maps", Listed(("a", sample_id)), on_error="skip")
+    dataset = Listed(("a", sample_id.format(folder=tmp_path)))
+    store, _ = opened(tmp_path / "maps", dataset, on_error="skip")
+    assert store.missing("maps").tolist() == [False, True]
 
 
 def test_ids_that_come_twice_are_refused(tmp_path: Path) -> None:
@@ -253,7 +229,7 @@ def test_what_is_no_heatmaps(tmp_path: Path, name: str) -> None:
     (tmp_path / "bad.npz").write_bytes(b"PK")
     np.savez(tmp_path / "empty.npz")
     with pytest.raises(UserError, match=f"heatmaps={tmp_path / name}"):
-        MapFiles(tmp_path / name, "raw")
+        opened(tmp_path / name, on_error="skip")
 
 
 def test_sizes_come_from_masks_where_annotations_have_none(tmp_path: Path) -> None:
@@ -263,19 +239,13 @@ def test_sizes_come_from_masks_where_annotations_have_none(tmp_path: Path) -> No
         opened(tmp_path, Listed(size=None))
 
 
-def test_wrong_words_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="grey"):
-        opened(whole(tmp_path), kind="grey")
-
-
 def test_baselines_stand_beside_heatmaps_and_lack_no_sample(tmp_path: Path) -> None:
     whole(tmp_path)
     (tmp_path / "a" / "1.npy").unlink()
     store, _ = opened(tmp_path, on_error="skip", name="mine")
     add_baselines(store, {"noise": make_method("random"), "center": make_method("center")}, seed=3)
     assert list(store.methods) == ["mine", "noise", "center"]
-    assert store.heatmap("noise", 1).values.shape == NOISE
-    assert store.kind("noise") == "raw"
+    assert (store.heatmap("noise", 1).values.shape, store.kind("noise")) == (NOISE, "raw")
     assert store.missing("mine").tolist() == [False, True, False]
     assert not store.missing("noise").any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -10,8 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["center", "full", "profiles", "random"]
-
 
 def center(size: tuple[int, int]) -> np.ndarray:
     """Gaussian around the center of (width, height), σ a quarter of the size in each direction: float64 (h, w)."""

@@ -25,36 +25,29 @@ from wsol.errors import UserError
 from wsol.heatmaps.baselines import random
 from wsol.heatmaps.map_files import MapFiles, open_map_files
 from wsol.heatmaps.method import BASELINES, Method
-from wsol.io import reading, write_text
-
-__all__ = ["GENERATED", "NOISE", "HeatmapStore", "StoredHeatmap", "add_baselines", "open_heatmaps", "samples_table"]
+from wsol.io import reading, write_json
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
 NOISE = (14, 14)  # of the random baseline: what the last layer of a ResNet or VGG of stride 16 gives at 224 x 224
-COLUMNS = ("width", "height", "x0", "y0", "x1", "y1")
+COLUMNS = ["width", "height", "x0", "y0", "x1", "y1"]
+UNKNOWN = -1, np.zeros(0, np.int32), np.zeros(0, np.float32)  # rank, best classes and their probabilities
 CHUNK = 1024  # samples whose noise is made at a time
+Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1 in original pixels, half-open
 
 
 @dataclass(frozen=True, eq=False)
 class StoredHeatmap:
     """What a method gave for a sample, and all that scoring must know of it.
 
-    Parameters
-    ----------
-    values : float64 array (h, w), or None
-        None: a baseline that is made at evaluation size.
-    kind : "raw", "scoremap", "center" or "full"
-        Raw maps are normalized by each protocol; score maps lie in [0, 1] and never are.
-    image_size : (width, height)
-    rectangle : (x0, y0, x1, y1)
-        The part of the image that the heatmap covers: original pixels, half-open.
+    Raw maps are normalized by each protocol; score maps lie in [0, 1] and never are; "center" and "full" are made at
+    evaluation size and have no values here.
     """
 
-    values: np.ndarray | None
-    kind: str
-    image_size: tuple[int, int]
-    rectangle: tuple[float, float, float, float]
+    values: np.ndarray | None  # float64 (h, w)
+    kind: str  # "raw", "scoremap", "center" or "full"
+    image_size: tuple[int, int]  # width, height
+    rectangle: Rectangle  # the part of the image that the heatmap covers
 
 
 @dataclass(eq=False)
@@ -70,25 +63,17 @@ class RoundedMaps:
 
 
 class HeatmapStore:
-    """Heatmaps by method and sample.
+    """Heatmaps by method and sample, whose `methods` {name: {"function", "layer"}} are in the order of the tables.
 
-    Parameters
-    ----------
-    sample_ids : sequence of str
-    methods : dict of str to {"function": str, "layer": str}
-        In the order of the tables.
-    source : mapping, optional
-        Where the maps come from, for the tables: dataset, split, model, weights, view.
-    folder : Path, optional
-        Where `save` puts what was added; until then the arrays are memory-mapped in a hidden folder beside it, so that
-        a run that stops leaves an older one's heatmaps as they were. None: they stay in memory.
+    With a folder, `save` puts there what was added; until then the arrays are memory-mapped in a hidden folder beside
+    it, so that a run that stops leaves an older one's heatmaps as they were. Without one they stay in memory.
     """
 
     def __init__(
         self,
         sample_ids: Sequence[str],
         methods: Mapping[str, dict[str, str]],
-        source: Mapping[str, Any] | None = None,
+        source: Mapping[str, Any] | None = None,  # where the maps come from: dataset, split, model, weights, view
         folder: Path | None = None,
     ) -> None:
         self.sample_ids, self.methods, self.source = list(sample_ids), dict(methods), dict(source or {})
@@ -100,6 +85,9 @@ class HeatmapStore:
         self._work: Path | None = None
         if repeated := [sample_id for sample_id, times in Counter(self.sample_ids).items() if times > 1]:
             raise UserError(f"sample id {repeated[0]!r} comes more than once: sample ids must be unique")
+        for method in self.methods:
+            if not method or Path(method).name != method or method.startswith("."):
+                raise UserError(f"method {method!r}: pass a plain name, for files in heatmaps/ are called so")
         if folder is not None:
             self._work = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
             self._work.mkdir(parents=True, exist_ok=True)
@@ -125,7 +113,7 @@ class HeatmapStore:
         """Width and height of the image in pixels."""
         return int(self.placement[index, 0]), int(self.placement[index, 1])
 
-    def rectangle(self, index: int) -> tuple[float, float, float, float]:
+    def rectangle(self, index: int) -> Rectangle:
         """Return the part of the image that the heatmap covers: original pixels, half-open."""
         x0, y0, x1, y1 = self.placement[index, 2:].tolist()
         return x0, y0, x1, y1
@@ -140,26 +128,21 @@ class HeatmapStore:
     def add(self, method: str, indices: Sequence[int], heatmaps: np.ndarray) -> None:
         """Keep finite heatmaps (B, h, w) of some samples; of one method all have one shape."""
         heatmaps = np.asarray(heatmaps, np.float32)
-        maps = self._maps.get(method)
+        maps, shape = self._maps.get(method), (len(self.sample_ids), *heatmaps.shape[1:])
         if not isinstance(maps, RoundedMaps):
-            maps = self._maps[method] = self._allocate(method, heatmaps.shape[1:])
-        if maps.halves.shape[1:] != heatmaps.shape[1:]:
+            if self._work is None:
+                halves = np.zeros(shape, np.float16)
+            else:
+                halves = np.lib.format.open_memmap(self._work / f"{method}.npy", "w+", np.float16, shape)
+            maps = self._maps[method] = RoundedMaps(halves, np.zeros(len(halves), np.float32))
+        if maps.halves.shape != shape:
             raise UserError(
-                f"method {method} gave maps of shape {heatmaps.shape[1:]} after {maps.halves.shape[1:]}: one run needs "
-                f"one shape; fix the view or the model's input size"
+                f"method {method} gave maps of shape {shape[1:]} after {maps.halves.shape[1:]}: fix the view"
             )
         scales = np.abs(heatmaps).max((1, 2))
         divisors = np.where(scales > 0, scales, 1)[:, None, None]
         maps.halves[list(indices)] = (heatmaps / divisors).astype(np.float16)
         maps.scales[list(indices)] = scales
-
-    def _allocate(self, method: str, shape: tuple[int, ...]) -> RoundedMaps:
-        count = len(self.sample_ids)
-        if self._work is None:
-            halves = np.zeros((count, *shape), np.float16)
-        else:
-            halves = np.lib.format.open_memmap(_file(self._work, method), "w+", np.float16, (count, *shape))
-        return RoundedMaps(halves, np.zeros(count, np.float32))
 
     def discard(self) -> None:
         """Remove what was written: a run that stopped leaves no halves behind."""
@@ -172,13 +155,12 @@ class HeatmapStore:
             return
         for method, maps in self._maps.items():
             if isinstance(maps, RoundedMaps):
-                np.save(_file(self._work, method, ".scale.npy"), maps.scales)
+                np.save(self._work / f"{method}.scale.npy", maps.scales)
         content = {"format": FORMAT, "source": self.source, "methods": self.methods}
-        write_text(self._work / "heatmaps.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        index = pd.DataFrame(self.placement, columns=list(COLUMNS)).astype({"width": np.int32, "height": np.int32})
+        write_json(self._work / "heatmaps.json", content)
+        index = pd.DataFrame(self.placement, columns=COLUMNS).astype({"width": np.int32, "height": np.int32})
         index.insert(0, "sample_id", self.sample_ids)
-        index["missing"] = self.unreadable
-        index.to_parquet(self._work / "index.parquet", index=False)
+        index.assign(missing=self.unreadable).to_parquet(self._work / "index.parquet", index=False)
         self.folder.mkdir(exist_ok=True)
         (self.folder / "index.parquet").unlink(missing_ok=True)
         for path in sorted(self._work.iterdir(), key=lambda path: path.name == "index.parquet"):
@@ -187,45 +169,32 @@ class HeatmapStore:
 
     @classmethod
     def open(cls, folder: Path | str) -> HeatmapStore:
-        """Open the `heatmaps/` folder of a run; the arrays are mapped, not read."""
+        """Open the `heatmaps/` folder of a run that has ended; the arrays are mapped, not read."""
         folder = Path(folder)
-        if not all((folder / name).is_file() for name in ("index.parquet", "heatmaps.json")):
-            raise UserError(
-                f"heatmaps={folder}: no index.parquet and heatmaps.json there; pass the heatmaps/ folder of a run "
-                f"that has ended"
-            )
         with reading(folder / "heatmaps.json"):
             content = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
-                raise UserError(f"{folder / 'heatmaps.json'}: format {content['format']}, this version reads {FORMAT}")
+                raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
             methods = {
-                name: {key: how[key] for key in ("function", "layer")} for name, how in content["methods"].items()
+                name: {"function": how["function"], "layer": how["layer"]} for name, how in content["methods"].items()
             }
             source = dict(content["source"])
         with reading(folder / "index.parquet"):
             index = pd.read_parquet(folder / "index.parquet")
             store = cls(list(index["sample_id"]), methods, source)
-            store.placement = index[list(COLUMNS)].to_numpy(np.float64)
+            store.placement = index[COLUMNS].to_numpy(np.float64)
             store.unreadable = index["missing"].to_numpy(bool)
         for method in methods:
             if store.kind(method) not in GENERATED and not store.unreadable.all():
-                halves = _load(_file(folder, method), len(index), 3, "r")
-                scales = _load(_file(folder, method, ".scale.npy"), len(index), 1)
+                halves = _load(folder / f"{method}.npy", len(index), 3, "r")
+                scales = _load(folder / f"{method}.scale.npy", len(index), 1)
                 store._maps[method] = RoundedMaps(halves, scales)
         store.folder = folder
         return store
 
 
 def open_heatmaps(
-    dataset: Dataset,
-    path: Path | None,
-    *,
-    kind: str | None = None,
-    name: str | None = None,
-    on_error: str = "stop",
-    part: bool = False,
-    workers: int = 2,
-    show_progress: bool = True,
+    dataset: Dataset, path: Path | None, *, kind: str | None = None, name: str | None = None, **checking: Any
 ) -> tuple[HeatmapStore, list[str]]:
     """Open whatever heatmaps there are for a dataset; the notes say what a reader should know of them.
 
@@ -240,33 +209,26 @@ def open_heatmaps(
         Of somebody's files; by default "scoremap". A run's own heatmaps are raw.
     name : str, optional
         What the tables call the method of somebody's files; by default the folder's or file's name.
-    on_error : "stop" or "skip"
-        Whether faulty files raise, or are noted and count as misses.
-    part : bool
-        Whether there may be maps of samples that the dataset lacks.
+    **checking
+        Of somebody's files, see `open_map_files`.
     """
-    if path is not None and _is_run(path / "heatmaps"):
+    if path is not None and (path / "heatmaps" / "heatmaps.json").is_file():
         raise UserError(f"heatmaps={path} is the folder of a run: pass heatmaps={path / 'heatmaps'}")
-    if path is not None and _is_run(path):
+    if path is not None and (path / "heatmaps.json").is_file():
         if kind not in (None, "raw") or name is not None:
             raise UserError(
-                f"heatmaps_kind={kind}, heatmaps_name={name}: {path} holds a run's own heatmaps, raw and with their "
-                f"methods' names; leave these out"
+                f"heatmaps_kind={kind}, heatmaps_name={name}: {path} is a run's, raw, by its methods' names"
             )
         store = HeatmapStore.open(path)
         store.source["role"] = dataset.role
         return store, []
-    table = dataset.table
+    table, notes = dataset.table, list[str]()
     source = {"dataset": dataset.name, "split": dataset.split, "role": dataset.role, "heatmaps": "none"}
     store = HeatmapStore(list(table["sample_id"]), {}, source)
-    notes: list[str] = []
     if path is not None:
         kind, method = kind or "scoremap", name or path.resolve().stem
-        store.methods[method] = {"function": kind, "layer": ""}
-        maps, notes = open_map_files(
-            table, path, kind, on_error=on_error, part=part, workers=workers, show_progress=show_progress
-        )
-        store._maps[method] = maps
+        maps, notes = open_map_files(table, path, kind, **checking)
+        store.methods[method], store._maps[method] = {"function": kind, "layer": ""}, maps
         store.score_map_shapes = maps.shapes if kind == "scoremap" else []
         scored = "score maps as they are" if kind == "scoremap" else "raw, normalized by each protocol"
         store.source["heatmaps"] = f"{path} ({scored})"
@@ -276,19 +238,24 @@ def open_heatmaps(
     return store, notes
 
 
-def samples_table(dataset: Dataset, store: HeatmapStore) -> pd.DataFrame:
-    """Samples of a dataset as in `samples.parquet`, no prediction yet (rank -1); the store knows what maps cover."""
+def samples_table(
+    dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] | None = None
+) -> pd.DataFrame:
+    """Samples of a dataset as in `samples.parquet`; answers are rank, top5 and top5_probability by index in it."""
     table = dataset.table
+    ranks, best, probabilities = zip(
+        *(((answers or {}).get(index, UNKNOWN)) for index in range(len(table))), strict=True
+    )
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
     placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
-    columns: dict[str, Any] = {
+    columns = {
         "sample_id": table["sample_id"],
         "image_id": table["image_id"],
         "label": table["label"],
         "class": [dataset.classes[label] for label in table["label"]],
-        "rank": -1,
-        "top5": [np.zeros(0, np.int32)] * len(table),
-        "top5_probability": [np.zeros(0, np.float32)] * len(table),
+        "rank": ranks,
+        "top5": best,
+        "top5_probability": probabilities,
         "width": placement[:, 0].astype(int),
         "height": placement[:, 1].astype(int),
     }
@@ -299,9 +266,7 @@ def add_baselines(store: HeatmapStore, methods: Mapping[str, Method], seed: int 
     """Put baselines beside the heatmaps of a store, in memory only; the random one's noise is `NOISE` wide and high."""
     for name, method in methods.items():
         if method.baseline is None:
-            raise UserError(
-                f"method={name} needs a network: wsol evaluate has it; without one there are {', '.join(BASELINES)}"
-            )
+            raise UserError(f"method={name} needs a network, as wsol evaluate has; without: {', '.join(BASELINES)}")
         if name in store.methods:
             raise UserError(f"method={name}: the heatmaps have a method of that name already; leave it out")
         store.methods[name] = {"function": method.baseline, "layer": ""}
@@ -311,24 +276,12 @@ def add_baselines(store: HeatmapStore, methods: Mapping[str, Method], seed: int 
             store.add(name, range(start, start + len(sample_ids)), noise)
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder holds a run's heatmaps, or the beginning of them."""
-    return any((folder / name).is_file() for name in ("index.parquet", "heatmaps.json"))
-
-
 def _image_size(sample: Sample) -> tuple[int, int]:
     """Width and height of a sample's image, from its mask or else from the image's header."""
     mask = sample.read_mask()
     if mask is not None:
         return mask.shape[1], mask.shape[0]
     return read_size(sample.image, sample.sample_id) if isinstance(sample.image, Path) else sample.size()
-
-
-def _file(folder: Path, method: str, suffix: str = ".npy") -> Path:
-    """Where a method's maps lie; a name that leads elsewhere is refused."""
-    if not method or Path(method).name != method or method.startswith(".") or "\0" in method:
-        raise UserError(f"method name {method!r} can't be that of a file in heatmaps/: pass a plain name, such as cam")
-    return folder / f"{method}{suffix}"
 
 
 def _load(path: Path, count: int, rank: int, mode: Any = None) -> np.ndarray:

@@ -12,24 +12,11 @@ from wsol.models.networks import (
     shapes_classifier,
     tiny_resnet18,
     vgg16_gap,
-)
+)  # fmt: skip
 from wsol.models.zoo import torchvision_classifier
 
 __all__ = [
-    "Classifier",
-    "GapNet",
-    "GlobalAveragePoolingNet",
-    "alexnet_gap",
-    "default_layer",
-    "find_layer",
-    "gapnet",
-    "load_state",
-    "logits_of",
-    "read_checkpoint",
-    "save_checkpoint",
-    "shapes_classifier",
-    "tiny_resnet18",
-    "torchvision_classifier",
-    "unwrap",
-    "vgg16_gap",
-]
+    "Classifier", "GapNet", "GlobalAveragePoolingNet", "alexnet_gap", "default_layer", "find_layer", "gapnet",
+    "load_state", "logits_of", "read_checkpoint", "save_checkpoint", "shapes_classifier", "tiny_resnet18",
+    "torchvision_classifier", "unwrap", "vgg16_gap",
+]  # fmt: skip

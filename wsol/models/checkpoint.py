@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,28 +22,16 @@ from wsol.io import atomic_write
 from wsol.models.classifier import Classifier
 from wsol.models.inference import unwrap
 
-__all__ = ["Checkpoint", "load_state", "read_checkpoint", "save_checkpoint"]
-
-ENTRIES = ("arch", "classes", "class_ids", "input_size", "mean", "std", "interpolation", "knobs")
+ENTRIES = ("classes", "class_ids", "input_size", "mean", "std", "interpolation", "knobs")  # fields of `Classifier`
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")
+STATE_DICT = "pass safetensors or a state dict, as torch.save(model.state_dict(), file) makes it"
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 @dataclass
 class Checkpoint:
-    """What a file of weights holds.
-
-    Parameters
-    ----------
-    path : Path
-        Where it came from, for messages.
-    state : mapping of str to tensor
-        The parameters and buffers by their dotted names.
-    metadata : mapping
-        What the file says about itself (`classes`, `class_ids`, `knobs`, `mean`, `std`, `input_size`,
-        `interpolation`, `arch`, …), decoded; empty for plain state dicts.
-    """
+    """What a file of weights holds: tensors by their dotted names, and what it says about itself (see `ENTRIES`)."""
 
     path: Path
     state: Mapping[str, torch.Tensor]
@@ -76,10 +64,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}: pass a file")
-    if _is_safetensors(path):
-        state, metadata = _read_safetensors(path)
-        return Checkpoint(path, _without_prefixes(state), metadata)
-    return Checkpoint(path, _without_prefixes(_read_torch(path)))
+    with path.open("rb") as file:  # a safetensors file has JSON behind its first eight bytes
+        is_safetensors = path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+    state, metadata = _read_safetensors(path) if is_safetensors else (_read_torch(path), {})
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return Checkpoint(path, state, metadata)
 
 
 def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
@@ -113,11 +103,10 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
         if shapes[0] != shapes[1]:
             problems.append(f"{name} (file: {shapes[0]}, network: {shapes[1]})")
     if problems:
-        arch = checkpoint.metadata.get("arch")
+        arch = checkpoint.metadata.get("arch", "?")
         raise UserError(
-            f"checkpoint {checkpoint.path} does not fit this {type(module).__name__}"
-            f"{f' (it was saved from {arch})' if arch else ''}: {first_names(problems)}. Pass the model it was trained "
-            f"as, with the same num_classes (or leave that out)"
+            f"checkpoint {checkpoint.path} (of {arch}) does not fit this {type(module).__name__}: "
+            f"{first_names(problems)}. Pass the model it was trained as, with the same num_classes or without"
         )
     module.load_state_dict(state)
 
@@ -146,7 +135,7 @@ def save_checkpoint(
     ['cat', 'dog']
     """
     path = Path(path)
-    entries = {"arch": classifier.name, **{name: getattr(classifier, name) for name in ENTRIES[1:]}}
+    entries = {name: getattr(classifier, name) for name in ENTRIES} | {"arch": classifier.name}
     entries |= {"knobs": dict(classifier.knobs), **(extra_metadata or {})}
     metadata = {name: json.dumps(value) for name, value in entries.items() if value is not None}
     # A copy of each: safetensors takes neither channels-last nor shared tensors.
@@ -159,12 +148,6 @@ def save_checkpoint(
         save_file(state, temporary, metadata=metadata)
 
 
-def _is_safetensors(path: Path) -> bool:
-    """By its suffix, or by the JSON object behind the first eight bytes."""
-    with path.open("rb") as file:
-        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -172,13 +155,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint {path} is no readable safetensors file ({error}): copy it again") from error
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = dict(texts)
     for name, text in texts.items():
-        try:
+        with suppress(json.JSONDecodeError):  # others write plain words: "pt"
             metadata[name] = json.loads(text)
-        except json.JSONDecodeError as error:
-            if name in ENTRIES:
-                raise UserError(f"checkpoint {path}: its metadata entry {name} = {text!r} is not JSON") from error
     return state, metadata
 
 
@@ -187,31 +167,17 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        name = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if name is not None:
+        if name := re.search(r"GLOBAL ([\w.]+)", str(error)):
             reason = f"it holds a pickled object, {name.group(1)}, and loading that could run any code"
-        raise UserError(
-            f"checkpoint {path} can't be read: {reason}; pass safetensors or a state dict, as "
-            f"torch.save(model.state_dict(), file) makes it"
-        ) from error
+        raise UserError(f"checkpoint {path} can't be read: {reason}; {STATE_DICT}") from error
     wrapped = [content[key] for key in WRAPPERS if isinstance(content, Mapping) and key in content]
     content = next((inner for inner in wrapped if isinstance(inner, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"checkpoint {path} holds a {type(content).__name__} without weights: save model.state_dict()")
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__} without weights; {STATE_DICT}")
     others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise UserError(
-            f"checkpoint {path} is no state dict (not tensors: {first_names(others)}): save model.state_dict(), "
-            f"alone or under one of {', '.join(WRAPPERS)}"
-        )
+        raise UserError(f"checkpoint {path} holds more than tensors ({first_names(others)}); {STATE_DICT}")
     return content
-
-
-def _without_prefixes(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """Names as the network itself has them."""
-    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def _adapt(

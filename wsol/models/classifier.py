@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-__all__ = ["Classifier"]
+from wsol.settings import settings
 
 
-@dataclass(kw_only=True)
+@settings(frozen=False)
 class Classifier:
     """A network and how to use it.
 
@@ -35,15 +37,20 @@ class Classifier:
         What was loaded, for people: "IMAGENET1K_V2", a file, "random".
     knobs : mapping
         What the training data was generated with (Shapes); empty elsewhere.
+
+    Raises
+    ------
+    UserError
+        If a value is not of its kind.
     """
 
     name: str
     module: nn.Module
     layer: str
-    input_size: tuple[int, int] = (224, 224)
+    input_size: tuple[PositiveInt, PositiveInt] = (224, 224)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    interpolation: str = "bilinear"
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     classes: tuple[str, ...] | None = None
     class_ids: tuple[str, ...] | None = None
     weights: str = "as passed"

@@ -17,17 +17,6 @@ from torchvision.models.inception import BasicConv2d as InceptionConv2d
 
 from wsol.errors import UserError
 
-__all__ = [
-    "Folding",
-    "channels_last",
-    "choose_device",
-    "frozen",
-    "logits_of",
-    "prefer_channels_last",
-    "unwrap",
-    "wants_own_memory",
-]
-
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 FEWEST = 4  # images: measured on ResNet-50 and MobileNet-V2, with fewer the folding takes longer than it saves
 # Blocks whose forward method hands these convolutions' outputs to these normalizations, and to nothing else.
@@ -132,8 +121,6 @@ def channels_last(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for weight, original in zip(changed, originals, strict=True):
-            if (weight.dtype, weight.device) != (original.dtype, original.device):
-                continue  # somebody has converted the model meanwhile
             if not torch.equal(weight.data, original):
                 original.copy_(weight.data)
             weight.data = original

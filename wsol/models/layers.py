@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from torchvision import models
 
 from wsol.errors import UserError, suggest
 from wsol.models.inference import frozen, logits_of, unwrap
-
-__all__ = ["default_layer", "find_layer", "last_spatial_layer", "refuse_scripts"]
 
 
 def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
@@ -63,7 +62,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     Raises
     ------
     UserError
-        If there is no such layer (the nearest names are given), or if it is a mere container without a forward method.
+        If there is no such layer; the nearest names are given.
 
     Examples
     --------
@@ -79,21 +78,14 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
             f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}, whose outermost layers are "
             f"{outermost}{suggest(name, layers)}"
         )
-    layer = layers[name]
-    if isinstance(layer, nn.ModuleList | nn.ModuleDict):
-        children = ", ".join(f"{name}.{child}" for child, _ in layer.named_children())
-        raise UserError(f"layer {name!r} is a list of layers that never runs itself: name one of {children}")
-    return layer
+    return layers[name]
 
 
 def refuse_scripts(module: nn.Module, why: str) -> None:
     """Refuse a network with scripted or traced parts, which run unseen, naming the first."""
     for name, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
-            raise UserError(
-                f"layer {name} of this {type(module).__name__} is a torch.jit script or trace, which shows nothing of "
-                f"what it does: {why}; put the module that it was made of in its place, or use another method"
-            )
+            raise UserError(f"layer {name} is a torch.jit script or trace, but {why}: use what it was made of")
 
 
 def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
@@ -104,51 +96,38 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     layer before that: the convolution is the head, and a ReLU behind it would cut its maps.
     """
     module = unwrap(module)
-    maps: list[tuple[str, nn.Module, int]] = []  # name, layer and channels
+    names = {layer: name for name, layer in module.named_modules() if name}
+    maps: list[tuple[nn.Module, int]] = []  # layer and channels, in the order of the pass
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                maps.append((name, layer, output.shape[1]))
+    def note(layer: nn.Module, _inputs: object, output: object) -> None:
+        if layer in names and isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+            maps.append((layer, output.shape[1]))
 
-        return hook
-
-    layers = [(name, layer) for name, layer in module.named_modules() if name]
-    watched = [(name, layer) for name, layer in layers if not isinstance(layer, torch.jit.ScriptModule)]
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in watched]
     like = next(module.parameters(), torch.empty(0))
     noise = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))  # (2, 3, H, W)
     try:
-        with frozen(module), torch.no_grad():
-            output = module(noise.to(like.device, like.dtype))
+        with register_module_forward_hook(note), frozen(module), torch.no_grad():
+            classes = logits_of(module(noise.to(like.device, like.dtype))).shape[1]
     except Exception as error:
         raise UserError(
             f"{type(module).__name__} does not run on images of {input_size[0]} x {input_size[1]} pixels "
             f"({error}): pass its input_size, or name the target layer with layer="
         ) from error
-    finally:
-        for handle in hooks:
-            handle.remove()
-    runs = Counter(layer for _, layer, _ in maps)
-    maps = [entry for entry in maps if runs[entry[1]] == 1]  # of one that runs again and again no run is meant
+    runs = Counter(layer for layer, _ in maps)
+    maps = [(layer, channels) for layer, channels in maps if runs[layer] == 1]
+    heads = [
+        place
+        for place, (layer, channels) in enumerate(maps)
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and channels == classes
+    ]
+    if heads and heads[-1] > 0 and not any(isinstance(layer, nn.Linear) for layer in names):
+        maps = maps[: heads[-1]]
     if not maps:
         raise UserError(
             f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
             "name the layer that holds the tokens with layer="
         )
-    has_linear = any(isinstance(layer, nn.Linear) for layer in module.modules())
-    return maps[-1 if has_linear else _before_head(maps, logits_of(output).shape[1])][0]
-
-
-def _before_head(maps: list[tuple[str, nn.Module, int]], classes: int) -> int:
-    """Which layer stands before a 1 × 1 convolution that makes a channel for each class; without one, the last."""
-    for place in range(len(maps) - 1, 0, -1):
-        _, layer, channels = maps[place]
-        if channels != classes:
-            break
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            return place - 1
-    return -1
+    return names[maps[-1][0]]
 
 
 def _last_child(parent: str, suffix: str = "") -> Callable[[nn.Module], str]:
@@ -162,22 +141,18 @@ def _relu_before_last_pool(module: nn.Module) -> str:
     return f"features.{relus[-1]}" if relus else ""
 
 
-_FAMILIES: dict[type[nn.Module], Callable[[nn.Module], str]] = {
-    models.ResNet: lambda _: "layer4",
-    models.RegNet: _last_child("trunk_output"),
-    models.ConvNeXt: _last_child("features"),
-    models.VGG: _relu_before_last_pool,
-    models.AlexNet: _relu_before_last_pool,
-    models.DenseNet: lambda _: "features.norm5",
-    models.MobileNetV2: _last_child("features"),
-    models.MobileNetV3: _last_child("features"),
-    models.EfficientNet: _last_child("features"),
-    models.SqueezeNet: lambda _: "features",
-    models.GoogLeNet: lambda _: "inception5b",
-    models.Inception3: lambda _: "Mixed_7c",
-    models.MNASNet: lambda _: "layers",
-    models.ShuffleNetV2: lambda _: "conv5",
-    models.MaxVit: _last_child("blocks"),
-    models.VisionTransformer: _last_child("encoder.layers", ".ln_1"),
-    models.SwinTransformer: lambda _: "permute",
+_FAMILIES: dict[tuple[type[nn.Module], ...], Callable[[nn.Module], str]] = {
+    (models.ResNet,): lambda _: "layer4",
+    (models.RegNet,): _last_child("trunk_output"),
+    (models.VGG, models.AlexNet): _relu_before_last_pool,
+    (models.DenseNet,): lambda _: "features.norm5",
+    (models.ConvNeXt, models.EfficientNet, models.MobileNetV2, models.MobileNetV3): _last_child("features"),
+    (models.SqueezeNet,): lambda _: "features",
+    (models.GoogLeNet,): lambda _: "inception5b",
+    (models.Inception3,): lambda _: "Mixed_7c",
+    (models.MNASNet,): lambda _: "layers",
+    (models.ShuffleNetV2,): lambda _: "conv5",
+    (models.MaxVit,): _last_child("blocks"),
+    (models.VisionTransformer,): _last_child("encoder.layers", ".ln_1"),
+    (models.SwinTransformer,): lambda _: "permute",
 }

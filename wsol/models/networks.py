@@ -9,8 +9,9 @@ checkpoint's number, `checkpoint` is a file of weights of this very network (wit
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,11 @@ import torch
 from torch import nn
 from torchvision import models
 
-from wsol.errors import UserError
 from wsol.models.classifier import Classifier
-from wsol.models.zoo import build, load_weights, model, preprocessing, seeded, weights_named
-
-__all__ = [
-    "GapNet",
-    "GlobalAveragePoolingNet",
-    "alexnet_gap",
-    "gapnet",
-    "shapes_classifier",
-    "tiny_resnet18",
-    "vgg16_gap",
-]
+from wsol.models.zoo import build, load_weights, preprocessing, seeded, weights_named
 
 SHIPPED = Path(__file__).with_name("weights") / "shapes.safetensors"
+WIDTHS, STRIDES = (24, 40, 80, 80, 128, 128), (2, 2, 2, 1, 1, 1)  # of the network for Shapes
 
 
 class GlobalAveragePoolingNet(nn.Module):
@@ -42,9 +33,8 @@ class GlobalAveragePoolingNet(nn.Module):
     ----------
     features : nn.Sequential
         Images (B, 3, H, W) → maps (B, channels, h, w), the last layer a ReLU.
-    channels : int
-        Number of those maps.
-    num_classes : int
+    channels, num_classes : int
+        Number of those maps, and of logits.
     dropout : float
         On the pooled features, in training only.
 
@@ -80,11 +70,8 @@ class GapNet(GlobalAveragePoolingNet):
     Parameters
     ----------
     num_classes : int
-        Number of logits.
-    widths : sequence of int
-        Channels of each convolution.
-    strides : sequence of int
-        Stride of each convolution; their product, 8 by default, is the side of a map's cell in pixels.
+    widths, strides : sequence of int
+        Channels and stride of each convolution; the strides' product is the side of a map's cell in pixels.
 
     Examples
     --------
@@ -94,12 +81,7 @@ class GapNet(GlobalAveragePoolingNet):
     (torch.Size([2, 128, 12, 12]), torch.Size([2, 10]))
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        widths: Sequence[int] = (24, 40, 80, 80, 128, 128),
-        strides: Sequence[int] = (2, 2, 2, 1, 1, 1),
-    ) -> None:
+    def __init__(self, num_classes: int, widths: Sequence[int] = WIDTHS, strides: Sequence[int] = STRIDES) -> None:
         layers: list[nn.Module] = []
         for inputs, width, stride in zip((3, *widths[:-1]), widths, strides, strict=True):
             layers.append(nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False))
@@ -111,10 +93,7 @@ class GapNet(GlobalAveragePoolingNet):
 
 
 def gapnet(
-    num_classes: int,
-    widths: Sequence[int] = (24, 40, 80, 80, 128, 128),
-    strides: Sequence[int] = (2, 2, 2, 1, 1, 1),
-    seed: int | None = None,
+    num_classes: int, widths: Sequence[int] = WIDTHS, strides: Sequence[int] = STRIDES, seed: int | None = None
 ) -> GapNet:
     """Build a `GapNet`; with a seed its first weights repeat, and torch's own random state stays as it was.
 
@@ -127,7 +106,6 @@ def gapnet(
         return GapNet(num_classes, widths, strides)
 
 
-@model
 def shapes_classifier(
     weights: str | os.PathLike[str] | None = "shipped", num_classes: int | None = None, **settings: Any
 ) -> Classifier:
@@ -145,21 +123,14 @@ def shapes_classifier(
     >>> shapes_classifier(weights=None).input_size
     (96, 96)
     """
-    classifier = build(
-        "shapes",
-        GapNet,
-        num_classes=num_classes,
-        default_classes=10,
-        checkpoint=SHIPPED if weights == "shipped" else weights,
-        defaults={"input_size": 96, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)},
-        **_at_features(settings),
-    )
+    defaults = {"layer": "features", "input_size": (96, 96), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    settings |= {"checkpoint": SHIPPED if weights == "shipped" else weights, "num_classes": num_classes}
+    classifier = build("shapes", GapNet, default_classes=10, defaults=defaults, **settings)
     if weights == "shipped":
         classifier.weights = "shipped"
     return classifier
 
 
-@model
 def vgg16_gap(
     num_classes: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -196,15 +167,10 @@ def vgg16_gap(
     >>> classifier.layer, classifier.module.features[-2]
     ('features', Conv2d(512, 1024, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)))
     """
-
-    def make(count: int) -> nn.Module:
-        trunk = _trunk("vgg16", backbone).extend(_convolution(512, channels, groups))
-        return GlobalAveragePoolingNet(trunk, channels, count, dropout)
-
-    return _gap("vgg16_gap", "vgg16", make, backbone, checkpoint, num_classes=num_classes, **settings)
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint}
+    return _gap("vgg16", backbone, (512, channels), groups, dropout, **settings)
 
 
-@model
 def alexnet_gap(
     num_classes: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -229,20 +195,13 @@ def alexnet_gap(
     >>> classifier.module.features(torch.zeros(1, 3, 224, 224)).shape
     torch.Size([1, 1024, 13, 13])
     """
-    units = channels or (512 if extended else 1024)
-
-    def make(count: int) -> nn.Module:
-        trunk = _trunk("alexnet", backbone)
-        if extended:
-            trunk.append(nn.MaxPool2d(kernel_size=3, stride=1)).extend(_convolution(256, units, groups))
-        trunk.extend(_convolution(units if extended else 256, units, groups))
-        return GlobalAveragePoolingNet(trunk, units, count, dropout)
-
-    name = "alexnet_gap_extended" if extended else "alexnet_gap"
-    return _gap(name, "alexnet", make, backbone, checkpoint, num_classes=num_classes, **settings)
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint}
+    if not extended:
+        return _gap("alexnet", backbone, (256, channels or 1024), groups, dropout, **settings)
+    units = channels or 512
+    return _gap("alexnet", backbone, (256, units, units), groups, dropout, extended=True, **settings)
 
 
-@model
 def tiny_resnet18(
     num_classes: int | None = None, checkpoint: str | os.PathLike[str] | None = None, **settings: Any
 ) -> Classifier:
@@ -267,46 +226,45 @@ def tiny_resnet18(
         first.conv1.stride = first.downsample[0].stride = (1, 1)
         return network
 
-    defaults = {"input_size": 64}
-    return build("tiny_resnet18", make, num_classes=num_classes, checkpoint=checkpoint, defaults=defaults, **settings)
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
+    return build("tiny_resnet18", make, **settings)
 
 
 def _gap(
-    name: str,
     family: str,
-    make: Callable[[int], nn.Module],
     backbone: str | None,
-    checkpoint: str | os.PathLike[str] | None,
+    widths: Sequence[int],
+    groups: int,
+    dropout: float,
+    extended: bool = False,
     **settings: Any,
 ) -> Classifier:
-    """Build a classifier of Zhou et al., on torchvision's weights of a family where there is a backbone."""
-    if backbone is not None:
-        if checkpoint is not None:
-            raise UserError(f"{name}: backbone={backbone} and checkpoint={checkpoint} exclude each other: pass one")
-        ready = weights_named(family, backbone)
-        settings["defaults"] = preprocessing(ready)
-        settings["weights"] = f"{family} {ready.name}, the rest random (seed {settings.get('seed', 0)})"
-    return build(name, make, default_classes=1000, checkpoint=checkpoint, **_at_features(settings))
+    """Put convolutions of these widths, and behind them the head of Zhou et al., on a family of torchvision's."""
+    ready = None if backbone is None else weights_named(family, backbone)
+
+    def make(count: int) -> nn.Module:
+        trunk = _trunk(family, ready)
+        if extended:
+            trunk.append(nn.MaxPool2d(kernel_size=3, stride=1))
+        for inputs, units in pairwise(widths):
+            convolution = nn.Conv2d(inputs, units, kernel_size=3, padding=1, groups=groups)
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(convolution.get_parameter("bias"))
+            trunk.extend([convolution, nn.ReLU(inplace=True)])
+        return GlobalAveragePoolingNet(trunk, widths[-1], count, dropout)
+
+    defaults: dict[str, Any] = {"layer": "features"}
+    if ready is not None:
+        defaults |= preprocessing(ready)
+        settings["label"] = f"{family} {ready.name}, the rest random (seed {settings.get('seed', 0)})"
+    name = f"{family}_gap_extended" if extended else f"{family}_gap"
+    return build(name, make, default_classes=1000, defaults=defaults, **settings)
 
 
-def _at_features(settings: dict[str, Any]) -> dict[str, Any]:
-    """Choose the maps that are averaged as the target layer, where no other is asked for."""
-    return settings | {"layer": settings.get("layer") or "features"}
-
-
-def _trunk(family: str, backbone: str | None) -> nn.Sequential:
+def _trunk(family: str, ready: models.WeightsEnum | None) -> nn.Sequential:
     """Take the convolutions up to the ReLU before the last pool: the rest is what Zhou et al. leave out."""
-    if backbone is not None:
-        network = load_weights(family, weights_named(family, backbone))
-        return nn.Sequential(*list(network.get_submodule("features").children())[:-1])
-    if family == "vgg16":
+    if family == "vgg16" and ready is None:
         # The constructor of the whole network would draw 120 million numbers for layers that are dropped.
         return models.vgg.make_layers(models.vgg.cfgs["D"])[:-1]
-    return models.alexnet(num_classes=1).features[:-1]
-
-
-def _convolution(inputs: int, units: int, groups: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, units, kernel_size=3, padding=1, groups=groups)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(convolution.get_parameter("bias"))
-    return [convolution, nn.ReLU(inplace=True)]
+    network = models.alexnet(num_classes=1) if ready is None else load_weights(family, ready)
+    return nn.Sequential(*list(network.get_submodule("features").children())[:-1])
