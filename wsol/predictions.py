@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from wsol.datasets.sample import Dataset
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, samples_table
 from wsol.io import read_environment, reading
-
-__all__ = ["NAMINGS", "read_predictions", "read_samples", "samples_table"]
 
 logger = logging.getLogger("wsol")
 
@@ -51,14 +49,17 @@ def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> p
         return samples_table(dataset, store)
     with reading(path):
         samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
-    classes = [dataset.classes[label] for label in dataset.labels]
-    for sample_id, theirs, ours in zip(ids, samples["class"], classes, strict=True):
-        if theirs != ours:
-            raise UserError(
-                f"{path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
-                f"pass the same dataset.classes that the run had"
-            )
+    _require_same_classes(path, ids, samples["class"], [dataset.classes[label] for label in dataset.labels])
     return samples.assign(label=dataset.labels)
+
+
+def _require_same_classes(path: Path, ids: Iterable[str], theirs: Iterable[str], ours: Iterable[str]) -> None:
+    for sample_id, their, our in zip(ids, theirs, ours, strict=True):
+        if their != our:
+            raise UserError(
+                f"sample {sample_id} is of class {their!r} in {path} and {our!r} in the dataset: "
+                "pass the same dataset.classes that the run had"
+            )
 
 
 def read_predictions(
@@ -100,54 +101,52 @@ def read_predictions(
     """
     if naming not in (None, *NAMINGS):
         raise UserError(f"predictions_classes={naming}: pass {', '.join(NAMINGS)}")
+    try:
+        return _fill(path, dataset, samples, naming, on_error)
+    except UserError as error:
+        raise UserError(f"predictions={path}: {error}") from error
+
+
+def _fill(
+    path: Path, dataset: Dataset, samples: pd.DataFrame, naming: str | None, on_error: str
+) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
     table = _read_table(path)
-    has_row, notes = _match_samples(path, table, samples, on_error)
-    rows, predicted = table.set_index("sample_id").loc[samples["sample_id"][has_row]], samples[has_row]
-    listed = sum(column.startswith("top") and column[3:].isdecimal() for column in rows.columns)
+    has_row, notes = _match_samples(path, table.index, samples, on_error)
+    rows, predicted = table.loc[samples["sample_id"][has_row]], samples[has_row]
     if set(rows.columns) >= RUN_COLUMNS:
         columns, source = _from_run(path, rows, predicted, dataset)
     else:
-        naming = naming or _safe_naming(path, dataset)
+        naming = naming or _safe_naming(dataset)
         positions = [str(position) for position in range(len(dataset.classes))]
         names = {"id": list(dataset.ids), "name": list(dataset.classes), "position": positions}[naming]
         source = {"class_map": naming, "predict_over": "all", "competing": len(names)}
-        if listed:
-            columns, unknown = _from_list(path, rows, predicted, listed, naming, names)
-            source |= {"competing": len(names) + len(unknown), "listed": listed}
+        best = rows.filter(regex=r"^top\d+$")
+        if best.shape[1]:
+            columns, unknown = _from_list(best, predicted, naming, names)
+            source |= {"competing": len(names) + len(unknown), "listed": best.shape[1]}
             lacking = f"{len(unknown)} classes that the dataset lacks ({first_names(unknown)})"
             notes += [f"predictions={path} names {lacking}: never right"] if unknown else []
         else:
-            columns = _from_logits(path, rows, predicted, naming, names)
+            columns = _from_logits(rows, predicted, naming, names)
     filled = pd.concat([predicted.assign(**columns), samples[~has_row]]).loc[samples.index]
     return filled, {"predictions": str(path)} | source, notes
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Column sample_id, as text, and others, whose names are text; arrays are spread out to columns."""
+    """What a file says of each sample id; ids and names of columns are text, arrays are spread out to columns."""
     readers: dict[str, Callable[[Path], pd.DataFrame]]
     readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".npz": _read_npz}
-    if not path.is_file():
-        raise UserError(f"predictions={path}: no such file; {FORMATS}")
-    if path.suffix.lower() not in readers:
-        raise UserError(f"predictions={path}: a file of this kind is not read; {FORMATS}")
     try:
-        table = readers[path.suffix.lower()](path)
+        table = readers[path.suffix.lower()](path).rename(columns=str).astype({"sample_id": str})
+        return table.set_index("sample_id")
     except Exception as error:  # of a damaged file readers make whatever it happens to be
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"predictions={path} can't be read: {reason}; {FORMATS}") from error
-    table.columns = [str(column) for column in table.columns]
-    if "sample_id" not in table.columns:
-        raise UserError(f"predictions={path} has no column sample_id but {first_names(table.columns)}; {FORMATS}")
-    repeated = table.columns[table.columns.duplicated()]
-    if len(repeated):
-        raise UserError(f"predictions={path}: column {repeated[0]!r} comes more than once; keep one")
-    return table.assign(sample_id=table["sample_id"].astype(str))
+        raise UserError(f"can't be read: {reason}; {FORMATS}") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read everything as text, so that an id such as 001 stays what it is."""
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
-    return rows.iloc[1:].set_axis(list(rows.iloc[0]), axis=1)  # pandas would rename columns that come twice
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
@@ -160,35 +159,28 @@ def _read_npz(path: Path) -> pd.DataFrame:
     return pd.DataFrame(values, pd.Index(arrays["sample_id"], name="sample_id"), columns).reset_index()
 
 
-def _match_samples(
-    path: Path, table: pd.DataFrame, samples: pd.DataFrame, on_error: str
-) -> tuple[np.ndarray, list[str]]:
+def _match_samples(path: Path, ids: pd.Index, samples: pd.DataFrame, on_error: str) -> tuple[np.ndarray, list[str]]:
     """Which samples have a row: bool (N,); and a note of those that have none."""
-    repeated = table["sample_id"][table["sample_id"].duplicated()].unique()
-    if len(repeated):
-        raise UserError(
-            f"predictions={path}: {first_names(repeated)} come more than once; keep one row for each sample"
-        )
-    has_row = samples["sample_id"].isin(table["sample_id"]).to_numpy()
-    if has_row.all():
-        return has_row, []
+    if ids.has_duplicates:
+        raise UserError(f"{first_names(ids[ids.duplicated()])} come more than once; keep one row for each sample")
+    has_row = samples["sample_id"].isin(ids).to_numpy()
     missing = samples["sample_id"][~has_row]
-    message = f"predictions={path}: no row for {first_names(missing)} ({len(missing)} of {len(samples)} samples)"
-    if not has_row.any():
-        ids = first_names(table["sample_id"])
-        raise UserError(f"{message}; its column sample_id holds {ids}: use the dataset's sample ids")
-    if on_error == "stop":
-        raise UserError(f"{message}; add them, or pass on_error=skip, which counts them as wrong")
-    return has_row, [f"{message}; they count as wrong"]
+    message = f"no row for {first_names(missing)} ({len(missing)} of {len(samples)} samples)"
+    if len(missing) and (on_error == "stop" or not has_row.any()):
+        raise UserError(
+            f"{message}; its column sample_id holds {first_names(ids)}: add rows by the dataset's sample ids, or pass "
+            "on_error=skip, which counts some that are missing as wrong"
+        )
+    return has_row, [f"predictions={path}: {message}; they count as wrong"] if len(missing) else []
 
 
-def _safe_naming(path: Path, dataset: Dataset) -> str:
+def _safe_naming(dataset: Dataset) -> str:
     """Take ids, unless they could be mistaken for positions."""
     for position, name in enumerate(dataset.ids):
         if name.isdecimal() and int(name) != position:
             raise UserError(
-                f"predictions={path}: the ids of {dataset.name}'s classes are numbers that differ from positions (id "
-                f"{name} stands at {position}), so say which the file has: predictions_classes=id, name or position"
+                f"the ids of {dataset.name}'s classes are numbers that differ from positions (id {name} stands at "
+                f"{position}), so say which the file has: predictions_classes=id, name or position"
             )
     return "id"
 
@@ -197,13 +189,7 @@ def _from_run(
     path: Path, rows: pd.DataFrame, samples: pd.DataFrame, dataset: Dataset
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take what a run wrote down; its top5 are places among its own classifier's logits."""
-    other = np.flatnonzero(rows["class"].to_numpy() != samples["class"].to_numpy())
-    if len(other):
-        sample_id, theirs, ours = rows.index[other[0]], rows["class"].iloc[other[0]], samples["class"].iloc[other[0]]
-        raise UserError(
-            f"predictions={path}: sample {sample_id} is of class {theirs!r} there and {ours!r} in the dataset; "
-            "pass predictions that were made on this dataset"
-        )
+    _require_same_classes(path, rows.index, rows["class"], samples["class"])
     about = {"class_map": "a run's own", "predict_over": "as in that run", "competing": len(dataset.classes)}
     source = read_environment(path.parent).get("source", {})
     about |= {key: source[key] for key in about if key in source}
@@ -211,28 +197,25 @@ def _from_run(
 
 
 def _from_list(
-    path: Path, rows: pd.DataFrame, samples: pd.DataFrame, count: int, naming: str, names: list[str]
+    rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Rank the true classes among the best few that are listed; and which of these the dataset lacks."""
+    count = rows.shape[1]
     columns = [f"top{place + 1}" for place in range(count)]
     if not set(columns) <= set(rows.columns):
-        top = [column for column in rows.columns if column.startswith("top")]
-        raise UserError(f"predictions={path} has the columns {', '.join(top)}; name them {', '.join(columns)}")
+        raise UserError(f"its columns are {', '.join(rows.columns)}; name them {', '.join(columns)}")
     listed = rows[columns].map(_class_text).to_numpy(object)  # (N, k)
     for sample_id, classes in zip(rows.index, listed, strict=True):
         if len(set(classes)) < count or "" in classes:
-            raise UserError(
-                f"predictions={path}: sample {sample_id} has {', '.join(map(repr, classes))} as its best classes; "
-                "list each once and leave none out"
-            )
+            raise UserError(f"sample {sample_id} has {', '.join(map(repr, classes))}: list {count} different classes")
     positions = {name: position for position, name in enumerate(names)}
     unknown = list(dict.fromkeys(name for name in listed.flat if name not in positions))
     best = np.array([[positions.get(name, -1) for name in classes] for classes in listed], np.int32)  # (N, k)
     if unknown and (naming == "position" or not (best >= 0).any()):
         others = ", ".join(other for other in NAMINGS if other != naming)
         raise UserError(
-            f"predictions={path}: {first_names(unknown)} are no {naming}s of the dataset's classes, which are "
-            f"{first_names(names)}; if the file names classes in another way, say it: predictions_classes={others}"
+            f"{first_names(unknown)} are no {naming}s of the dataset's classes, which are {first_names(names)}; if "
+            f"the file names classes in another way, say it: predictions_classes={others}"
         )
     hits = best == samples["label"].to_numpy()[:, None]  # (N, k)
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1), count)
@@ -246,25 +229,19 @@ def _class_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _from_logits(
-    path: Path, rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]
-) -> dict[str, Any]:
+def _from_logits(rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]) -> dict[str, Any]:
     """Rank the true classes among the logits of all."""
-    missing, surplus = set(names) - set(rows.columns), set(rows.columns) - set(names)
-    if missing or surplus or len(rows.columns) != len(names):
+    if sorted(rows.columns) != sorted(names):
+        missing, surplus = sorted(set(names) - set(rows.columns)), sorted(set(rows.columns) - set(names))
         raise UserError(
-            f"predictions={path}: its columns must be sample_id and the {len(names)} classes of the dataset by "
-            f"{naming}; missing are {first_names(sorted(missing)) or 'none'}, surplus are "
-            f"{first_names(sorted(surplus)) or 'none'}. What columns are named by is said with "
-            f"predictions_classes={', '.join(NAMINGS)}; a classifier with other classes gives top1, top2, … instead"
+            f"its columns must be sample_id and the {len(names)} classes of the dataset by {naming}; missing are "
+            f"{first_names(missing) or 'none'}, surplus are {first_names(surplus) or 'none'}. Other names are said "
+            f"with predictions_classes={', '.join(NAMINGS)}; a classifier with other classes gives top1, top2, …"
         )
     logits = rows[names].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)  # (N, C)
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    bad = rows.index[~np.isfinite(logits).all(axis=1)]
     if len(bad):
-        raise UserError(
-            f"predictions={path}: logits that are NaN, infinite or no numbers for {first_names(rows.index[bad])} "
-            f"({len(bad)} samples); fix them"
-        )
+        raise UserError(f"logits are NaN, infinite or no numbers for {first_names(bad)} ({len(bad)} samples)")
     best, shares = top_classes(logits)
     ranks = rank_of_true(logits, samples["label"].to_numpy())
     return {"rank": ranks, "top5": list(best.astype(np.int32)), "top5_probability": list(shares.astype(np.float32))}
