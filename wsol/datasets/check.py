@@ -97,7 +97,7 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
         return _Inspected(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
     file = str(sample.image) if isinstance(sample.image, Path) else ""
     seen = _Inspected(sample.sample_id, sample.image_id, file, sample.label, boxes=sample.boxes)
-    if not _has_image_of_another(dataset, index, sample):
+    if sample.image_id == sample.sample_id or sample.image_id != _image_before(dataset, index):
         _inspect_image(sample, seen)
     for name, read in (("mask", sample.read_mask), ("ignore mask", sample.read_ignore)):
         try:
@@ -111,13 +111,11 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
     return seen
 
 
-def _has_image_of_another(dataset: Dataset, index: int, sample: Sample) -> bool:
-    if index == 0 or sample.image_id == sample.sample_id:
-        return False
+def _image_before(dataset: Dataset, index: int) -> str | None:
     try:
-        return dataset[index - 1].image_id == sample.image_id
+        return dataset[index - 1].image_id if index else None
     except UserError:
-        return False
+        return None
 
 
 def _inspect_image(sample: Sample, seen: _Inspected) -> None:

@@ -224,10 +224,8 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     Parameters
     ----------
     root : path
-        The folder that holds `oxford-iiit-pet/`.
+        The folder that holds `oxford-iiit-pet/`; `download` fetches it first where it is missing, through torchvision.
     split : "trainval" or "test"
-    download : bool
-        Fetch it first where it is missing, through torchvision.
 
     Notes
     -----

@@ -41,11 +41,7 @@ def read_image(source: Source, name: str) -> np.ndarray:
 
 def read_upright(path: Path) -> np.ndarray:
     """Get a picture as people see it, turned as its EXIF orientation says: uint8 (H, W, 3); for those without boxes."""
-
-    def turn(picture: Image.Image) -> np.ndarray:
-        return _colors(ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture)
-
-    return _decode(path, f"image {path.name!r}", SKIP_HINT, turn)
+    return _decode(path, "image", SKIP_HINT, lambda picture: _colors(ImageOps.exif_transpose(picture)))
 
 
 def read_mask(source: Source, name: str) -> np.ndarray:
@@ -90,8 +86,9 @@ def unusual(path: Path) -> dict[str, str]:
             kinds["16-bit"] = "its upper 8 bits are read"
         if getattr(picture, "is_animated", False) and picture.format != "MPO":  # two views of one photograph
             kinds["animated"] = "its first frame is read"
-        if _orientation(picture) > 1 and picture.format != "TIFF":
-            kinds["EXIF-rotated"] = f"orientation {_orientation(picture)}; read as stored, so boxes count stored pixels"
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation > 1 and picture.format != "TIFF":
+            kinds["EXIF-rotated"] = f"orientation {orientation}; read as stored, so boxes count stored pixels"
     return kinds
 
 
@@ -104,27 +101,15 @@ def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], T]) -> T:
 
 
 def _colors(picture: Image.Image) -> np.ndarray:
-    picture = _eight_bits(picture)
+    """Pixels in three channels; of 16 bits the upper 8, which Pillow would clip to white."""
+    if picture.mode[0] in "IF":
+        values = np.asarray(picture)
+        if picture.mode[0] == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"pixels of type {values.dtype} have no known white; save it with 8 or 16 bits")
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
     return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _levels(picture: Image.Image) -> np.ndarray:
     """Gray levels; of a palette's mask the index counts, not the color that it is shown in."""
     return np.asarray(picture if picture.mode == "P" else picture.convert("L"))
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Keep the upper 8 of 16 bits, which Pillow would clip to white; leave other pictures as they are."""
-    if picture.mode[0] not in "IF":
-        return picture
-    values = np.asarray(picture)
-    if picture.mode[0] == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"pixels of type {values.dtype} have no known white; save it with 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that can't be read turns nothing
-        return 1

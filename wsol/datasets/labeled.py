@@ -18,10 +18,8 @@ def CIFAR10(root: str | Path, split: str = "test", download: bool = False) -> Da
     Parameters
     ----------
     root : path
-        Folder with `cifar-10-batches-py/`.
+        Folder with `cifar-10-batches-py/`; `download` fetches it first where it is missing.
     split : "train" or "test"
-    download : bool
-        Fetch it first where it is missing.
     """
     data = open_torchvision("CIFAR10", "cifar10", root, train=split == "train", download=download)
     return _labeled(split, data.classes, data.targets, data.data)
@@ -34,10 +32,8 @@ def STL10(root: str | Path, split: str = "test", download: bool = False) -> Data
     Parameters
     ----------
     root : path
-        Folder with `stl10_binary/`.
+        Folder with `stl10_binary/`; `download` fetches it first where it is missing.
     split : "train" or "test"
-    download : bool
-        Fetch it first where it is missing.
     """
     data = open_torchvision("STL10", "stl10", root, split=split, download=download)
     if not hasattr(data, "classes"):
@@ -46,7 +42,6 @@ def STL10(root: str | Path, split: str = "test", download: bool = False) -> Data
 
 
 def _labeled(split: str, classes: Any, labels: Any, images: Any) -> Dataset:
-    """Pictures that lie in the memory, uint8 (N, H, W, 3)."""
     ids = [f"{split}/{index:05d}" for index in range(len(labels))]
     return Dataset(Table(Path(), sample_id=ids, label=labels, image=images), classes=classes)
 

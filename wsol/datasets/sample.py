@@ -39,8 +39,8 @@ class Sample:
 
     Parameters
     ----------
-    sample_id : str
-        `image_id`, or `image_id#class` where an image has several classes.
+    sample_id, image_id : str
+        The same, or `image_id#class` where an image has several classes.
     label : int
         Index into the dataset's `classes`.
     image : array of uint8 (H, W, 3), path, or function without arguments that returns such an array
@@ -51,8 +51,6 @@ class Sample:
         The object's pixels, and pixels that do not count.
     image_size : (width, height), optional
         Where it is known without decoding the image.
-    image_id : str, optional
-        By default the sample id; the samples of one image have the same.
 
     Examples
     --------
@@ -122,17 +120,9 @@ class Dataset:
     """A sequence of samples with names for its classes.
 
     Two ways to data of one's own: a subclass that sets the attributes below and defines `__len__` and `__getitem__`
-    (building a sample must be cheap: paths, not pixels), or `Dataset(samples, name=…, split=…, classes=…)`.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-    count : int, optional
-        Only the first so many.
-    measure : function of a Sample that returns (boxes, image_size), optional
-        Tells what only the sample's files tell; asked once for each.
-    description
-        The attributes below.
+    (building a sample must be cheap: paths, not pixels), or `Dataset(samples, name=…, split=…, classes=…)`; then
+    `count` keeps the first so many, and `measure(sample)`, asked once for each, tells (boxes, image_size) where only
+    files do.
 
     Attributes
     ----------
@@ -146,7 +136,7 @@ class Dataset:
     knobs : mapping
         What generated pictures depend on.
     wrong_box : str
-        File, line and what is wrong with the first box that can't be one.
+        File and line of the first box that can't be one, and why.
 
     Examples
     --------
@@ -218,9 +208,8 @@ class Dataset:
         -------
         DataFrame
             One row per sample, in order: `sample_id`, `image_id` (str), `label` (int64), `image` (Path; None where it
-            is an array or a function), `width`, `height` (int64; 0 where the annotation doesn't say), `boxes` (float64
-            (G, 4) as in `Sample`, or None), `mask`, `ignore` (Path; True where the pixels come otherwise; None where
-            there is none). What is no file is fetched again by index.
+            is no file, to be fetched again by index), `width`, `height` (int64; 0 where the annotation doesn't say),
+            `boxes` (float64 (G, 4), or None), `mask`, `ignore` (Path; True where the pixels come otherwise; or None).
 
         Examples
         --------

@@ -94,15 +94,13 @@ def VOC(
     Parameters
     ----------
     root : path
-        The folder that holds `VOCdevkit/VOC<year>/`, with `Annotations/`, `ImageSets/Main/` and `JPEGImages/`.
+        The folder that holds `VOCdevkit/VOC<year>/`; `download` fetches it first where it is missing, through
+        torchvision.
     split : "train", "val", "trainval" or "test"
         `ImageSets/Main/<split>.txt`; the annotations of the test sets after 2007 were never handed out.
-    year : str or int
-        2007 to 2012.
+    year : 2007 to 2012
     classes : sequence of str, optional
         Keep these only, in this order; None: PASCAL VOC's twenty. Other data in this layout names its own.
-    download : bool
-        Fetch it first where it is missing, through torchvision.
 
     Notes
     -----
@@ -241,11 +239,10 @@ def _add_coco_objects(
 
 
 def inclusive_corners(box: Sequence[float], image_size: Size) -> tuple[float, float, float, float]:
-    """Convert COCO's box to inclusive corners.
+    """Convert COCO's box to inclusive corners; one narrower than a pixel (COCO has a few) becomes one pixel wide.
 
     COCO gives edges: a box at x with width w spans x to x + w, where pixel 0 spans 0 to 1. In inclusive corners that
-    is x to x + w - 1, which has the same width, w = x1 - x0 + 1, and the same place; fractions are kept. A box
-    narrower than a pixel (COCO has a few) becomes one pixel wide.
+    is x to x + w - 1, which has the same width, w = x1 - x0 + 1, and the same place; fractions are kept.
     """
     x, y, width, height = box
     x0, y0 = min(x, image_size[0] - 1), min(y, image_size[1] - 1)
