@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from pycocotools.mask import encode
 
 from wsol import datasets
 
@@ -179,20 +180,6 @@ def runs_of(mask: np.ndarray) -> list[int]:
     return np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat))])).tolist()
 
 
-def pack_runs(runs: Sequence[int]) -> str:
-    """COCO's packed runs, by the description of the format: differences in groups of five bits."""
-    text = ""
-    for i, run in enumerate(runs):
-        value = run - runs[i - 2] if i > 2 else run
-        while True:
-            low, value = value & 31, value >> 5
-            last = value == (-1 if low & 16 else 0)
-            text += chr(48 + low + (0 if last else 32))
-            if last:
-                break
-    return text
-
-
 def coco_content() -> dict[str, Any]:
     """Three images; polygons, runs and packed runs; a crowd; ids of categories with gaps, as the original has them."""
 
@@ -201,7 +188,8 @@ def coco_content() -> dict[str, Any]:
 
     square = [[10.0, 5.0, 20.0, 5.0, 20.0, 15.0, 10.0, 15.0]]
     two = [[30.25, 10.0, 45.25, 10.0, 30.25, 25.0], [50.0, 30.0, 52.0, 30.0, 52.0, 32.0, 50.0, 32.0]]
-    packed = {"size": [30, 20], "counts": pack_runs(runs_of(np.eye(30, 20) > 0))}
+    packed = encode(np.asfortranarray(np.eye(30, 20, dtype=np.uint8)))
+    packed["counts"] = packed["counts"].decode()
     images = {139: (60, 40), 285: (20, 30), 632: (10, 10)}
     return {
         "images": [

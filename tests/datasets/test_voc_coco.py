@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skimage.draw import polygon
 from torchvision import datasets
 
 import wsol
 from tests.datasets.layouts import VOC_IMAGES, crowd, write_coco, write_voc
-from wsol.datasets import COCO, VOC, Shapes
+from wsol.datasets import COCO, VOC
 from wsol.datasets.sample import boxes_from_masks
 from wsol.datasets.voc_coco import VOC_CLASSES, draw_region, inclusive_corners
 from wsol.errors import UserError
@@ -60,7 +59,7 @@ def test_voc_some_classes_in_the_order_asked_for(tmp_path: Path) -> None:
     ("year", "split", "base", "role"),
     [
         (2012, "trainval", "VOCdevkit/VOC2012", "train-weaksup"),
-        ("2011", "trainval", "TrainVal/VOCdevkit/VOC2011", "train-weaksup"),
+        ("2011", "trainval", "TrainVal/VOCdevkit/VOC2011", "train-weaksup"),  # as that archive unpacks
         (2007, "val", "VOCdevkit/VOC2007", "train-fullsup"),
         (2012, "val", "VOCdevkit/VOC2012", "test"),  # the test set's boxes were never handed out
     ],
@@ -83,21 +82,15 @@ def test_voc_download_is_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(VOC(tmp_path / "new", "val", 2007, download=True)) == 5
 
 
-def test_voc_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        VOC(tmp_path)
-    for part in ("VOCdevkit/VOC2007", str(tmp_path), "dataset.root", "dataset.download=true"):
-        assert part in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
+        ({}, "VOCdevkit/VOC2007.*dataset.root.*dataset.download=true"),
         ({"split": "val2017"}, "dataset.split=val2017: .* train, val, trainval, test"),
         ({"split": "test", "year": 2012}, "dataset.split=test: VOC 2012 has train, val, trainval$"),
     ],
 )
-def test_voc_unknown_options(tmp_path: Path, options: dict, culprit: str) -> None:
+def test_voc_options_that_meet_nothing(tmp_path: Path, options: dict, culprit: str) -> None:
     with pytest.raises(UserError, match=culprit):
         VOC(tmp_path, **options)
 
@@ -131,39 +124,26 @@ def test_voc_boxes_that_a_check_wants_to_see(tmp_path: Path) -> None:
     assert VOC(tmp_path, strict=False)[0].boxes.tolist() == [[194, 39, 47, 70]]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> wsol.Results:
-    """A small network on eight pictures that show one to three classes each."""
-    root = tmp_path_factory.mktemp("voc")
+def test_tables_of_an_evaluation(tmp_path: Path) -> None:
+    """On eight pictures that show one to three classes each: CorLoc per class, and nothing of Top-k."""
     random, images = np.random.default_rng(1), {}
     for number in range(8):
-        images[f"{number:06d}"] = []
-        for name in random.choice(["cat", "dog", "sofa", "bird"], 1 + number % 3, replace=False):
-            (x0, y0), (x1, y1) = random.integers(1, 20, 2), random.integers(25, 50, 2)
-            images[f"{number:06d}"].append((str(name), x0, y0, x1, y1, 0))
+        names = random.choice(["cat", "dog", "sofa", "bird"], 1 + number % 3, replace=False)
+        corners = [(*random.integers(1, 20, 2), *random.integers(25, 50, 2)) for _ in names]
+        images[f"{number:06d}"] = [(name, *box, 0) for name, box in zip(names, corners, strict=True)]
     images["000007"].append(("tvmonitor", 1, 1, 9, 9, 1))
-    write_voc(root, images=images)
-    data = VOC(root)
-    module = gapnet(20, widths=(6, 8), strides=(2, 2), seed=0)
+    write_voc(tmp_path, images=images)
+    data, module = VOC(tmp_path), gapnet(20, widths=(6, 8), strides=(2, 2), seed=0)
     small = Classifier(name="small", module=module, layer="features", input_size=(32, 32), classes=data.classes)
-    return wsol.evaluate(
-        data, small, ("cam", "gradcam", "center"), ("choe2020", "zhou2016"), progress=False, run_dir=root / "run",
-        report=False, pictures=0,
-    )  # fmt: skip
-
-
-def test_tables_of_an_evaluation(run: wsol.Results) -> None:
+    options = {"progress": False, "run_dir": tmp_path / "run", "report": False, "pictures": 0}
+    run = wsol.evaluate(data, small, ("cam", "gradcam", "center"), ("choe2020", "zhou2016"), **options)
     summary = run.summary
     assert summary["n_images"].eq(8).all() and summary["n_samples"].eq(15).all()
-    top = ["top1_cls", "top5_cls", "top1_loc", "top5_loc"]
-    assert summary[top].isna().all(axis=None)
+    assert summary[["top1_cls", "top5_cls", "top1_loc", "top5_loc"]].isna().all(axis=None)
     assert summary[["gt_known_loc", "mean_iou", "max_box_acc_50"]].notna().all(axis=None)
-    assert run.per_image[["top1_loc", "top5_loc"]].isna().all(axis=None)
-    assert run.curves[["top1_loc", "top5_loc"]].isna().all(axis=None)
+    for table in (run.per_image, run.curves):
+        assert table[["top1_loc", "top5_loc"]].isna().all(axis=None)
     assert not run.metrics["metric"].str.startswith(("top", "error_wrong_class")).any()
-    assert "wrong_class" not in set(run.per_image["error_kind"])
-    kinds = run.metrics[run.metrics["metric"].str.startswith("error_") & (run.metrics["class"] == "")]
-    assert np.allclose(kinds.groupby(["method", "protocol"])["value"].sum(), 100)
     assert (run.samples["rank"] >= 0).all()  # where each class stands is still known
 
     keys = ["method", "protocol"]
@@ -176,20 +156,9 @@ def test_tables_of_an_evaluation(run: wsol.Results) -> None:
     mean = run.metrics[run.metrics["metric"] == "corloc"].set_index(keys)["value"]
     assert np.allclose(mean, corloc.groupby(keys).mean().loc[mean.index])
 
-    assert run.run_dir is not None
-    again = wsol.score(VOC(run.run_dir.parent), run.run_dir / "heatmaps", ("choe2020", "zhou2016"), progress=False)
-    for name in ("summary", "metrics", "per_image"):
-        first, second = getattr(run, name), getattr(again, name)
-        assert first.drop(columns="layer", errors="ignore").equals(second.drop(columns="layer", errors="ignore")), name
-
-
-def test_a_part_of_the_samples_stays_without_top_k(run: wsol.Results) -> None:
-    """Cut within an image's classes, to one sample an image: what the dataset is decides, not what is left of it."""
-    assert run.run_dir is not None
-    part = VOC(run.run_dir.parent).first(1)
-    assert part.multilabel and not Shapes(length=2).first(1).multilabel
-    results = wsol.score(part, run.run_dir / "heatmaps", ["choe2020"], limit=1, progress=False)
-    assert results.summary["top1_loc"].isna().all() and results.summary["n_samples"].eq(1).all()
+    # Cut within an image's classes, to one sample an image: what the dataset is decides, not what is left of it.
+    part = wsol.score(data.first(1), tmp_path / "run/heatmaps", ["choe2020"], limit=1, progress=False).summary
+    assert part["top1_loc"].isna().all() and part["n_samples"].eq(1).all()
 
 
 def test_coco_has_a_sample_for_every_class_on_an_image(tmp_path: Path) -> None:
@@ -233,31 +202,6 @@ def test_coco_masks_of_polygons_runs_and_crowds(tmp_path: Path) -> None:
     assert boxes_from_masks(COCO(tmp_path))[1].boxes.tolist() == [[10, 5, 19, 14]]
     assert boxes_from_masks(COCO(tmp_path)).multilabel
     assert all(sample.mask is None and sample.ignore is None for sample in COCO(tmp_path, masks=False))
-
-
-@pytest.mark.parametrize("corners", [3, 4, 7, 30])
-def test_polygons_are_filled_up_to_their_edge(corners: int) -> None:
-    """Away from the edge of random polygons, which cross themselves, every filling is the same."""
-    random = np.random.default_rng(corners)
-    for _ in range(20):
-        points = random.uniform(-10, 60, (corners, 2))
-        ours = draw_region([points.reshape(-1)], (50, 40))
-        filled, edge = np.zeros((40, 50), bool), np.zeros((40, 50), bool)
-        filled[polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, filled.shape)] = True
-        steps = np.linspace(0, 1, 500)[:, None, None]
-        line = (points * steps + np.roll(points, 1, axis=0) * (1 - steps)).reshape(-1, 2)
-        rows, columns = np.floor(line[:, 1]).astype(int), np.floor(line[:, 0]).astype(int)
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                keep = (rows + down >= 0) & (rows + down < 40) & (columns + right >= 0) & (columns + right < 50)
-                edge[rows[keep] + down, columns[keep] + right] = True
-        assert np.array_equal(ours[~edge], filled[~edge])
-
-
-def test_polygons_reach_to_the_border() -> None:
-    assert draw_region([[0, 0, 5, 0, 5, 4, 0, 4]], (5, 4)).all()
-    assert draw_region([[-3, -3, 8, -3, 8, 2, -3, 2]], (5, 4)).sum() == 10
-    assert not draw_region([[6, 0, 9, 0, 9, 4, 6, 4]], (5, 4)).any()
 
 
 def test_runs_as_the_original_writes_them() -> None:
@@ -307,17 +251,14 @@ POLYGON = [10.0, 5.0, 20.0, 5.0, 1e300, 15.0]
     ("made", "culprit"),
     [
         (change("images", 1, file_name="../../etc/passwd"), r"images\[1\]: .*\.\./\.\./etc/passwd"),
-        (change("images", 1, file_name=None), r"images\[1\]: .*'file_name': None"),
         (change("images", 1, id=139), r"images\[1\]: .*id 139"),
         (change("images", 1, width=0), r"images\[1\]: .*'width': 0"),
-        (change("images", 1, width=10**9), r"images\[1\]: .*'width': 1000000000"),
         (change("categories", 1, name="potted plant"), r"categories\[1\]: .*'potted plant'"),
         (change("annotations", 1, image_id=7), r"annotations\[1\]: .*'image_id': 7"),
         (change("annotations", 1, category_id=7), r"annotations\[1\]: .*'category_id': 7"),
         (change("annotations", 1, bbox=[1, 2, 3]), r"annotations\[1\]: .*\[1, 2, 3\]"),
         (change("annotations", 1, bbox=[1, 2, -3, 4]), r"annotations\[1\]: .*bbox \[1, 2, -3, 4\]"),
         (change("annotations", 1, bbox=[1, 2, float("nan"), 4]), r"annotations\[1\]: .*bbox"),
-        (change("annotations", 1, bbox=[1, 2, 10**400, 4]), r"annotations\[1\]: .*bbox"),
         (change("annotations", 0, segmentation=[["a"] * 6]), r"annotations\[0\]: .*'a'"),
         (change("annotations", 0, segmentation=[[1, 2, 3, 4]]), "139"),
         (change("annotations", 0, segmentation=[POLYGON]), "139"),
@@ -328,7 +269,6 @@ POLYGON = [10.0, 5.0, 20.0, 5.0, 1e300, 15.0]
             for counts in ([2401], [-1, 2401], [2**62] * 4, [[2400]], "9\u00e9", "PPP", "o" * 99)
         ),
         (lambda made: made.pop("images"), r"instances_val2017\.json.*'images'"),
-        (lambda made: made["images"].append(3), r"images\[3\]: "),
     ],
 )
 def test_coco_entries_that_do_not_fit_are_named(tmp_path: Path, made: Callable, culprit: str) -> None:

@@ -10,7 +10,6 @@ import pytest
 import wsol
 from tests.datasets.layouts import ALBATROSS, AUKLET, BIRDS, write_cubv2, write_image, write_openimages, write_split
 from wsol.datasets import WSOLEvaluation
-from wsol.datasets.classes import map_classes
 from wsol.errors import UserError
 from wsol.io import imagenet_wnids
 from wsol.metrics import PxAP
@@ -39,12 +38,8 @@ def test_cub(cub: Path) -> None:
     assert WSOLEvaluation(cub, "CUB", "val")[0].size() == (32, 24)  # with no image on the disk
     with pytest.raises(UserError, match=r"Bird_0046_18\.jpg"):
         data[0].read_image()
-
-
-def test_images_lie_in_dataset_or_where_one_says(cub: Path) -> None:
-    write_image(cub / "elsewhere" / BIRDS[0], np.full((24, 32, 3), 255, np.uint8))
-    assert WSOLEvaluation(cub, "CUB", "val")[0].read_image().min() < 50
-    assert WSOLEvaluation(cub, "CUB", "val", images=cub / "elsewhere")[0].read_image().min() >= 250
+    write_image(cub / "elsewhere" / BIRDS[0], (32, 24))
+    assert WSOLEvaluation(cub, "CUB", "val", images=cub / "elsewhere")[0].read_image().shape == (24, 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +74,6 @@ def test_classes_of_other_sets(tmp_path: Path) -> None:
     assert WSOLEvaluation(tmp_path, "mine").classes == ("dog", "cat")
     write_split(tmp_path, "flat", "test", [("a.png", 1), ("b.png", 0), ("c.png", 1)])
     assert WSOLEvaluation(tmp_path, "flat").class_ids == ("0", "1")
-
-
-def test_classes_meet_a_model(cub: Path) -> None:
-    data = WSOLEvaluation(cub, "CUB", "val")
-    by_folder = map_classes(data.classes, data.ids, [AUKLET, ALBATROSS, "003.Other"], None, 3)
-    assert (by_folder.how, by_folder.to_model.tolist()) == ("id", [1, 0])
-    by_name = map_classes(data.classes, data.ids, ["crested auklet", "Black_footed_Albatross"], None, 2)
-    assert (by_name.how, by_name.to_model.tolist()) == ("name", [1, 0])
 
 
 @pytest.mark.parametrize(
@@ -129,25 +116,18 @@ def test_openimages(tmp_path: Path) -> None:
     assert (second.read_mask().sum(), second.read_ignore()) == (4 * 32, None)
 
 
-def test_masks_of_another_resolution_are_scored(tmp_path: Path, classifier: Classifier) -> None:
+def test_masks_of_another_resolution_are_scored_but_not_of_another_aspect(
+    tmp_path: Path, classifier: Classifier
+) -> None:
     write_openimages(tmp_path)
     data = WSOLEvaluation(tmp_path, "OpenImages", "val")
-    results = wsol.evaluate(
-        data, classifier, methods=["center"], protocols=["choe2020"], class_map="position", progress=False
-    )
-    row = results.summary.iloc[0]
+    options = {"methods": ["center"], "protocols": ["choe2020"], "class_map": "position", "progress": False}
+    row = wsol.evaluate(data, classifier, **options).summary.iloc[0]
     assert (row["dataset"], row["split"], row["n_images"]) == ("OpenImages", "val", 2)
     assert 0 < row["pxap"] < 100
-
-
-def test_masks_of_another_aspect_are_not(tmp_path: Path, classifier: Classifier) -> None:
-    write_openimages(tmp_path)
     write_image(tmp_path / "dataset/OpenImages/val/0by6g/4903_a.png", np.ones((32, 24), bool))
-    data = WSOLEvaluation(tmp_path, "OpenImages", "val")
-    with pytest.raises(UserError, match=r"4903\.jpg.*the mask has 24 x 32 pixels, the image 16 x 12; it must have"):
-        wsol.evaluate(
-            data, classifier, methods=["center"], protocols=["choe2020"], class_map="position", progress=False
-        )
+    with pytest.raises(UserError, match=r"4903\.jpg.* 24 x 32 .* 16 x 12"):
+        wsol.evaluate(data, classifier, **options)
 
 
 def test_masks_of_one_image_have_one_size(tmp_path: Path) -> None:
@@ -205,14 +185,6 @@ def test_files_that_are_missing_or_empty(cub: Path, file: str) -> None:
         WSOLEvaluation(cub, "CUB", "val")
     path.unlink()
     with pytest.raises(UserError, match=path.name):
-        WSOLEvaluation(cub, "CUB", "val")
-
-
-@pytest.mark.parametrize("file", ["class_labels", "image_sizes", "localization"])
-def test_an_image_that_another_file_lacks(cub: Path, file: str) -> None:
-    path = cub / f"metadata/CUB/val/{file}.txt"
-    path.write_text("\n".join(line for line in path.read_text().split("\n") if BIRDS[1] not in line))
-    with pytest.raises(UserError, match=f"{path}.*{BIRDS[1]}.*image_ids"):
         WSOLEvaluation(cub, "CUB", "val")
 
 
