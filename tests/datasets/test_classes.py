@@ -22,13 +22,8 @@ IDS = imagenet_wnids()
 LION, GOLDFISH = "n02129165", "n01443537"
 
 
-def test_thousand_sorted_ids():
-    assert len(set(IDS)) == len(IDS) == len(NAMES) == 1000
-    assert list(IDS) == sorted(IDS)
-    assert all(len(key) == 9 and key[0] == "n" and key[1:].isdecimal() for key in IDS)
-
-
 def test_ids_are_in_the_order_of_the_names():
+    assert len(set(IDS)) == len(IDS) == len(NAMES) == 1000 and list(IDS) == sorted(IDS)
     # Facts of WordNet 3.0 from all over the range; one slipped line would shift all behind it.
     facts = {
         "n01440764": "tench",
@@ -85,11 +80,8 @@ def test_folder_names_that_are_ids_match_ids():
 )
 def test_which_name_is_meant(classes, names, logits):
     assert map_classes(classes, None, names, None, 2).to_model.tolist() == logits
-
-
-def test_position_only_when_asked_for():
-    mapped = map_classes(["a", "b"], None, ["b", "a"], None, 2, how="position")
-    assert (mapped.to_model.tolist(), mapped.how) == ([0, 1], "position")
+    by_position = map_classes(classes, None, names, None, 2, how="position")
+    assert (by_position.to_model.tolist(), by_position.how) == ([*range(len(classes))], "position")
 
 
 @pytest.mark.parametrize(
@@ -110,11 +102,6 @@ def test_position_only_when_asked_for():
 def test_doubtful_classes_are_refused(classes, ids, names, model_ids, how, culprit):
     with pytest.raises(UserError, match=culprit):
         map_classes(classes, ids, names, model_ids, len(names or "ab"), how=how)
-
-
-def test_names_and_logits_must_agree():
-    with pytest.raises(UserError, match="5 logits, but 2"):
-        map_classes(["a"], None, ["a", "b"], None, 5)
 
 
 @pytest.mark.parametrize(("text", "logit"), [("1", 1), (LION, 291), ("LION, king", 291)])
@@ -155,27 +142,18 @@ def test_a_file_may_let_classes_share_a_logit(write):
         ("m.csv", "cat,0\nn2,1\ndog,1\n", "m.csv, row 3: .*'dog'"),
         ("m.csv", "cat,0\n", "m.csv .*'dog'"),
         ("m.csv", "cat,0\ndog,5\n", "row 2: logit 5"),
-        ("m.csv", "cat,0\ndog,-1\n", "row 2: '-1'"),
         ("m.csv", "cat,0,1\n", "row 1: .*'cat', '0', '1'"),
-        ("m.csv", "cat\n", "row 1: .*'cat'"),
         ("m.csv", "cat,\n", "row 1: .*'cat'"),
         ("m.csv", "cat,liom\n", "row 1: 'liom'"),
         ("m.json", '{"cat": 0, "cat": 1}', "'cat'"),
         ("m.json", '{"cat": 0, "dog": 1.5}', "row 2: '1.5'"),
         ("m.json", '{"cat": true, "dog": 1}', "row 1: 'True'"),
-        ("m.json", "7", "m.json"),
         ("m.json", "{", "m.json"),
     ],
 )
 def test_wrong_rows_are_named(write, name, text, culprit):
     with pytest.raises(UserError, match=culprit):
         map_classes(["cat", "dog"], ["n1", "n2"], None, None, 5, how=write(name, text))
-
-
-def test_a_file_that_is_no_text(tmp_path):
-    (tmp_path / "latin.csv").write_bytes(b"cat\xff,0")
-    with pytest.raises(UserError, match="latin.csv"):
-        map_classes(["cat"], None, None, None, 5, how=tmp_path / "latin.csv")
 
 
 @pytest.mark.parametrize("allowed", [None, np.array([9, 1, 4, 6])])

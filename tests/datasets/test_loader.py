@@ -49,10 +49,6 @@ def test_order_is_kept(workers: int, batch_size: int) -> None:
     assert [value for batch in batches for value in batch] == [i * i for i in range(10)]
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert not alive()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_nothing_gives_nothing(workers: int) -> None:
     assert list(load_ahead([], str, 4, workers)) == []
 
 

@@ -26,23 +26,13 @@ class Pair(Dataset):
         return Sample(sample_id=f"s{index}", label=1 - index, image=PICTURE)
 
 
-@pytest.mark.parametrize(
-    "boxes", [[0, 0, 2, 1], [[0, 0, 2, 1]], np.array([[0, 0, 2, 1]], np.int32)], ids=["flat", "list", "int"]
-)
-def test_boxes_become_float64_rows(boxes: object) -> None:
-    found = Sample(sample_id="a", label=0, image=PICTURE, boxes=boxes).boxes
-    assert found.dtype == np.float64
-    assert found.tolist() == [[0, 0, 2, 1]]
-
-
-def test_no_boxes_and_no_annotation_differ() -> None:
-    assert Sample(sample_id="a", label=0, image=PICTURE).boxes is None
-    assert Sample(sample_id="a", label=0, image=PICTURE, boxes=[]).boxes.shape == (0, 4)
-
-
-def test_image_id_is_the_sample_id_unless_said() -> None:
-    assert Sample(sample_id="a", label=0, image=PICTURE).image_id == "a"
-    assert Sample(sample_id="a#cat", label=0, image=PICTURE, image_id="a").image_id == "a"
+def test_boxes_become_float64_rows_and_the_image_id_is_the_sample_id_unless_said() -> None:
+    for given in ([0, 0, 2, 1], [[0, 0, 2, 1]], np.array([[0, 0, 2, 1]], np.int32)):
+        boxes = Sample(sample_id="a", label=0, image=PICTURE, boxes=given).boxes
+        assert boxes.dtype == np.float64 and boxes.tolist() == [[0, 0, 2, 1]]
+    bare = Sample(sample_id="a", label=0, image=PICTURE)
+    assert bare.boxes is None and bare.image_id == "a"
+    assert Sample(sample_id="a#cat", label=0, image=PICTURE, image_id="a", boxes=[]).boxes.shape == (0, 4)
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
@@ -85,12 +75,7 @@ def test_dataset_finds_labels_and_ids_by_itself() -> None:
     assert data.labels.dtype == np.int64
     assert data.labels.tolist() == [1, 0]
     assert [sample.sample_id for sample in data] == ["s0", "s1"]
-    assert data.ids == ("cat", "dog")
-    assert dict(data.knobs) == {}
-
-
-def test_class_ids_go_before_names() -> None:
-    data = Pair()
+    assert data.ids == ("cat", "dog") and dict(data.knobs) == {}
     data.class_ids = ("n1", "n2")
     assert data.ids == ("n1", "n2")
 
@@ -131,14 +116,6 @@ def test_table_of_a_dataset_of_ones_own() -> None:
     assert table["ignore"].tolist() == [None, True, None]
     assert data.table is table
     assert data.asked == [0, 1, 2]
-
-
-def test_table_of_nothing_has_all_columns() -> None:
-    class Nothing(Pair):
-        def __len__(self) -> int:
-            return 0
-
-    assert Nothing().table.dtypes.to_dict() == Pair().table.dtypes.to_dict()
 
 
 def test_first_samples_and_what_they_share(shapes: Shapes) -> None:

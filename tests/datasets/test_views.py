@@ -32,14 +32,10 @@ def test_shape_type_and_rectangle_inside(view: str, size: tuple[int, int], inter
     assert 0 <= y0 < y1 <= size[0] + 1e-9
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_squash_shows_the_whole_image(size: tuple[int, int]) -> None:
-    assert apply_view(noise(*size), "squash", (24, 24))[1] == (0, 0, size[1], size[0])
-
-
 def test_image_of_the_input_size_stays_as_it_is() -> None:
     image = noise(24, 40)
-    assert np.array_equal(apply_view(image, "squash", (24, 40))[0].numpy(), image)
+    pixels, rectangle = apply_view(image, "squash", (24, 40))
+    assert np.array_equal(pixels.numpy(), image) and rectangle == (0, 0, 40, 24)
 
 
 @pytest.mark.parametrize("view", ["squash", "crop"])
@@ -63,14 +59,6 @@ def test_crop_is_resize_and_center_crop(size: tuple[int, int], interpolation: st
     expected = twin(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).int()
     cropped = apply_view(image, "crop", (56, 56), interpolation)[0].int()
     assert (cropped - expected).abs().max() <= 1
-
-
-def test_crop_keeps_the_aspect_and_the_center() -> None:
-    x0, y0, x1, y1 = apply_view(noise(200, 100), "crop", (56, 56))[1]
-    assert x1 - x0 == pytest.approx(87.5)
-    assert y1 - y0 == pytest.approx(87.5)
-    assert (x0 + x1) / 2 == pytest.approx(50)
-    assert (y0 + y1) / 2 == pytest.approx(100)
 
 
 def test_read_only_and_strided_images_are_left_alone() -> None:
