@@ -25,32 +25,25 @@ def changed(image: np.ndarray, *kinds: str, size: tuple[int, int] = (24, 24), se
 @pytest.mark.parametrize("kinds", [(), *((kind,) for kind in KINDS), KINDS])
 @pytest.mark.parametrize("size", [(24, 24), (16, 40), (5, 7)])
 @pytest.mark.parametrize("source", [(24, 24), (50, 31), (1, 1)])
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_shape_and_type(
-    kinds: tuple[str, ...], size: tuple[int, int], source: tuple[int, int], interpolation: str
-) -> None:
-    found = augment(picture(*source), kinds, size, interpolation, np.random.default_rng(0))
-    assert found.shape == (*size, 3)
-    assert found.dtype == torch.uint8
-    assert found.is_contiguous()
+def test_shape_and_type(kinds: tuple[str, ...], size: tuple[int, int], source: tuple[int, int]) -> None:
+    for interpolation in ("bilinear", "bicubic"):
+        pixels = augment(picture(*source), kinds, size, interpolation, np.random.default_rng(0))
+        assert (pixels.shape, pixels.dtype) == ((*size, 3), torch.uint8) and pixels.is_contiguous()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_generator_same_picture_and_the_source_is_left_alone(kind: str) -> None:
     image = picture()
     before = image.copy()
-    found = [changed(image, kind, seed=seed) for seed in SEEDS]
-    assert all(np.array_equal(found[seed], changed(image, kind, seed=seed)) for seed in SEEDS)
+    result = [changed(image, kind, seed=seed) for seed in SEEDS]
+    assert all(np.array_equal(result[seed], changed(image, kind, seed=seed)) for seed in SEEDS)
     assert np.array_equal(image, before)
-    assert len({pixels.tobytes() for pixels in found}) > 1
-
-
-def test_none_is_the_resized_image() -> None:
-    assert np.array_equal(changed(picture()), picture())
+    assert len({pixels.tobytes() for pixels in result}) > 1
 
 
 def test_flip_is_left_to_right_in_half_of_the_cases() -> None:
     image = picture()
+    assert np.array_equal(changed(image), image)
     mirrored = sum(np.array_equal(changed(image, "flip", seed=seed), image[:, ::-1]) for seed in SEEDS)
     kept = sum(np.array_equal(changed(image, "flip", seed=seed), image) for seed in SEEDS)
     assert mirrored + kept == len(SEEDS)
@@ -69,8 +62,8 @@ def test_shift_is_by_an_eighth_at_most() -> None:
     image, places = picture(), set()
     padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode="reflect")
     for seed in range(200):
-        found = changed(image, "shift", seed=seed)
-        windows = [(y, x) for y in range(7) for x in range(7) if np.array_equal(found, padded[y : y + 24, x : x + 24])]
+        result = changed(image, "shift", seed=seed)
+        windows = [(y, x) for y in range(7) for x in range(7) if np.array_equal(result, padded[y : y + 24, x : x + 24])]
         assert len(windows) == 1
         places.add(windows[0])
     assert {y for y, _ in places} == {x for _, x in places} == set(range(7))
@@ -81,11 +74,11 @@ def test_crop_is_a_part_of_the_stated_area_and_aspect() -> None:
     y, x = np.mgrid[:200, :160].astype(np.uint8)
     shares, lefts = [], []
     for seed in SEEDS:
-        found = changed(np.stack([x, y, x], -1), "crop", size=(100, 100), seed=seed).astype(float)
-        width = (found[50, 89, 0] - found[50, 10, 0]) / 79 * 100
-        height = (found[89, 50, 1] - found[10, 50, 1]) / 79 * 100
+        result = changed(np.stack([x, y, x], -1), "crop", size=(100, 100), seed=seed).astype(float)
+        width = (result[50, 89, 0] - result[50, 10, 0]) / 79 * 100
+        height = (result[89, 50, 1] - result[10, 50, 1]) / 79 * 100
         shares.append(width * height / (200 * 160))
-        lefts.append(found[50, 0, 0])
+        lefts.append(result[50, 0, 0])
         assert 0.72 < width / height < 1.40
     assert 0.33 < min(shares) < 0.5
     assert 0.8 < max(shares) <= 1.02
@@ -101,14 +94,14 @@ def test_color_keeps_places_and_grays() -> None:
     gray = np.full((24, 24, 3), 100, np.uint8)
     levels = set()
     for seed in SEEDS:
-        found = changed(gray, "color", seed=seed)
-        assert len(np.unique(found)) == 1
-        levels.add(int(found[0, 0, 0]))
+        result = changed(gray, "color", seed=seed)
+        assert len(np.unique(result)) == 1
+        levels.add(int(result[0, 0, 0]))
     assert min(levels) >= 69
     assert max(levels) <= 131
     assert max(levels) - min(levels) > 30
     halves = gray.copy()
     halves[:, 12:] = (200, 60, 20)
-    found = changed(halves, "color")
-    assert len(np.unique(found[:, :12].reshape(-1, 3), axis=0)) == 1
-    assert len(np.unique(found[:, 12:].reshape(-1, 3), axis=0)) == 1
+    result = changed(halves, "color")
+    assert len(np.unique(result[:, :12].reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(result[:, 12:].reshape(-1, 3), axis=0)) == 1

@@ -64,18 +64,13 @@ def learning_rates(images: int, epochs: int, **keys: object) -> list[float]:
 def test_onecycle_rises_for_its_share_and_falls_to_almost_nothing() -> None:
     rates = learning_rates(80, epochs=10, lr=0.1, warmup=0.3)
     peak = rates.index(max(rates))
-    assert rates[0] == pytest.approx(0.1 / 25)
-    assert max(rates) == pytest.approx(0.1, rel=1e-2)
     assert peak == pytest.approx(30, abs=1)
-    assert rates[:peak] == sorted(rates[:peak])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert (rates[0], rates[peak]) == (pytest.approx(0.1 / 25), pytest.approx(0.1, rel=1e-2))
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.1 * 1e-3
-
-
-@pytest.mark.parametrize("warmup", [0.0, 1.0])
-def test_onecycle_without_rise_or_without_fall(warmup: float) -> None:
-    rates = learning_rates(80, epochs=2, lr=0.1, warmup=warmup)
-    assert rates == sorted(rates, reverse=warmup == 0)
+    for warmup in (0.0, 1.0):
+        rates = learning_rates(80, epochs=2, lr=0.1, warmup=warmup)
+        assert rates == sorted(rates, reverse=warmup == 0)
 
 
 def test_step_falls_after_its_epochs_and_constant_stays() -> None:
@@ -98,11 +93,3 @@ def test_adamw_is_the_default_and_sgd_goes_with_nesterov_momentum(momentum: floa
     optimizer = tools(nn.Linear(2, 2), 8, optimizer="sgd", momentum=momentum).optimizer
     assert isinstance(optimizer, torch.optim.SGD)
     assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (momentum, nesterov)
-
-
-def test_step_goes_down_the_gradient() -> None:
-    module = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(module.weight, 1.0)
-    optimization = tools(module, 8, optimizer="sgd", momentum=0.0, lr=0.5, schedule="constant", weight_decay=0.0)
-    optimization.step(3 * module.weight.sum())
-    assert module.weight.item() == pytest.approx(1 - 0.5 * 3)

@@ -39,9 +39,9 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
     assert same(weights(resumed.classifier), weights(whole.classifier))
     pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
     for name in ("best.safetensors", "last.safetensors"):
-        parts, wanted = (read_checkpoint(tmp_path / folder / name) for folder in ("parts", "whole"))
-        assert same(dict(parts.state), dict(wanted.state))
-        assert parts.metadata == wanted.metadata
+        parts, expected = (read_checkpoint(tmp_path / folder / name) for folder in ("parts", "whole"))
+        assert same(dict(parts.state), dict(expected.state))
+        assert parts.metadata == expected.metadata
     kept = sorted(path.name for path in (tmp_path / "parts").iterdir())
     assert kept == ["best.safetensors", "history.csv", "last.safetensors", "resume.pt"]
 

@@ -25,13 +25,11 @@ Patch = pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "keys",
     [
-        {},
         {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4},
-        {"schedule": "constant", "lr": 0.02},
-        {"precision": "bf16"},
+        {"schedule": "constant", "lr": 0.02, "precision": "bf16"},
         {"augment": ["crop", "shift", "flip", "turn"], "label_smoothing": 0.1},
     ],
-    ids=["adamw", "sgd", "constant", "bf16", "augmented"],
+    ids=["sgd", "constant and bf16", "augmented"],
 )
 def test_it_learns(keys: dict[str, object]) -> None:
     classifier, validation = small(), Tints(16, "val")
@@ -73,9 +71,9 @@ def test_boxes_and_masks_are_never_looked_at() -> None:
             boxes = np.full((1, 4), np.nan)
             return Sample(sample_id="x", label=sample.label, image=sample.image, boxes=boxes, mask=Path("/nowhere"))
 
-    wanted = run(small(), [Stage(dataset=Tints(), recipe=recipe(epochs=1))])
+    whole = run(small(), [Stage(dataset=Tints(), recipe=recipe(epochs=1))])
     trained = run(small(), [Stage(dataset=Guarded(), recipe=recipe(epochs=1))])
-    assert same(weights(trained.classifier), weights(wanted.classifier))
+    assert same(weights(trained.classifier), weights(whole.classifier))
 
 
 def test_same_seed_same_weights_whatever_the_threads() -> None:
@@ -158,13 +156,9 @@ def test_steps_of_an_epoch(count: int, batch_size: int, steps: int) -> None:
 
 
 def test_one_image_is_enough_for_a_network_without_normalization() -> None:
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(3, 2)
-
+    class Plain(Small):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.head(images.mean((2, 3)))
+            return self.head(self.conv(images).mean((2, 3)))
 
     done = run(small(module=Plain), [Stage(dataset=Tints(1), recipe=recipe(schedule="constant"))])
     assert done.history["train_loss"].iloc[-1] < done.history["train_loss"].iloc[0]
@@ -177,8 +171,8 @@ def test_auxiliary_outputs_are_dropped() -> None:
             return logits, -logits
 
     stages = [Stage(dataset=Tints(), recipe=recipe(epochs=2), validation=Tints(8, "val"))]
-    wanted = run(small(), stages)
-    assert same(weights(run(small(module=Two), stages).classifier), weights(wanted.classifier))
+    whole = run(small(), stages)
+    assert same(weights(run(small(module=Two), stages).classifier), weights(whole.classifier))
 
 
 @pytest.mark.parametrize("logits", [1, 3])
@@ -213,21 +207,8 @@ def test_loss_that_is_not_finite_names_the_epoch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unreadable_image_is_named() -> None:
-    class Broken(Tints):
-        def __getitem__(self, index: int) -> Sample:
-            return Sample(sample_id=f"b{index}", label=0, image=Path("/nowhere.jpg"))
-
-    with pytest.raises(UserError, match=r"/nowhere\.jpg"):
-        run(small(), [Stage(dataset=Broken(), recipe=recipe())], workers=2)
-
-
 def test_classification_accuracy_counts_the_highest_logits() -> None:
-    class Answers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-
+    class Answers(Small):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             red = (images.mean((2, 3))[:, 0] > images.mean((2, 3))[:, 1]).float()
             return torch.stack([red, torch.full_like(red, 0.5)], 1)

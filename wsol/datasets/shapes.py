@@ -10,8 +10,6 @@ import numpy as np
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 
-__all__ = ["Shapes"]
-
 LENGTHS = {"train": 20_000, "val": 1_000, "test": 500}
 ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
 GLYPH_NAMES = (
@@ -113,18 +111,15 @@ class Shapes(Dataset):
     def _check_fit(self) -> None:
         """Refuse glyphs that are larger than the smallest object or than an object's share of the picture."""
         size, pixels, objects = self._knobs.size, self._knobs.glyph_pixels, self._knobs.objects
-        smallest = self._knobs.object_size[0]
-        if pixels * 1000 > smallest * size:
+        smallest = size * self._knobs.object_size[0] / 1000
+        if pixels > smallest:
             raise UserError(
-                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest / 1000:g} of "
-                f"{size} pixels: raise dataset.object_size or dataset.size, or lower this"
+                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest:g} pixels: lower it"
             )
         room = size * (1000 if objects == 1 else 450 if objects <= 4 else 200) // 1000
         if pixels * 3 // 2 + 4 > room:
-            raise UserError(
-                f"dataset.objects = {objects} leaves {room} of {size} pixels to an object, too few for "
-                f"a glyph of {pixels}: lower dataset.objects or dataset.glyph_pixels, or raise dataset.size"
-            )
+            reason = f"leaves {room} pixels to an object, too few for a glyph of {pixels}: raise dataset.size"
+            raise UserError(f"dataset.objects = {objects} {reason}")
 
     @property
     def knobs(self) -> Mapping[str, object]:  # type: ignore[override]

@@ -14,8 +14,6 @@ import numpy as np
 
 from wsol.jit import jit, jit_inner
 
-__all__ = ["CLASSES", "Knobs", "label_of", "render"]
-
 CLASSES = 24  # the glyphs behind these belong to no class
 BITS = 0xFFFFFFFF
 DARK, LIGHT = (30, 28, 40), (250, 248, 240)  # of glyphs
