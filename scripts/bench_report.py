@@ -54,7 +54,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def write_run(folder: Path, images: int, methods: Sequence[str], classes: int = 1000, map_size: int = 14) -> None:
-    """Write the tables and heatmaps of a run that never was; without intervals, so that the report draws them."""
+    """Write the tables and heatmaps of a run that never was, without intervals."""
     folder.mkdir(parents=True, exist_ok=True)
     random, grid = np.random.default_rng(0), load_protocol(PROTOCOLS[0]).grid()
     ids = [f"val/{index:06d}" for index in range(images)]

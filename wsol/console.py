@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +69,7 @@ def print_table(
         table = Table(header_style="bold", box=box.HEAVY_HEAD if screen.is_terminal else box.MARKDOWN)
         for name in part:
             heading, *cells = columns[name]
-            numeric = _all_numbers(cells)
+            numeric = are_numbers(cells)
             fixed = numeric or widths[name] <= FOLDS_FROM
             table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=fixed)
         for row in range(len(frame)):
@@ -80,7 +80,8 @@ def print_table(
         print("\n".join(lines if screen.is_terminal else filter(None, map(str.rstrip, lines))))
 
 
-def _all_numbers(cells: Sequence[str]) -> bool:
+def are_numbers(cells: Iterable[str]) -> bool:
+    """Whether all texts that are not empty are numbers, and some are."""
     try:
         return len([float(cell.rstrip("*%")) for cell in cells if cell]) > 0
     except ValueError:

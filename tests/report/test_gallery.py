@@ -81,7 +81,8 @@ def test_runs_give_back_every_box_and_comparison(name):
     score_map = random.random((40, 48))
     sweep = sweep_thresholds(score_map / score_map.max(), [8, 9, 30, 29], rules)
     runs = sweep.runs(rules.component)
-    coded = coded_sweep(sweep.thresholds[runs.first], runs.boxes, runs.iou, rules, rules.grid())
+    table = pd.DataFrame(runs.boxes, columns=["x0", "y0", "x1", "y1"])
+    coded = coded_sweep(table.assign(threshold=sweep.thresholds[runs.first], iou=runs.iou), rules)
     assert (np.cumsum(coded["first"]) == runs.first).all()
     inclusive = sweep.to_inclusive().runs(rules.component).boxes
     edges = np.array(coded["boxes"], float).reshape(-1, 4)
@@ -99,8 +100,8 @@ def test_runs_give_back_every_box_and_comparison(name):
 @pytest.mark.parametrize(("comparison", "right"), [(">=", [False, True, True]), (">", [False, False, True])])
 def test_an_iou_at_the_limit_is_right_as_the_protocol_says(comparison, right):
     rules = Protocol(iou_comparison=comparison)
-    ious = np.array([0.49999, 0.5, 0.50001])
-    coded = coded_sweep(np.arange(3) / 1000, np.zeros((3, 4)), ious, rules, rules.grid())["iou"]
+    table = pd.DataFrame(0.0, index=range(3), columns=["threshold", "x0", "y0", "x1", "y1"])
+    coded = coded_sweep(table.assign(iou=[0.49999, 0.5, 0.50001]), rules)["iou"]
     assert [iou > 5000 if comparison == ">" else iou >= 5000 for iou in coded] == right
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,8 @@ logger = logging.getLogger("wsol")
 
 NOT_THE_IMAGES = {"root", "class_map", "length", "_target_"}  # keys of a dataset that don't change what a sample shows
 NOT_THE_RULES = {"name", "threshold"}  # a fixed τ is told by the summary's threshold_source
-SAMPLE_COLUMNS = {"class": "class", "width": "width", "height": "height", "true_boxes": "ground truth"}
-CAVEATS = {"competing": "classes that compete for Top-1 and Top-5", "view": "view"}
-THRESHOLD_SOURCES = {
-    "": "nowhere",
-    "oracle": "an oracle, which has an advantage",
-    "fixed": "a fixed value",
-}
-Labeled = tuple[str, Run]
-Facts = Mapping[str, Any]
+SAMPLE_COLUMNS = ["class", "width", "height", "true_boxes"]
+THRESHOLD_SOURCES = {"oracle": "an oracle, which has an advantage", "fixed": "a fixed value"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +41,19 @@ class AlignedRuns:
 def find_runs(patterns: Sequence[str | Path]) -> list[Run]:
     """Open the runs that folders and patterns name; a pattern leaves out, with a warning, what is no whole run."""
     runs: dict[Path, Run] = {}
-    named: list[Path] = []
-    for pattern in map(str, patterns):
-        is_pattern = glob.has_magic(pattern) and not Path(pattern).expanduser().is_dir()
-        for run in _matching_runs(pattern) if is_pattern else [Run.open(pattern)]:
-            runs.setdefault(run.folder.resolve(), run)
-        named += [] if is_pattern else [run.folder.resolve()]
-    for place in named:
-        if named.count(place) > 1:
-            raise UserError(f"runs: {place} is named twice; a run differs from itself in nothing")
-    if not runs:
-        raise UserError("runs: name at least one run's folder, as in 'runs=[results/runs/A,results/runs/B]'")
+    for pattern in (Path(pattern).expanduser() for pattern in patterns):
+        is_pattern = glob.has_magic(str(pattern)) and not pattern.is_dir()
+        folders = [Path(path) for path in sorted(glob.glob(f"{pattern}/"))] if is_pattern else [pattern]
+        count = len(runs)
+        for folder in folders:
+            try:
+                runs.setdefault(folder.resolve(), Run.open(folder))
+            except UserError as error:
+                if not is_pattern:
+                    raise
+                logger.warning("left out: %s", error)
+        if len(runs) == count:
+            raise UserError(f"runs: {pattern} finds no whole run that isn't named already")
     return list(runs.values())
 
 
@@ -69,45 +63,31 @@ def align_runs(runs: Sequence[Run], shared: bool = False) -> AlignedRuns:
     Where images or protocols differ this is refused, or, with `shared`, what all runs share is taken and the rest
     told. Samples of one name that aren't the same (class, size, ground truth) are refused always.
     """
-    labeled = list(zip(_labels(runs), runs, strict=True))
+    labeled = dict(zip(_labels(runs), runs, strict=True))
     first, *others = labeled
-    ids, protocols = pd.Index(first[1].samples["sample_id"]), first[1].protocols
+    ids, protocols = pd.Index(runs[0].samples["sample_id"]), runs[0].protocols
     problems, caveats = list[str](), list[str]()
     for other in others:
-        other_ids = pd.Index(other[1].samples["sample_id"])
-        problems += _unlike(first, other, _dataset) or _unlike(first, other, _dataset_options)
-        problems += _only(first[0], ids.difference(other_ids), other[0], "samples")
-        problems += _only(other[0], other_ids.difference(ids), first[0], "samples")
+        names, one, two = (first, other), labeled[first], labeled[other]
+        other_ids = pd.Index(two.samples["sample_id"])
+        problems += _unlike(names, _data(one), _data(two)) or _unlike(names, _options(one), _options(two))
+        problems += _only(first, ids, other, other_ids, "samples") + _only(other, other_ids, first, ids, "samples")
+        problems += _only(first, protocols, other, two.protocols, "protocols")
+        problems += _only(other, two.protocols, first, protocols, "protocols")
         ids = ids[ids.isin(other_ids)]
-        if len(ids):
-            _check_same_samples(first, other, ids)
-        common = [name for name in protocols if name in other[1].protocols]
-        problems += _only(first[0], [name for name in protocols if name not in common], other[0], "protocols")
-        problems += _only(other[0], [name for name in other[1].protocols if name not in common], first[0], "protocols")
-        unlike = {name: _unlike(first, other, partial(_rules, name=name)) for name in common}
+        _check_same_samples(names, _samples(one, ids), _samples(two, ids))
+        common = {name: rules for name, rules in protocols.items() if name in two.protocols}
+        unlike = {name: _unlike(names, _rules(rules), _rules(two.protocols[name])) for name, rules in common.items()}
         problems += [text for texts in unlike.values() for text in texts]
-        protocols = {name: protocols[name] for name in common if not unlike[name]}
-        caveats += [f"{text}." for text in _unlike(first, other, partial(_circumstances, protocols=common))]
+        protocols = {name: rules for name, rules in common.items() if not unlike[name]}
+        caveats += [f"{text}." for text in _unlike(names, _circumstances(one, common), _circumstances(two, common))]
     if not len(ids) or not protocols:
         raise UserError(f"nothing is left to compare: {'; '.join(problems)}")
     if problems and not shared:
         raise UserError(f"{'; '.join(problems)}. Pass shared=true to compare what the runs share")
     if problems:
         caveats.insert(0, f"{'; '.join(problems)}. Compared on {len(ids):,} samples under {', '.join(protocols)}.")
-    return AlignedRuns(dict(labeled), list(ids), protocols, caveats)
-
-
-def _matching_runs(pattern: str) -> list[Run]:
-    folders = [path for path in sorted(glob.glob(str(Path(pattern).expanduser()))) if Path(path).is_dir()]
-    runs = []
-    for folder in folders:
-        try:
-            runs.append(Run.open(folder))
-        except UserError as error:
-            logger.warning("left out: %s", error)
-    if not runs:
-        raise UserError(f"runs: {pattern} finds no whole run ({len(folders)} folders match)")
-    return runs
+    return AlignedRuns(labeled, list(ids), protocols, caveats)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -115,62 +95,58 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     ways = (
         [str(run.source.get("model") or "") for run in runs],
         [run.folder.resolve().name for run in runs],
-        [str(run.folder) for run in runs],
+        [str(run.folder.resolve()) for run in runs],
     )
-    telling = (labels for labels in ways if len(set(labels)) == len(runs) and all(labels))
-    return next(telling, [str(run.folder.resolve()) for run in runs])
+    return next(labels for labels in ways if len(set(labels)) == len(runs) and all(labels))
 
 
-def _unlike(first: Labeled, other: Labeled, facts_of: Callable[[Run], Facts]) -> list[str]:
-    """Say which facts of two runs differ."""
-    facts, other_facts = facts_of(first[1]), facts_of(other[1])
-    return [
-        f"{key}: {facts.get(key)} in {first[0]}, {other_facts.get(key)} in {other[0]}"
-        for key in {**facts, **other_facts}
-        if facts and other_facts and facts.get(key) != other_facts.get(key)
-    ]
+def _unlike(names: tuple[str, str], first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Say which facts of two runs differ, where both say something."""
+    keys = [key for key in {**first, **other} if first and other and first.get(key) != other.get(key)]
+    return [f"{key}: {first.get(key)} in {names[0]}, {other.get(key)} in {names[1]}" for key in keys]
 
 
-def _dataset(run: Run) -> Facts:
+def _only(has: str, names: Collection[str], lacks: str, others: Collection[str], what: str) -> list[str]:
+    extra = [name for name in names if name not in others]
+    return [f"{has} has {what} that {lacks} has not: {first_names(extra, 3)}"] if extra else []
+
+
+def _data(run: Run) -> dict[str, Any]:
     return {key: run.source.get(key) for key in ("dataset", "split")}
 
 
-def _dataset_options(run: Run) -> Facts:
-    """As far as the run wrote them down."""
-    dataset = run.config.get("dataset")
-    options = dataset if isinstance(dataset, dict) else {}
+def _options(run: Run) -> dict[str, Any]:
+    """Those of the dataset, as far as the run wrote them down."""
+    options = run.config.get("dataset") or {}
     return {f"dataset.{key}": value for key, value in options.items() if key not in NOT_THE_IMAGES}
 
 
-def _rules(run: Run, name: str) -> Facts:
-    fields = asdict(run.protocols[name])
-    return {f"{name}.{key}": value for key, value in fields.items() if key not in NOT_THE_RULES}
+def _rules(protocol: Protocol) -> dict[str, Any]:
+    return {f"{protocol.name}.{key}": value for key, value in asdict(protocol).items() if key not in NOT_THE_RULES}
 
 
-def _circumstances(run: Run, protocols: Sequence[str]) -> Facts:
+def _circumstances(run: Run, protocols: Collection[str]) -> dict[str, Any]:
     """What makes a comparison lame where it differs, though it can be made."""
-    facts = {title: run.source.get(key) for key, title in CAVEATS.items()}
-    for row in run.summary[run.summary["protocol"].isin(protocols)].itertuples():
-        facts[f"τ of {row.protocol}"] = THRESHOLD_SOURCES.get(str(row.threshold_source), "another split")
-    return facts
+    rows = run.summary[run.summary["protocol"].isin(list(protocols))]
+    sources = [THRESHOLD_SOURCES.get(source, "another split") for source in rows["threshold_source"]]
+    facts = {"classes that compete for Top-1 and Top-5": run.source.get("competing"), "view": run.source.get("view")}
+    return facts | dict(zip("τ of " + rows["protocol"], sources, strict=True))
 
 
-def _only(has: str, names: Collection[str], lacks: str, what: str) -> list[str]:
-    return [f"{has} has {what} that {lacks} has not: {first_names(names, 3)}"] if len(names) else []
+def _samples(run: Run, ids: pd.Index) -> pd.DataFrame:
+    """What makes a sample the same in two runs."""
+    table = run.samples.set_index("sample_id").loc[ids].filter(SAMPLE_COLUMNS)
+    return table.assign(true_boxes=table["true_boxes"].map(np.ndarray.tolist)) if "true_boxes" in table else table
 
 
-def _check_same_samples(first: Labeled, other: Labeled, ids: pd.Index) -> None:
+def _check_same_samples(names: tuple[str, str], first: pd.DataFrame, other: pd.DataFrame) -> None:
     """Refuse runs whose samples have the same names but aren't the same."""
-    before, after = (run.samples.set_index("sample_id").loc[ids] for run in (first[1], other[1]))
-    for column in (name for name in SAMPLE_COLUMNS if name in before and name in after):
-        if column == "true_boxes":
-            same = np.array([np.array_equal(*pair) for pair in zip(before[column], after[column], strict=True)])
-        else:
-            same = (before[column] == after[column]).to_numpy(bool)
-        if not same.all():
-            at = int(np.argmin(same))
+    for column in first.columns.intersection(other.columns):
+        differ = first[column] != other[column]
+        if differ.any():
+            at = differ.idxmax()
+            values = f"{first.at[at, column]!s} in {names[0]}, {other.at[at, column]!s} in {names[1]}"
             raise UserError(
-                f"{other[0]} is of other images than {first[0]}: {SAMPLE_COLUMNS[column]} of sample {ids[at]} is "
-                f"{before[column].iloc[at]} in {first[0]}, {after[column].iloc[at]} in {other[0]} "
-                f"({int((~same).sum()):,} samples differ)"
+                f"{names[1]} is of other images than {names[0]}: {column} of sample {at} is {values} "
+                f"({int(differ.sum()):,} samples differ)"
             )

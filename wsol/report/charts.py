@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,22 +21,21 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
     """Collect what the charts of one protocol show, as `templates/report.js` reads it; empty where there is nothing.
 
     `curves` are samples GT-known right at each τ of `grid`, by IoU threshold and method; the rest is percent: `shares`
-    of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes` (None: no ground truth was
-    kept), `errors` by kind, all at the summary's τ, and `classes` by metric.
+    of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes`, `errors` by kind, all at the
+    summary's τ, and `classes` by metric.
     """
     rows = run.summary[(run.summary["protocol"] == protocol) & run.summary["threshold"].notna()]
-    metrics = run.metrics[run.metrics["protocol"] == protocol]
-    methods = list(rows["method"]) if run.boxed else []
+    metrics, methods = run.metrics[run.metrics["protocol"] == protocol], list(rows["method"])
     per_image = {method: run.per_image(method, protocol, ["iou", "gt_known_loc"]) for method in methods}
-    right = {method: table["gt_known_loc"].to_numpy(np.float64) for method, table in per_image.items()}
+    right = pd.DataFrame({method: table["gt_known_loc"].astype(float) for method, table in per_image.items()})
     count = int(run.summary["n_samples"].iloc[0])
     return {
         "count": count,
         "grid": run.protocols[protocol].grid(),
-        "thresholds": dict(zip(rows["method"], rows["threshold"].astype(float), strict=True)),
+        "thresholds": dict(zip(methods, rows["threshold"], strict=True)),
         "curves": _curves(run.curves[run.curves["protocol"] == protocol], count) if methods else {},
         "shares": {method: share_at_least(table["iou"].to_numpy()).round(2) for method, table in per_image.items()},
-        "sizes": _by_size(object_sizes(run.samples), right) if methods and "true_boxes" in run.samples else None,
+        "sizes": _by_size(object_sizes(run.samples), right) if methods else None,
         "errors": _errors(metrics, methods),
         "classes": _class_values(metrics),
     }
@@ -44,46 +43,41 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
 
 def share_at_least(ious: np.ndarray) -> np.ndarray:
     """Percent of samples whose IoU is at least each of `IOU_STEPS`: float64 (101,)."""
-    return 100 * (1 - np.searchsorted(np.sort(ious), IOU_STEPS, side="left") / max(len(ious), 1))
+    return 100 * (1 - np.searchsorted(np.sort(ious), IOU_STEPS, side="left") / len(ious))
 
 
 def object_sizes(samples: pd.DataFrame) -> np.ndarray:
     """Share of each image that its largest ground-truth box takes, in percent: float64 (N,)."""
-    sizes = np.zeros(len(samples))
-    rows = zip(samples["true_boxes"], samples["width"], samples["height"], strict=True)
-    for number, (corners, width, height) in enumerate(rows):
-        boxes = np.asarray(corners, np.float64).reshape(-1, 4)  # inclusive
-        areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
-        sizes[number] = 100 * areas.max(initial=0.0) / max(width * height, 1)
-    return sizes
+    boxes = [np.reshape(corners, (-1, 4)) for corners in samples["true_boxes"]]  # inclusive
+    areas = [(corners[:, 2:] - corners[:, :2] + 1).prod(axis=1).max(initial=0.0) for corners in boxes]
+    return 100 * np.array(areas) / (samples["width"] * samples["height"]).clip(lower=1).to_numpy()
 
 
 def _curves(curves: pd.DataFrame, count: int) -> dict[str, dict[str, np.ndarray]]:
-    counts: dict[str, dict[str, np.ndarray]] = {}
-    for row, part in curves.groupby(["iou_threshold", "method"], sort=False)["gt_known_loc"]:
-        delta, method = cast(tuple[float, str], row)
-        counts.setdefault(f"{delta:g}", {})[method] = np.rint(part.to_numpy() / 100 * count).astype(int)
-    return counts
+    curves = curves.assign(right=np.rint(curves["gt_known_loc"] / 100 * count).astype(int))
+    return {
+        f"{delta:g}": {str(method): part.to_numpy() for method, part in rows.groupby("method", sort=False)["right"]}
+        for delta, rows in curves.groupby("iou_threshold", sort=False)
+    }
 
 
-def _by_size(sizes: np.ndarray, right: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _by_size(sizes: np.ndarray, right: pd.DataFrame) -> dict[str, Any]:
     """GT-known localization by ranges of object sizes, as far as there are samples: "5–10 %"."""
     names = [f"{low}–{high} %" for low, high in pairwise(SIZE_EDGES)]
-    bins = np.digitize(sizes, SIZE_EDGES[1:-1])
-    present, counts = np.unique(bins, return_counts=True)
-    values = {name: [100 * float(matches[bins == one].mean()) for one in present] for name, matches in right.items()}
-    return {"bins": [names[one] for one in present], "counts": counts, "values": values}
+    groups = right.groupby(np.digitize(sizes, SIZE_EDGES[1:-1]))
+    counts, values = groups.size(), (100 * groups.mean()).to_dict("list")
+    return {"bins": [names[number] for number in counts.index], "counts": counts.to_numpy(), "values": values}
 
 
-def _errors(metrics: pd.DataFrame, methods: list[str]) -> dict[str, list[float]]:
+def _errors(metrics: pd.DataFrame, methods: list[str]) -> dict[Hashable, list[float]]:
     rows = metrics[(metrics["class"] == "") & metrics["metric"].str.startswith("error_")]
-    values = dict(zip(zip(rows["method"], rows["metric"], strict=True), rows["value"], strict=True))
-    return {method: [values.get((method, f"error_{kind.key}"), 0.0) for kind in KINDS] for method in methods}
+    shares = rows.pivot(index="metric", columns="method", values="value")
+    return shares.reindex([f"error_{kind.key}" for kind in KINDS], columns=methods).fillna(0.0).to_dict("list")
 
 
 def _class_values(metrics: pd.DataFrame) -> dict[str, Any]:
     rows = metrics[metrics["class"] != ""]
-    at_50 = (rows["metric"] == "max_box_acc") & np.isclose(rows["iou_threshold"].astype(float), 0.5)
+    at_50 = (rows["metric"] == "max_box_acc") & np.isclose(rows["iou_threshold"], 0.5)
     rows = rows.assign(metric=rows["metric"].where(~at_50, "max_box_acc_50"))
     # Two classes may have the same name: the number tells them apart.
     rows["number"] = rows.groupby(["metric", "iou_threshold", "method", "class"], dropna=False).cumcount()
@@ -91,6 +85,6 @@ def _class_values(metrics: pd.DataFrame) -> dict[str, Any]:
     for metric in (name for name in CLASS_METRICS if name in set(rows["metric"])):
         part = rows[rows["metric"] == metric]
         table = part.pivot_table("value", ["class", "number"], "method", sort=False, aggfunc="first")
-        values = {method: table[method].to_numpy(np.float64).round(2) for method in dict.fromkeys(part["method"])}
-        tables[metric] = {"names": [str(name) for name, _ in table.index], "values": values}
+        values = {method: table[method].to_numpy().round(2) for method in table}
+        tables[metric] = {"names": list(table.index.get_level_values("class")), "values": values}
     return tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -61,7 +61,7 @@ class Comparison:
     aligned: AlignedRuns
     entries: list[Entry]
     summary: pd.DataFrame  # as a run's, on the common samples, with `run` and `title` in front
-    intervals: pd.DataFrame  # as `wsol.report.run.intervals`, with titles for methods
+    intervals: pd.DataFrame  # as `Run.intervals`, with titles for methods
     pairs: pd.DataFrame
     tests: int  # how many the correction counts
     notes: list[str]  # what the reader must know
@@ -79,12 +79,11 @@ def compare(
 ) -> Comparison:
     """Compare every method of some runs with every other, under each protocol, on the same images.
 
-    Differences are bootstrapped over images, paired: both methods see the same resamples. Where the outcome of a
-    sample is right or wrong, McNemar's exact test is made as well. `runs` are folders or patterns; one run will do:
-    its methods are compared with each other. `against` compares with this only: a method ("gradcam"), a run's label,
-    or a title ("Grad-CAM (resnet50)"). Where images or protocols differ, `shared` compares on what the runs share.
-    `metrics` (columns of the summary) compares these only; fewer tests are corrected less. Where there are more pairs
-    than `most`, each method is compared with the first one only.
+    Differences are bootstrapped over images, paired: both methods see the same resamples. Where a sample's outcome is
+    right or wrong, McNemar's exact test is made as well. `runs` are folders or patterns; one run will do. `against`
+    compares with this only: a method ("gradcam"), a run's label, or a title ("Grad-CAM (resnet50)"). Where images or
+    protocols differ, `shared` compares on what the runs share. `metrics` (columns of the summary) compares these only;
+    fewer tests are corrected less. With more pairs than `most`, each method is compared with the first one only.
     """
     chosen_metrics = _check_metrics(metrics)
     aligned = align_runs(find_runs(runs), shared)
@@ -94,22 +93,18 @@ def compare(
     counts = {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
     if counts["n_images"] < counts["n_samples"]:
         notes.append("Images have several samples: McNemar's test takes them for independent, the intervals don't.")
+    if "pxap" in chosen_metrics:
+        notes += _lacking_pxap(entries)
     hypotheses = list(_hypotheses(pairs, chosen_metrics))
-    notes += _lacking_pxap(entries, chosen_metrics, bool(hypotheses))
+    if not hypotheses:
+        raise UserError(" ".join([f"the runs share none of the metrics {', '.join(chosen_metrics)}.", *notes]))
     outcomes = [(entry.title, entry.protocol, entry.outcomes) for entry in entries]
     means = resample(outcomes, samples, resamples, seed)
     keys = [entry.metric(name) for entry in entries for name in entry.outcomes.thresholds]
     by_metric = dict(zip(keys, means.T, strict=True))
-    table, tests = _judge(hypotheses, [counts | _row(*hypothesis, by_metric) for hypothesis in hypotheses])
-    return Comparison(
-        aligned=aligned,
-        entries=entries,
-        summary=_summary(entries, counts),
-        intervals=interval_table(outcomes, means),
-        pairs=table,
-        tests=tests,
-        notes=[*aligned.notes, *notes],
-    )
+    table, tests = _judge([counts | _row(*hypothesis, by_metric) for hypothesis in hypotheses])
+    summary, intervals = _summary(entries, counts), interval_table(outcomes, means)
+    return Comparison(aligned, entries, summary, intervals, table, tests, [*aligned.notes, *notes])
 
 
 def _check_metrics(metrics: Sequence[str] | None) -> list[str]:
@@ -130,9 +125,9 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
         for label, run in aligned.runs.items():
             samples, protocol = aligned.samples(run), run.protocols[name]
             for method in (method for method, its_protocol in run.pairs() if its_protocol == name):
-                row = run.row(method, name)
+                row, sweep = run.row(method, name), run.sweep(method, name) if run.boxed else pd.DataFrame()
                 pxap = run.drawn_pxap(method, name, resamples) if whole and resamples else None
-                outcomes = sample_outcomes(row, run.sweep(method, name), samples, protocol, pxap)
+                outcomes = sample_outcomes(row, sweep, samples, protocol, pxap)
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
                     entries.append(Entry(label, method, name, title, row, outcomes, protocol.grid()))
@@ -144,22 +139,22 @@ def _choose_pairs(entries: Sequence[Entry], against: str | None, most: int) -> t
     pairs = [pair for pair in combinations(entries, 2) if pair[0].protocol == pair[1].protocol]
     if not pairs:
         raise UserError("nothing to compare: under no protocol are there two methods; name another run")
-    if against is not None:
-        bases = [entry for entry in entries if against in (entry.title, entry.method, entry.run)]
-        others = [entry for entry in entries if entry not in bases]
-        pairs = [(other, base) for base in bases for other in others if other.protocol == base.protocol]
-        if not pairs:
-            names = dict.fromkeys(name for entry in entries for name in (entry.method, entry.run, entry.title))
-            raise UserError(f"against={against}: nothing is called so, or everything; there are {', '.join(names)}")
-        return pairs, [f"Compared with {against} only."]
-    if len(pairs) <= most:
+    if against is None and len(pairs) <= most:
         return pairs, []
-    first = {entry.protocol: entry for entry in reversed(entries)}
-    few = [(entry, first[entry.protocol]) for entry in entries if entry is not first[entry.protocol]]
-    return few, [
-        f"All {len(pairs):,} pairs would be more than {most}: each is compared with {entries[0].title} only. "
-        f"Choose another with against=NAME, or allow more with most=NUMBER."
-    ]
+    note = f"Compared with {against} only."
+    if against is None:
+        against = entries[0].title
+        note = (
+            f"All {len(pairs):,} pairs would be more than {most}: each is compared with {against} only. "
+            f"Choose another with against=NAME, or allow more with most=NUMBER."
+        )
+    bases = [entry for entry in entries if against in (entry.title, entry.method, entry.run)]
+    others = [entry for entry in entries if entry not in bases]
+    pairs = [(other, base) for base in bases for other in others if other.protocol == base.protocol]
+    if not pairs:
+        names = dict.fromkeys(name for entry in entries for name in (entry.method, entry.run, entry.title))
+        raise UserError(f"against={against}: nothing is called so, or everything; there are {', '.join(names)}")
+    return pairs, [note]
 
 
 def _hypotheses(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Hypothesis]:
@@ -176,17 +171,14 @@ def _hypotheses(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Hypot
                     yield first, second, metric
 
 
-def _lacking_pxap(entries: Sequence[Entry], metrics: Sequence[str], comparable: bool) -> list[str]:
-    """Say whose PxAP can't be compared; refuse where nothing can be."""
+def _lacking_pxap(entries: Sequence[Entry]) -> list[str]:
+    """Say whose PxAP can't be compared."""
     lacking = [entry.title for entry in entries if pd.notna(entry.row["pxap"]) and entry.outcomes.pxap is None]
     reason = (
         f"PxAP can't be compared of {', '.join(dict.fromkeys(lacking))}: its resamples are drawn while a run is "
-        f"scored, {RESAMPLES:,} of all its images in their order, with seed 0; score an older run again"
+        f"scored, {RESAMPLES:,} of all its images in their order, with seed 0; score an older run again."
     )
-    if not comparable:
-        why = reason if lacking and metrics == ["pxap"] else f"the runs share none of the metrics {', '.join(metrics)}"
-        raise UserError(f"{why}, so nothing can be compared")
-    return [f"{reason}."] if lacking and "pxap" in metrics else []
+    return [reason] if lacking else []
 
 
 def _row(first: Entry, second: Entry, metric: str, means: Mapping[Any, np.ndarray]) -> dict[str, Any]:
@@ -202,30 +194,24 @@ def _row(first: Entry, second: Entry, metric: str, means: Mapping[Any, np.ndarra
         one, two = first.outcomes.values[metric], second.outcomes.values[metric]
         only = int((one & ~two).sum()), int((two & ~one).sum())
         row |= {"first_only": only[0], "second_only": only[1], "disagree": sum(only), "p": float(mcnemar(*only))}
+    # What is the same by definition under two names is one test.
+    both_oracle = metric in first.outcomes.oracle & second.outcomes.oracle
+    again = metric == "max_box_acc" or (metric == "gt_known_loc" and both_oracle)
+    row["test"] = row["protocol"], first.title, second.title, "max_box_acc_50" if again else metric
     return row
 
 
-def _test(first: Entry, second: Entry, metric: str) -> Hashable:
-    """Name a test; what is the same by definition under two names counts once."""
-    same = metric == "max_box_acc" or (
-        metric == "gt_known_loc" and all("gt_known_loc" in entry.outcomes.oracle for entry in (first, second))
-    )
-    protocol = "" if metric in CLASSIFICATION else first.protocol
-    return protocol, first.title, second.title, "max_box_acc_50" if same else metric
-
-
-def _judge(hypotheses: Sequence[Hypothesis], rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, int]:
-    """Correct the p-values for their number, decide, and say it in words."""
+def _judge(rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, int]:
+    """Correct the p-values for the number of tests, decide, and say it in words."""
+    tests = {row["test"]: row["p"] for row in rows if "p" in row}
+    corrected = dict(zip(tests, holm(np.array(list(tests.values()))), strict=True))
     table = pd.DataFrame(rows).reindex(columns=list(PAIR_COLUMNS))
-    tests = [_test(*hypothesis) for hypothesis in hypotheses]
-    p_values = {test: p for test, p in zip(tests, table["p"], strict=True) if not np.isnan(p)}
-    corrected: Mapping[Hashable, float] = dict(zip(p_values, holm(np.array(list(p_values.values()))), strict=True))
-    table["p_holm"] = [corrected.get(test, np.nan) for test in tests]
+    table["p_holm"] = [corrected.get(row["test"], np.nan) for row in rows]
     by_interval = (table["low"] > 0) | (table["high"] < 0)
     table["more_than_noise"] = (table["p_holm"] < ALPHA).where(table["p_holm"].notna(), by_interval).astype(bool)
     table = table.astype(dict.fromkeys(("first_only", "second_only", "disagree"), "Int64"))
     table["sentence"] = [sentence(row) for _, row in table.iterrows()]
-    return table, len(p_values)
+    return table, len(tests)
 
 
 def _summary(entries: Sequence[Entry], counts: dict[str, Any]) -> pd.DataFrame:

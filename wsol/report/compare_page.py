@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from wsol.heatmaps.method import BASELINES
 from wsol.io import atomic_write, write_text
 from wsol.report.run import Run
 from wsol.report.style import METRIC_NAMES, series_styles
@@ -32,14 +31,12 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
     with atomic_write(folder / "compare.csv") as path:
         comparison.pairs.to_csv(path, index=False, lineterminator="\n")
     write_text(folder / "compare.tex", _latex(comparison))
-    write_text(folder / "compare.html", comparison_page(comparison, command))
+    write_text(folder / "compare.html", _page(comparison, command))
 
 
-def comparison_page(comparison: Comparison, command: str = "") -> str:
-    """Make the page: one file of HTML that needs nothing else."""
+def _page(comparison: Comparison, command: str) -> str:
     summary, pairs = comparison.summary, comparison.pairs
     functions = dict(zip(summary["title"], summary["method"], strict=True))
-    baselines = {title: method for title, method in functions.items() if method in BASELINES}
     first, metrics = summary.iloc[0], list(dict.fromkeys(pairs["metric"]))
     by_protocol = headlines(pairs).groupby("protocol", sort=False)["sentence"]
     return render(
@@ -47,7 +44,7 @@ def comparison_page(comparison: Comparison, command: str = "") -> str:
         first=first.to_dict(),
         lead=f"{', '.join(comparison.aligned.runs)}: {counted(first)}.",
         notes=comparison.notes,
-        table=html_summary(summary.assign(method=summary["title"]), comparison.intervals, baselines),
+        table=html_summary(summary.assign(method=summary["title"]), comparison.intervals, functions),
         sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
         meaning=meaning(pairs, comparison.tests),
         metrics=[(metric, METRIC_NAMES[metric]) for metric in metrics],
@@ -56,7 +53,7 @@ def comparison_page(comparison: Comparison, command: str = "") -> str:
         pairs=pairs.to_dict("records"),
         runs=[_run_facts(label, run) for label, run in comparison.aligned.runs.items()],
         command=command,
-        data=_chart_data(comparison, baselines),
+        data=_chart_data(comparison, functions),
         format_number=format_number,
         format_interval=format_interval,
         format_p=format_p,
@@ -64,35 +61,31 @@ def comparison_page(comparison: Comparison, command: str = "") -> str:
 
 
 def sentence(row: Row) -> str:
-    """Say what a row of a comparison's pairs means.
-
-    Examples
-    --------
-    >>> row = {"metric": "gt_known_loc", "first": "Grad-CAM", "second": "LayerCAM", "difference": -2.1, "low": -3.4,
-    ...        "high": -0.8, "p_holm": 0.002, "disagree": 310, "more_than_noise": True, "n_images": 5794,
-    ...        "n_samples": 5794}
-    >>> sentence(row)
-    'LayerCAM localizes 2.1 points more than Grad-CAM, 95 % interval 0.8 to 3.4, p = 0.002, 5,794 images (310 differ).'
-    """
+    """Say what a row of a comparison's pairs means: "LayerCAM localizes 2.1 points more than CAM, 95 % interval …"."""
     better, worse, low, high = row["first"], row["second"], row["low"], row["high"]
     if row["difference"] < 0:
         better, worse, low, high = worse, better, -high, -low
-    metric, disagree, points = row["metric"], row["disagree"], abs(row["difference"])
+    name, tested, points = METRIC_NAMES[row["metric"]], pd.notna(row["disagree"]), abs(row["difference"])
+    located = row["metric"] == "gt_known_loc"
     digits = 2 if 0.005 <= points < 0.05 or (row["more_than_noise"] and low < 0.05) else 1
-    facts = [f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}"]
-    facts += [format_p(row["p_holm"])] if pd.notna(row["p_holm"]) else []
-    facts.append(counted(row) + ("" if pd.isna(disagree) else f" ({int(disagree):,} differ)"))
-    evidence = ", ".join(facts)
-    if pd.notna(disagree) and disagree == 0:
-        text = f"{better} and {worse} have the same outcome in {METRIC_NAMES[metric]} on each of {counted(row)}."
+    evidence = f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}, "
+    if pd.notna(row["p_holm"]):
+        p = format_p(row["p_holm"])
+        evidence += f"p {p}, " if p.startswith("<") else f"p = {p}, "
+    evidence += counted(row) + (f" ({int(row['disagree']):,} differ)" if tested else "")
+    gap = f"{points:.{digits}f}"
+    gap += " point" if gap == "1.0" else " points"
+    gap = f"{better} localizes {gap} more than {worse}" if located else f"{better} has {gap} more {name} than {worse}"
+    if tested and row["disagree"] == 0:
+        text = f"{better} and {worse} have the same outcome in {name} on each of {counted(row)}."
     elif points < 0.005:
-        same = "localize equally often" if metric == "gt_known_loc" else f"are equal in {METRIC_NAMES[metric]}"
+        same = "localize equally often" if located else f"are equal in {name}"
         text = f"{better} and {worse} {same}, {evidence}."
     elif row["more_than_noise"]:
-        text = f"{_gap(better, worse, metric, points, digits)}, {evidence}."
+        text = f"{gap}, {evidence}."
     else:
         noise = "not more than noise" if low <= 0 <= high else "not more than noise among so many tests"
-        text = f"{_gap(better, worse, metric, points, digits)}, which is {noise}: {evidence}."
+        text = f"{gap}, which is {noise}: {evidence}."
     return text[0].upper() + text[1:] if text.startswith("the ") else text
 
 
@@ -114,12 +107,11 @@ def format_interval(row: Row) -> str:
     return f"{format_number(row['low'])} to {format_number(row['high'])}{'*' if row['oracle'] else ''}"
 
 
-def format_p(p: float, name: bool = True) -> str:
+def format_p(p: float) -> str:
     """Write a p-value with as many digits as matter."""
     if p < 0.001:
-        return "p < 0.001" if name else "< 0.001"
-    text = f"{p:.3f}" if p < 0.1 else f"{float(f'{p:.2f}'):g}"
-    return f"p = {text}" if name else text
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{float(f'{p:.2f}'):g}"
 
 
 def headlines(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -145,14 +137,6 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
     return notes
 
 
-def _gap(better: str, worse: str, metric: str, points: float, digits: int) -> str:
-    text = f"{points:.{digits}f}"
-    text += " point" if text == "1.0" else " points"
-    if metric == "gt_known_loc":
-        return f"{better} localizes {text} more than {worse}"
-    return f"{better} has {text} more {METRIC_NAMES[metric]} than {worse}"
-
-
 def _latex(comparison: Comparison) -> str:
     """Make a table of the pairs in the metric that matters most; all others are in `compare.csv`."""
     rows = headlines(comparison.pairs)
@@ -160,14 +144,14 @@ def _latex(comparison: Comparison) -> str:
     for name in ("first_value", "second_value", "difference"):
         table[name] = rows[name].map(format_number)
     table["interval"] = [format_interval(row) for _, row in rows.iterrows()]
-    table["p"] = ["" if pd.isna(p) else format_p(p, name=False) for p in rows["p_holm"]]
+    table["p"] = ["" if pd.isna(p) else format_p(p) for p in rows["p_holm"]]
     note = f"{counted(rows.iloc[0])}. {' '.join(meaning(comparison.pairs, comparison.tests))}"
     return latex_table(table.reset_index(drop=True), headings=HEADINGS, note=note)
 
 
-def _chart_data(comparison: Comparison, baselines: Mapping[str, str]) -> dict[str, Any]:
+def _chart_data(comparison: Comparison, functions: Mapping[str, str]) -> dict[str, Any]:
     """Accuracy over τ on the common samples, as numbers of samples, which are exact and short."""
-    styles = series_styles(list(dict.fromkeys(comparison.summary["title"])), baselines)
+    styles = series_styles(list(functions), functions)
     charts: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for entry, tau in zip(comparison.entries, comparison.summary["threshold"], strict=True):
         for delta, right in entry.outcomes.curves.items():
@@ -181,7 +165,5 @@ def _chart_data(comparison: Comparison, baselines: Mapping[str, str]) -> dict[st
 
 
 def _run_facts(label: str, run: Run) -> dict[str, Any]:
-    facts = {"run": label, "folder": run.folder.resolve()}
-    facts |= {name: run.source.get(name) for name in ("model", "weights", "view")}
-    facts["started"] = run.environment.get("started")
-    return {name: "" if value is None else value for name, value in facts.items()}
+    facts = {name: run.source.get(name) or "" for name in ("model", "weights", "view")}
+    return {"run": label, "folder": run.folder.resolve(), **facts, "started": run.environment.get("started", "")}

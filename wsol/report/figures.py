@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from rich.cells import cell_len
@@ -22,7 +22,7 @@ from rich.text import Text
 from wsol.io import atomic_write
 from wsol.report.charts import IOU_STEPS
 from wsol.report.style import KINDS, Style, series_styles
-from wsol.report.sweeps import MEASURES, groups_of, measure_of, swept_numbers
+from wsol.report.sweeps import MEASURES, judged_parts
 
 STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
 METADATA: dict[str, dict[str, Any]] = {
@@ -63,8 +63,9 @@ def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> lis
     for. What differs and is no number makes series, as methods do.
     """
     frame = frame[frame["error"] == ""]
-    numbers = swept_numbers(frame, overrides)
-    names = [name for name in overrides if frame[name].nunique() > 1 and name not in numbers]
+    differ = [name for name in overrides if frame[name].nunique() > 1]
+    numbers = [name for name in differ if pd.to_numeric(frame[name], errors="coerce").notna().all()]
+    names = [name for name in differ if name not in numbers]
     panels = _sweep_panels(frame, numbers, names) if len(numbers) in (1, 2) else []
     if not panels:
         return []
@@ -112,29 +113,28 @@ def _letters() -> set[int]:
     return {code for font in fonts for code in font.get_charmap()}
 
 
-def _figure(
-    count: int, labels: Sequence[str] = (), panel: tuple[float, float] = PANEL, columns: int = ACROSS
-) -> tuple[Figure, list[Axes]]:
-    """Panels in rows, with room below for a legend of these labels."""
-    columns = min(count, columns)
-    rows, width = -(-count // columns), columns * panel[0]
-    height = rows * panel[1] + LEGEND_ROW * -(-len(labels) // _beside(labels, width))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+def panel_axes(figure: FigureBase, count: int, columns: int) -> list[Axes]:
+    """So many panels, in rows of so many."""
+    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False).flat)
     for axis in axes[count:]:
         axis.remove()
-    return figure, axes[:count]
+    return axes[:count]
 
 
-def _beside(labels: Sequence[str], width: float) -> int:
-    """How many names of a legend stand side by side."""
-    return max(1, int(width / (0.5 + 0.062 * max(map(cell_len, labels), default=1))))
+def _figure(count: int, panel: tuple[float, float] = PANEL, columns: int = ACROSS) -> tuple[Figure, list[Axes]]:
+    columns = min(count, columns)
+    size = columns * panel[0], -(-count // columns) * panel[1]
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, panel_axes(figure, count, columns)
 
 
-def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], ncols: int = 0, **options: Any) -> None:
+    """Put a legend below the panels, in as many columns as there is room for, and make the figure higher by it."""
+    ncols = ncols or max(1, int(figure.get_figwidth() / (0.5 + 0.062 * max(map(cell_len, labels)))))
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(labels) // ncols))
     # A leading underscore would hide a name.
     names = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
-    options = {"ncols": min(len(labels), _beside(labels, figure.get_figwidth())), "handlelength": 2.6} | options
+    options = {"ncols": min(len(labels), ncols), "handlelength": 2.6} | options
     figure.legend(handles, names, loc="outside lower center", **options)
 
 
@@ -148,13 +148,12 @@ def _curves(
 ) -> Figure:
     """Curves (x, y) in [0, 1] and percent, by the panel's title and the series' name."""
     names = list(next(iter(panels.values())))
-    labels = [short_text(name) for name in names]
-    figure, axes = _figure(len(panels), labels, columns=len(panels))
+    figure, axes = _figure(len(panels), columns=len(panels))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for name in names:
             axis.plot(*curves[name], **_line(styles[name], **options))
         axis.set(xlim=(0, 1), ylim=(0, 100), title=title, xlabel=xlabel, ylabel=ylabel if axis is axes[0] else "")
-    _legend(figure, axes[0].get_lines(), labels)
+    _legend(figure, axes[0].get_lines(), [short_text(name) for name in names])
     return figure
 
 
@@ -184,7 +183,7 @@ def _sizes(sizes: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
 
 def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
     labels = [kind.label for kind in KINDS]
-    figure, (axis,) = _figure(1, labels[:1], panel=(4.8, 0.24 * len(errors) + 0.6))
+    figure, (axis,) = _figure(1, panel=(4.8, 0.24 * len(errors) + 0.6))
     starts = np.zeros(len(errors))
     for kind, values in zip(KINDS, np.array(list(errors.values())).T, strict=True):
         axis.barh(range(len(errors)), values, left=starts, height=0.75, color=kind.color)
@@ -198,94 +197,78 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-class SweepPanel(NamedTuple):
-    """A part of a sweep's table that is drawn by itself: columns are the numbers, `series`, `method`, `value` (%)."""
-
-    title: str
-    measure: str
-    rows: pd.DataFrame
-
-
-def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[str]) -> list[SweepPanel]:
+def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[str]) -> list[pd.DataFrame]:
+    """Parts that are drawn by themselves: numbers, `percent`, `series` and `method` of each row, `title`, `measure`."""
     panels = []
-    for part in groups_of(frame):
-        measure = measure_of(part)
-        if measure is None:
-            continue
-        title, factor = MEASURES[measure]
-        rows = part[list(numbers)].astype(float).assign(value=part[measure].astype(float) * factor)
-        series = [part["method"]] if "method" in part else []
-        series += [f"{name}=" + part[name] for name in names]
-        rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
-        rows["method"] = part.get("method", "")
-        first = part.iloc[0]
+    for measure, part in judged_parts(frame):
+        first, method = part.iloc[0], part.get("method", "")
         where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
-        heading = ", ".join(filter(None, (where, first.get("protocol", ""))))
-        panels.append(SweepPanel(short_text(heading, 44), f"{title} (%)", rows))
+        heading = short_text(", ".join(filter(None, (where, first.get("protocol", "")))), 44)
+        series = ([method] if "method" in part else []) + [f"{name}=" + part[name] for name in names]
+        rows = part[list(numbers)].astype(float).assign(percent=part["percent"], method=method)
+        rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
+        panels.append(rows.assign(title=heading, measure=f"{MEASURES[measure][0]} (%)"))
     return panels
 
 
-def _lines(panels: Sequence[SweepPanel], number: str) -> Figure:
-    rows = pd.concat([panel.rows for panel in panels])
+def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
+    rows = pd.concat(panels)
     methods = dict(zip(rows["series"], rows["method"], strict=True))
-    series = series_styles(list(methods), methods)
-    styles = {name: _line(style, marker="o", markersize=3) for name, style in series.items()}
-    labels = [short_text(name, 80) for name in methods] if len(methods) > 1 else []
-    figure, axes = _figure(len(panels), labels, panel=(3.6, 2.6))
-    for place, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-        for name, group in panel.rows.groupby("series", sort=False):
-            line = group.groupby(number)["value"].mean().sort_index()
-            axis.plot(line.index, line, **styles[str(name)])
-        values = panel.rows[number]
-        if values.min() > 0 and values.max() / values.min() >= WIDE_RANGE:
+    styles = series_styles(list(methods), methods)
+    figure, axes = _figure(len(panels), panel=(3.6, 2.6))
+    for axis, panel in zip(axes, panels, strict=True):
+        for name, group in panel.groupby("series", sort=False):
+            line = group.groupby(number)["percent"].mean()
+            axis.plot(line.index, line, **_line(styles[str(name)], marker="o", markersize=3))
+        if panel[number].min() > 0 and panel[number].max() / panel[number].min() >= WIDE_RANGE:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
         else:
             axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", color="#e3e5e8", linewidth=0.6)
         axis.set_axisbelow(True)
-        axis.set(title=panel.title, xlabel=short_text(number, 44))
-        if place % ACROSS == 0 or panel.measure != panels[place - 1].measure:
-            axis.set_ylabel(panel.measure)
-    if labels:
-        _legend(figure, [Line2D([], [], **style) for style in styles.values()], labels)
+        about = panel.iloc[0]
+        axis.set(title=about["title"], xlabel=short_text(number, 44), ylabel=about["measure"])
+    if len(methods) > 1:
+        handles = [Line2D([], [], **_line(style, marker="o", markersize=3)) for style in styles.values()]
+        _legend(figure, handles, [short_text(name, 80) for name in methods])
     return figure
 
 
-def _heat_maps(panels: Sequence[SweepPanel], numbers: Sequence[str]) -> Figure:
-    values = pd.concat([panel.rows for panel in panels])
+def _heat_maps(panels: Sequence[pd.DataFrame], numbers: Sequence[str]) -> Figure:
+    values = pd.concat(panels)
     across, down = sorted(numbers, key=lambda name: -values[name].nunique())
     maps = [
-        (panel, str(name), group.pivot_table("value", down, across))
+        (panel, str(series), group.pivot_table("percent", down, across))
         for panel in panels
-        for name, group in panel.rows.groupby("series", sort=False)
+        for series, group in panel.groupby("series", sort=False)
     ]
-    most_columns, most_rows = (max(table.shape[axis] for *_, table in maps) for axis in (1, 0))
+    most_rows, most_columns = (max(table.shape[axis] for *_, table in maps) for axis in (0, 1))
     size = max(0.44 * most_columns, 1.6) + 1.5, max(0.27 * most_rows, 1.0) + 0.9
-    figure, axes = _figure(len(maps), panel=size, columns=min(ACROSS, max(1, int(12 // size[0]))))
+    figure, axes = _figure(len(maps), size, columns=min(ACROSS, max(1, int(12 // size[0]))))
     letters = int(size[0] * 14)
     for axis, (panel, series, table) in zip(axes, maps, strict=True):
-        low, high = panel.rows["value"].min(), panel.rows["value"].max()
+        low, high = panel["percent"].min(), panel["percent"].max()
         image = axis.imshow(table, cmap="viridis", aspect="auto", vmin=low, vmax=high)
-        _write_cells(axis, table, np.asarray(image.cmap(image.norm(table.to_numpy()))))
-        axis.set_title("\n".join(short_text(line, letters) for line in (panel.title, series) if line))
+        _write_cells(axis, table, bright_from=low + 0.68 * (high - low))
+        about = panel.iloc[0]
+        axis.set_title("\n".join(short_text(line, letters) for line in (about["title"], series) if line))
         axis.set(xlabel=short_text(across, letters), ylabel=short_text(down, int(size[1] * 14)))
         bar = figure.colorbar(image, ax=axis, fraction=0.06, pad=0.02)
-        bar.set_label(panel.measure, fontsize=7)
+        bar.set_label(about["measure"], fontsize=7)
         bar.ax.tick_params(labelsize=7)
         bar.outline.set_visible(False)
     return figure
 
 
-def _write_cells(axis: Axes, table: pd.DataFrame, colors: np.ndarray) -> None:
+def _write_cells(axis: Axes, table: pd.DataFrame, bright_from: float) -> None:
     """Write the numbers into a heat map's cells, the best in bold."""
     values = table.to_numpy()
     low, high = np.nanmin(values), np.nanmax(values)
     for row, column in np.argwhere(np.isfinite(values)):
-        color = "black" if colors[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55 else "white"
-        weight = "bold" if values[row, column] == high and high > low else "normal"
-        text = f"{values[row, column]:.1f}"
-        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color, weight=weight)
+        value = values[row, column]
+        color, weight = "black" if value > bright_from else "white", "bold" if value == high > low else "normal"
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color, weight=weight)
     axis.set_xticks(range(len(table.columns)), [f"{value:g}" for value in table.columns])
     axis.set_yticks(range(len(table)), [f"{value:g}" for value in table.index])
     axis.tick_params(length=0, labelsize=7)

@@ -13,7 +13,7 @@ from wsol.metrics.localization import ERROR_KINDS
 from wsol.report.charts import chart_data
 from wsol.report.figures import draw_figures
 from wsol.report.gallery import gallery, method_data
-from wsol.report.run import Run, intervals
+from wsol.report.run import Run
 from wsol.report.style import KINDS, METRIC_NAMES, series_styles
 from wsol.report.summary import html_summary, published_numbers, sensitivity_texts
 from wsol.report.templating import render
@@ -47,12 +47,11 @@ def write_report(
         first=first.to_dict(),
         boxed=run.boxed,
         protocols=protocols,
-        table=html_summary(run.summary, intervals(run), functions, published),
+        table=html_summary(run.summary, run.intervals, functions, published),
         sensitivity=sensitivity_texts(run.summary).to_dict("split") if run.boxed and len(protocols) > 1 else None,
         gallery=gallery(run, store, dataset, styles),
         why_no_images=why_no_images,
         kinds=list(ERROR_KINDS.values()),
-        has_sizes=any(chart["sizes"] for chart in charts.values()),
         has_classes=any(chart["classes"] for chart in charts.values()),
         environment=run.environment,
         facts=_facts(run),

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from wsol.errors import UserError
 from wsol.metrics.pixels import at_image_size
-from wsol.report.figures import figure_style, save_figure, short_text
+from wsol.report.figures import figure_style, panel_axes, save_figure, short_text
+from wsol.report.gallery import evenly_spaced
 from wsol.report.style import method_name
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset
-    from wsol.explain import Answer, Explanation
+    from wsol.explain import Explanation
     from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
     from wsol.tables import Results
 
@@ -38,30 +40,37 @@ MOST_ASPECT = 5.0  # a panel of an image that is even longer has margins
 LONGEST_SIDE = 512  # pixels of an image that is drawn
 
 
+class Panel(NamedTuple):
+    """An image, and what is drawn over all of it: a heatmap (h, w) in [0, 1] and a box (4,), inclusive."""
+
+    title: str
+    heatmap: np.ndarray | None = None
+    box: np.ndarray | None = None
+
+
 def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count: int, folder: Path) -> list[Path]:
     """Draw evenly spaced samples of a run, with the boxes of its first protocol, as `example_00.png` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
     per_image = results.per_image[results.per_image["protocol"] == results.summary["protocol"].iloc[0]]
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
     paths = []
-    for number, index in enumerate(chosen):
-        sample = dataset[int(index)]
+    for number, index in enumerate(evenly_spaced(range(len(dataset)), count)):
+        sample = dataset[index]
         try:
             image = sample.read_image()
         except UserError as error:
             logger.warning("no example picture: %s", error)
             continue
-        rows = per_image[per_image["sample_id"] == sample.sample_id].set_index("method")
+        panels = [Panel(dataset.classes[sample.label].split(",")[0])]
+        for row in per_image[per_image["sample_id"] == sample.sample_id].itertuples():
+            heatmap = _full_size(store.heatmap(row.method, positions[sample.sample_id]))
+            panels.append(
+                Panel(f"{row.method}: IoU {row.iou:.2f}", heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
+            )
         width, height = _panel_size(image)
         with figure_style():
-            figure = Figure(figsize=((len(rows) + 1) * width, height + TITLE), layout="compressed")
-            axes = figure.subplots(1, len(rows) + 1)
-            _draw_panel(axes[0], image, dataset.classes[sample.label].split(",")[0], sample.boxes)
-            for axis, (method, row) in zip(axes[1:], rows.iterrows(), strict=True):
-                heatmap = _full_size(store.heatmap(str(method), positions[sample.sample_id]))
-                box = row[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
-                _draw_panel(axis, image, f"{method}: IoU {row['iou']:.2f}", sample.boxes, heatmap, box)
+            figure = Figure(figsize=(len(panels) * width, height + TITLE), layout="compressed")
+            _draw_panels(figure, len(panels), image, sample.boxes, panels)
         stem = folder / f"example_{number:02d}"
         paths += save_figure(figure, stem, ["png"], dpi=110, bbox_inches="tight", pad_inches=0.05)
     return paths
@@ -76,27 +85,31 @@ def draw_explanation(
     image; `color_map` is one of matplotlib's.
     """
     check_color_map(color_map)
-    image, answers, count = explanation.image, explanation.answers, 1 + len(explanation.layers)
+    image, answers, protocol = explanation.image, explanation.answers, explanation.protocol
     panel_width, panel_height = _panel_size(image)
-    columns = min(count, ACROSS)
-    rows, width = -(-count // columns), max(columns * panel_width, LEAST_WIDTH)
-    left, letters = 0.04 / width, int(panel_width * 13)
-    caption = textwrap.wrap(short_text(f"{_caption(explanation, gt_boxes)} {remarks}", 9999), int(width * LETTERS))
-    height = len(answers) * (HEADER + rows * (panel_height + TITLE)) + LINE * (len(caption) + 1)
+    columns = min(1 + len(explanation.layers), ACROSS)
+    rows, width = -(-(1 + len(explanation.layers)) // columns), max(columns * panel_width, LEAST_WIDTH)
+    left, sign = 0.04 / width, "at least" if protocol.pixel_comparison == ">=" else "above"
+    caption = (
+        f"Orange: the box around the largest region {sign} τ = {protocol.threshold:g} of the map's maximum, "
+        f"by the rules of {protocol.name}.{'' if gt_boxes is None else ' White: the ground truth.'} {remarks}"
+    )
+    lines = textwrap.wrap(short_text(caption, 9999), int(width * LETTERS))
+    height = len(answers) * (HEADER + rows * (panel_height + TITLE)) + LINE * (len(lines) + 1)
     with figure_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         blocks = figure.subfigures(len(answers), 1, squeeze=False)[:, 0]
         for block, answer in zip(blocks, answers, strict=True):
-            block.suptitle(_header(answer, int(width * 11)), x=left, ha="left", fontsize=10)
-            axes = list(block.subplots(rows, columns, squeeze=False).flat)
-            _draw_panel(axes[0], image, "image", gt_boxes)
-            for axis, (name, region) in zip(axes[1:count], answer.regions.items(), strict=True):
-                title = short_text(method_name(name) + (" (empty)" if region.box is None else ""), letters)
-                _draw_panel(axis, image, title, gt_boxes, region.heat, region.box, color_map)
-            for axis in axes[count:]:
-                axis.remove()
+            share = f"  {100 * answer.probability:.1f} %" if answer.probability >= 0.001 else "  < 0.1 %"
+            name = short_text(answer.name, int(width * 11) - len(share))
+            block.suptitle(f"{answer.rank}.  {name}{share}", x=left, ha="left", fontsize=10)
+            panels = [Panel("image")]
+            for method, region in answer.regions.items():
+                title = method_name(method) + (" (empty)" if region.box is None else "")
+                panels.append(Panel(short_text(title, int(panel_width * 13)), region.heat, region.box))
+            _draw_panels(block, columns, image, gt_boxes, panels, color_map)
         text = {"fontsize": 7.5, "linespacing": 1.35, "color": "#444444"}
-        figure.supxlabel("\n".join(caption), x=left, ha="left", **text)
+        figure.supxlabel("\n".join(lines), x=left, ha="left", **text)
     return figure
 
 
@@ -106,31 +119,27 @@ def check_color_map(name: str) -> None:
         raise UserError(f"color_map={name!r}: no color map of matplotlib; try viridis, magma, cividis, turbo or jet")
 
 
-def _draw_panel(
-    axis: Axes,
-    image: np.ndarray,
-    title: str,
-    gt_boxes: np.ndarray | None,
-    heatmap: np.ndarray | None = None,
-    box: np.ndarray | None = None,
+def _draw_panels(
+    figure: FigureBase, columns: int, image: np.ndarray, gt_boxes: np.ndarray | None, panels: Sequence[Panel],
     color_map: str = COLOR_MAP,
-) -> None:
-    """Draw an image (H, W, 3), over all of it a heatmap (h, w) in [0, 1], ground-truth boxes and a predicted one."""
+) -> None:  # fmt: skip
+    """Draw an image (H, W, 3) once for each panel, with ground-truth boxes (G, 4), so many side by side."""
     height, width = image.shape[:2]
     small = Image.fromarray(image)
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     # Boxes count pixels of the image, however small it is drawn.
     place: dict[str, Any] = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
-    axis.imshow(small, **place)
-    if heatmap is not None:
-        axis.imshow(matplotlib.colormaps[color_map](heatmap)[..., :3], alpha=0.55, **place)
-    for corners in gt_boxes if gt_boxes is not None else ():
-        _draw_box(axis, corners, GROUND_TRUTH)
-    if box is not None and np.isfinite(box).all():
-        _draw_box(axis, box, PREDICTED)
-    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axis.set_title(short_text(title, 40), fontsize=8.5, pad=3)
-    axis.set_axis_off()
+    for axis, panel in zip(panel_axes(figure, len(panels), columns), panels, strict=True):
+        axis.imshow(small, **place)
+        if panel.heatmap is not None:
+            axis.imshow(matplotlib.colormaps[color_map](panel.heatmap)[..., :3], alpha=0.55, **place)
+        for corners in () if gt_boxes is None else gt_boxes:
+            _draw_box(axis, corners, GROUND_TRUTH)
+        if panel.box is not None and np.isfinite(panel.box).all():
+            _draw_box(axis, panel.box, PREDICTED)
+        axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        axis.set_title(short_text(panel.title, 40), fontsize=8.5, pad=3)
+        axis.set_axis_off()
 
 
 def _draw_box(axis: Axes, box: np.ndarray, color: str) -> None:
@@ -153,19 +162,3 @@ def _full_size(heatmap: StoredHeatmap) -> np.ndarray:
     values = at_image_size(heatmap, 0.0 if heatmap.values is None else float(heatmap.values.min()))
     low, high = float(values.min()), float(values.max())
     return (values - low) / ((high - low) or 1.0)
-
-
-def _header(answer: Answer, letters: int) -> str:
-    percent = 100 * answer.probability
-    share = f"  {percent:.1f} %" if percent >= 0.1 else "  < 0.1 %"
-    return f"{answer.rank}.  {short_text(answer.name, letters - len(share))}{share}"
-
-
-def _caption(explanation: Explanation, gt_boxes: np.ndarray | None) -> str:
-    protocol = explanation.protocol
-    sign = "at least" if protocol.pixel_comparison == ">=" else "above"
-    box = (
-        f"Orange: the box around the largest region {sign} τ = {protocol.threshold:g} of the map's maximum, "
-        f"by the rules of {protocol.name}."
-    )
-    return box + (" White: the ground truth." if gt_boxes is not None else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ import yaml
 from wsol.errors import UserError
 from wsol.io import reading
 from wsol.localization import Protocol, load_protocol
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, sample_outcomes
-from wsol.metrics.statistics import INTERVAL_COLUMNS, RESAMPLES, interval_table, resample
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -26,6 +25,10 @@ FILES = (
     "per_image.parquet", "curves.parquet", "sweeps.parquet", "samples.parquet", "metrics.csv", "summary.csv",
     "config.yaml", "environment.json",
 )  # fmt: skip
+OTHER_FOLDERS = {  # by a file in them
+    "sweep.csv": "this is a sweep; its jobs are runs: pass one of the numbered folders in it",
+    "history.csv": "this is a training run; pass the run of an evaluation",
+}
 COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
@@ -39,53 +42,51 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Open a run's folder; nothing but names is read until it is asked for.
-
-        Examples
-        --------
-        >>> Run.open("/nowhere")
-        Traceback (most recent call last):
-        ...
-        wsol.errors.UserError: /nowhere: no such folder; pass the folder of a run
-        """
+        """Open a run's folder; nothing but names is read until it is asked for."""
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; pass the folder of a run")
+        for name, advice in OTHER_FOLDERS.items():
+            if (path / name).is_file():
+                raise UserError(f"{path}: {advice}")
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
-            raise UserError(f"{path}: {_why_not_a_run(path, missing)}")
+            raise UserError(
+                f"{path}: {', '.join(missing)} missing: this is not the folder of a run, or of one that was "
+                f"interrupted or is still going on; where heatmaps/heatmaps.json is there, `wsol score "
+                f"heatmaps={path / 'heatmaps'} dataset=…` makes the tables"
+            )
         return cls(path)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per method and protocol, percent."""
-        return self._csv("summary.csv", SUMMARY_COLUMNS)
+        return self._read("summary.csv", partial(_read_csv, columns=SUMMARY_COLUMNS))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """Everything else, long; `class` is "" in the rows over all classes."""
-        return self._csv("metrics.csv", METRIC_COLUMNS)
+        return self._read("metrics.csv", partial(_read_csv, columns=METRIC_COLUMNS))
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row per sample: label, rank of the true class, image size; `image_id` is `sample_id` if there is none."""
-        table = self._parquet("samples.parquet")
-        return table if "image_id" in table else table.assign(image_id=table["sample_id"])
+        """One row per sample: image, label, rank of the true class, image size, ground-truth boxes."""
+        return self._read("samples.parquet", pd.read_parquet)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Accuracies over τ, percent; no rows where the dataset has masks only."""
-        return self._parquet("curves.parquet")
+        return self._read("curves.parquet", pd.read_parquet)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """What was asked for."""
-        return self._text("config.yaml", yaml.safe_load)
+        return self._read("config.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, device, times; `source` says what the heatmaps were made from."""
-        return self._text("environment.json", json.loads)
+        return self._read("environment.json", lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
 
     @property
     def source(self) -> dict[str, Any]:
@@ -100,8 +101,8 @@ class Run:
     @cached_property
     def protocols(self) -> dict[str, Protocol]:
         """Protocols by name, in the order of the tables, each with a grid that all maps share."""
-        recorded = self.config.get("protocols") or {}
-        protocols = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded.items()]
+        recorded = (self.config.get("protocols") or {}).items()
+        protocols = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded]
         by_name = {protocol.name: protocol for protocol in protocols}
         names = dict.fromkeys(self.summary["protocol"])
         return {name: (by_name.get(name) or load_protocol(name)).for_many_maps() for name in names}
@@ -116,6 +117,16 @@ class Run:
         """Folder of the heatmaps, if they were kept."""
         folder = self.folder / "heatmaps"
         return folder if folder.is_dir() else None
+
+    @property
+    def intervals(self) -> pd.DataFrame:
+        """The 95 % interval of each metric of the summary: `method`, `protocol`, `metric`, `low`, `high`, `oracle`."""
+        table = self.metrics[(self.metrics["class"] == "") & self.metrics["low"].notna()]
+        table = table.merge(self.summary[["method", "protocol", "threshold_source"]], on=["method", "protocol"])
+        percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
+        metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
+        chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & (table["threshold_source"] == "oracle")
+        return table.assign(metric=metric, oracle=chosen_here | metric.str.startswith("max_box_acc"))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Give the summary's (method, protocol), in its order."""
@@ -136,6 +147,13 @@ class Run:
         """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive."""
         return self._rows_of("per_image.parquet", method, protocol, columns)
 
+    def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
+        """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
+        if not (self.folder / "resamples.parquet").is_file():
+            return None
+        drawn = self._rows_of("resamples.parquet", method, protocol, ["pxap"])["pxap"].to_numpy()
+        return drawn[:resamples] if len(drawn) >= resamples else None
+
     def rows(self, name: str, only: arrow.Expression, columns: list[str] | None = None) -> pd.DataFrame:
         """Read the rows of a table that an expression lets through, piece by piece.
 
@@ -152,88 +170,17 @@ class Run:
             ahead = {"batch_size": BATCH, "batch_readahead": 1, "fragment_readahead": 1}
             return arrow.dataset(path, format=layout).scanner(names, filter=only, **ahead).to_table().to_pandas()
 
-    def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
-        """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
-        if self._resamples.empty:
-            return None
-        of_both = (self._resamples["method"] == method) & (self._resamples["protocol"] == protocol)
-        drawn = self._resamples["pxap"][of_both].to_numpy()
-        return drawn[:resamples] if len(drawn) >= resamples else None
-
-    @cached_property
-    def _resamples(self) -> pd.DataFrame:
-        name = "resamples.parquet"
-        return self._parquet(name) if (self.folder / name).is_file() else pd.DataFrame()
-
     def _rows_of(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
-        if not self.boxed:  # there was nothing to write
-            return pd.DataFrame(columns=columns)
         return self.rows(name, (arrow.field("method") == method) & (arrow.field("protocol") == protocol), columns)
 
-    def _text(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-        path = self.folder / name
-        with reading(path):
-            return dict(parse(path.read_text(encoding="utf-8")) or {})
-
-    def _parquet(self, name: str) -> pd.DataFrame:
-        path = self.folder / name
-        with reading(path):
-            return pd.read_parquet(path)
-
-    def _csv(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        path = self.folder / name
-        with reading(path):
-            # As text first: an empty one is no missing value, nor is a class called "NA".
-            table = pd.read_csv(path, dtype=object, keep_default_na=False)
-            for column in (name for name in columns if name not in TEXTS):
-                # Not every pandas reads numbers to the last bit; Python does.
-                table[column] = [float(text) if text else np.nan for text in table[column]]
-            return table.astype({name: np.int64 for name in COUNTS if name in columns})
+    def _read(self, name: str, reader: Callable[[Path], Any]) -> Any:
+        with reading(self.folder / name):
+            return reader(self.folder / name)
 
 
-def _why_not_a_run(folder: Path, missing: Sequence[str]) -> str:
-    """Say what a folder without all of a run's files seems to be, and what to do."""
-    if (folder / "sweep.csv").is_file() or (folder / "0" / "job.json").is_file():
-        return f"this is a sweep; its jobs are runs: '{folder}/0', or all of them, '{folder}/*'"
-    if (folder / "history.csv").is_file() or (folder / "resume.pt").is_file():
-        return "this is a training run; pass the run of an evaluation"
-    begun = (folder / "heatmaps").is_dir() or any(folder.glob(".heatmaps.*.tmp"))
-    if len(missing) == len(FILES) and not begun:
-        return "this is not the folder of a run: it has no summary.csv, and none of a run's other tables"
-    advice, heatmaps = "run it again", folder / "heatmaps"
-    if (heatmaps / "heatmaps.json").is_file():
-        advice = f"its heatmaps are whole: `wsol score heatmaps={heatmaps} dataset=…`"
-    return f"the run was interrupted, or is still going on: {', '.join(missing)} missing; {advice}"
-
-
-def intervals(run: Run, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """The 95 % interval of every metric of a run's summary: from its `metrics.csv`, or drawn now for an older run."""
-    overall = run.metrics[(run.metrics["class"] == "") & run.metrics["low"].notna()]
-    if len(overall):
-        return _from_metrics(overall, run.summary)
-    entries = []
-    for method, protocol in run.pairs():
-        drawn = run.drawn_pxap(method, protocol, resamples) if seed == 0 else None
-        row, sweep = run.row(method, protocol), run.sweep(method, protocol)
-        outcomes = sample_outcomes(row, sweep, run.samples, run.protocols[protocol], drawn)
-        if outcomes.thresholds:  # an older run with masks alone has nothing to draw
-            entries.append((method, protocol, outcomes))
-    if not entries:
-        return pd.DataFrame(columns=list(INTERVAL_COLUMNS))
-    return interval_table(entries, resample(entries, run.samples, resamples, seed))
-
-
-def _from_metrics(overall: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Read intervals back from the long table's rows over all classes."""
-    at_iou = overall["iou_threshold"].notna()
-    percent = (100 * overall["iou_threshold"].fillna(0)).round().astype(int).astype(str)
-    table = overall.assign(metric=overall["metric"].where(~at_iou, overall["metric"] + "_" + percent))
-    keys = ["method", "protocol"]
-    largest = summary.loc[summary["max_box_acc"].notna(), keys]
-    again = table[table["metric"] == "max_box_acc_50"].merge(largest).assign(metric="max_box_acc")
-    table = pd.concat([table, again]).merge(summary[[*keys, "threshold_source"]], on=keys, how="left")
-    at_summary = table["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)
-    table["oracle"] = table["metric"].str.startswith("max_box_acc") | (
-        at_summary & (table["threshold_source"] == "oracle")
-    )
-    return table[list(INTERVAL_COLUMNS)].reset_index(drop=True)
+def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read these columns; an empty text is no missing value, nor is a class called "NA"."""
+    types = dict.fromkeys(TEXTS, object) | dict.fromkeys(COUNTS, np.int64)
+    # Not every pandas reads numbers to the last bit; Python does.
+    numbers = {name: lambda text: float(text or "nan") for name in columns if name not in types}
+    return pd.read_csv(path, usecols=list(columns), dtype=types, converters=numbers, keep_default_na=False)

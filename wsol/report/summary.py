@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wsol.console import print_line, print_table
+from wsol.console import are_numbers, print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
 from wsol.metrics.statistics import RESAMPLES
@@ -110,21 +110,12 @@ def write_summary(summary: pd.DataFrame, folder: Path) -> None:
 
 
 def latex_table(
-    texts: pd.DataFrame, best: pd.DataFrame | None = None, *, headings: Mapping[str, str] | None = None, note: str = ""
+    texts: pd.DataFrame, best: pd.DataFrame | None = None, *, headings: Mapping[str, str], note: str = ""
 ) -> str:
-    r"""Make a table for a paper that loads booktabs; what is best is bold, empty texts are `--`, any text is escaped.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"class": ["A & B", "C_1"], "acc": ["75.4", ""]})
-    >>> print(*latex_table(table, table == "75.4", headings={"acc": "GT-known"}).splitlines()[4:6], sep="\n")
-    A \& B & \textbf{75.4} \\
-    C\_1 & -- \\
-    """
-    titles = {name: (headings or {}).get(str(name), str(name)) for name in texts}
-    alignment = "".join("r" if _is_numeric(texts[name]) else "l" for name in texts)
+    """Make a table for a paper that loads booktabs; what is best is bold, empty texts are `--`, any text is escaped."""
+    alignment = "".join("r" if are_numbers(texts[name]) else "l" for name in texts)
     style = texts.style.format(lambda text: escape_latex(text) or "--").hide(axis="index")
-    style = style.format_index(lambda name: escape_latex(titles[name]), axis=1)
+    style = style.format_index(lambda name: escape_latex(headings.get(str(name), str(name))), axis=1)
     if best is not None:
         style = style.apply(lambda _: np.where(best, "textbf:--rwrap;", ""), axis=None)
     below = rf"\par\smallskip{{\footnotesize {escape_latex(note)}\par}}" + "\n" if note else ""
@@ -146,20 +137,20 @@ def html_summary(
 ) -> dict[str, Any]:
     """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
 
-    `intervals` come from `wsol.report.run.intervals`, `published` from `published_numbers`; `functions` says
-    which heatmap function a method stands for, where its name doesn't.
+    `functions` says which heatmap function a method stands for, where its name doesn't.
     """
-    others = _published_rows(published) if published is not None else []
+    others = [] if published is None else _published_rows(published)
     texts, best = display_summary(summary)
     texts = texts.replace({"threshold": r"\*$"}, "", regex=True)  # the note below it says so
     keys = [key for key in SHOWN if key in texts or any(key in row["texts"] for row in others)]
-    ranges: dict[tuple[str, str], dict[str, str]] = {}
-    for interval in intervals.to_dict("records"):
-        text = f"{interval['low']:.1f}–{interval['high']:.1f}" + ("*" if interval["oracle"] else "")
-        ranges.setdefault((interval["method"], interval["protocol"]), {})[interval["metric"]] = text
+    ranges = {
+        (row.method, row.protocol, row.metric): f"{row.low:.1f}–{row.high:.1f}" + ("*" if row.oracle else "")
+        for row in intervals.itertuples()
+    }
     rows = []
     for number, row in enumerate(summary.to_dict("records")):
-        notes = dict(ranges.get((row["method"], row["protocol"]), {}))
+        keyed = {key: (row["method"], row["protocol"], key) for key in texts}
+        notes = {key: ranges[interval] for key, interval in keyed.items() if interval in ranges}
         notes["method"] = f"at {row['layer']}" if row["layer"] else ""
         notes["threshold"] = {"oracle": "oracle*", "fixed": "fixed"}.get(row["threshold_source"], "from another run")
         kind = "baseline" if (functions or {}).get(row["method"], row["method"]) in BASELINES else ""
@@ -219,11 +210,6 @@ def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
     taken = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
     classes = f"classes matched by {source.get('class_map')}, predicted over {source.get('predict_over')}"
     return f"Weights: {source.get('weights')}; layers: {taken or 'none'}; {classes} ({source.get('competing')} logits)."
-
-
-def _is_numeric(texts: pd.Series) -> bool:
-    numbers = pd.to_numeric(texts[texts != ""].astype(str).str.rstrip("*%"), errors="coerce")
-    return bool(len(numbers) and numbers.notna().all())
 
 
 def _published_rows(published: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,24 +21,17 @@ GROUP = ("dataset", "split", "protocol")
 COLUMNS = ("dataset", "split", "role", "protocol", "method", "settings", "measure", "value", "job")
 
 
-def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Cut a sweep's table into parts within which values can be compared; jobs that failed are left out."""
+def judged_parts(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Cut a sweep's table into parts within which values can be compared; jobs that failed are left out.
+
+    Each comes with its measure, the first of `MEASURES` that all its rows have, which is `percent` in the part.
+    """
     complete = frame[frame["error"] == ""]
     keys = [key for key in GROUP if key in frame]
-    if not keys:
-        return [complete] if len(complete) else []
-    return [part for _, part in complete.groupby(keys, sort=False)]
-
-
-def measure_of(part: pd.DataFrame) -> str | None:
-    """Name the column that a part's settings are judged by: the first of `MEASURES` that all rows have."""
-    return next((name for name in MEASURES if name in part and len(part) and (part[name] != "").all()), None)
-
-
-def swept_numbers(frame: pd.DataFrame, overrides: Sequence[str]) -> list[str]:
-    """Name the overrides that differ between jobs and are numbers in all of them."""
-    differ = [name for name in overrides if frame[name].nunique() > 1]
-    return [name for name in differ if pd.to_numeric(frame[name], errors="coerce").notna().all()]
+    for part in [part for _, part in complete.groupby(keys, sort=False)] if keys else [complete]:
+        measure = next((name for name in MEASURES if name in part and len(part) and (part[name] != "").all()), None)
+        if measure is not None:
+            yield measure, part.assign(percent=part[measure].astype(float) * MEASURES[measure][1])
 
 
 def best_settings(frame: pd.DataFrame, overrides: Sequence[str], roles: Mapping[str, str]) -> pd.DataFrame:
@@ -46,35 +39,24 @@ def best_settings(frame: pd.DataFrame, overrides: Sequence[str], roles: Mapping[
 
     `frame` is a sweep's table as `sweep.csv` has it, `overrides` those of its columns that say what a job was asked
     for, `roles` what each job's split is for. `settings` names what differs between jobs, as far as it matters.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"job": ["0", "1"], "x": ["1", "2"], "gt_known_loc": ["70", "75"], "error": ["", ""]})
-    >>> best_settings(frame, ["x"], {})[["settings", "value"]].values.tolist()
-    [['x=2', 75.0]]
     """
     rows: list[dict[str, Any]] = []
-    for part in groups_of(frame):
-        measure = measure_of(part)
-        if measure is None:
-            continue
+    for measure, part in judged_parts(frame):
         differ = [name for name in overrides if part[name].nunique() > 1]
-        methods = [group for _, group in part.groupby("method", sort=False)] if "method" in part else [part]
-        for group in methods:
-            values = group[measure].astype(float) * MEASURES[measure][1]
-            best = group.iloc[int(values.to_numpy().argmax())]
-            settings = [f"{name}={best[name]}" for name in differ if _matters(name, differ, group, values, best)]
+        for _, group in part.groupby("method", sort=False) if "method" in part else [("", part)]:
+            best = group.iloc[int(group["percent"].to_numpy().argmax())]
+            settings = [f"{name}={best[name]}" for name in differ if _matters(name, differ, group, best)]
             row = {key: best.get(key, "") for key in (*GROUP, "method", "job")}
-            row |= {"role": roles.get(best["job"], ""), "measure": measure, "value": float(values.max())}
+            row |= {"role": roles.get(best["job"], ""), "measure": measure, "value": best["percent"]}
             rows.append(row | {"settings": ", ".join(settings) or "all alike"})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _matters(name: str, differ: Sequence[str], group: pd.DataFrame, values: pd.Series, best: pd.Series) -> bool:
+def _matters(name: str, differ: Sequence[str], group: pd.DataFrame, best: pd.Series) -> bool:
     """Whether the best job would be another with some other value of this one override."""
     others = [other for other in differ if other != name]
-    beside = (group[others] == best[others]).all(axis=1)
-    return not (group.loc[beside, name].nunique() > 1 and values[beside].nunique() == 1)
+    beside = group[(group[others] == best[others]).all(axis=1)]
+    return not (beside[name].nunique() > 1 and beside["percent"].nunique() == 1)
 
 
 def chosen_on(best: pd.DataFrame) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +21,27 @@ UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\
 
 def render(template: str, /, **values: Any) -> str:
     """Fill a template of `templates/`; text is escaped, whatever is in it, and undefined names are errors."""
-    text = _environment().get_template(template).render(version=__version__, **values)
+    text = ENVIRONMENT.get_template(template).render(version=__version__, **values)
     return text.encode("utf-8", "replace").decode("utf-8")  # names of files may hold halves of surrogate pairs
 
 
 def as_json(value: Any) -> Markup:
-    r"""Write data as JSON that may stand in a `<script>` element or an attribute; NaN and infinity become null.
-
-    Examples
-    --------
-    >>> as_json({"name": "</script>", "iou": np.array([0.5, np.nan])})
-    Markup('{"name":"\\u003c/script\\u003e","iou":[0.5,null]}')
-    """
-    try:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
-    except ValueError:  # a NaN among Python's own numbers
-        text = json.dumps(_finite(value), separators=(",", ":"), default=_plain)
-    return Markup(text.translate(UNSAFE))
+    """Write data as JSON that may stand in a `<script>` element; NaN and infinity become null."""
+    return Markup(json.dumps(_plain(value), separators=(",", ":"), allow_nan=False).translate(UNSAFE))
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON doesn't know into what it does."""
-    if not isinstance(value, np.ndarray | np.generic):
-        return str(value)
-    return value.tolist() if np.isfinite(value).all() else _finite(value.tolist())
-
-
-def _finite(value: Any) -> Any:
+    """Turn a value into what JSON has a form for; what isn't known becomes text."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        plain = value.tolist()
+        return plain if np.isfinite(value).all() else _plain(plain)
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _asset(name: str) -> Markup:
@@ -61,15 +49,12 @@ def _asset(name: str) -> Markup:
     return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["asset"] = _asset
-    environment.filters["json"] = as_json
-    return environment
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(FOLDER),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.globals["asset"] = _asset
+ENVIRONMENT.filters["json"] = as_json
