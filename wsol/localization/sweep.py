@@ -228,12 +228,8 @@ def sweep_thresholds(
 
 @lru_cache(maxsize=256)
 def _kernel_rules(protocol: Protocol, size: tuple[int, int]) -> tuple[IouRules, ComponentRules]:
-    return iou_rules(protocol, size), ComponentRules(
-        eight=protocol.connectivity == 8,
-        contour=protocol.area == "contour",
-        last_wins=protocol.tie == "last",
-        holes=protocol.holes,
-    )
+    eight, contour, last_wins = protocol.connectivity == 8, protocol.area == "contour", protocol.tie == "last"
+    return iou_rules(protocol, size), ComponentRules(eight, contour, last_wins, protocol.holes)
 
 
 class Workspace(threading.local):
@@ -253,12 +249,9 @@ class Workspace(threading.local):
         # No two first pixels are neighbors, so at most every second pixel begins a component.
         components = pixels // 2 + 2
         labels, records, touched = (np.empty(n, np.uint32) for n in (pixels, components * COLUMNS, components))
-        self.scratch = Scratch(
-            masks=np.empty(pixels, np.uint8),
-            order=np.empty(pixels, np.uint32),
-            components=Components(labels, records, touched),
-            log=Log(np.empty(components, np.int64), np.empty(components, np.uint32)),
-        )
+        log = Log(np.empty(components, np.int64), np.empty(components, np.uint32))
+        masks, order = np.empty(pixels, np.uint8), np.empty(pixels, np.uint32)
+        self.scratch = Scratch(masks, order, Components(labels, records, touched), log)
 
 
 WORKSPACE = Workspace()
