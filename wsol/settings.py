@@ -11,8 +11,6 @@ from pydantic.dataclasses import dataclass
 
 from wsol.errors import UserError, suggest
 
-__all__ = ["settings"]
-
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def settings(cls: type | None = None, *, frozen: bool = True) -> Any:
