@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -32,6 +33,22 @@ def methods(*names: str) -> dict[str, Method]:
 def collect(dataset: Dataset, classifier: Classifier, names: Sequence[str] = ("cam", "gradcam"), **options: object):
     options = {"class_map": ALL, "show_progress": False, "batch_size": 4, **options}
     return collect_heatmaps(dataset, classifier, methods(*names), **options)
+
+
+def assert_same(store: HeatmapStore, expected: HeatmapStore, names: Sequence[str]) -> None:
+    for name in names:
+        for i in range(len(expected.sample_ids)):
+            values = expected.heatmap(name, i).values
+            allowed = 1e-3 * np.abs(values).max()
+            np.testing.assert_allclose(store.heatmap(name, i).values, values, rtol=2e-3, atol=allowed)
+
+
+def assert_same_answers(table: pd.DataFrame, expected: pd.DataFrame) -> None:
+    plain = expected.columns.drop(["top5", "top5_probability"])
+    pd.testing.assert_frame_equal(table[plain], expected[plain])
+    assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in expected["top5"]]
+    for one, other in zip(table["top5_probability"], expected["top5_probability"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 class Pictures(Dataset):
@@ -82,31 +99,20 @@ def test_every_sample_gets_its_own(classifier: Classifier, view: str) -> None:
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 1), (99, 4)])
 def test_batches_and_threads_do_not_matter(classifier: Classifier, batch_size: int, workers: int) -> None:
     names = ("cam", "random")
-    wanted, table = collect(Pictures(), classifier, names)
-    found, same = collect(Pictures(), classifier, names, batch_size=batch_size, workers=workers)
-    for i in range(7):
-        np.testing.assert_allclose(
-            found.heatmap("cam", i).values, wanted.heatmap("cam", i).values, rtol=2e-3, atol=1e-6
-        )
-        assert np.array_equal(found.heatmap("random", i).values, wanted.heatmap("random", i).values)
-    for column in set(table.columns) - {"top5", "top5_probability"}:
-        assert same[column].tolist() == table[column].tolist()
-    assert [top.tolist() for top in same["top5"]] == [top.tolist() for top in table["top5"]]
+    expected, rows = collect(Pictures(), classifier, names)
+    store, table = collect(Pictures(), classifier, names, batch_size=batch_size, workers=workers)
+    assert_same(store, expected, names)
+    assert_same_answers(table, rows)
 
 
 def test_folder_can_be_opened_again(classifier: Classifier, shapes: Shapes, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "heatmaps"
     kept, _ = collect(shapes, classifier, ("cam", "center"), folder=folder, source={"model": "small"})
-    found = HeatmapStore.open(folder)
-    assert found.sample_ids == kept.sample_ids
-    assert found.source == {"model": "small"}
-    assert found.methods == {
-        "cam": {"function": "cam", "layer": "features"},
-        "center": {"function": "center", "layer": ""},
-    }
-    assert all(
-        np.array_equal(found.heatmap("cam", i).values, kept.heatmap("cam", i).values) for i in range(len(shapes))
-    )
+    store = HeatmapStore.open(folder)
+    assert (store.sample_ids, store.source) == (kept.sample_ids, {"model": "small"})
+    assert store.methods["cam"] == {"function": "cam", "layer": "features"}
+    assert store.methods["center"] == {"function": "center", "layer": ""}
+    assert_same(store, kept, ["cam"])
     assert not (folder / "center.npy").exists()
 
 
@@ -169,32 +175,23 @@ def test_interruption_leaves_no_folder(classifier: Classifier, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def wide(shapes: Shapes) -> Classifier:
-    """A classifier with more classes than the dataset, in another order."""
-    module = gapnet(9, widths=(6, 8), strides=(2, 2), seed=1)
-    return Classifier(name="wide", module=module, layer="features", input_size=(32, 32))
-
-
 @pytest.mark.parametrize(("predict_over", "competing"), [("all", list(range(9))), ("present", [1, 4, 7])])
-def test_more_classes_than_the_dataset_has(wide: Classifier, predict_over: str, competing: list[int]) -> None:
-    to_model = [7, 1, 4]
-    data = Pictures()
-    store, table = collect(
-        data, wide, ("cam",), class_map=ClassMap(np.array(to_model), "file x"), predict_over=predict_over
-    )
+def test_more_classes_than_the_dataset_has_in_another_order(predict_over: str, competing: list[int]) -> None:
+    module, to_model, data = gapnet(9, widths=(6, 8), strides=(2, 2), seed=1), [7, 1, 4], Pictures()
+    wide = Classifier(name="wide", module=module, layer="features", input_size=(32, 32))
+    class_map = ClassMap(np.array(to_model), "file x")
+    store, table = collect(data, wide, ("cam",), class_map=class_map, predict_over=predict_over)
     for i, sample in enumerate(data):
         target = to_model[sample.label]
         pixels, _ = apply_view(sample.read_image(), "squash", (32, 32))
         with HeatmapExtractor(wide, ("cam",)) as extractor:
-            found = extractor(wide.prepare(pixels[None]), torch.tensor([target]))
-        wanted = found.maps["cam"][0].numpy()
-        np.testing.assert_allclose(store.heatmap("cam", i).values, wanted, atol=1e-3 * np.abs(wanted).max())
-        logits = found.logits[0].double().numpy()
+            heatmaps = extractor(wide.prepare(pixels[None]), torch.tensor([target]))
+        values = heatmaps.maps["cam"][0].numpy()
+        np.testing.assert_allclose(store.heatmap("cam", i).values, values, atol=1e-3 * np.abs(values).max())
+        logits = heatmaps.logits[0].double().numpy()
         best = sorted(competing, key=lambda c: -logits[c])
         row = table.iloc[i]
-        assert row["rank"] == best.index(target)
-        assert row["top5"].tolist() == best[:5]
+        assert (row["rank"], row["top5"].tolist()) == (best.index(target), best[:5])
         shares = np.exp(logits[best]) / np.exp(logits[competing]).sum()
         np.testing.assert_allclose(row["top5_probability"], shares[:5], rtol=1e-4)
 
@@ -243,20 +240,13 @@ def test_classes_of_an_image_share_decoding_and_forward_pass(classifier: Classif
     options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size, "show_progress": False}
     data, alone = Several(), Several(shared=False)
     store, table = collect_heatmaps(data, classifier, chosen, **options)
-    wanted, rows = collect_heatmaps(alone, classifier, chosen, **options)
+    expected, rows = collect_heatmaps(alone, classifier, chosen, **options)
     assert (data.decoded, alone.decoded) == (len(Several.shown), len(alone)) == (7, 13)
-    assert store.sample_ids == wanted.sample_ids == table["sample_id"].tolist() == [s.sample_id for s in data]
-    for name in (*names, "mine"):
-        for i in range(len(data)):
-            one = wanted.heatmap(name, i).values
-            np.testing.assert_allclose(store.heatmap(name, i).values, one, rtol=2e-3, atol=1e-3 * np.abs(one).max())
-    assert not np.allclose(
-        store.heatmap("gradcam", 1).values, store.heatmap("gradcam", 2).values
-    )  # two classes of one image
-    for column in set(table.columns) - {"top5_probability", "top5"}:
-        assert table[column].tolist() == rows[column].tolist(), column
-    assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in rows["top5"]]
-    assert np.array_equal(store.placement, wanted.placement)
+    assert store.sample_ids == table["sample_id"].tolist() == [sample.sample_id for sample in data]
+    assert_same(store, expected, (*names, "mine"))
+    two = [store.heatmap("gradcam", i).values for i in (1, 2)]  # two classes of one image
+    assert not np.allclose(*two)
+    assert_same_answers(table, rows)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (99, [7])])
@@ -299,20 +289,14 @@ def test_pictures_of_an_image_stay_together_in_a_batch(
 ) -> None:
     names, options = ("gradcam", "random"), {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "seed": 3}
     passes = count_passes(classifier)
-    wanted, rows = collect(data, classifier, names, view=view, flip=flip, batch_size=1, **options)
+    expected, rows = collect(data, classifier, names, view=view, flip=flip, batch_size=1, **options)
     images = rows["image_id"].nunique()
     assert passes == [pictures] * images
     passes.clear()
-    found, table = collect(data, classifier, names, view=view, flip=flip, batch_size=99, **options)
+    store, table = collect(data, classifier, names, view=view, flip=flip, batch_size=99, **options)
     assert passes == [pictures * images]
-    for name in names:
-        for i in range(len(data)):
-            one = wanted.heatmap(name, i).values
-            np.testing.assert_allclose(found.heatmap(name, i).values, one, rtol=2e-3, atol=1e-3 * np.abs(one).max())
-    shares = [np.stack(every["top5_probability"]) for every in (table, rows)]
-    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
-    assert [top.tolist() for top in table["top5"]] == [top.tolist() for top in rows["top5"]]
-    assert table["rank"].tolist() == rows["rank"].tolist()
+    assert_same(store, expected, names)
+    assert_same_answers(table, rows)
 
 
 def test_how_far_a_method_is_arrives_at_the_bar_and_chunks_at_the_network(

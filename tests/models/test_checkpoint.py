@@ -100,7 +100,7 @@ def test_safetensors_by_content_and_half_precision(tmp_path):
 def test_number_of_classes_comes_from_the_head(tmp_path):
     torch.save(tiny_resnet18(num_classes=7).module.state_dict(), tmp_path / "a.pt")
     assert tiny_resnet18(checkpoint=tmp_path / "a.pt").module.fc.out_features == 7
-    with pytest.raises(UserError, match=r"a.pt .*fc.weight \(file: \(7, 512\), network: \(5, 512\)\)"):
+    with pytest.raises(UserError, match=r"a.pt .*fc.weight.*7, 512.*5, 512"):
         tiny_resnet18(checkpoint=tmp_path / "a.pt", num_classes=5)
 
 

@@ -132,9 +132,8 @@ def collect_heatmaps(
             store.discard()
             raise
     if store.unreadable.any():
-        names, total = table["image_id"][store.unreadable].unique(), table["image_id"].nunique()
-        text = "%d of %d images could not be read and count as misses: %s"
-        logger.warning(text, len(names), total, first_names(names))
+        ids, total = table["image_id"][store.unreadable].unique(), table["image_id"].nunique()
+        logger.warning("%d of %d images could not be read and count as misses: %s", len(ids), total, first_names(ids))
     return store, samples_table(dataset, store, network.answers)
 
 

@@ -46,10 +46,8 @@ class MapFiles:
             try:
                 self._archive = zipfile.ZipFile(path)
             except DAMAGE as error:
-                raise UserError(
-                    f"heatmaps={path} is neither a folder nor an .npz file ({error}); pass the heatmaps/ folder of a "
-                    f"run, a folder of <sample id>.npy files, or one .npz file with sample ids as keys"
-                ) from error
+                hint = "heatmaps/ of a run, a folder of <sample id>.npy files, or an .npz with sample ids as keys"
+                raise UserError(f"heatmaps={path} is no folder and no .npz ({error}): pass {hint}") from error
             names = [name for name in self._archive.namelist() if name.endswith(".npy")]
         self.keys = frozenset(name.removesuffix(".npy") for name in names)
 
@@ -88,13 +86,9 @@ class MapFiles:
         no_file = [sample_id for sample_id, key in pairs if key is None]
         if no_file:
             no_file[0] += f" (looked for {' or '.join(f'{name}.npy' for name in names[keys.index(None)])})"
-        return {
-            "no file": no_file,
-            "one file for several samples, name it with the suffix": [
-                f"{sample_id} ({key})" for sample_id, key in pairs if key is not None and times[key] > 1
-            ],
-            "files of no sample": sorted(self.keys - times.keys()),
-        }
+        shared = [f"{sample_id} ({key})" for sample_id, key in pairs if key is not None and times[key] > 1]
+        unused = sorted(self.keys - times.keys())
+        return {"no file": no_file, "one file for several, use the suffix": shared, "files of no sample": unused}
 
     def check(self, index: int) -> tuple[int, int] | str | None:
         """Return the shape of a sample's map, or what is wrong with it; None where there is none."""
@@ -129,15 +123,14 @@ def open_map_files(
     """
     maps = MapFiles(path, kind)
     faults = maps.match(table)
+    broken = faults["heatmaps that can't be used"] = []
     if part:
         faults.pop("files of no sample")
-    faults["heatmaps that can't be used"] = []
     with progress("checking heatmaps", len(table), show_progress) as advance:
         for batch in load_ahead(range(len(table)), maps.check, 64, workers):
             for checked in batch:
                 if isinstance(checked, str):
-                    sample_id = table["sample_id"][len(maps.shapes)]
-                    faults["heatmaps that can't be used"].append(f"{sample_id} ({checked})")
+                    broken.append(f"{table['sample_id'][len(maps.shapes)]} ({checked})")
                 maps.shapes.append(None if isinstance(checked, str) else checked)
             advance(len(batch))
     lists = [f"{fault}, {len(names)}: {first_names(names)}" for fault, names in faults.items() if names]

@@ -136,9 +136,7 @@ class HeatmapStore:
                 halves = np.lib.format.open_memmap(self._work / f"{method}.npy", "w+", np.float16, shape)
             maps = self._maps[method] = RoundedMaps(halves, np.zeros(len(halves), np.float32))
         if maps.halves.shape != shape:
-            raise UserError(
-                f"method {method} gave maps of shape {shape[1:]} after {maps.halves.shape[1:]}: fix the view"
-            )
+            raise UserError(f"method {method}: maps of {shape[1:]} after {maps.halves.shape[1:]}; fix the view")
         scales = np.abs(heatmaps).max((1, 2))
         divisors = np.where(scales > 0, scales, 1)[:, None, None]
         maps.halves[list(indices)] = (heatmaps / divisors).astype(np.float16)
@@ -156,8 +154,7 @@ class HeatmapStore:
         for method, maps in self._maps.items():
             if isinstance(maps, RoundedMaps):
                 np.save(self._work / f"{method}.scale.npy", maps.scales)
-        content = {"format": FORMAT, "source": self.source, "methods": self.methods}
-        write_json(self._work / "heatmaps.json", content)
+        write_json(self._work / "heatmaps.json", {"format": FORMAT, "source": self.source, "methods": self.methods})
         index = pd.DataFrame(self.placement, columns=COLUMNS).astype({"width": np.int32, "height": np.int32})
         index.insert(0, "sample_id", self.sample_ids)
         index.assign(missing=self.unreadable).to_parquet(self._work / "index.parquet", index=False)
@@ -198,27 +195,16 @@ def open_heatmaps(
 ) -> tuple[HeatmapStore, list[str]]:
     """Open whatever heatmaps there are for a dataset; the notes say what a reader should know of them.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Its images are not read where it knows their sizes.
-    path : Path, optional
-        `heatmaps/` of a run; or a folder with `<sample id>.npy`, in sub-folders where ids have slashes; or an .npz file
-        with ids as keys (for `val2/0/1.jpeg` `val2/0/1` will do). None: none, for baselines alone.
-    kind : "scoremap" or "raw", optional
-        Of somebody's files; by default "scoremap". A run's own heatmaps are raw.
-    name : str, optional
-        What the tables call the method of somebody's files; by default the folder's or file's name.
-    **checking
-        Of somebody's files, see `open_map_files`.
+    The path is `heatmaps/` of a run; or a folder with `<sample id>.npy`, in sub-folders where ids have slashes; or an
+    .npz file with ids as keys (for `val2/0/1.jpeg` `val2/0/1` will do); or None, for baselines alone. What is said of
+    somebody's files: their kind, by default "scoremap"; their method's name, by default the folder's or file's; and for
+    `open_map_files`. Images are not read where the dataset knows their sizes.
     """
     if path is not None and (path / "heatmaps" / "heatmaps.json").is_file():
         raise UserError(f"heatmaps={path} is the folder of a run: pass heatmaps={path / 'heatmaps'}")
     if path is not None and (path / "heatmaps.json").is_file():
         if kind not in (None, "raw") or name is not None:
-            raise UserError(
-                f"heatmaps_kind={kind}, heatmaps_name={name}: {path} is a run's, raw, by its methods' names"
-            )
+            raise UserError(f"heatmaps_kind={kind}, heatmaps_name={name}: leave these out, for {path} is of a run")
         store = HeatmapStore.open(path)
         store.source["role"] = dataset.role
         return store, []
@@ -238,14 +224,10 @@ def open_heatmaps(
     return store, notes
 
 
-def samples_table(
-    dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] | None = None
-) -> pd.DataFrame:
+def samples_table(dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] = {}) -> pd.DataFrame:
     """Samples of a dataset as in `samples.parquet`; answers are rank, top5 and top5_probability by index in it."""
     table = dataset.table
-    ranks, best, probabilities = zip(
-        *(((answers or {}).get(index, UNKNOWN)) for index in range(len(table))), strict=True
-    )
+    ranks, best, probabilities = zip(*(answers.get(index, UNKNOWN) for index in range(len(table))), strict=True)
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
     placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
     columns = {

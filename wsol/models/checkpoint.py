@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -44,10 +45,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     A state dict may lie under `state_dict`, `model_state_dict` or `model`, and its names may carry the
     prefixes that `DataParallel`, `torch.compile` and Lightning put in front.
 
-    Parameters
-    ----------
-    path : path
-
     Raises
     ------
     UserError
@@ -75,17 +72,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy a checkpoint into a network of the same shape; auxiliary heads may be absent from either.
 
-    Parameters
-    ----------
-    module : nn.Module
-        Changed in place, on whichever device and in whichever precision it is.
-    checkpoint : Checkpoint
-        From `read_checkpoint`.
+    The network stays on its device and in its precision.
 
     Raises
     ------
     UserError
-        Naming the file and the first few parameters that are missing, left over, or of another shape.
+        Naming the file and the first parameters that are missing, left over, or of another shape.
 
     Examples
     --------
@@ -95,20 +87,14 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
     6.0
     """
     module = unwrap(module)
-    expected = module.state_dict()
-    state = _adapt(checkpoint.state, module, expected)
-    problems = []
-    for name in dict.fromkeys([*expected, *state]):
-        shapes = [tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (state, expected)]
-        if shapes[0] != shapes[1]:
-            problems.append(f"{name} (file: {shapes[0]}, network: {shapes[1]})")
-    if problems:
+    try:
+        module.load_state_dict(_adapt(checkpoint.state, module))
+    except RuntimeError as error:
         arch = checkpoint.metadata.get("arch", "?")
         raise UserError(
-            f"checkpoint {checkpoint.path} (of {arch}) does not fit this {type(module).__name__}: "
-            f"{first_names(problems)}. Pass the model it was trained as, with the same num_classes or without"
-        )
-    module.load_state_dict(state)
+            f"checkpoint {checkpoint.path} (of {arch}) does not fit; pass the model it was trained as, with the same "
+            f"num_classes or without: {shorten(str(error), 500)}"
+        ) from error
 
 
 def save_checkpoint(
@@ -180,11 +166,9 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
     return content
 
 
-def _adapt(
-    state: Mapping[str, torch.Tensor], module: nn.Module, expected: Mapping[str, torch.Tensor]
-) -> OrderedDict[str, torch.Tensor]:
+def _adapt(state: Mapping[str, torch.Tensor], module: nn.Module) -> OrderedDict[str, torch.Tensor]:
     """Names and extras that differ between releases of torchvision, brought to what this network expects."""
-    adapted: OrderedDict[str, torch.Tensor] = OrderedDict()
+    adapted, expected = OrderedDict[str, torch.Tensor](), module.state_dict()
     for name, tensor in state.items():
         if name in expected or not name.startswith(AUXILIARY):
             adapted[re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)] = tensor

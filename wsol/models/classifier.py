@@ -15,7 +15,7 @@ from wsol.settings import settings
 
 @settings(frozen=False)
 class Classifier:
-    """A network and how to use it.
+    """A network and how to use it; a value that is not of its kind is refused with a `UserError`.
 
     Parameters
     ----------
@@ -37,11 +37,6 @@ class Classifier:
         What was loaded, for people: "IMAGENET1K_V2", a file, "random".
     knobs : mapping
         What the training data was generated with (Shapes); empty elsewhere.
-
-    Raises
-    ------
-    UserError
-        If a value is not of its kind.
     """
 
     name: str
@@ -57,16 +52,7 @@ class Classifier:
     knobs: Mapping[str, object] = field(default_factory=dict)
 
     def prepare(self, pixels: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Normalize a batch on its device.
-
-        Parameters
-        ----------
-        pixels : uint8 tensor (B, h, w, 3)
-
-        Returns
-        -------
-        float32 tensor (B, 3, h, w) in channels-last memory
-        """
+        """Normalize a batch, uint8 (B, h, w, 3), on its device: float32 (B, 3, h, w) in channels-last memory."""
         device = torch.device(device)
         if device.type == "cuda":
             pixels = pixels.pin_memory()

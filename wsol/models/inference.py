@@ -19,6 +19,7 @@ from wsol.errors import UserError
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 FEWEST = 4  # images: measured on ResNet-50 and MobileNet-V2, with fewer the folding takes longer than it saves
+UNCHANGED = nn.Identity().forward
 # Blocks whose forward method hands these convolutions' outputs to these normalizations, and to nothing else.
 BLOCKS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     resnet.BasicBlock: (("conv1", "bn1"), ("conv2", "bn2")),
@@ -51,28 +52,15 @@ def unwrap(module: nn.Module) -> nn.Module:
     >>> unwrap(nn.DataParallel(inner)) is inner
     True
     """
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
-            module = inner
-        else:
-            return module
+    parallel = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    inner = getattr(module, "module" if parallel else "_orig_mod", None)
+    return unwrap(inner) if isinstance(inner, nn.Module) else module
 
 
 def logits_of(output: object, network: str = "the network") -> torch.Tensor:
-    """Take the logits from what a network returns: auxiliary outputs come behind them, or each has a name.
+    """Take the logits (B, C) from what a network returns: auxiliary outputs come behind them, or each has a name.
 
-    Parameters
-    ----------
-    output : tensor (B, C), a tuple or list that begins with it, or a mapping with "logits"
-    network : str
-        For the message.
-
-    Raises
-    ------
-    UserError
-        If there are no logits (B, C).
+    Where there are none a `UserError` names the network.
 
     Examples
     --------
@@ -84,10 +72,7 @@ def logits_of(output: object, network: str = "the network") -> torch.Tensor:
         logits = output[0]
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         answer = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(output).__name__
-        raise UserError(
-            f'{network} answers with {answer}, not with logits (B, C), nor under the name "logits"; wrap it in a '
-            f"module whose forward method returns them"
-        )
+        raise UserError(f"{network} answers with {answer}; wrap it in a module that returns its logits (B, C)")
     return logits
 
 
@@ -146,11 +131,10 @@ def prefer_channels_last(model: nn.Module, size: tuple[int, int], device: torch.
 class Folding:
     """Batch normalizations of a network folded into the convolutions before them, where no graph is built.
 
-    In evaluation a batch normalization is one multiplication and one addition for each channel, but on a CPU it takes
-    as long as reading and writing all activations. Folded into the weights it takes nothing, and the answer is the
-    same up to rounding. A pair is folded only while the block that it belongs to runs, so that a network that calls the
-    same modules one by one gets their own outputs; and only where no graph is built, so that gradients are the
-    network's own. Half precision is left alone: folded weights would be rounded differently.
+    On a CPU a normalization takes as long as reading and writing all activations; folded into the weights it takes
+    nothing, and the answer is the same up to rounding. A pair is folded only while the block that it belongs to runs,
+    so that a network that calls the same modules one by one gets their own outputs; and only where no graph is built,
+    so that gradients are the network's own. Half precision is left alone: folded weights would be rounded differently.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -184,7 +168,7 @@ class Folding:
             for convolution, normalization in folded:
                 weight, bias = self._fold(convolution, normalization)
                 vars(convolution)["forward"] = partial(convolution._conv_forward, weight=weight, bias=bias)
-                vars(normalization)["forward"] = _unchanged
+                vars(normalization)["forward"] = UNCHANGED
             return forward(*args, **kwargs)
         finally:
             for module in (module for pair in folded for module in pair):
@@ -200,10 +184,6 @@ class Folding:
             shift = (-mean if convolution.bias is None else convolution.bias - mean) * scale + beta
             self._weights[convolution] = convolution.weight * scale[:, None, None, None], shift
         return self._weights[convolution]
-
-
-def _unchanged(activations: torch.Tensor) -> torch.Tensor:
-    return activations
 
 
 def _pairs(block: nn.Module) -> list[Pair]:

@@ -17,12 +17,10 @@ from wsol.models.inference import frozen, logits_of, unwrap
 def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
     """Dotted name of the layer whose output heatmaps are made from when no other is asked for.
 
-    For torchvision's families it is the last spatial map that the literature uses: the last stage of ResNet,
-    ResNeXt, RegNet, ConvNeXt and MaxViT; the last ReLU before the last pool of VGG and AlexNet; DenseNet's
-    last normalization (the ReLU behind it works in place, and so on the very tensor that is recorded); the
-    last features of MobileNet, EfficientNet, SqueezeNet, GoogLeNet, Inception, MNASNet and ShuffleNet; `ln_1`
-    of ViT's last block (behind it the patch tokens have no influence on the class token any more); Swin after
-    its final norm, channels first. Every other network is run once, see `last_spatial_layer`.
+    For torchvision's families it is the last spatial map that the literature uses; of VGG and AlexNet the last ReLU
+    before the last pool; DenseNet's last normalization (the ReLU behind it works in place, and so on the very tensor
+    that is recorded); `ln_1` of ViT's last block (behind it the patch tokens have no influence on the class token any
+    more); Swin after its final norm, channels first. Every other network is run once, see `last_spatial_layer`.
 
     Parameters
     ----------
@@ -53,16 +51,8 @@ def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -
 def find_layer(module: nn.Module, name: str) -> nn.Module:
     """Find the layer with this dotted name, as `module.named_modules()` spells it ("layer4.1.conv2").
 
-    Parameters
-    ----------
-    module : nn.Module
-        The network; wrappers of `torch.compile` and `DataParallel` are looked through.
-    name : str
-
-    Raises
-    ------
-    UserError
-        If there is no such layer; the nearest names are given.
+    Wrappers of `torch.compile` and `DataParallel` are looked through. Where there is no such layer, a `UserError` gives
+    the nearest names.
 
     Examples
     --------
@@ -74,10 +64,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     layers.pop("", None)
     if name not in layers:
         outermost = ", ".join(layer for layer in layers if "." not in layer)
-        raise UserError(
-            f"layer {name!r} does not exist in this {type(unwrap(module)).__name__}, whose outermost layers are "
-            f"{outermost}{suggest(name, layers)}"
-        )
+        raise UserError(f"layer {name!r} does not exist; the outermost are {outermost}{suggest(name, layers)}")
     return layers[name]
 
 
@@ -109,10 +96,8 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
         with register_module_forward_hook(note), frozen(module), torch.no_grad():
             classes = logits_of(module(noise.to(like.device, like.dtype))).shape[1]
     except Exception as error:
-        raise UserError(
-            f"{type(module).__name__} does not run on images of {input_size[0]} x {input_size[1]} pixels "
-            f"({error}): pass its input_size, or name the target layer with layer="
-        ) from error
+        size = f"{input_size[0]} x {input_size[1]}"
+        raise UserError(f"{type(module).__name__} does not run on {size} pixels ({error}): pass layer=NAME") from error
     runs = Counter(layer for layer, _ in maps)
     maps = [(layer, channels) for layer, channels in maps if runs[layer] == 1]
     heads = [
@@ -123,10 +108,7 @@ def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 22
     if heads and heads[-1] > 0 and not any(isinstance(layer, nn.Linear) for layer in names):
         maps = maps[: heads[-1]]
     if not maps:
-        raise UserError(
-            f"no layer of this {type(module).__name__} yields a spatial map (B, C, h, w): "
-            "name the layer that holds the tokens with layer="
-        )
+        raise UserError(f"no layer of this {type(module).__name__} yields a map (B, C, h, w): name one with layer=")
     return names[maps[-1][0]]
 
 

@@ -27,7 +27,7 @@ WIDTHS, STRIDES = (24, 40, 80, 80, 128, 128), (2, 2, 2, 1, 1, 1)  # of the netwo
 
 
 class GlobalAveragePoolingNet(nn.Module):
-    """Convolutions, their mean over space, one linear layer: so that CAM is exact.
+    """Convolutions, their mean over space, one linear layer: so that CAM is exact (Zhou et al., CVPR 2016).
 
     Parameters
     ----------
@@ -37,16 +37,6 @@ class GlobalAveragePoolingNet(nn.Module):
         Number of those maps, and of logits.
     dropout : float
         On the pooled features, in training only.
-
-    References
-    ----------
-    Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization, CVPR 2016.
-
-    Examples
-    --------
-    >>> net = GlobalAveragePoolingNet(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 8, num_classes=5)
-    >>> net(torch.zeros(2, 3, 16, 16)).shape
-    torch.Size([2, 5])
     """
 
     def __init__(self, features: nn.Sequential, channels: int, num_classes: int, dropout: float = 0.0) -> None:
@@ -142,9 +132,8 @@ def vgg16_gap(
 ) -> Classifier:
     """Build VGG-16 up to conv5_3, then a 3 x 3 convolution, global average pooling and one linear layer.
 
-    An image of 224 x 224 gives a map of 14 x 14. The paper's text says 1,024 units; the authors' released
-    network splits that convolution into two groups and drops half of the pooled features in training:
-    `groups=2 dropout=0.5`.
+    An image of 224 x 224 gives a map of 14 x 14. The paper's text says 1,024 units; the authors' released network
+    splits that convolution into two groups and drops half of the pooled features: `groups=2 dropout=0.5`.
 
     Parameters
     ----------
@@ -158,8 +147,7 @@ def vgg16_gap(
 
     References
     ----------
-    Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning Deep Features for Discriminative Localization, CVPR
-    2016 ("VGGnet-GAP").
+    Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016 ("VGGnet-GAP").
 
     Examples
     --------
@@ -183,11 +171,10 @@ def alexnet_gap(
 ) -> Classifier:
     """Build AlexNet up to conv5, then convolutions, global average pooling and one linear layer.
 
-    Plain, one 3 x 3 convolution with 1,024 units follows, and an image of 224 x 224 gives a map of 13 x 13.
-    Extended it is the paper's AlexNet*-GAP as the authors released it: a max-pool with stride 1 and two 3 x 3
-    convolutions with 512 units, map 11 x 11 (released with `groups=2 dropout=0.5`). The five convolutions are
-    torchvision's, whose numbers of channels (64, 192, 384, 256, 256) differ from the paper's AlexNet.
-    Parameters and paper are those of `vgg16_gap` ("AlexNet-GAP", "AlexNet*-GAP").
+    Plain, one 3 x 3 convolution with 1,024 units follows, and an image of 224 x 224 gives a map of 13 x 13. Extended it
+    is the paper's AlexNet*-GAP as the authors released it: a max-pool with stride 1 and two 3 x 3 convolutions with 512
+    units, map 11 x 11 (released with `groups=2 dropout=0.5`). The five convolutions are torchvision's, whose numbers of
+    channels (64, 192, 384, 256, 256) differ from the paper's AlexNet. Parameters and paper: see `vgg16_gap`.
 
     Examples
     --------

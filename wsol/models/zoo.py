@@ -16,7 +16,7 @@ from torchvision import models
 
 from wsol.errors import UserError, suggest
 from wsol.io import imagenet_wnids
-from wsol.models.checkpoint import load_state, read_checkpoint
+from wsol.models.checkpoint import ENTRIES, load_state, read_checkpoint
 from wsol.models.classifier import Classifier
 from wsol.models.layers import default_layer, find_layer
 
@@ -28,21 +28,16 @@ def build(
     num_classes: int | None = None,
     default_classes: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    layer: str | None = None,
     seed: int = 0,
-    classes: str | Sequence[str] | None = None,
-    input_size: int | Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
     defaults: Mapping[str, Any] | None = None,
     label: str = "",
+    **asked: Any,
 ) -> Classifier:
     """Make a network, give it a checkpoint's weights, and say how it is used: in evaluation mode, on the CPU.
 
     `make` takes the number of classes: by default that of the checkpoint's head, without one `default_classes`; what it
-    draws comes from the seed, unless `label` says what it loads. What the user doesn't say of layer, classes and images
-    is the checkpoint's, else that of `defaults`, else that of `Classifier`.
+    draws comes from the seed, unless `label` says what it loads. The user is `asked` for layer, classes, input_size,
+    mean, std and interpolation; else the checkpoint says it, else `defaults`, else `Classifier`.
     """
     if checkpoint is not None and label:
         raise UserError(f"{name}: ready weights ({label}) and checkpoint={checkpoint} exclude each other: pass one")
@@ -57,19 +52,17 @@ def build(
         replace_head(module, count)
     if loaded:
         load_state(module, loaded)
-    metadata = loaded.metadata if loaded else {}
-    asked = {"layer": layer, "input_size": _sides(input_size), "mean": mean, "std": std, "interpolation": interpolation}
-    asked |= {"classes": classes, "class_ids": None}
-    if classes == "imagenet":
+    asked["input_size"] = _sides(asked.get("input_size"))
+    if asked.get("classes") == "imagenet":
         asked |= {"classes": models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], "class_ids": imagenet_wnids()}
-    known = dict(defaults or {})
-    for source in (metadata, asked):
+    fields = dict(defaults or {})
+    for source in ({name: loaded.metadata.get(name) for name in ENTRIES} if loaded else {}, asked):
         if source.get("classes"):  # the ids belong to the names
-            known.pop("class_ids", None)
-        known |= {key: source[key] for key in asked if source.get(key) is not None}
+            fields.pop("class_ids", None)
+        fields |= {field: value for field, value in source.items() if value is not None}
     weights = loaded.path.name if loaded else label or f"random (seed {seed})"
-    known |= {"layer": str(known.get("layer", "")), "weights": weights, "knobs": metadata.get("knobs") or {}}
-    classifier = Classifier(name=name, module=module.eval(), **known)
+    fields["layer"] = str(fields.get("layer", ""))
+    classifier = Classifier(name=name, module=module.eval(), weights=weights, **fields)
     for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
         if names is not None and len(names) != count:
             raise UserError(f"{name} ({weights}) has {count} logits, but {len(names)} {what} are given")
