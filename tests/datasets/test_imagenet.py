@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tests.datasets.layouts import (
-    GOLDFISH,
-    SNAKE,
-    TENCH,
-    VAL,
-    write_archives,
-    write_devkit,
-    write_image,
-    write_kaggle,
-    write_voc_xml,
-)  # fmt: skip
+from tests.datasets import layouts
+from tests.datasets.layouts import GOLDFISH, SNAKE, TENCH, VAL, write_devkit, write_image, write_voc_xml
 from wsol.datasets import ILSVRC, Dataset, TinyImageNet
 from wsol.errors import UserError
 from wsol.io import imagenet_wnids
@@ -32,12 +22,12 @@ TINY = ("n01443537", "n01629819", "n02123045")
 
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Path:
-    return write_kaggle(tmp_path / "kaggle")
+    return layouts.write_kaggle(tmp_path / "kaggle")
 
 
 @pytest.fixture
 def archives(tmp_path: Path) -> Path:
-    return write_archives(tmp_path / "imagenet")
+    return layouts.write_archives(tmp_path / "imagenet")
 
 
 def check_val(data: Dataset, boxes: bool = True) -> None:
@@ -69,6 +59,11 @@ def test_archives_and_boxes_in_a_folder_of_their_own(archives: Path) -> None:
         path.rename(folder / path.name)
     check_val(ILSVRC(archives))
     check_val(ILSVRC(archives.parent, images=archives / "val", annotations=folder))
+    path = folder / "ILSVRC2012_val_00000002.xml"
+    for text in ("<annotation>", "<annotation></annotation>"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"^{path}"):
+            ILSVRC(archives)
 
 
 def test_val_in_class_folders(kaggle: Path) -> None:
@@ -95,9 +90,7 @@ def test_without_images(kaggle: Path, gone: str) -> None:
 def test_devkit_tells_the_classes(tmp_path: Path) -> None:
     folder = write_devkit(tmp_path)
     check_val(ILSVRC(tmp_path), boxes=False)
-    (folder / "map_clsloc.txt").unlink()
-    with pytest.raises(UserError, match="ground_truth.txt"):  # its numbers alone mean nothing
-        ILSVRC(tmp_path)
+    (folder / "map_clsloc.txt").unlink()  # the numbers alone mean nothing
     (folder / "meta.mat").write_bytes(b"no matrix")
     with pytest.raises(UserError, match="meta.mat"):
         ILSVRC(tmp_path)
@@ -113,15 +106,12 @@ def test_devkit_tells_the_classes(tmp_path: Path) -> None:
         ILSVRC(tmp_path)
 
 
-def test_train(kaggle: Path) -> None:
+def test_train_with_boxes_where_asked_for(kaggle: Path) -> None:
     data = ILSVRC(kaggle, "train")
     assert (data.split, data.role, len(data)) == ("train", "train-weaksup", 4)
     ids = [f"train/{wnid}/{wnid}_{n}.JPEG" for wnid, n in ((TENCH, 18), (TENCH, 36), (GOLDFISH, 2), (SNAKE, 5))]
     assert sorted(sample.sample_id for sample in data) == sorted(ids)
     assert all(data.class_ids[sample.label] in sample.sample_id and sample.boxes is None for sample in data)
-
-
-def test_train_with_boxes_where_asked_for(kaggle: Path) -> None:
     data = ILSVRC(kaggle, "train", annotations=kaggle / "LOC_train_solution.csv")
     assert [(s.sample_id, s.boxes.tolist()) for s in data] == [(f"train/{TENCH}/{TENCH}_36.JPEG", [[1, 2, 3, 4]])]
     folder = kaggle / "ILSVRC/Annotations/CLS-LOC/train"  # some names in there are words
@@ -134,8 +124,6 @@ def test_train_with_boxes_where_asked_for(kaggle: Path) -> None:
 def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
     data = ILSVRC(kaggle, classes=[SNAKE, GOLDFISH])
     assert (data.classes, data.labels.tolist()) == (("sea snake", "goldfish, Carassius auratus"), [0, 0])
-    with pytest.raises(UserError, match=f"'n01440765' .*{TENCH}"):
-        ILSVRC(kaggle, classes=["n01440765"])
     with pytest.raises(UserError, match="split val.* 1 classes"):
         ILSVRC(kaggle, classes=[GOLDFISH])
 
@@ -143,11 +131,10 @@ def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
 @pytest.mark.parametrize(
     ("root", "options", "culprit"),
     [
-        ("nowhere", {}, "nowhere"),
+        ("nowhere", {}, "nowhere.*split val.* 1000 classes"),
         ("", {"split": "test"}, "dataset.split=test"),
         ("", {"annotations": "/nowhere"}, "dataset.annotations=/nowhere"),
         ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv"),
-        ("ILSVRC/Annotations", {}, "split val.* 1000 classes"),  # nothing at all
     ],
 )
 def test_places_that_are_not_there(kaggle: Path, root: str, options: dict[str, str], culprit: str) -> None:
@@ -176,14 +163,6 @@ def test_images_and_annotations_that_disagree(kaggle: Path, split: str, change: 
         ILSVRC(kaggle, split)
 
 
-def test_bad_xml_is_named(archives: Path) -> None:
-    path = archives / "val" / "ILSVRC2012_val_00000002.xml"
-    for text in ("<annotation>", "<annotation></annotation>"):
-        path.write_text(text)
-        with pytest.raises(UserError, match=f"^{path}"):
-            ILSVRC(archives)
-
-
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_tiny_imagenet_as_written(tiny_imagenet: Path, split: str) -> None:
     data = TinyImageNet(tiny_imagenet, split)
@@ -199,22 +178,6 @@ def test_tiny_imagenet_as_written(tiny_imagenet: Path, split: str) -> None:
     assert read == rows and len(data) == 6
     part = TinyImageNet(tiny_imagenet, split, classes=[TINY[2], TINY[0]])
     assert (part.class_ids, sorted(part.labels.tolist())) == ((TINY[2], TINY[0]), [0, 0, 1, 1])
-    assert TinyImageNet(tiny_imagenet, split, classes=TINY[2]).class_ids == (TINY[2],)
-    with pytest.raises(UserError, match=f"'n01443536' .*{TINY[0]}"):
-        TinyImageNet(tiny_imagenet, split, classes=["n01443536"])
-
-
-def test_tiny_imagenet_without_words_or_wnids(tiny_imagenet: Path) -> None:
-    (tiny_imagenet / "words.txt").unlink()
-    assert TinyImageNet(tiny_imagenet).classes == TINY
-    (tiny_imagenet / "wnids.txt").write_text("\r\n".join([*TINY, TINY[0]]))
-    assert TinyImageNet(tiny_imagenet).class_ids == TINY
-
-
-def test_home_folder_is_understood(tmp_path: Path, monkeypatch: Any, write_tiny_imagenet: Callable[..., Path]) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    write_tiny_imagenet(tmp_path / "data", train=1, val=1)
-    assert len(TinyImageNet("~/data")) == 3
 
 
 @pytest.mark.parametrize(
@@ -229,17 +192,15 @@ def test_tiny_imagenet_in_part(tiny_imagenet: Path, split: str, gone: str) -> No
 
 
 def test_tiny_imagenet_of_other_content(tiny_imagenet: Path) -> None:
-    with pytest.raises(UserError, match=str(tiny_imagenet.parent)):
-        TinyImageNet(tiny_imagenet.parent)
     (tiny_imagenet / "val/val_annotations.txt").write_text(f"val_0.JPEG\t{TINY[2]}\t63\t5\t63\t5\n")
     assert TinyImageNet(tiny_imagenet)[0].boxes.tolist() == [[63, 5, 63, 5]]
     (tiny_imagenet / "val/val_annotations.txt").write_text("\n")
     with pytest.raises(UserError, match=f"{tiny_imagenet}.*val.* 3 classes"):
         TinyImageNet(tiny_imagenet)
-    for name in ("words.txt", "wnids.txt"):
-        (tiny_imagenet / name).write_bytes(b"\xff\xfe\x00binary\xc3")
-        with pytest.raises(UserError, match=name):
-            TinyImageNet(tiny_imagenet, "train")
+    (tiny_imagenet / "words.txt").unlink()
+    (tiny_imagenet / "wnids.txt").write_text("\r\n".join([*TINY, TINY[0]]))
+    data = TinyImageNet(tiny_imagenet, "train")
+    assert data.classes == data.class_ids == TINY
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pictures are not here")

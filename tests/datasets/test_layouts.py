@@ -194,15 +194,6 @@ def test_wrong_boxes_are_refused_with_their_line_or_kept_for_a_check(
     assert kept.wrong_box == str(error.value)
 
 
-@pytest.mark.parametrize(("layout", "file"), dict.fromkeys((layout, file) for layout, file, *_ in DAMAGE))
-def test_files_that_are_no_text(tmp_path: Path, layout: str, file: str) -> None:
-    write, read = WRITERS[layout]
-    path = write(tmp_path / "data") / file
-    path.write_bytes(b"\xff\xfe\x00binary\xc3")
-    with pytest.raises(UserError, match=path.name):
-        read(path.parents[file.count("/")])
-
-
 @pytest.mark.parametrize("file", ["bounding_boxes", "image_class_labels", "train_test_split"])
 def test_an_image_that_another_file_lacks(tmp_path: Path, file: str) -> None:
     path = layouts.write_cub(tmp_path) / f"{file}.txt"
