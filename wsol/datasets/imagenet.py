@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from wsol.datasets.annotations import CORNERS, XML_CORNERS, Rows, read_lines, read_xml, safe_join
 from wsol.datasets.classes import imagenet_names
 from wsol.datasets.sample import Dataset, Size, Table, choose_classes, reader
@@ -272,7 +274,7 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
         }
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
     members, wrong_box = set(known), ""
-    columns: dict[str, list[Any]] = {"sample_id": [], "label": [], "boxes": []}
+    samples: list[tuple[str, int, np.ndarray]] = []
     for folder, path in parts.items():
         of_val = ["class"] if split == "val" else []
         rows = read_lines(
@@ -285,11 +287,10 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
             if wnid not in members:
                 rows.refuse(row, f"is of a class that is not in {listing}; add it there or remove the line")
             if wnid in label_of:
-                cells = f"{folder}/images/{rows['file'][row]}", label_of[wnid], corners[row]
-                for column, cell in zip(columns.values(), cells, strict=True):
-                    column.append(cell)
+                samples.append((f"{folder}/images/{rows['file'][row]}", label_of[wnid], corners[row]))
     lines = read_text(words).splitlines() if words.is_file() else []
     names = {wnid: name.strip() for wnid, tab, name in (line.partition("\t") for line in lines) if tab}
-    table = Table(home, image=columns["sample_id"], **columns)
+    files, labels, boxes = ([sample[column] for sample in samples] for column in range(3))
+    table = Table(home, sample_id=files, image=files, label=labels, boxes=boxes)
     names_of_classes = [names.get(wnid, wnid) for wnid in class_ids]
     return Dataset(table, wrong_box=wrong_box, classes=names_of_classes, class_ids=class_ids)
