@@ -40,10 +40,10 @@ def a_map(seed: int = 0, shape: tuple[int, ...] = (7, 9)) -> np.ndarray:
     return np.random.default_rng(seed).random(shape)
 
 
-def write(root: Path, maps: dict[str, np.ndarray], **options: bool) -> Path:
+def write(root: Path, maps: dict[str, np.ndarray]) -> Path:
     for name, values in maps.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(root / name, values, **options)
+        np.save(root / name, values)
     return root
 
 
@@ -94,64 +94,16 @@ def test_several_classes_on_an_image(tmp_path: Path) -> None:
     assert np.array_equal(store.heatmap(tmp_path.name, 1).values, a_map(1))
 
 
-BAD = {
-    "nan": np.where(a_map() > 0.9, np.nan, a_map()),
-    "inf": np.full((3, 3), np.inf),
-    "range": a_map() * 3 - 1,
-    "bytes": np.full((3, 3), 200, np.uint8),
-    "rank": a_map(0, (1, 7, 9)),
-    "empty": np.zeros((0, 4)),
-    "text": np.array([["a"]]),
-    "complex": np.array([[1j]]),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_faulty_maps_are_named(tmp_path: Path, case: str) -> None:
-    write(whole(tmp_path), {"a/1.npy": BAD[case]})
-    with pytest.raises(UserError, match=r"a/1\.jpeg.* 1 of 3 samples"):
-        opened(tmp_path)
-    store, notes = opened(tmp_path, on_error="skip")
-    assert store.missing(tmp_path.name).tolist() == [False, True, False]
-    assert "a/1.jpeg" in notes[0]
+def as_file(values: np.ndarray, **options: bool) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values, **options)
+    return stream.getvalue()
 
 
 def header_of(shape: tuple[int, ...], data: bytes = b"") -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
     return stream.getvalue() + data
-
-
-DAMAGED = {
-    "no bytes": b"",
-    "a text": b"0.1 0.2",
-    "cut": header_of((9, 9), bytes(80)),
-    "a bomb": header_of((10**6, 10**6)),
-    "code in the header": b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()".ljust(31) + b"\n",
-    "a pickle": b"\x80\x04\x95\x0c\x00\x00\x00",
-    "a later version": b"\x93NUMPY\x07\x00" + bytes(20),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGED)
-@pytest.mark.parametrize("archive", [False, True])
-def test_damaged_files_are_named(tmp_path: Path, case: str, archive: bool) -> None:
-    place = whole(tmp_path / "maps")
-    (place / "a" / "1.npy").write_bytes(DAMAGED[case])
-    if archive:
-        with zipfile.ZipFile(tmp_path / "maps.npz", "w") as made:
-            for path in place.rglob("*.npy"):
-                made.write(path, path.relative_to(place))
-        place = tmp_path / "maps.npz"
-    with pytest.raises(UserError, match=r"a/1\.jpeg.* 1 of 3 samples"):
-        opened(place)
-
-
-def test_a_map_that_unpacks_to_more_than_memory_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("wsol.heatmaps.map_files.LARGEST", 1000)
-    np.savez_compressed(tmp_path / "x.npz", a=np.zeros((20, 20)), b=np.zeros((2, 2)))
-    with pytest.raises(UserError, match=r"a \(.* 1 of 2 samples"):
-        opened(tmp_path / "x.npz", Listed(("a", "b")))
 
 
 class Trap:
@@ -163,17 +115,50 @@ class Trap:
         return setattr, (Trap, "sprung", True)
 
 
+FAULTY = {
+    "nan": as_file(np.where(a_map() > 0.9, np.nan, a_map())),
+    "inf": as_file(np.full((3, 3), np.inf)),
+    "range": as_file(a_map() * 3 - 1),
+    "bytes": as_file(np.full((3, 3), 200, np.uint8)),
+    "rank": as_file(a_map(0, (1, 7, 9))),
+    "empty": as_file(np.zeros((0, 4))),
+    "text": as_file(np.array([["a"]])),
+    "complex": as_file(np.array([[1j]])),
+    "no bytes": b"",
+    "no array": b"0.1 0.2",
+    "cut": header_of((9, 9), bytes(80)),
+    "a bomb": header_of((10**6, 10**6)),
+    "code in the header": b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()".ljust(31) + b"\n",
+    "a pickle": b"\x80\x04\x95\x0c\x00\x00\x00",
+    "objects": as_file(np.array([[Trap()]], dtype=object), allow_pickle=True),
+    "a later version": b"\x93NUMPY\x07\x00" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("case", FAULTY)
 @pytest.mark.parametrize("archive", [False, True])
-def test_pickles_are_refused_by_name_and_never_loaded(tmp_path: Path, archive: bool) -> None:
-    objects = np.array([[Trap()]], dtype=object)
+def test_faulty_maps_are_named_and_never_unpickled(tmp_path: Path, case: str, archive: bool) -> None:
+    place = whole(tmp_path / "maps")
+    (place / "a" / "1.npy").write_bytes(FAULTY[case])
     if archive:
+        with zipfile.ZipFile(tmp_path / "maps.npz", "w") as made:
+            for path in place.rglob("*.npy"):
+                made.write(path, path.relative_to(place))
         place = tmp_path / "maps.npz"
-        np.savez(place, allow_pickle=True, **dict.fromkeys(IDS, objects))
-    else:
-        place = write(tmp_path / "maps", {f"{name}.npy": objects for name in IDS}, allow_pickle=True)
-    with pytest.raises(UserError, match="a/0.jpeg.* 3 of 3 samples"):
-        opened(place, on_error="skip")
+    with pytest.raises(UserError, match=r"a/1\.jpeg.* 1 of 3 samples"):
+        opened(place)
+    store, notes = opened(place, on_error="skip")
+    assert store.missing("maps").tolist() == [False, True, False]
+    assert not store.heatmap("maps", 1).values.any()
+    assert "a/1.jpeg" in notes[0] and "1 of 3 samples" in notes[0]
     assert not Trap.sprung
+
+
+def test_a_map_that_unpacks_to_more_than_memory_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("wsol.heatmaps.map_files.LARGEST", 1000)
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros((20, 20)), b=np.zeros((2, 2)))
+    with pytest.raises(UserError, match=r"a \(.* 1 of 2 samples"):
+        opened(tmp_path / "x.npz", Listed(("a", "b")))
 
 
 def test_missing_and_extra_files_are_named(tmp_path: Path) -> None:
@@ -182,12 +167,8 @@ def test_missing_and_extra_files_are_named(tmp_path: Path) -> None:
     write(tmp_path, {"other/z.npy": a_map(), ".hidden.npy": a_map()})
     with pytest.raises(UserError, match="a/1.jpeg.*other/z.* 1 of 3 samples"):
         opened(tmp_path)
-    store, notes = opened(tmp_path, on_error="skip")
-    assert store.missing(*store.methods).tolist() == [False, True, False]
     with pytest.raises(UserError, match="other/z. 0 of 3 samples"):
         opened(write(tmp_path, {"a/1.npy": a_map()}))
-    assert "1 of 3 samples" in notes[0]
-    assert not store.heatmap(tmp_path.name, 1).values.any()
 
 
 def test_a_part_of_a_dataset_may_have_more_files(tmp_path: Path) -> None:
