@@ -57,10 +57,8 @@ def opened(root: Path, dataset: Dataset | None = None, **options: object):
 
 
 def test_files_in_sub_folders_with_and_without_suffix(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    whole(tmp_path / "elsewhere")
-    for name in ("a", "b"):
-        (tmp_path / "mine" / name).symlink_to(tmp_path / "elsewhere" / name)
+    whole(tmp_path / "mine")
+    (tmp_path / "mine" / "b").symlink_to((tmp_path / "mine" / "b").rename(tmp_path / "elsewhere"))
     store, notes = opened(tmp_path / "mine")
     assert notes == [] and not store.missing(*store.methods).any()
     assert (store.sample_ids, list(store.methods)) == (list(IDS), ["mine"])
@@ -70,9 +68,8 @@ def test_files_in_sub_folders_with_and_without_suffix(tmp_path: Path) -> None:
         assert (heatmap.kind, heatmap.image_size, heatmap.rectangle) == ("scoremap", (40, 30), (0, 0, 40, 30))
 
 
-@pytest.mark.parametrize("kind", [np.savez, np.savez_compressed])
-def test_an_archive_with_ids_as_keys(tmp_path: Path, kind) -> None:
-    kind(tmp_path / "x.npz", **{"a/0.jpeg": a_map(0), "a/1": a_map(1), "b/c/2.jpeg": a_map(2, (3, 4))})
+def test_an_archive_with_ids_as_keys(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", **{"a/0.jpeg": a_map(0), "a/1": a_map(1), "b/c/2.jpeg": a_map(2, (3, 4))})
     store, _ = opened(tmp_path / "x.npz", name="theirs", workers=3)
     assert list(store.methods) == ["theirs"]
     assert store.score_map_shapes == [(7, 9), (7, 9), (3, 4)]
@@ -131,7 +128,6 @@ FAULTY = {
     "code in the header": b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()".ljust(31) + b"\n",
     "a pickle": b"\x80\x04\x95\x0c\x00\x00\x00",
     "objects": as_file(np.array([[Trap()]], dtype=object), allow_pickle=True),
-    "a later version": b"\x93NUMPY\x07\x00" + bytes(20),
 }
 
 
@@ -196,11 +192,6 @@ def test_ids_never_lead_out_of_the_folder(tmp_path: Path, sample_id: str) -> Non
     dataset = Listed(("a", sample_id.format(folder=tmp_path)))
     store, _ = opened(tmp_path / "maps", dataset, on_error="skip")
     assert store.missing("maps").tolist() == [False, True]
-
-
-def test_ids_that_come_twice_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'a'"):
-        opened(write(tmp_path, {"a.npy": a_map(), "b.npy": a_map()}), Listed(("a", "b", "a")), on_error="skip")
 
 
 @pytest.mark.parametrize("name", ["none", "empty", "a.npy", "bad.npz", "empty.npz"])

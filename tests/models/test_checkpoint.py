@@ -27,17 +27,10 @@ def same(one, other):
 
 def test_all_that_a_classifier_knows_comes_back(tmp_path):
     made = Classifier(
-        name="small",
-        module=small().to(memory_format=torch.channels_last),
-        layer="1",
-        input_size=(48, 64),
-        mean=(0.1, 0.2, 0.3),
-        std=(0.4, 0.5, 0.6),
-        interpolation="bicubic",
-        classes=("a", "ü, y", "c"),
-        class_ids=("n1", "n2", "n3"),
-        knobs={"clutter": 4, "glyph": 0.35},
-    )
+        name="small", module=small().to(memory_format=torch.channels_last), layer="1", input_size=(48, 64),
+        mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), interpolation="bicubic",
+        classes=("a", "ü, y", "c"), class_ids=("n1", "n2", "n3"), knobs={"clutter": 4, "glyph": 0.35},
+    )  # fmt: skip
     file = tmp_path / "deep" / "small.safetensors"
     save_checkpoint(made, file, {"epoch": 7, "accuracy": 0.5})
     assert [made.name for made in file.parent.iterdir()] == ["small.safetensors"]
@@ -48,28 +41,8 @@ def test_all_that_a_classifier_knows_comes_back(tmp_path):
         assert getattr(back, name) == getattr(made, name), name
     assert back.weights == "small.safetensors"
     asked = build("small", small, checkpoint=file, input_size=32, classes=["x"] * 3)
-    assert (asked.input_size, asked.mean, asked.classes, asked.class_ids) == (
-        (32, 32),
-        made.mean,
-        ("x",) * 3,
-        None,
-    )
-
-
-def test_saved_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "a.safetensors"
-    made = Classifier(name="small", module=small(), layer="0")
-    save_checkpoint(made, file)
-    before = file.read_bytes()
-
-    def fail(*_args, **_kwargs):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("wsol.models.checkpoint.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(made, file)
-    assert file.read_bytes() == before
-    assert [left.name for left in tmp_path.iterdir()] == ["a.safetensors"]
+    assert (asked.input_size, asked.mean) == ((32, 32), made.mean)
+    assert (asked.classes, asked.class_ids) == (("x",) * 3, None)
 
 
 def test_compiled_networks_are_saved_under_plain_names(tmp_path):

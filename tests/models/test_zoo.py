@@ -21,7 +21,7 @@ from wsol.models import (
     torchvision_classifier,
     vgg16_gap,
 )
-from wsol.models.zoo import build
+from wsol.models.zoo import build, head_name
 
 
 def small_resnet(*, weights=None, num_classes=1000, **options):
@@ -123,16 +123,20 @@ def test_transformers_are_made_for_the_size_asked_for():
         (vgg16_gap, {"groups": 2}, 64, (1024, 4, 4)),
         (alexnet_gap, {}, 224, (1024, 13, 13)),
         (alexnet_gap, {"extended": True, "groups": 2}, 224, (512, 11, 11)),
+        (tiny_resnet18, {}, 64, (512, 8, 8)),
+        (shapes_classifier, {"weights": None}, 96, (128, 12, 12)),
     ],
 )
-def test_gap_networks(make, options, side, shape):
-    found = make(num_classes=3, input_size=side, **options)
+def test_networks_of_our_own_average_their_default_layers_maps(make, options, side, shape):
+    classifier = make(num_classes=3, **options)
+    assert classifier.input_size in ((side, side), (224, 224)) and classifier.weights == "random (seed 0)"
     maps = []
-    find_layer(found.module, found.layer).register_forward_hook(lambda _m, _i, output: maps.append(output.detach()))
+    layer = find_layer(classifier.module, classifier.layer)
+    layer.register_forward_hook(lambda _m, _i, output: maps.append(output.detach()))
     with torch.no_grad():
-        logits = found.module(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+        logits = classifier.module(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
     assert maps[0].shape[1:] == shape
-    head = found.module.classifier
+    head = classifier.module.get_submodule(head_name(classifier.module))
     torch.testing.assert_close(maps[0].mean((2, 3)) @ head.weight.T + head.bias, logits)
 
 
@@ -156,23 +160,12 @@ def test_vgg16_gap_takes_the_numbering_of_vgg16():
     assert all(ours[name].shape == tensor.shape for name, tensor in reference.items())
 
 
-def test_tiny_resnet():
-    found = tiny_resnet18(num_classes=20)
-    maps = []
-    find_layer(found.module, found.layer).register_forward_hook(lambda _m, _i, output: maps.append(output.shape))
-    assert found.module(torch.zeros(1, 3, *found.input_size)).shape == (1, 20)
-    assert maps == [(1, 512, 8, 8)]
-    with pytest.raises(UserError, match="num_classes"):
-        tiny_resnet18()
-
-
-def test_shapes_network(tmp_path, monkeypatch):
-    found = shapes_classifier(weights=None, num_classes=6)
-    assert found.module(torch.zeros(1, 3, 96, 96)).shape == (1, 6)
-    assert (found.layer, found.input_size, found.weights) == ("features", (96, 96), "random (seed 0)")
+def test_shipped_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("wsol.models.networks.SHIPPED", tmp_path / "weights" / "shapes.safetensors")
     with pytest.raises(UserError, match="shapes.safetensors"):
         shapes_classifier()
+    with pytest.raises(UserError, match="num_classes"):
+        tiny_resnet18()
 
 
 def test_layer_of_a_network_of_ones_own():
