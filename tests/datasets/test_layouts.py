@@ -192,21 +192,3 @@ def test_wrong_boxes_are_refused_with_their_line_or_kept_for_a_check(
         np.isfinite(boxes).all() and (boxes >= 0).all() and (boxes[:, :2] <= boxes[:, 2:]).all()
     )
     assert kept.wrong_box == str(error.value)
-
-
-@pytest.mark.parametrize("file", ["bounding_boxes", "image_class_labels", "train_test_split"])
-def test_an_image_that_another_file_lacks(tmp_path: Path, file: str) -> None:
-    path = layouts.write_cub(tmp_path) / f"{file}.txt"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    with pytest.raises(UserError, match=rf"^{path} .*'3'.*images\.txt"):
-        datasets.CUB(tmp_path)
-
-
-@pytest.mark.parametrize("layout", ["CUB", "WSOLEvaluation"])
-def test_windows_line_ends_and_byte_order_marks(tmp_path: Path, layout: str) -> None:
-    write, read = WRITERS[layout]
-    home = write(tmp_path / "data")
-    before = [(sample.sample_id, sample.label, sample.boxes.tolist()) for sample in read(home)]
-    for path in home.glob("*.txt"):
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n") + b"\r\n")
-    assert [(sample.sample_id, sample.label, sample.boxes.tolist()) for sample in read(home)] == before

@@ -135,12 +135,8 @@ def test_first_looks_no_further_and_is_never_more_than_there_are() -> None:
     assert data.first(2).table["sample_id"].tolist() == ["a#cat", "b"]
     assert data.asked == [0, 1]
     assert len(data.first(999)) == 3
-
-
-@pytest.mark.parametrize("count", [0, -3])
-def test_first_of_nothing_is_refused(shapes: Shapes, count: int) -> None:
-    with pytest.raises(UserError, match=f"limit={count}"):
-        shapes.first(count)
+    with pytest.raises(UserError, match="limit=0"):
+        data.first(0)
 
 
 def test_a_dataset_of_a_list_of_samples() -> None:
@@ -190,15 +186,12 @@ def masked(mask: np.ndarray | None, image: Pixels = PICTURE) -> Dataset:
     return Dataset([sample], name="masked", split="test", classes=["a"])
 
 
-@pytest.mark.parametrize("mask", [None, np.zeros((2, 2), bool)])
-def test_masks_with_nothing_to_go_around_are_named(mask: np.ndarray | None) -> None:
-    with pytest.raises(UserError, match="sample x "):
-        boxes_from_masks(masked(mask))[0]
-
-
 def test_boxes_from_masks_are_in_pixels_of_the_image(tmp_path: Path) -> None:
     """A mask of 4 x 3 pixels, of an image of 9 x 7: the same aspect, to a pixel."""
     mask, picture = np.zeros((3, 4), bool), np.zeros((7, 9, 3), np.uint8)
+    for nothing in (None, mask):
+        with pytest.raises(UserError, match="sample x "):
+            boxes_from_masks(masked(nothing))[0]
     mask[1:, 1:3] = True
     Image.fromarray(picture).save(tmp_path / "x.png")
     (tmp_path / "empty.png").touch()
