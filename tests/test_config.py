@@ -136,13 +136,11 @@ def test_stages_override_the_recipe_and_the_data():
     }
     first, second = build_stages(settings)
     assert (first.recipe.epochs, first.recipe.lr, second.recipe.epochs, second.recipe.lr) == (1, 0.1, 4, 0.2)
-    assert first.dataset[0].size() == (48, 48) == first.validation[0].size() and second.dataset[0].size() == (
-        96,
-        96,
-    )
+    assert first.dataset[0].size() == (48, 48) == first.validation[0].size()
+    assert second.dataset[0].size() == (96, 96)
     assert (first.dataset.split, first.validation.split, len(second.dataset)) == ("train", "val", 40)
     assert build_stages({**settings, "validation": None})[0].validation is None
-    with pytest.raises(UserError, match=r"training.stages\[0\].epoch: .* epochs"):
+    with pytest.raises(UserError, match="epoch.* epochs"):
         build_stages({**settings, "training": {"stages": [{"epoch": 1}]}})
 
 
@@ -157,23 +155,14 @@ def break_down(*_, **__):
 @pytest.mark.parametrize(
     ("build", "section", "message"),
     [
-        (
-            config.build_dataset,
-            {"_target_": "wsol.datasets.Shapes", "sise": 9},
-            "dataset: .*sise",
-        ),
-        (
-            config.build_dataset,
-            {"_target_": "wsol.datasets.Shapez"},
-            "dataset: .*Shapez",
-        ),
+        (config.build_dataset, {"_target_": "wsol.datasets.Shapes", "sise": 9}, "dataset: .*sise"),
+        (config.build_dataset, {"_target_": "wsol.datasets.Shapez"}, "dataset: .*Shapez"),
         (config.build_dataset, {"root": "x"}, "dataset: _target_=None"),
         (config.build_dataset, {"_target_": "collections.OrderedDict"}, "OrderedDict"),
         (config.build_dataset, {"_target_": "wsol.datasets.TinyImageNet"}, "dataset: .*root"),
         (config.build_methods, {}, "no method"),
-        (config.build_methods, {"cam": 3}, r"methods.cam=3"),
+        (config.build_methods, {"cam": 3}, "methods.cam is 3"),
         (config.build_protocols, {"mine": {"treshold": 0.1}}, "mine.*treshold"),
-        (config.check_root_keys, {"protocol": {}}, "protocols.NAME"),
     ],
 )
 def test_what_can_not_be_built_is_said(build, section, message):

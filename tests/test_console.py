@@ -32,11 +32,11 @@ def plain(text: str) -> str:
 
 def test_says_a_line_without_terminal(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "QUIET_SECONDS", -1)
-    clock = iter((0, 6))
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO, "wsol"), progress("maps", 4) as advance:
-        advance(3, "75 % right")
-    assert caplog.messages == ["maps: 3 of 4, 0:00:02 left, 0.5/s, 75 % right"]
+        advance(2)
+        advance(1, "75 % right")
+    assert len(caplog.messages) == 2
+    assert re.fullmatch("maps: 3 of 4, 0:00:0[01] left, 75 % right", caplog.messages[-1])
 
 
 @pytest.mark.parametrize(("show", "seconds"), [(False, -1), (True, 20)])
@@ -54,7 +54,7 @@ def test_draws_a_bar(on_terminal: None, capsys: pytest.CaptureFixture) -> None:
     with progress("maps [of] all", 400) as advance:
         advance(200, "all right")
     err = plain(capsys.readouterr().err)
-    assert "maps [of] all" in err and "200/400" in err and "/s" in err and "all right" in err
+    assert "maps [of] all" in err and "200/400" in err and "all right" in err
 
 
 def test_a_table_elsewhere_is_plain_text_on_one_line_each(capsys: pytest.CaptureFixture) -> None:
@@ -117,7 +117,7 @@ def test_other_packages_warnings_are_among_them(capsys: pytest.CaptureFixture) -
     before = warnings.showwarning
     with showing_messages():
         warnings.warn("something\n is off", UserWarning, stacklevel=1)
-    assert capsys.readouterr().err == ("wsol: warning: something is off (UserWarning, tests/test_console.py)\n")
+    assert re.search(r"wsol: warning: .*test_console.py:\d+: UserWarning: something is off", capsys.readouterr().err)
     assert warnings.showwarning is before
 
 

@@ -200,7 +200,7 @@ def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "culprits"),
     [
-        (["image=cat.pgn"], ["cat.pgn", "cat.png"]),
+        (["image=cat.pgn"], ["cat.pgn"]),
         (["image=broken.jpg"], ["broken.jpg"]),
         (["image=cat.png", "target=triangel"], ["triangel", "triangle"]),
         (["image=cat.png", "target=qqq"], ["qqq", "ring, cross, triangle, bars"]),

@@ -50,7 +50,7 @@ def run(installed, folder, *words):
 def test_wheel_holds_every_file_of_package_and_configuration(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     wanted = {f"wsol/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
-    for suffix in ("*.py", "*.typed", "*.txt", "*.safetensors", "*.html", "*.j2", "*.css", "*.js"):
+    for suffix in ("*.py", "*.pyi", "*.typed", "*.txt", "*.safetensors", "*.html", "*.j2", "*.css", "*.js"):
         wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "wsol").rglob(suffix)}
     assert wanted | {"wsol/results/published.csv"} <= inside
     assert {"wsol/conf/dataset/shapes.yaml", "wsol/py.typed"} <= wanted

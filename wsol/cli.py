@@ -1,12 +1,11 @@
 """What runs when `wsol` is typed: the command is found, then Hydra composes conf/COMMAND.yaml and calls its job."""
 
+import argparse
 import gc
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import conf_dir
 from wsol.memory import keep_memory
-
-ALONE = {"train": "experiment=shapes"}  # what a command runs with when nothing is chosen
 
 # OpenMP's threads spin while they wait, and so keep the threads that load images from running: beside other work that
 # made training five times slower. A short spin, 10 to 30 µs, is enough where they wait for each other; sleeping at once
@@ -43,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"wsol {__version__}")
             return 0
         request = read_words(words)
-        with _surroundings(request):
+        with showing_messages():
             return _dispatch(request)
     except SystemExit as end:  # Hydra, when it has shown something
         return int(end.code or 0)
@@ -61,46 +58,39 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(request: Request) -> int:
+    flags = request.flags
     if request.config_dir is not None:
-        check_config_dir(request.config_dir)
-    if request.flags.help:
+        _make_importable(request.config_dir)
+    if flags.help:
         from wsol.commands.help import help_text
 
         print(help_text(request))
-    elif request.flags.shell_completion and "query=bash" in request.overrides:
+    elif flags.shell_completion and "query=bash" in request.overrides:
         from wsol.commands.completion import complete
 
-        print(" ".join(complete(os.environ.get("COMP_LINE", "wsol "), _run_hydra)))
-    elif request.flags.multirun and not (request.flags.cfg or request.flags.info):
-        return _sweep(_with_presets(request))
+        print(" ".join(complete(os.environ.get("COMP_LINE", "wsol "))))
+    elif flags.multirun and not (flags.cfg or flags.info):
+        return _sweep(request)
     else:
-        _run_hydra(_with_presets(request))
+        _run_hydra(request)
     return 0
 
 
-def _with_presets(request: Request) -> Request:
-    """Presets are kept per command: `experiment=x` means `experiment/train=x` in `wsol train`."""
-    overrides, alone = request.overrides, ALONE.get(request.command)
-    chosen = {re.split("[=@/]", word.lstrip("+~"))[0] for word in overrides}
-    if alone and not chosen & {"dataset", "model", "experiment"}:
-        overrides = (alone, *overrides)
-    own = rf"\1experiment/{request.command}"
-    words = [re.sub(r"^(\+{0,2}|~)experiment(?=[=@]|$)", own, word) for word in overrides]
-    return replace(request, overrides=tuple(words))
+def _make_importable(config_dir: Path) -> None:
+    """The user's modules lie beside their options; jobs in other processes find them by the environment."""
+    check_config_dir(config_dir)
+    sys.path.append(str(config_dir))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(config_dir)]))
 
 
 def _sweep(request: Request) -> int:
     """Run one job per combination, then make their one table, also after a failure or Ctrl-C."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(list(request.overrides))
-    fixed = [word for word, override in zip(request.overrides, parsed, strict=True) if not override.is_sweep_override()]
-    config = compose_application(request.command, fixed, request.config_dir, with_hydra=True)
+    config = compose_application(request.command, request.overrides, request.config_dir)
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     forget_earlier(folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     try:
-        _run_hydra(replace(request, overrides=(*request.overrides, f"hydra.sweep.dir='{quoted}'")))
+        _run_hydra(replace(request, overrides=[*request.overrides, f"hydra.sweep.dir='{quoted}'"]))
     finally:
         from wsol.commands.sweep import end_sweep
 
@@ -109,40 +99,19 @@ def _sweep(request: Request) -> int:
 
 
 def _run_hydra(request: Request) -> None:
-    import hydra
+    """Do what `hydra.main` does, with words that are taken apart already."""
+    from hydra import version
+    from hydra._internal import utils
 
-    task, before = Task(request), sys.argv
-    sys.argv = ["wsol", *request.flag_words, "--", *request.overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come out whole
+    version.setbase("1.3")
+    arguments = argparse.Namespace(**vars(request.flags), overrides=[*request.overrides])
+    task = Task(request)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=request.command)(task)()
-    except OSError as error:  # what goes wrong in a job is kept by the task
-        if error.filename is None:
-            raise
-        raise UserError(f"{error.filename}: no folder for a run ({error.strerror}); pass another run_dir") from error
-    except (TypeError, ValueError) as error:
+        utils._run_hydra(arguments, utils.get_args_parser(), task, str(conf_dir()), request.command)
+    except (OSError, TypeError, ValueError) as error:  # what goes wrong in a job is kept by the task
         if is_user_error(error):
             raise
-        raise UserError(f"these options can't be put together: {error}; choose one by its name, group=name") from error
-    finally:
-        sys.argv = before
+        raise UserError(f"no run can be set up from these options and this run_dir: {error}") from error
     if task.error is not None:
         raise task.error
-
-
-@contextmanager
-def _surroundings(request: Request) -> Iterator[None]:
-    """Errors come out of Hydra whole, and the user's modules can be imported, here and in other processes."""
-    path, environment = list(sys.path), dict(os.environ)
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    if request.config_dir is not None:
-        folder = str(request.config_dir)
-        sys.path.append(folder)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))
-    try:
-        with showing_messages():
-            yield
-    finally:
-        sys.path[:] = path
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NOT_THE_DATASETS_OWN = ("class_map", "boxes")
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
 LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
+REFUSALS = (ImportError, OSError, TypeError, ValueError, InstantiationException)
 Config = DictConfig | Mapping[str, Any]
 
 
@@ -35,17 +36,6 @@ def to_dict(config: Config, where: str = "") -> dict[str, Any]:
         raise UserError(f"{name} is needed: pass {name}=…")
     values = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     return {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
-
-
-def check_root_keys(config: Config) -> None:
-    """Refuse `method` and `protocol` beside `methods` and `protocols`: nothing reads them."""
-    for key in ("method", "protocol"):
-        if key in config:
-            raise UserError(
-                f"the configuration has a key {key!r} that nothing reads. {key}=NAME chooses an option, "
-                f"and its keys are {key}s.NAME.…; a file of your own in {key}/ must have "
-                f"'# @package {key}s.NAME' as its very first line, with nothing above and nothing behind it"
-            )
 
 
 def call(function: Callable[..., Any], config: Config, options: type | None = None, /, **objects: Any) -> Any:
@@ -122,50 +112,32 @@ def build_protocols(config: Config) -> dict[str, Protocol]:
     """Make the scoring protocols of a `protocols` section, in its order."""
     from wsol.localization import Protocol
 
-    return {
-        name: Protocol.from_mapping(**{"name": name, **section})
-        for name, section in _sections(config, "protocol").items()
-    }
+    sections = _sections(config, "protocol")
+    return {name: Protocol.from_mapping({"name": name} | section) for name, section in sections.items()}
 
 
 def _sections(config: Config, group: str) -> dict[str, dict[str, Any]]:
     sections = to_dict(config, f"{group}s")
     if not sections:
         raise UserError(f"no {group} to evaluate: choose some, as in '{group}=[NAME,NAME]'")
-    for name, section in sections.items():
-        if not isinstance(section, dict):
-            raise UserError(f"{group}s.{name}={section!r}: wanted key: value pairs, as conf/{group}/*.yaml have them")
-    return sections
+    return {name: to_dict(section, f"{group}s.{name}") for name, section in sections.items()}
 
 
 def _build(arguments: dict[str, Any], where: str, wanted: type) -> Any:
+    """Make the object; what its constructor refuses comes out of Hydra's wrapping."""
     try:
         thing = instantiate(arguments, _convert_="all")
     except InstantiationException as error:
-        raise _reason(error, where) from error
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError) or not isinstance(cause, REFUSALS):
+            raise cause from error
+        raise UserError(f"{where}: {' '.join(str(cause).split())}") from error
     if not isinstance(thing, wanted):
-        raise UserError(
-            f"{where}: _target_={arguments.get('_target_')} makes a {type(thing).__name__}, "
-            f"but a {wanted.__module__}.{wanted.__name__} is wanted"
-        )
+        target = arguments.get("_target_")
+        raise UserError(f"{where}: _target_={target} makes a {type(thing).__name__}, wanted a {wanted.__name__}")
     return thing
-
-
-def _reason(error: InstantiationException, where: str) -> Exception:
-    """Take the real reason out of Hydra's wrapping; what a constructor refuses is the user's to fix."""
-    cause: BaseException = error
-    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = " ".join(str(cause).split())
-    if isinstance(cause, UserError):
-        return cause
-    if isinstance(cause, ImportError):
-        return UserError(
-            f"{where}: {text}; a module of your own must be on PYTHONPATH or in the folder of --config-dir"
-        )
-    if isinstance(cause, OSError | ValueError | TypeError | InstantiationException):
-        return UserError(f"{where}: {text}")
-    return cause if isinstance(cause, Exception) else error
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:

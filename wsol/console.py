@@ -6,18 +6,16 @@ import io
 import logging
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -91,12 +89,11 @@ def are_numbers(cells: Iterable[str]) -> bool:
 def _parts(widths: Mapping[str, int], keys: Sequence[str], most: int) -> list[list[str]]:
     """Cut a table between columns so that every part fits; a part holds one column at least."""
     parts = [list(keys)]
-    for name in widths:
+    for name in (name for name in widths if name not in keys):
         width = 1 + sum(min(widths[column], FOLDS_FROM) + 3 for column in (*parts[-1], name))
-        if name not in keys and len(parts[-1]) > len(keys) and width > most:
+        if len(parts[-1]) > len(keys) and width > most:
             parts.append(list(keys))
-        if name not in keys:
-            parts[-1].append(name)
+        parts[-1].append(name)
     return [[name for name in widths if name in part] for part in parts]
 
 
@@ -106,48 +103,27 @@ def progress(description: str, total: int, show: bool = True) -> Iterator[Callab
 
     Where there is no terminal, a line comes now and then.
     """
-    screen = Console(stderr=True)
-    if not show:
-        yield lambda steps=1, note="": None
-        return
-    if not screen.is_terminal:
-        yield _lines(description, total)
-        return
+    screen, told = Console(stderr=True), time.monotonic()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        _Speed(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
-
-
-class _Speed(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.3g}/s")
-
-
-def _lines(description: str, total: int) -> Callable[..., None]:
-    began = told = time.monotonic()
-    done = 0
 
     def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal done, told
-        done, now = done + steps, time.monotonic()
-        if now - told > QUIET_SECONDS:
-            per_second = done / max(now - began, 1e-9)
-            left = timedelta(seconds=round(max(total - done, 0) / max(per_second, 1e-9)))
-            ending = f", {note}" if note else ""
-            logger.info("%s: %d of %d, %s left, %.3g/s%s", description, done, total, left, per_second, ending)
-            told = now
+        nonlocal told
+        bar.update(task.id, advance=steps, note=note)
+        if show and bar.disable and time.monotonic() - told > QUIET_SECONDS:
+            told, remaining = time.monotonic(), task.time_remaining
+            left = [] if remaining is None else [f"{timedelta(seconds=remaining)} left"]
+            logger.info(", ".join([f"{description}: {task.completed:.0f} of {total}", *left, *filter(None, [note])]))
 
-    return advance
+    with Progress(*columns, console=screen, transient=True, disable=not (show and screen.is_terminal)) as bar:
+        bar.add_task(description, total=total, note="")
+        (task,) = bar.tasks
+        yield advance
 
 
 def print_message(message: str, kind: str = "error") -> None:
@@ -165,19 +141,9 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            self.warnings[record.getMessage()] += 1
+            self.warnings[" ".join(record.getMessage().split())] += 1
         else:
             print(record.getMessage(), file=sys.stderr)
-
-    def show_warning(self, message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-        """Stand in for `warnings.showwarning`: other people's packages warn in this way."""
-        place = Path(filename)
-        self.warnings[f"{' '.join(str(message).split())} ({category.__name__}, {place.parent.name}/{place.name})"] += 1
-
-    def print_warnings(self) -> None:
-        sys.stdout.flush()  # in a log the results come first
-        for message, times in self.warnings.items():
-            print_message(message if times == 1 else f"{message} ({times} times)", "warning")
 
 
 @contextmanager
@@ -186,18 +152,22 @@ def showing_messages() -> Iterator[None]:
 
     Warnings, also those of Python and of other packages, come once each when the outermost block ends.
     """
-    outer = next((handler for handler in logger.handlers if isinstance(handler, _Messages)), None)
-    messages, loggers = outer or _Messages(), list(map(logging.getLogger, ("wsol", "hydra", "hydra_plugins", "root")))
-    before = [(one.level, one.propagate, list(one.handlers)) for one in loggers]
+    if any(isinstance(handler, _Messages) for handler in logger.handlers):
+        yield
+        return
+    messages, sources = _Messages(), (logger, logging.getLogger("py.warnings"))
+    before = [(source.level, source.propagate, source.handlers) for source in sources]
+    for source in sources:
+        source.propagate, source.handlers = False, [messages]
     logger.setLevel(logging.INFO)
-    logger.propagate, logger.handlers = False, [messages]
+    logging.captureWarnings(True)
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = messages.show_warning
-            yield
+        yield
     finally:
-        for one, (level, propagate, handlers) in zip(loggers, before, strict=True):
-            one.setLevel(level)
-            one.propagate, one.handlers = propagate, handlers
-        if outer is None:
-            messages.print_warnings()
+        logging.captureWarnings(False)
+        for source, (level, propagate, handlers) in zip(sources, before, strict=True):
+            source.setLevel(level)
+            source.propagate, source.handlers = propagate, handlers
+        sys.stdout.flush()  # in a log the results come first
+        for message, times in messages.warnings.items():
+            print_message(message if times == 1 else f"{message} ({times} times)", "warning")

@@ -10,12 +10,12 @@ import pytest
 
 from wsol.commands.request import read_words
 from wsol.commands.sweep import end_sweep
-from wsol.commands.task import Job, forget_earlier, write_record
+from wsol.commands.task import Job, forget_earlier
 
 
 def record(place: Path, number: int, overrides: list[str], error: str = "") -> None:
     place.mkdir(exist_ok=True)
-    write_record(Job(place, overrides, {}, read_words([])), number, error=error, unexpected=False)
+    Job(place, overrides, {}, read_words([])).record(number, error, status=2 if error else 0)
 
 
 @pytest.fixture

@@ -52,11 +52,10 @@ def _figures(figures: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 def _kinds(faults: pd.DataFrame) -> pd.DataFrame:
     """Count the faults of each kind and give an example; first those that change numbers."""
-    rows: list[tuple[str, str, str, str]] = []
-    for kind, of_kind in faults.groupby("fault", sort=False):
-        first = of_kind.iloc[0]
-        named = first["sample_id"] in first["detail"]  # also if it is empty: a class is no sample's
-        example = first["detail"] if named else f"{first['sample_id']}: {first['detail']}"
-        rows.append((str(kind), str(len(of_kind)), "yes" if first["changes_numbers"] else "no", example))
-    rows.sort(key=lambda row: (row[2] == "no", -int(row[1])))
-    return pd.DataFrame(rows, columns=["fault", "times", "changes numbers", "the first"])
+    pairs = zip(faults["sample_id"], faults["detail"], strict=True)
+    examples = [detail if sample_id in detail else f"{sample_id}: {detail}" for sample_id, detail in pairs]
+    kinds = faults.assign(example=examples).groupby("fault", sort=False)
+    table = kinds.agg(times=("fault", "size"), changes=("changes_numbers", "first"), first=("example", "first"))
+    table = table.sort_values(["changes", "times"], ascending=False, kind="stable").reset_index()
+    table["changes"] = table["changes"].map({True: "yes", False: "no"})
+    return table.set_axis(["fault", "times", "changes numbers", "the first"], axis=1)

@@ -1,14 +1,12 @@
 """`wsol compare`: runs side by side, and for each pair of methods whether the difference is more than noise."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from omegaconf import DictConfig
 
 from wsol.commands.task import Job
 from wsol.config import call, to_dict
 from wsol.console import print_line
-from wsol.errors import UserError
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
 from wsol.report.summary import print_display
@@ -19,22 +17,13 @@ ON_SCREEN = 30  # sentences
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Runs → `compare.html`, `compare.csv`, `compare.tex` in the job's folder."""
     settings = to_dict(cfg)
-    metrics = None if settings["metrics"] is None else _texts(settings, "metrics")
-    comparison = call(compare, cfg, runs=_texts(settings, "runs"), metrics=metrics)
+    lists = {name: [value] if isinstance(value := settings[name], str) else value for name in ("runs", "metrics")}
+    comparison = call(compare, cfg, **lists)
     write_comparison(comparison, job.run_dir, job.request.line)
     if job.verbose:
-        _print(comparison, every_pair=metrics is not None)
+        _print(comparison, every_pair=lists["metrics"] is not None)
         print_line(f"Page and tables: {job.run_dir}/compare.html, compare.csv, compare.tex")
     return {"pairs": len(comparison.pairs), "more_than_noise": int(comparison.pairs["more_than_noise"].sum())}
-
-
-def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
-    """Take one text or a list of them."""
-    value = settings[key]
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not values or not all(isinstance(text, str) and text for text in values):
-        raise UserError(f"{key}={value!r}: pass a list, such as '{key}=[A,B]'")
-    return values
 
 
 def _print(comparison: Comparison, every_pair: bool) -> None:

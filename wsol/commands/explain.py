@@ -1,6 +1,7 @@
 """`wsol explain`: what a classifier sees in an image, and where, as one picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from wsol.config import build_dataset, build_methods, build_model, build_protoco
 from wsol.console import print_line, print_table
 from wsol.datasets import Dataset, Sample
 from wsol.datasets.images import read_upright
-from wsol.errors import UserError, closest, suggest
+from wsol.errors import UserError, suggest
 from wsol.explain import Explanation, explain
 from wsol.io import expand_path
 from wsol.models import Classifier
@@ -32,18 +33,18 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
     if len(protocols) > 1:
         raise UserError(f"protocol=[{','.join(protocols)}]: one picture shows the boxes of one protocol; choose one")
-    files = _files(settings["image"])
-    dataset = None if files else build_dataset(cfg.dataset)
+    dataset = build_dataset(cfg.dataset) if settings["image"] is None else None
     classifier = build_model(cfg.model, dataset)
-    outputs = _outputs(expand_path(cfg.output), job.run_dir, [path.stem for path in files])
+    samples = _pictures(_as_list(settings["image"])) if dataset is None else [_sample(dataset, settings["sample"])]
+    stems = ["sample"] if dataset is not None else [sample.sample_id for sample in samples]
+    outputs = _outputs(settings["output"], job.run_dir, stems)
     objects = {"classifier": classifier, "methods": methods, "protocol": next(iter(protocols.values()))}
     objects |= {"targets": _as_list(settings["target"]), "show_progress": cfg.progress and job.verbose}
-    for sample, output in zip(_samples(files, dataset, settings["sample"]), outputs, strict=True):
+    for sample, output in zip(samples, outputs, strict=True):
         explanation = call(explain, cfg, image=sample.read_image(), **objects)
         label = "" if dataset is None else f"The image shows: {dataset.classes[sample.label]}. "
-        figure = draw_explanation(
-            explanation, label + _remarks(classifier, explanation, cfg), sample.boxes, cfg.color_map
-        )
+        remarks = label + _remarks(classifier, explanation, cfg)
+        figure = draw_explanation(explanation, remarks, sample.boxes, cfg.color_map)
         output.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, output.with_suffix(""), [output.suffix[1:]])
         if job.verbose:
@@ -55,49 +56,38 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list) else [value]
 
 
-def _files(image: Any) -> list[Path]:
-    """Image files that were asked for; none where the dataset is meant."""
+def _pictures(names: Sequence[object]) -> list[Sample]:
+    """Image files, also those in a folder, as samples that have only a name."""
     files: list[Path] = []
-    for path in (Path(str(name)).expanduser() for name in _as_list(image)):
-        inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in ENDINGS] if path.is_dir() else []
-        if not inside and not path.is_file():
-            beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            reason = f"no image is in it ({', '.join(ENDINGS)})" if path.is_dir() else "there is no such file"
-            raise UserError(
-                f"image={path}: {reason}; beside it: {', '.join(closest(path.name, beside)) or 'none like it'}"
-            )
-        files += inside or [path]
-    if image is not None and not files:
-        raise UserError("image=[]: pass a file, several, or a folder")
-    return files
+    for path in (Path(str(name)).expanduser() for name in names):
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        files += [file for file in inside if file.suffix.lower() in ENDINGS] or [path]
+    return [Sample(sample_id=path.stem, label=0, image=partial(read_upright, path)) for path in files]
 
 
-def _samples(files: Sequence[Path], dataset: Dataset | None, wanted: Any) -> Iterator[Sample]:
-    """Each image with its name and, of a dataset, its class and ground truth."""
-    for path in files:
-        yield Sample(sample_id=path.stem, label=0, image=read_upright(path))
-    if dataset is None:
-        return
+def _sample(dataset: Dataset, wanted: int | str) -> Sample:
+    """A sample of the dataset by its number or its name."""
     ids = list(dataset.table["sample_id"])
-    if wanted not in (*ids, *range(len(ids))) or isinstance(wanted, bool):
-        there = f"; its samples are 0 to {len(ids) - 1}, or by name" + suggest(wanted, ids)
-        raise UserError(f"sample={wanted}: {dataset.name} ({dataset.split}) has no such sample{there}")
-    yield dataset[wanted if isinstance(wanted, int) else ids.index(wanted)]
+    if wanted not in (*ids, *range(len(ids))):
+        raise UserError(
+            f"sample={wanted}: {dataset.name} ({dataset.split}) has no such sample; its samples are 0 to "
+            f"{len(ids) - 1}, or by name{suggest(wanted, ids)}"
+        )
+    return dataset[wanted if isinstance(wanted, int) else ids.index(wanted)]
 
 
-def _outputs(output: Path | None, run_dir: Path, stems: Sequence[str]) -> list[Path]:
+def _outputs(output: str | None, run_dir: Path, stems: Sequence[str]) -> list[Path]:
     """Where each picture goes; images of one name get numbers."""
-    is_file = output is not None and output.suffix in KINDS
-    if output is not None and is_file != (len(stems) <= 1):
-        wanted = f"a file that ends in {', '.join(KINDS)}" if len(stems) <= 1 else "a folder"
-        raise UserError(f"output={output}: pass {wanted} for {len(stems) or 1} images")
-    if output is not None and is_file:
-        return [output]
+    path = expand_path(output) or run_dir
+    if output is not None and len(stems) == 1:
+        if path.suffix not in KINDS:
+            raise UserError(f"output={output}: pass a file that ends in {', '.join(KINDS)}")
+        return [path]
     names: list[str] = []
-    for stem in stems or ["sample"]:
+    for stem in stems:
         candidates = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
         names.append(next(name for name in candidates if name not in names))
-    return [(output or run_dir) / f"explain_{name}.png" for name in names]
+    return [path / f"explain_{name}.png" for name in names]
 
 
 def _remarks(classifier: Classifier, explanation: Explanation, cfg: DictConfig) -> str:

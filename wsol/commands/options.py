@@ -20,8 +20,8 @@ logger = logging.getLogger("wsol")
 
 def group_options(group: str, config_dir: Path | None = None) -> dict[str, Path]:
     """Options of a group and their files; where both folders have a name, ours is taken, as Hydra does."""
-    folders = [conf_dir(), *([config_dir] if config_dir is not None else [])]
-    files = [path for folder in reversed(folders) for path in (folder / group).glob("*.yaml")]
+    folders = [conf_dir()] if config_dir is None else [config_dir, conf_dir()]
+    files = [path for folder in folders for path in (folder / group).glob("*.yaml")]
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
 
 
@@ -35,21 +35,20 @@ def application_groups(command: str, config_dir: Path | None = None) -> list[str
     return [group for group in groups if group_options(group, config_dir)]
 
 
-def compose_application(
-    command: str, overrides: Sequence[str] = (), config_dir: Path | None = None, with_hydra: bool = False
-) -> DictConfig:
-    """Compose a command's configuration, on demand with Hydra's own part, without running it."""
-    from hydra import compose, initialize_config_dir
+def compose_application(command: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
+    """Compose a command's configuration, with Hydra's own part, as for a sweep: keys of `key=a,b` stay as they are."""
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
 
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    more = [f"hydra.searchpath=['file://{config_dir}']"] if config_dir is not None else []
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
-            return compose(command, overrides=[*overrides, *more], return_hydra_config=with_hydra)
-    finally:
-        GlobalHydra.instance().hydra = before
+    words = [*overrides, *search_path(config_dir)]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
+        return GlobalHydra.instance().hydra.compose_config(command, words, run_mode=RunMode.MULTIRUN)  # type: ignore[union-attr]
+
+
+def search_path(config_dir: Path | None) -> list[str]:
+    """The override by which Hydra looks for options in the user's folder too."""
+    return [] if config_dir is None else [f"hydra.searchpath=['file://{config_dir}']"]
 
 
 def check_config_dir(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -38,10 +39,9 @@ def _external_heatmaps(run: Run, dataset: Dataset) -> HeatmapStore | None:
     config = run.config
     if run.heatmaps is not None or "heatmaps" not in config:
         return None
-    path, kind, name = (config.get(key) for key in ("heatmaps", "heatmaps_kind", "heatmaps_name"))
-    store, _ = open_heatmaps(
-        dataset, expand_path(path), kind=kind, name=name, on_error="skip", part=True, show_progress=False
-    )
+    names: dict[str, Any] = {"kind": config.get("heatmaps_kind"), "name": config.get("heatmaps_name")}
+    path = expand_path(config["heatmaps"])
+    store, _ = open_heatmaps(dataset, path, **names, on_error="skip", part=True, show_progress=False)
     if config.get("methods"):
         add_baselines(store, build_methods(config["methods"]), int(config.get("seed", 0)))
     return store if set(run.methods) <= set(store.methods) else None

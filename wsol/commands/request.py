@@ -1,7 +1,8 @@
 """Words typed behind `wsol`, taken apart: a command, flags and overrides, in any order."""
 
-import argparse
+import re
 import shlex
+from argparse import ArgumentError, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +14,20 @@ from wsol.errors import UserError, suggest
 
 OURS = ("--debug", "--version", "-V")
 FLAGS = (*get_args_parser()._option_string_actions, "--debug", "-V")
+ALONE = {"train": "experiment=shapes"}  # what a command runs with when nothing is chosen
 
 
 @dataclass(frozen=True)
 class Request:
     """What was asked for; it travels with the job, also to other processes.
 
-    `flags` are Hydra's, also as the words that were typed; `overrides` are `key=value`, `+key=value` and `~key`, and
-    `line` is all of it.
+    `flags` are Hydra's; `overrides` are `key=value`, `+key=value` and `~key`, and `line` is all that was typed.
     """
 
     command: str
-    flags: argparse.Namespace
-    flag_words: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    line: str = "wsol"
+    flags: Namespace
+    overrides: list[str]
+    line: str
 
     @property
     def config_dir(self) -> Path | None:
@@ -40,16 +40,14 @@ def read_words(words: Sequence[str]) -> Request:
     """Take a command line apart with Hydra's own parser; a lone word is the command."""
     parser = get_args_parser()
     parser.exit_on_error, parser.allow_abbrev = False, False
-    line, words = shlex.join(["wsol", *words]), [word for word in words if word not in OURS]
     try:
-        flags, unknown = parser.parse_known_intermixed_args(words)
-    except argparse.ArgumentError as error:
+        flags, unknown = parser.parse_known_intermixed_args([word for word in words if word not in OURS])
+    except ArgumentError as error:
         raise UserError(str(error)) from error
     if unknown:
         raise UserError(f"unknown flag {unknown[0]}{suggest(unknown[0], FLAGS)}")
     positional = vars(flags).pop("overrides")
-    flag_words = tuple(word for word in words if word not in positional)
-    overrides = tuple(word for word in positional if "=" in word or word.startswith("~"))
+    overrides = [word for word in positional if "=" in word or word.startswith("~")]
     command, *others = [word for word in positional if word not in overrides] or COMMANDS[:1]
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}, and options are written key=value{suggest(command, COMMANDS)}")
@@ -58,4 +56,17 @@ def read_words(words: Sequence[str]) -> Request:
             f"{others[0]!r} is neither key=value nor a flag; the command is {command} already. "
             f"A value with spaces needs quotes: 'key=\"a value\"'"
         )
-    return Request(command, flags, flag_words, overrides, line)
+    if command in ALONE and not {key_of(word) for word in overrides} & {"dataset", "model", "experiment"}:
+        overrides.insert(0, ALONE[command])
+    overrides = [to_preset(word, command) for word in overrides]
+    return Request(command, flags, overrides, shlex.join(["wsol", *words]))
+
+
+def key_of(override: str) -> str:
+    """Group or outermost key that an override changes."""
+    return re.split(r"[=@/.]", override.lstrip("+~"))[0]
+
+
+def to_preset(override: str, command: str) -> str:
+    """Presets are kept per command: `experiment=x` means `experiment/train=x` in `wsol train`."""
+    return re.sub(r"^(\+{0,2}|~)experiment(?=[=@]|$)", rf"\1experiment/{command}", override)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from wsol.commands.task import RECORD, remove_if_unused
 from wsol.console import print_line, print_table
-from wsol.io import atomic_write, read_environment, write_text
+from wsol.io import read_environment, write_text
 from wsol.report.figures import draw_sweep
 from wsol.report.summary import best_cells, latex_table
 from wsol.report.sweeps import MEASURES, best_settings, chosen_on
@@ -34,8 +33,8 @@ class SweepTable:
 
     frame: pd.DataFrame
     overrides: list[str]
-    status: int = 0
-    roles: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str]
+    status: int
 
 
 def end_sweep(folder: Path) -> int:
@@ -50,36 +49,27 @@ def end_sweep(folder: Path) -> int:
 
 def collect(folder: Path) -> SweepTable:
     """Gather the jobs inside a sweep's folder."""
-    records = [(json.loads(path.read_text(encoding="utf-8")), path.parent) for path in folder.glob(f"*/{RECORD}")]
-    records.sort(key=lambda pair: pair[0]["job"])
-    jobs = [(record, _values(record["overrides"]), _summary(place, record)) for record, place in records]
-    columns = list(dict.fromkeys(column for _, _, rows in jobs for row in rows for column in row))
-    keys = dict.fromkeys(key for _, values, _ in jobs for key in values)
-    names = {key: f"{key} (override)" if key in (*columns, "job", "error") else key for key in keys}
-    cells = [
-        {"job": str(record["job"])}
-        | {names[key]: value for key, value in values.items()}
-        | row
-        | {"error": record["error"]}
-        for record, values, rows in jobs
-        for row in rows or [{}]
-    ]
+    places = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*/{RECORD}")}
+    jobs = sorted(((record, place) for place, record in places.items()), key=lambda job: job[0]["job"])
+    summaries = [_summary(place, record) for record, place in jobs]
+    columns = list(dict.fromkeys(column for rows in summaries for row in rows for column in row))
+    cells: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    for (record, _), rows in zip(jobs, summaries, strict=True):
+        values = _values(record["overrides"])
+        names |= {key: f"{key} (override)" if key in (*columns, "job", "error") else key for key in values}
+        own = {"job": str(record["job"])} | {names[key]: value for key, value in values.items()}
+        cells += [own | row | {"error": record["error"]} for row in rows or [{}]]
     frame = pd.DataFrame(cells, columns=["job", *names.values(), *columns, "error"], dtype=object).fillna("")
-    failed = [record for record, _, _ in jobs if record["error"]]
-    status = 0 if not failed else 1 if any(record["unexpected"] for record in failed) else 2
-    roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in records}
-    return SweepTable(frame, list(names.values()), status, roles)
+    roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in jobs}
+    status = min((record["status"] for record, _ in jobs if record["status"]), default=0)  # a bug before a mistake
+    return SweepTable(frame, list(names.values()), roles, status)
 
 
 def _values(words: Sequence[str]) -> dict[str, str]:
     """Take overrides apart into keys and values; where a run lies is left out."""
-    values = {}
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        key = override.get_key_element().lstrip("+~")
-        value = None if override.is_delete() else override.value()
-        if not key.startswith("hydra") and key != "run_dir":
-            values[key] = value if isinstance(value, str) else override.get_value_element_as_str()
-    return values
+    pairs = (word.lstrip("+~").partition("=") for word in words)
+    return {key: value.strip("'\"") for key, _, value in pairs if key != "run_dir" and not key.startswith("hydra")}
 
 
 def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
@@ -90,10 +80,9 @@ def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
     return [{key: str(value) for key, value in record["values"].items()}] if record["values"] else []
 
 
-def shorten(sweep: SweepTable) -> pd.DataFrame:
+def shorten(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
     """The part of a sweep's table that fits a screen: what jobs differ in, and what was measured, rounded."""
-    frame = sweep.frame
-    differing = [name for name in sweep.overrides if frame[name].nunique() > 1 or len(frame) == 1]
+    differing = [name for name in overrides if frame[name].nunique() > 1 or len(frame) == 1]
     columns = dict.fromkeys(["job", *differing, *NAMES, *MEASURED, "error"])
     table = frame[[name for name in columns if name in frame and (frame[name] != "").any()]].copy()
     for name in set(table.columns) & set(MEASURED) - set(differing):
@@ -104,22 +93,21 @@ def shorten(sweep: SweepTable) -> pd.DataFrame:
 
 def print_and_write(sweep: SweepTable, folder: Path) -> None:
     """Print a sweep's table and its best settings; write both, a table for LaTeX and, over numbers, a picture."""
-    write_text(folder / "sweep.csv", sweep.frame.to_csv(index=False, lineterminator="\n"))
-    failed = int((sweep.frame["error"] != "").sum())
-    title = f"{sweep.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
-    print_table(shorten(sweep), title, keys=("job", "method", "protocol"))
-    best = best_settings(sweep.frame, sweep.overrides, sweep.roles)
+    frame, overrides = sweep.frame, sweep.overrides
+    write_text(folder / "sweep.csv", frame.to_csv(index=False, lineterminator="\n"))
+    failed = int((frame["error"] != "").sum())
+    title = f"{frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
+    print_table(shorten(frame, overrides), title, keys=("job", "method", "protocol"))
+    best = best_settings(frame, overrides, sweep.roles)
     written: list[Path] = []
     if len(best):
         sentences = chosen_on(best)
         _print_best(best)
         for sentence in sentences:
             print_line(sentence)
-        with atomic_write(folder / "best.csv") as path:
-            best.to_csv(path, index=False)
+        write_text(folder / "best.csv", best.to_csv(index=False))
         write_text(folder / "sweep.tex", _latex(sweep, " ".join(sentences)))
-        written += [folder / "best.csv", folder / "sweep.tex"]
-        written += draw_sweep(sweep.frame, sweep.overrides, folder / "sweep")
+        written = [folder / "best.csv", folder / "sweep.tex", *draw_sweep(frame, overrides, folder / "sweep")]
     names = ", ".join(path.name for path in written)
     print_line(f"One table over all jobs: {folder / 'sweep.csv'}" + (f", with {names}" if names else ""))
 
@@ -139,10 +127,9 @@ def _print_best(best: pd.DataFrame) -> None:
 def _latex(sweep: SweepTable, note: str) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""]
-    table = shorten(SweepTable(finished, sweep.overrides)).drop(columns="job")
-    measured = [name for name in MEASURED if name in table and name not in sweep.overrides]
+    table = shorten(finished, sweep.overrides).drop(columns="job")
     same_data = all(finished[name].nunique() == 1 for name in ("dataset", "split") if name in finished)
-    scores = [name for name in measured if name != "threshold"] if same_data else []
+    scores = [name for name in MEASURED[1:] if same_data and name in table and name not in sweep.overrides]
     best = best_cells(table, scores, "protocol" if "protocol" in table else None)
     headings = SHOWN | {"max_box_acc": "MBA", "val_top1": "validation accuracy", "train_loss": "training loss"}
     return latex_table(table, best, headings=headings, note=note)

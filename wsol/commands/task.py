@@ -1,7 +1,6 @@
 """A command as Hydra runs it: in its folder, with a record in a sweep, which an error in a job does not end."""
 
 import gc
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from omegaconf import DictConfig
 
 from wsol.commands.messages import exit_code, explain_error, is_user_error
 from wsol.commands.request import Request
-from wsol.config import check_root_keys, to_dict
+from wsol.config import to_dict
 from wsol.console import print_message, showing_messages
-from wsol.errors import UserError
 from wsol.io import from_here, write_json
 
 RECORD = "job.json"
@@ -49,21 +47,13 @@ class Job:
         progress = cfg.progress and self.verbose
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
+    def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:
+        """Write down what a job of a sweep was asked for and how it ended: its error, its exit code.
 
-def write_record(
-    job: Job,
-    number: int,
-    *,
-    error: str = UNFINISHED,
-    unexpected: bool = True,
-    values: Mapping[str, object] | None = None,
-) -> None:
-    """Write down what a job of a sweep was asked for and how it ended; first when it begins.
-
-    `values` are the results of a job that writes no `summary.csv`.
-    """
-    record = {"job": number, "overrides": job.overrides, "error": error, "unexpected": unexpected and bool(error)}
-    write_json(job.run_dir / RECORD, record | {"values": dict(values or {})})
+        `values` are the results of a job that writes no `summary.csv`.
+        """
+        record = {"job": number, "overrides": self.overrides, "error": error, "status": status}
+        write_json(self.run_dir / RECORD, record | {"values": values or {}})
 
 
 def forget_earlier(folder: Path) -> None:
@@ -101,8 +91,6 @@ class Task:
                 self._in_sweep(cfg, job, int(hydra.job.num))
             return
         try:
-            if not os.access(job.run_dir, os.W_OK | os.X_OK):
-                raise UserError(f"run_dir={job.run_dir}: nothing can be written there; pass another run_dir")
             self._run(cfg, job)
         except Exception as error:
             self.error = error
@@ -110,7 +98,6 @@ class Task:
             remove_if_unused(job.run_dir)
 
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
-        check_root_keys(cfg)
         module = import_module(f"wsol.commands.{self.request.command}")
         if not gc.isenabled():  # the first job: modules stay, so that looking for garbage may pass them over
             gc.freeze()
@@ -118,14 +105,12 @@ class Task:
         return module.run(cfg, job)  # type: ignore[no-any-return]
 
     def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
-        write_record(job, number)
+        job.record(number, UNFINISHED, status=1)
         try:
-            values = self._run(cfg, job)
-            write_record(job, number, error="", values=values)
+            job.record(number, values=self._run(cfg, job))
         except Exception as error:
-            expected = is_user_error(error)
-            message = explain_error(error, self.request) if expected else repr(error)
-            write_record(job, number, error=message, unexpected=exit_code(error) == 1)
-            if not expected:
+            message = explain_error(error, self.request) if is_user_error(error) else repr(error)
+            job.record(number, message, exit_code(error))
+            if not is_user_error(error):
                 traceback.print_exc()
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")

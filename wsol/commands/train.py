@@ -1,8 +1,6 @@
 """`wsol train`: dataset + classifier + recipe → weights in the run's folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,7 +9,7 @@ from wsol.commands.ending import print_steps
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_model, call, to_dict
 from wsol.console import print_line
-from wsol.errors import UserError, suggest
+from wsol.errors import UserError
 from wsol.io import from_here, write_yaml
 from wsol.training import Recipe, Stage, train
 
@@ -25,24 +23,18 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     if not cfg.resume and (run_dir / "resume.pt").exists():
         raise UserError(f"{run_dir} holds a training run already: go on with resume=true, or choose another run_dir")
     write_yaml(run_dir / "config.yaml", settings | {"run_dir": str(run_dir)})
-    trained = call(
-        train,
-        cfg,
-        classifier=classifier,
-        stages=stages,
-        run_dir=run_dir,
-        show_progress=cfg.progress and job.verbose,
-    )
+    objects = {"classifier": classifier, "stages": stages, "run_dir": run_dir}
+    trained = call(train, cfg, show_progress=cfg.progress and job.verbose, **objects)
     last = trained.history.iloc[-1]
     best = trained.history.loc[trained.history["stage"] == last["stage"], "val_top1"].max()
     if job.verbose:
-        _print_end(cfg, job, run_dir, best)
+        _print_end(cfg, job, best)
     return {"epochs": len(trained.history), "train_loss": f"{last['train_loss']:.4f}", "val_top1": f"{best:.4f}"}
 
 
-def _print_end(cfg: DictConfig, job: Job, run_dir: Path, best: float) -> None:
-    weights = run_dir / "best.safetensors"
-    weights = from_here(weights if weights.exists() else run_dir / "last.safetensors")
+def _print_end(cfg: DictConfig, job: Job, best: float) -> None:
+    names = ("best.safetensors", "last.safetensors")
+    weights = next(from_here(job.run_dir / name) for name in names if (job.run_dir / name).exists())
     key = "weights" if str(cfg.model.get("_target_")).endswith("shapes_classifier") else "checkpoint"
     accuracy = "" if best != best else f"Validation accuracy {100 * best:.1f} %. "
     print_line(f"{accuracy}Weights: {weights}")
@@ -55,11 +47,8 @@ def _refuse_without_effect(words: Sequence[str], stages: Sequence[Any]) -> None:
     """Refuse a typed `training.KEY=…` where every stage of the recipe says something else."""
     for word in words:
         key = word.partition("=")[0].removeprefix("training.")
-        if stages and all(isinstance(stage, Mapping) and key in stage for stage in stages):
-            raise UserError(
-                f"{word}: every stage of this recipe says its own {key}; change training.stages[0].{key} and so "
-                f"on, or train in one stage with training.stages=[]"
-            )
+        if stages and all(key in stage for stage in stages):
+            raise UserError(f"{word}: every stage of this recipe says its own; change training.stages[0].{key}, …")
 
 
 def build_stages(settings: Mapping[str, Any]) -> list[Stage]:
@@ -68,21 +57,15 @@ def build_stages(settings: Mapping[str, Any]) -> list[Stage]:
     `settings` has `dataset`, `validation` (keys of `dataset` that differ, or None) and `training`: keys of a `Recipe`,
     and `stages`, a list of mappings that override them and, under `dataset` and `validation`, keys of those.
     """
-    common = dict(settings["training"])
-    own_stages, known = common.pop("stages") or [{}], [field.name for field in fields(Recipe)]
-    Recipe(**{key: value for key, value in common.items() if key in known})  # also where each stage has its own
+    common = {key: value for key, value in settings["training"].items() if key != "stages"}
+    Recipe(**common)  # also where each stage has its own
     stages = []
-    for number, own in enumerate(own_stages):
-        where = "training" if not own else f"training.stages[{number}]"
-        if not isinstance(own, Mapping):
-            raise UserError(f"{where}={own!r}: wanted key: value pairs, such as {{epochs: 3}}")
-        keys = common | {key: value for key, value in own.items() if key not in ("dataset", "validation")}
-        for key in keys:
-            if key not in known:
-                raise UserError(f"{where}.{key}: there is no such key{suggest(key, known)}")
-        data = settings["dataset"] | (own.get("dataset") or {})
+    for stage in settings["training"]["stages"] or [{}]:
+        own = to_dict(stage, "training.stages")
+        data = settings["dataset"] | (own.pop("dataset", None) or {})
+        changes = own.pop("validation", None) or {}
         validation = None
         if settings["validation"] is not None:
-            validation = build_dataset(data | settings["validation"] | (own.get("validation") or {}))
-        stages.append(Stage(dataset=build_dataset(data), recipe=Recipe(**keys), validation=validation))
+            validation = build_dataset(data | settings["validation"] | changes)
+        stages.append(Stage(dataset=build_dataset(data), recipe=Recipe(**common | own), validation=validation))
     return stages
