@@ -224,7 +224,7 @@ def own_gradients(recording: Recording) -> torch.Tensor:
 @pytest.mark.parametrize("batch_size", [1, 3, 99])
 def test_classes_of_an_image_share_decoding_and_forward_pass(classifier: Classifier, batch_size: int) -> None:
     names = ("cam", "gradcam", "shapleycam", "scorecam", "ablationcam", "random")
-    chosen = methods(*names, "center") | {"mine": Method(own_gradients)}
+    chosen = methods(*names, "center") | {"mine": make_method(own_gradients)}
     options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size, "show_progress": False}
     data, alone = Several(), Several(shared=False)
     store, table = collect_heatmaps(data, classifier, chosen, **options)

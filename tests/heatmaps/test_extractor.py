@@ -280,23 +280,12 @@ def test_a_head_that_is_not_finite(model: nn.Module, method: str) -> None:
         extractor(images(), None, ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 32, 32), (3, 32, 32), (1, 1, 3, 32, 32)])
-def test_images_that_are_no_batch(model: nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=re.escape(str(shape))), HeatmapExtractor(model) as extractor:
-        extractor(torch.zeros(shape))
-
-
-def test_images_that_are_no_normalized_tensor(model: nn.Module) -> None:
-    for pictures, kind in ((images().numpy(), "ndarray"), (images().byte(), "torch.uint8")):
-        with pytest.raises(UserError, match=kind), HeatmapExtractor(model) as extractor:
-            extractor(pictures)
-
-
-@pytest.mark.parametrize(("option", "value"), [("seed", -1), ("seed", 1.5), ("chunk", 2.5), ("chunk", 0)])
-def test_seed_and_chunk_are_whole_numbers(model: nn.Module, option: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"{option}={value}"):
-        HeatmapExtractor(model, ("saliency",), **{option: value})
-    assert HeatmapExtractor(model, ("saliency",), seed=np.int64(3), chunk=np.int64(3)).seed == 3
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_images_of_a_batch_must_not_change_each_others_logits(kind: type[nn.Module]) -> None:
+    layers = nn.Conv2d(3, 4, 3), kind(4, track_running_stats=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    with pytest.raises(UserError, match="layer 1"):
+        HeatmapExtractor(nn.Sequential(*layers), ("gradcam",))
+    HeatmapExtractor(nn.Sequential(layers[0], nn.InstanceNorm2d(4), *layers[2:]), ("gradcam",), "1")
 
 
 def test_training_mode_inside_the_block(model: nn.Module) -> None:

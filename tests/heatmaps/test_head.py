@@ -176,6 +176,5 @@ def test_a_hidden_layer_is_not_overlooked_behind_a_large_bias(dtype: torch.dtype
             return self.fc(self.hidden(self.conv(x).relu().mean((2, 3))).relu())
 
     model, images = Hidden().to(dtype), torch.rand(2, 3, 8, 8).to(dtype)
-    message = "cam needs global average" if dtype == torch.float32 else "float32"
-    with HeatmapExtractor(model, ("cam",), "conv") as extractor, pytest.raises(UserError, match=message):
+    with HeatmapExtractor(model, ("cam",), "conv") as extractor, pytest.raises(UserError, match="cam.*conv"):
         extractor(images)

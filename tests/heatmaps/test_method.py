@@ -53,8 +53,6 @@ def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     method = make_method("my_methods.energy", power=5)
     assert method.function(None) == 5
     assert method.requirements.needs == "gradients"
-    with pytest.raises(UserError, match=r"my_methods\.number is a int, not a function"):
-        make_method("my_methods.number")
     with pytest.raises(UserError, match=r"my_methods\.nothing.*--config-dir"):
         make_method("my_methods.nothing")
     with pytest.raises(UserError, match=r"no_such_module.*--config-dir"):

@@ -13,8 +13,6 @@ from pydantic import Field
 from wsol.heatmaps.method import method
 from wsol.heatmaps.recording import Recording
 
-__all__ = ["cam", "eigencam", "fem", "first_component", "kpcacam"]
-
 
 @method(needs="activations", score=None)
 def cam(recording: Recording) -> torch.Tensor:

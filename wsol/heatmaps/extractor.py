@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -16,14 +15,12 @@ from torch.nn import functional
 
 from wsol.errors import UserError
 from wsol.heatmaps import baselines
-from wsol.heatmaps.method import Method, check_score, expand_layers, layer_names, make_method
+from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.recording import Recording, record
 from wsol.heatmaps.transformer import attention_blocks
 from wsol.models import Classifier, default_layer
 from wsol.models.inference import Folding, channels_last, frozen, unwrap, wants_own_memory
 from wsol.models.layers import refuse_scripts
-
-__all__ = ["HeatmapExtractor", "Heatmaps", "fuse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +71,7 @@ class HeatmapExtractor:
     Raises
     ------
     UserError
-        If a method or layer is unknown; if `seed` or `chunk` is no such number; if parts of the model are scripts.
+        If a method or layer is unknown; if parts of the model are scripts, or let images change each other's logits.
 
     Examples
     --------
@@ -99,20 +96,16 @@ class HeatmapExtractor:
     ) -> None:
         self.model = unwrap(model.module if isinstance(model, Classifier) else model)
         refuse_scripts(self.model, "heatmaps need its layers")
-        for option, value, least in (("chunk", chunk, 1), ("seed", seed, 0)):
-            if not isinstance(value, Integral) or value < least:
-                raise UserError(f"{option}={value!r}: pass a whole number, {least} or more")
-        if isinstance(methods, str):
-            methods = (methods,)
+        _refuse_batch_statistics(self.model)
+        methods = (methods,) if isinstance(methods, str) else methods
         named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
         made = {name: m if isinstance(m, Method) else make_method(m) for name, m in named.items()}
-        default = layer_names(layer) or (model.layer if isinstance(model, Classifier) else "")
-        if not default and any(m.layer is None and m.requirements.layer for m in made.values()):
-            default = default_layer(self.model)
-        self.methods = expand_layers(made, default)
-        self.score, self.seed, self.chunk = check_score(score), seed, chunk
-        self.say: Callable[[str], None] = say or (lambda text: None)
-        self.channels_last = channels_last
+        if layer is None and isinstance(model, Classifier):
+            layer = model.layer or None
+        if layer is None and any(m.layer is None and m.requirements.layer for m in made.values()):
+            layer = default_layer(self.model)
+        self.methods = expand_layers(made, layer, score)
+        self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say or (lambda text: None), channels_last
         self.seen = 0  # images since the block began
         self._stack: ExitStack | None = None
 
@@ -160,8 +153,8 @@ class HeatmapExtractor:
         Raises
         ------
         UserError
-            Outside a `with` block; for what is no batch or no classes; for values that are not finite, naming image
-            and layer; from methods that don't fit the network.
+            Outside a `with` block; for what are no classes; for values that are not finite, naming image and layer;
+            from methods that don't fit the network.
         """
         self._check(images, sample_ids)
         names = [str(self.seen + i) for i in range(len(images))] if sample_ids is None else list(sample_ids)
@@ -183,10 +176,6 @@ class HeatmapExtractor:
             raise UserError("HeatmapExtractor restores the model when it ends: use it in a `with` block")
         if any(module.training for module in self.model.modules()):
             raise UserError("the model was set to training while this HeatmapExtractor is open: call model.eval()")
-        is_tensor = isinstance(images, torch.Tensor)
-        if not is_tensor or not images.is_floating_point() or images.ndim != 4 or not len(images):
-            kind = f"{images.dtype} {tuple(images.shape)}" if is_tensor else type(images).__name__
-            raise UserError(f"images are {kind}: pass a batch (B, 3, H, W) of normalized images, one or more")
         if sample_ids is not None and len(sample_ids) != len(images):
             raise UserError(f"{len(sample_ids)} sample_ids for {len(images)} images: pass one for each")
 
@@ -222,8 +211,7 @@ class HeatmapExtractor:
         """Compute one method's heatmaps (B, K, h, w)."""
         if isinstance(method.function, str):
             return self._baseline(method.function, method, recording, sample_ids)
-        default = method.requirements.score
-        score = method.score or (self.score if default else None) or default or "logit"
+        score = method.score or method.requirements.score or "logit"
         if score in ("prob", "log_prob") and recording.logits.shape[1] == 1:
             raise UserError(f"method {name}: score={score} of a network with one logit never changes; use score=logit")
         view = replace(recording, score=score, say=lambda text: self.say(f"{name} {text}"))
@@ -249,20 +237,27 @@ class HeatmapExtractor:
         return heatmaps[:, None].expand(-1, recording.classes.shape[1], -1, -1)
 
 
-def fuse(maps: Sequence[torch.Tensor], how: str = "max", gamma: float = 2.0) -> torch.Tensor:
-    """Bring maps (B, h, w) of several layers to the largest size, tanh(γ ReLU(M) / max M), and take max or mean.
+def fuse(maps: Sequence[torch.Tensor], how: str = "max") -> torch.Tensor:
+    """Bring maps (B, h, w) of several layers to the largest size, tanh(2 ReLU(M) / max M), and take max or mean.
 
     Jiang et al., "LayerCAM", IEEE TIP 2021, eq. 9, with the last layer scaled too: all values are in [0, 1].
     """
-    size = max((tuple(heatmap.shape[1:]) for heatmap in maps), key=lambda shape: shape[0] * shape[1])
+    size = max((heatmap.shape[1:] for heatmap in maps), key=torch.Size.numel)
     scaled = []
     for heatmap in maps:
         clipped = heatmap.relu()
         highest = clipped.amax((1, 2), keepdim=True)
-        even = torch.tanh(gamma * clipped / torch.where(highest == 0, 1, highest))
+        even = torch.tanh(2 * clipped / torch.where(highest == 0, 1, highest))
         scaled.append(functional.interpolate(even[:, None], size, mode="bilinear")[:, 0])
     stacked = torch.stack(scaled)  # (L, B, h, w)
     return stacked.amax(0) if how == "max" else stacked.mean(0)
+
+
+def _refuse_batch_statistics(model: nn.Module) -> None:
+    """Refuse networks in which the images of a batch change each other's logits: no map would be of one image."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise UserError(f"layer {name} normalizes by the batch at hand: it needs running statistics")
 
 
 def _checked(heatmap: object, method: str, layer: str, sample_ids: Sequence[str]) -> torch.Tensor:

@@ -12,13 +12,8 @@ import torch
 from pydantic import Field
 
 from wsol.heatmaps.activation import first_component
-from wsol.heatmaps.method import method
+from wsol.heatmaps.method import Count, method
 from wsol.heatmaps.recording import Recording, logit
-
-__all__ = [
-    "eigengradcam", "finercam", "gradcam", "gradcamelementwise", "gradcampp", "hirescam", "layercam", "shapleycam",
-    "smoothgradcampp", "weighted", "xgradcam",
-]  # fmt: skip
 
 
 @method(needs="gradients")
@@ -35,22 +30,18 @@ def gradcampp(recording: Recording) -> torch.Tensor:
     """Grad-CAM++: L = ReLU(Σ_k w_k A_k), w_k = Σ_ij α_kij ReLU(G_kij), α_kij = G²_kij / (2 G²_kij + S_k G³_kij).
 
     S_k is the sum of A_k over space; the score is exp(y_c), whose derivatives are powers of G for a network with ReLUs.
-    Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks",
-    WACV 2018, eq. 5, 19 and 20 as numbered in arXiv 1710.11063; the factor exp(y_c) changes the scale only.
+    Chattopadhay et al., "Grad-CAM++: Generalized …", WACV 2018, eq. 5, 19 and 20 as numbered in arXiv 1710.11063.
     """
     activations, gradients = recording.activations, recording.gradients
     return weighted(_plusplus_weights(activations, gradients), activations)
 
 
 @method(needs="activations")
-def smoothgradcampp(
-    recording: Recording, samples: Annotated[int, Field(ge=1)] = 10, noise: float = 0.15
-) -> torch.Tensor:
+def smoothgradcampp(recording: Recording, samples: Count = 10, noise: float = 0.15) -> torch.Tensor:
     """Smooth Grad-CAM++: Grad-CAM++ with α = D₂ / (2 D₂ + S D₃), w_k = Σ_ij α_kij ReLU(D₁), D_p = (1/N) Σ_n G_n^p.
 
     G_n belongs to the image with noise whose σ is `noise` times its range; A and S to the image itself.
-    Omeiza et al., "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep Convolutional Neural
-    Network Models", arXiv 1908.01224, 2019, which prints D₁ in α's numerator, where Grad-CAM++ has D₂.
+    Omeiza et al., "Smooth Grad-CAM++", arXiv 1908.01224, 2019, which prints D₁ where α has Grad-CAM++'s numerator D₂.
     """
     # Third powers of gradients of 1e-13 are 0 in float32.
     activations = recording.activations.double()
@@ -66,8 +57,7 @@ def smoothgradcampp(
 def gradcamelementwise(recording: Recording) -> torch.Tensor:
     """Element-wise Grad-CAM: L = Σ_k ReLU(G_k ∘ A_k).
 
-    Gildenblat, "PyTorch library for CAM methods", 2021, which names it; after Pillai and Pirsiavash, "Explainable
-    Models with Consistent Interpretations", AAAI 2021, who leave the mean of the gradients out of Grad-CAM.
+    Gildenblat, "PyTorch library for CAM methods", 2021; after Pillai and Pirsiavash, "Explainable Models …", AAAI 2021.
     """
     return (recording.gradients * recording.activations).relu().sum(1)
 
@@ -76,7 +66,7 @@ def gradcamelementwise(recording: Recording) -> torch.Tensor:
 def xgradcam(recording: Recording) -> torch.Tensor:
     """XGrad-CAM: L = ReLU(Σ_k w_k A_k) with w_k = Σ_ij A_kij G_kij / Σ_ij A_kij; 0 where a channel sums to 0.
 
-    Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs", BMVC 2020, eq. 7 and 8.
+    Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation …", BMVC 2020, eq. 7 and 8.
     """
     activations = recording.activations
     total = activations.sum((2, 3))  # (B, K)
@@ -88,8 +78,7 @@ def xgradcam(recording: Recording) -> torch.Tensor:
 def hirescam(recording: Recording) -> torch.Tensor:
     """HiResCAM: L = ReLU(Σ_k G_k ∘ A_k): only places that raise the score are shown.
 
-    Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
-    arXiv 2011.08891, 2020; the ReLU as in Grad-CAM.
+    Draelos and Carin, "Use HiResCAM instead of Grad-CAM …", arXiv 2011.08891, 2020; the ReLU as in Grad-CAM.
     """
     return (recording.gradients * recording.activations).sum(1).relu()
 

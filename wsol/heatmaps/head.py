@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from wsol.errors import UserError
-
-__all__ = ["Head", "find_head"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,23 +45,19 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     target, doubled = logits.double(), activations.double()
     half = torch.finfo(logits.dtype).bits < 32 or torch.finfo(activations.dtype).bits < 32
     rounding = 4 * torch.finfo(logits.dtype).eps * float(target.abs().max()) + 1e-12
-    coarse = False  # whether logits in half precision are little but the bias, rounded
     for head in _candidates(model, layer, doubled, logits.shape[1]):
-        # What the bias gives proves nothing; an untrained network may answer with little else.
+        # What the bias gives proves nothing; an untrained network may answer with little else, or half precision.
         spread = float((target if head.relu else target - head.bias).abs().max())
-        if half and rounding > 0.25 * spread:
-            coarse = True
-            continue
         tolerance = (3e-2 if half else 1e-3) * spread + rounding
-        if bool(head.weight.any()) and float((head.logits(doubled) - target).abs().max()) <= tolerance:
+        if not head.weight.any() or (half and rounding > 0.25 * spread):
+            continue
+        if float((head.logits(doubled) - target).abs().max()) <= tolerance:
             dtype = torch.promote_types(activations.dtype, torch.float32)
-            return Head(head.weight.to(dtype), head.bias.to(dtype), head.name, head.relu)
-    if coarse:
-        raise UserError(f"cam's head behind {layer} is lost in the rounding of {logits.dtype} logits: run in float32")
+            return replace(head, weight=head.weight.to(dtype), bias=head.bias.to(dtype))
     raise UserError(
         f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no such "
-        f"head there (the mean activations don't give the logits, or its weights are all 0); use gradcam, which works "
-        f"for any network, or model=vgg16_gap, alexnet_gap or a ResNet"
+        f"head there (the mean activations don't give the logits, its weights are 0, or {logits.dtype} hides them); "
+        f"use gradcam, which works for any network, or model=vgg16_gap, alexnet_gap or a ResNet"
     )
 
 

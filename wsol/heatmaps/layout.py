@@ -11,9 +11,6 @@ from torchvision.models.maxvit import PartitionAttentionLayer
 
 from wsol.errors import UserError
 from wsol.models import find_layer
-from wsol.models.inference import unwrap
-
-__all__ = ["Layout", "layout_of", "token_grid"]
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,16 @@ class Layout:
 
 def layout_of(model: nn.Module, layer: str, output: torch.Tensor, images: torch.Tensor) -> Layout:
     """Tell how a layer's output for images (B, 3, H, W) lies; tokens and maps have the aspect of the images."""
-    network, image_size = unwrap(model), (images.shape[2], images.shape[3])
-    windows = _window_around(network, layer)
-    if windows is not None:
+    image_size = images.shape[2], images.shape[3]
+    if windows := _window_around(model, layer):
         raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
     if len(output) == len(images) and output.ndim == 4:
-        layout = Layout(channels_last=_is_channels_last(network, layer, output, image_size))
+        layout = Layout(channels_last=_is_channels_last(model, layer, output, image_size))
         if layout.as_map(output).shape[2:].numel() > 1 or max(image_size) == 1:
             return layout
-    if len(output) == len(images) and output.ndim == 3:
-        for skipped in (1, 0, 2):
-            grid = token_grid(output.shape[1] - skipped, image_size)
-            if grid is not None:
-                return Layout(grid=grid, skipped=skipped)
+    for skipped in (1, 0, 2) if len(output) == len(images) and output.ndim == 3 else ():
+        if grid := token_grid(output.shape[1] - skipped, image_size):
+            return Layout(grid=grid, skipped=skipped)
     raise UserError(
         f"layer {layer} yields shape {tuple(output.shape)} for {len(images)} images, no maps; wanted (B, K, h, w), or "
         f"(B, 1 + h*w, K) tokens; choose a layer before the pooling, or show the network larger images"
@@ -61,7 +55,7 @@ def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | Non
     return None
 
 
-def _is_channels_last(network: nn.Module, layer: str, output: torch.Tensor, image_size: tuple[int, int]) -> bool:
+def _is_channels_last(model: nn.Module, layer: str, output: torch.Tensor, image_size: tuple[int, int]) -> bool:
     """Tell (B, h, w, K) from (B, K, h, w): by the image's aspect where only one of them has it, else by the layer."""
     height, width = image_size
     sides = output.shape[1:3], output.shape[2:4]
@@ -69,16 +63,16 @@ def _is_channels_last(network: nn.Module, layer: str, output: torch.Tensor, imag
     for most in (0, 1):
         if (last <= most) != (first <= most):
             return last <= most
-    module = find_layer(network, layer)
-    if isinstance(network, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
+    module = find_layer(model, layer)
+    if isinstance(model, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
         return layer != "features.0.0"  # the convolution that makes the patches
     if type(module) is nn.LayerNorm:
         return len(module.normalized_shape) == 1
     return isinstance(module, nn.Linear)
 
 
-def _window_around(network: nn.Module, layer: str) -> str | None:
+def _window_around(model: nn.Module, layer: str) -> str | None:
     """Name of the layer that cuts maps into windows for its own layers, among them this one (MaxViT)."""
     parts = layer.split(".")
     above = (".".join(parts[:count]) for count in range(1, len(parts)))
-    return next((name for name in above if isinstance(network.get_submodule(name), PartitionAttentionLayer)), None)
+    return next((name for name in above if isinstance(model.get_submodule(name), PartitionAttentionLayer)), None)

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
+from pydantic import BeforeValidator, Field
 
 from wsol.errors import UserError, suggest
 from wsol.io import conf_dir
 from wsol.settings import settings
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = [
-    "BASELINES", "FAMILIES", "Method", "MethodCard", "Requirements", "builtin_methods", "check_score", "expand_layers",
-    "layer_names", "make_method", "method", "method_cards",
-]  # fmt: skip
-
 BASELINES = ("center", "random", "full")
 FAMILIES = ("activation", "gradient", "perturbation", "pixel", "transformer")  # files of this folder
-FUSIONS = ("max", "mean")
-SCORES = ("logit", "log_prob", "prob", "rest")
 
-Function = Callable[..., "Tensor"]
+Function = Callable[..., Any]
 Needs = Literal["images", "activations", "gradients", "curvature", "attention"]
+# YAML reads the names of a Sequential's layers as numbers.
+Layer = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -55,10 +48,7 @@ class Requirements:
 
 
 def method(needs: Needs = "gradients", score: str | None = "logit") -> Callable[[Function], Function]:
-    """Make a function of a recording a method: its code and what it needs stand together.
-
-    Your own functions work without; decorate one that needs more or less than a layer and its gradients.
-    """
+    """Make a function of a recording a method; one of your own needs this only if `Requirements()` are not its."""
 
     def mark(function: Function) -> Function:
         vars(function)["requirements"] = Requirements(needs, score)
@@ -97,7 +87,7 @@ def method_cards() -> dict[str, MethodCard]:
     return dict(sorted(cards.items(), key=lambda item: order.index(item[1].family)))
 
 
-@dataclass(frozen=True, eq=False)
+@settings
 class Method:
     """A heatmap method, ready to run; `make_method` makes it.
 
@@ -109,17 +99,17 @@ class Method:
         Dotted name of the target layer, or of several; None: the classifier's default.
     fuse : "max" or "mean", optional
         How the maps of several layers become one; None: each is a method of its own, `method@layer`.
+    score : "logit", "log_prob", "prob" or "rest", optional
+        None: what the extractor or the method itself says.
     requirements : Requirements
         What it needs; by default a layer and gradients.
-    score : str, optional
-        "logit", "log_prob", "prob" or "rest"; None: what the extractor or the method itself says.
     """
 
     function: Function | str
-    layer: str | tuple[str, ...] | None = None
-    fuse: str | None = None
+    layer: Layer | Annotated[tuple[Layer, ...], Field(min_length=1)] | None = None
+    fuse: Literal["max", "mean"] | None = None
+    score: Literal["logit", "log_prob", "prob", "rest"] | None = None
     requirements: Requirements = Requirements()
-    score: str | None = None
 
     @property
     def baseline(self) -> str | None:
@@ -137,7 +127,7 @@ class Method:
     @property
     def layers(self) -> tuple[str, ...]:
         """Its target layers: none, one or several."""
-        return () if not self.layer else (self.layer,) if isinstance(self.layer, str) else self.layer
+        return self.layer if isinstance(self.layer, tuple) else (self.layer,) if self.layer else ()
 
 
 def make_method(
@@ -173,64 +163,43 @@ def make_method(
 
     Examples
     --------
-    >>> make_method("gradcam", layer="layer3").layer
-    'layer3'
     >>> make_method("layercam", layer=["layer3", "layer4"], fuse="max").layer
     ('layer3', 'layer4')
     """
-    layers = layer_names(layer)
-    if isinstance(function, str) and function in BASELINES:
-        if options or layers or fuse or score:
+    where: dict[str, Any] = {"layer": layer, "fuse": fuse, "score": score}
+    if function in BASELINES:
+        if options or layer or fuse or score:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
-        # Noise has the size of a layer's maps.
-        return Method(function, requirements=Requirements("activations" if function == "random" else "images", None))
+        needs: Needs = "activations" if function == "random" else "images"  # noise has the size of a layer's maps
+        return Method(function=function, requirements=Requirements(needs, score=None))
     code = _find(function) if isinstance(function, str) else function
-    requirements = getattr(code, "requirements", Requirements())
     _check_options(str(function), code, options)
-    if score is not None and requirements.score is None:
+    needed = getattr(code, "requirements", Requirements())
+    made = Method(function=partial(code, **options), requirements=needed, **where)
+    if made.score and needed.score is None:
         raise UserError(f"method {function} looks at no score, or at one of its own: leave out score")
-    if (layers or fuse) and not requirements.layer:
+    if (made.layer or made.fuse) and not needed.layer:
         raise UserError(f"method {function} looks at no layer: leave out layer and fuse")
-    if fuse is not None and (fuse not in FUSIONS or not isinstance(layers, tuple)):
-        raise UserError(f"fuse={fuse!r}: pass one of {', '.join(FUSIONS)}, and layer=[…] with the layers to fuse")
-    return Method(partial(code, **options), layers, fuse, requirements, check_score(score))
+    if made.fuse and not isinstance(made.layer, tuple):
+        raise UserError(f"method {function}: fuse={fuse} needs the layers to fuse, layer=[…]")
+    return made
 
 
-def check_score(score: str | None) -> str | None:
-    """Hand a score's name back, or refuse it."""
-    if score is not None and score not in SCORES:
-        raise UserError(f"score={score!r}: pass one of {', '.join(SCORES)}")
-    return score
-
-
-def layer_names(layer: str | int | Sequence[str | int] | None) -> str | tuple[str, ...] | None:
-    """Names of target layers as text: YAML reads those of a Sequential as numbers."""
-    if layer is None or isinstance(layer, str):
-        return layer
-    names = list(layer) if isinstance(layer, Iterable) else [layer]
-    for name in names:
-        if isinstance(name, bool) or not isinstance(name, str | Integral):
-            raise UserError(
-                f"layer={layer!r}: pass a layer's dotted name as text (in quotes where it looks like a number, '2.1'), "
-                f"or a list of such names"
-            )
-    return tuple(str(name) for name in names) or None if isinstance(layer, Iterable) else str(layer)
-
-
-def expand_layers(methods: Mapping[str, Method], default: str | Sequence[str] | None = None) -> dict[str, Method]:
+def expand_layers(methods: Mapping[str, Method], layer: Any = None, score: Any = None) -> dict[str, Method]:
     """Make one method of each layer, `method@layer`, where a method has several and doesn't fuse them.
 
-    `default` has the layers of methods that name none.
+    `layer` and `score` are for methods that name none of their own.
     """
     expanded: dict[str, Method] = {}
     for name, method in methods.items():
-        layers = method.layer or (default if method.requirements.layer else None)
-        if layers is None or isinstance(layers, str) or method.fuse:
-            expanded[name] = replace(method, layer=layers if layers is None else layer_names(layers))
+        needs = method.requirements
+        layers = method.layer or (layer if needs.layer else None)
+        method = replace(method, layer=layers, score=method.score or (score if needs.score else None))
+        if method.fuse or not isinstance(method.layer, tuple):
+            expanded[name] = method
             continue
-        by_layer = {f"{name}@{layer}": replace(method, layer=layer) for layer in layers}
-        taken = by_layer.keys() & (expanded.keys() | methods.keys())
-        if taken:
+        by_layer = {f"{name}@{one}": replace(method, layer=one) for one in method.layer}
+        if taken := by_layer.keys() & (expanded.keys() | methods.keys()):
             raise UserError(f"two methods are called {min(taken)}: give one of them another name")
         expanded |= by_layer
     return expanded
@@ -246,22 +215,16 @@ def _find(name: str) -> Function:
             raise UserError(f"unknown method {name!r}{known} (your own: a dotted path, module.function)")
         return methods[name]
     try:
-        function: Any = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as error:
         raise UserError(f"method function {name}: {error}; is its folder on the path (--config-dir)?") from error
-    if not callable(function):
-        raise UserError(f"method function {name} is a {type(function).__name__}, not a function")
-    return function  # type: ignore[no-any-return]
 
 
 def _check_options(name: str, function: Function, options: Mapping[str, Any]) -> None:
     """Refuse options that a function doesn't take; for ours those of another type or out of range as well."""
     signature = inspect.signature(function)
     if not function.__module__.startswith("wsol."):
-        try:
-            signature.bind(None, **options)
-        except TypeError as error:
-            raise UserError(f"method {name}: options {options} don't fit its function: {error}") from error
+        signature.bind(None, **options)  # its own TypeError
         return
     hints = get_type_hints(function, include_extras=True)
     defaults = {option: parameter.default for option, parameter in list(signature.parameters.items())[1:]}

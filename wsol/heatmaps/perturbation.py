@@ -1,9 +1,8 @@
 """Methods that change the image or the activations and watch the class score: they need no gradients.
 
-X is the image as the network sees it, f its class score: the logit for those that weigh channels, the probability
-for RISE and occlusion, unless another score is asked for. What is hidden becomes 0, the mean color of the training
-data once images are normalized. Those that weigh channels return maps (B, h, w), not negative; RISE and occlusion
-maps (B, H, W) at the size of the image.
+X is the image as the network sees it, f its class score. Those that weigh channels watch the logit and return maps
+(B, h, w), not negative; RISE and occlusion the probability, and maps (B, H, W) at the size of the image. What is
+hidden becomes 0, the mean color of the training data once images are normalized.
 """
 
 from __future__ import annotations
@@ -18,20 +17,16 @@ from torch.nn import functional
 
 from wsol.errors import UserError
 from wsol.heatmaps.gradient import weighted
-from wsol.heatmaps.method import method
+from wsol.heatmaps.method import Count, method
 from wsol.heatmaps.recording import Recording
 
-__all__ = ["ablationcam", "iscam", "occlusion", "rise", "scorecam", "sscam"]
-
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @method(needs="activations")
 def scorecam(recording: Recording) -> torch.Tensor:
-    """Score-CAM: L = ReLU(Σ_k α_k A_k) with α the softmax over channels of f(X ∘ H_k) − f(X_b), which needs no f(X_b).
+    """Score-CAM: L = ReLU(Σ_k α_k A_k), α the softmax over k of f(X ∘ H_k), H_k = A_k enlarged and brought to [0, 1].
 
-    H_k is A_k enlarged to the image (bilinear) and brought to [0, 1].
     Wang et al., "Score-CAM: Score-Weighted Visual Explanations for CNNs", CVPR Workshops 2020, eq. 6 to 9, algorithm 1.
     """
     return _weighted_by_scores(recording, 1, lambda images, masks, _: images * masks)
@@ -41,10 +36,9 @@ def scorecam(recording: Recording) -> torch.Tensor:
 def sscam(
     recording: Recording, samples: Count = 35, std: float = 2.0, smooth: Literal["mask", "image"] = "mask"
 ) -> torch.Tensor:
-    """SS-CAM: Score-CAM with α the softmax over channels of (1/N) Σ_n f(M_kn) − f(X_b), η_n ~ N(0, σ²).
+    """SS-CAM: Score-CAM with α the softmax over k of (1/N) Σ_n f(M_kn), M_kn = X ∘ (H_k + η_n), η_n ~ N(0, σ²).
 
-    M_kn = X ∘ (H_k + η_n), SS-CAM(1) of the paper, or X ∘ H_k + η_n with smooth="image", SS-CAM(2). All channels have
-    the same draws, so that they differ by their masks only.
+    With smooth="image", SS-CAM(2) of the paper: M_kn = X ∘ H_k + η_n. All channels have the same draws.
     Wang et al., "SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization", arXiv 2006.14255, 2020.
     """
     colors, *size = recording.images.shape[1:]
@@ -58,9 +52,8 @@ def sscam(
 
 @method(needs="activations")
 def iscam(recording: Recording, steps: Count = 10, cumulative: bool = False) -> torch.Tensor:
-    """IS-CAM: Score-CAM with α the softmax over channels of (1/N) Σ_i f(t_i H_k ∘ X) − f(X_b), t_i = i/N.
+    """IS-CAM: Score-CAM with α the softmax over k of (1/N) Σ_i f(t_i H_k ∘ X), t_i = i/N, or Σ_{j≤i} j/N `cumulative`.
 
-    `cumulative` lets the factors pile up, t_i = Σ_{j≤i} j/N, as when masked images are summed on the way.
     Naidu et al., "IS-CAM: Integrated Score-CAM for axiomatic-based explanations", arXiv 2010.03023, 2020.
     """
     factors = torch.arange(1, steps + 1, device=recording.images.device, dtype=recording.dtype) / steps
@@ -76,20 +69,17 @@ def iscam(recording: Recording, steps: Count = 10, cumulative: bool = False) -> 
 def ablationcam(recording: Recording) -> torch.Tensor:
     """Ablation-CAM: L = ReLU(Σ_k w_k A_k) with w_k = (f − f_k) / |f|, f_k the score when A_k is 0 everywhere.
 
-    Only what stands behind the layer runs again. The paper divides by f; its size keeps the sign of what a channel
-    adds. Of tokens only those are set to 0 that stand for a place.
-    Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
-    Localization", WACV 2020, eq. 3 and 4.
+    Only what stands behind the layer runs again. The paper divides by f; its size keeps the sign of what is added.
+    Desai and Ramaswamy, "Ablation-CAM: Visual Explanations …", WACV 2020, eq. 3 and 4.
     """
-    behind, layout, activations = recording.replay(), recording.layout, recording.activations
-    output = recording.output
+    behind, activations, output = recording.replay(), recording.activations, recording.output
     full = recording.scores_of(recording.logits)  # (B,)
     without = full.new_empty(activations.shape[:2])  # (B, K)
     for image in range(len(output)):  # outermost: the replay keeps what one image needs
         for part in recording.chunks(activations.shape[1]):
             channel = torch.arange(part.start, part.stop, device=output.device)
             changed = output[image].expand(len(channel), *output.shape[1:]).clone()
-            layout.as_map(changed)[channel - part.start, channel] = 0
+            recording.layout.as_map(changed)[channel - part.start, channel] = 0
             without[image, part] = recording.scores_of(behind(changed, image), image)
     size = torch.where(full == 0, 1, full.abs())
     return weighted((full[:, None] - without) / size[:, None], activations)
@@ -97,10 +87,9 @@ def ablationcam(recording: Recording) -> torch.Tensor:
 
 @method(needs="images", score="prob")
 def rise(recording: Recording, masks: Count = 4000, cells: Count = 7, keep: Share = 0.5) -> torch.Tensor:
-    """RISE: S = 1 / (p N) Σ_n f(X ∘ M_n) M_n, the mean of random masks weighted by what the network says of them.
+    """RISE: S = 1 / (p N) Σ_n f(X ∘ M_n) M_n, M_n a grid of `cells` a side, each 1 with probability p = `keep`.
 
-    A mask is a grid of `cells` a side, each 1 with probability p = `keep`, enlarged (bilinear) to one cell more than
-    the image has and cropped at a random place; all images have the same masks.
+    It is enlarged (bilinear) by one cell more than the image has and cropped at random; all images share the masks.
     Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
     """
     images = recording.images
@@ -137,9 +126,7 @@ def occlusion(recording: Recording, size: Share = 0.2, stride: Share = 0.1, valu
     return total / (rows.sum(0)[:, None] * columns.sum(0))
 
 
-def _weighted_by_scores(
-    recording: Recording, count: int, mask: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
+def _weighted_by_scores(recording: Recording, count: int, mask: Callable[..., torch.Tensor]) -> torch.Tensor:
     """ReLU(Σ_k α_k A_k), α the softmax over channels of the mean score of `count` versions of mask(X, H_k, version)."""
     images, activations = recording.images, recording.activations
     channels = activations.shape[1]
@@ -152,15 +139,10 @@ def _weighted_by_scores(
     return weighted(scores.mean(1).softmax(1), activations)
 
 
-def _scores(
-    recording: Recording, count: int, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
+def _scores(recording: Recording, count: int, change: Callable[..., torch.Tensor]) -> torch.Tensor:
     """Score `count` versions of every image, (B, count): change(image (N,), version (N,)) → (N, 3, H, W) makes them."""
-    scores = [
-        recording.scores_of(recording.run(change(image, version)), image)
-        for image, version in recording.versions(count)
-    ]
-    return torch.cat(scores).view(count, -1).T
+    passes = ((image, recording.run(change(image, version))) for image, version in recording.versions(count))
+    return torch.cat([recording.scores_of(logits, image) for image, logits in passes]).view(count, -1).T
 
 
 def _covered(recording: Recording, values: torch.Tensor, cover: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

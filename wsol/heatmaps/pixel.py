@@ -6,24 +6,18 @@ one of its colors, or the sum where contributions add up to the score.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from contextlib import ExitStack
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
 from wsol.heatmaps.gradient import gradcam
-from wsol.heatmaps.method import method
+from wsol.heatmaps.method import Count, method
 from wsol.heatmaps.recording import Recording, gradients_at
 from wsol.heatmaps.relu_rules import relu_rule
 
-__all__ = [
-    "deconvnet", "full_gradients", "fullgrad", "guidedbackprop", "guidedgradcam", "integratedgradients", "saliency",
-    "smoothgrad",
-]  # fmt: skip
-
-Count = Annotated[int, Field(ge=1)]
 _BIASED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Linear)
 
 
@@ -31,8 +25,7 @@ _BIASED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Linear)
 def saliency(recording: Recording) -> torch.Tensor:
     """Gradient saliency: S = max over colors of |∂y_c/∂X|.
 
-    Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification Models and
-    Saliency Maps", ICLR Workshops 2014, section 3.1.
+    Simonyan et al., "Deep Inside Convolutional Networks: Visualising …", ICLR Workshops 2014, section 3.1.
     """
     images = recording.images
     gradients = [recording.input_gradients(images[image], image) for image, _ in recording.versions(1)]
@@ -53,7 +46,6 @@ def guidedbackprop(recording: Recording) -> torch.Tensor:
 def deconvnet(recording: Recording) -> torch.Tensor:
     """Deconvnet: saliency whose ReLUs hand back R = G · [G > 0], whatever went in, see `relu_rules`.
 
-    Max-pooling hands back to where the maximum was, the paper's switches.
     Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 2.1.
     """
     with relu_rule(recording.model, guided=False):
@@ -74,8 +66,7 @@ def guidedgradcam(recording: Recording) -> torch.Tensor:
 def smoothgrad(recording: Recording, samples: Count = 50, noise: float = 0.15) -> torch.Tensor:
     """SmoothGrad: S = max over colors of |(1/N) Σ_n ∂y_c/∂X (X + η_n)|, η_n ~ N(0, σ²), σ = `noise` times X's range.
 
-    Smilkov et al., "SmoothGrad: removing noise by adding noise", arXiv 1706.03825, 2017, which finds noise of 10 to
-    20 % and 50 samples enough.
+    Smilkov et al., "SmoothGrad: removing noise by adding noise", arXiv 1706.03825, 2017.
     """
     total = torch.zeros_like(recording.images, dtype=recording.dtype)
     for image, version in recording.versions(samples):
@@ -89,8 +80,7 @@ def integratedgradients(
 ) -> torch.Tensor:
     """Integrated gradients: the sum over colors of (X − X') ∘ ∫₀¹ ∂y_c/∂X (X' + t (X − X')) dt, at midpoints of t.
 
-    X' is `baseline` everywhere, as the network sees it: 0 is the mean color, not black. All pixels together make up
-    y_c(X) − y_c(X'). With `absolute`, what speaks against the class counts as much as what speaks for it.
+    X' is `baseline` everywhere, as the network sees it: 0 is the mean color, not black. `absolute`: |…| of the sum.
     Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
     difference = recording.images - baseline
@@ -106,8 +96,8 @@ def integratedgradients(
 def fullgrad(recording: Recording, jointly: bool = False) -> torch.Tensor:
     """FullGrad: S = Σ ψ(X ∘ ∂y_c/∂X) + Σ_l Σ_k ψ(b_k ∘ ∂y_c/∂b_k), sums over colors, and over layers and channels.
 
-    ψ takes absolute values, brings each channel to [0, 1] by its own minimum and maximum (or those of its layer,
-    `jointly`) and enlarges it to the image (bilinear). Biases of linear layers have no place and are left out.
+    ψ takes absolute values, brings each channel to [0, 1] by its own minimum and maximum (`jointly`: its layer's) and
+    enlarges it to the image (bilinear). Biases of linear layers have no place and are left out.
     Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS 2019.
     """
     size, over = recording.images.shape[2:], (1, 2, 3) if jointly else (2, 3)
@@ -125,40 +115,36 @@ def fullgrad(recording: Recording, jointly: bool = False) -> torch.Tensor:
 def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tensor]:
     """Take the score of images (N,) apart: X ∘ ∂y_c/∂X (N, 3, H, W), then b ∘ ∂y_c/∂b (N, K, h, w) of each bias.
 
-    What a linear layer contributes has no place, also where it works on every place (ConvNeXt): it comes as (N, M). All
-    values together are the logit, for convolutions, linear layers, batch normalizations, pooling and ReLUs.
+    What a linear layer adds has no place, also where it works on every place (ConvNeXt): (N, M). All values together
+    are the logit, for convolutions, linear layers, batch normalizations, pooling and ReLUs.
     """
-    biases: list[torch.Tensor] = []
     outputs: list[torch.Tensor] = []
-    placeless: list[bool] = [False]  # the image's part comes first
+    biases: list[tuple[torch.Tensor, bool]] = []  # of each output, and whether it has a place
 
     def keep(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-        bias = _bias(module)
+        bias, placed = _bias(module), not isinstance(module, nn.Linear)
         if bias is None or not output.requires_grad:
             return output
-        placeless.append(isinstance(module, nn.Linear))
-        biases.append(bias if placeless[-1] else bias.reshape(-1, *[1] * (output.ndim - 2)))
+        biases.append((bias.reshape(-1, *[1] * (output.ndim - 2)) if placed else bias, placed))
         outputs.append(output)
         return output.clone()  # an in-place ReLU behind it must not reach the output that is differentiated
 
-    hooks = [module.register_forward_hook(keep) for module in recording.model.modules() if isinstance(module, _BIASED)]
-    try:
-        pixels = recording.images[image].requires_grad_()
+    pixels = recording.images[image].requires_grad_()
+    with ExitStack() as stack:
+        for module in recording.model.modules():
+            if isinstance(module, _BIASED):
+                stack.enter_context(module.register_forward_hook(keep))
         scores = recording.scores_of(recording.run(pixels.clone(), graph=True), image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    gradients = gradients_at(scores, pixels, *outputs)
-    factors = [pixels.detach(), *biases]
-    parts = [factor.to(recording.dtype) * gradient for factor, gradient in zip(factors, gradients, strict=True)]
-    return [part.flatten(1) if flat else part for part, flat in zip(parts, placeless, strict=True)]
+    factors = [(pixels.detach(), True), *biases]
+    pairs = zip(factors, gradients_at(scores, pixels, *outputs), strict=True)
+    parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
+    return [part if placed else part.flatten(1) for part, placed in parts]
 
 
 def _bias(module: Any) -> torch.Tensor | None:
     """What a layer adds to what is linear in its input, (K,); None: nothing. Of a batch normalization β − μ γ / σ."""
     bias: torch.Tensor | None = module.bias
-    normalizes = isinstance(module, nn.modules.batchnorm._BatchNorm)
-    if not normalizes or module.running_mean is None:
+    if not hasattr(module, "running_mean"):
         return bias
     scale = (module.running_var + module.eps).rsqrt() * (1 if module.weight is None else module.weight)
     return -module.running_mean * scale + (0 if bias is None else bias)

@@ -8,7 +8,7 @@ score differentiated with respect to, the tensor that was handed on. In-place op
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,8 +25,6 @@ from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
 from wsol.models.inference import Folding, logits_of
 
-__all__ = ["Recording", "gradients_at", "logit", "record"]
-
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, C), targets (B,) → (B,)
 
 
@@ -35,22 +33,12 @@ def logit(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, targets[:, None])[:, 0]
 
 
-def log_prob(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return log p_c = y_c − log Σ_j exp(y_j), after the softmax: it also falls when other classes rise."""
-    return logit(logits.log_softmax(1), targets)
-
-
-def prob(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return p_c, the softmax itself: what RISE and occlusion watch."""
-    return log_prob(logits, targets).exp()
-
-
-def residual_softmax(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return y_c + log p_c, the residual softmax score of ShapleyCAM (Cai, The Visual Computer 2025)."""
-    return logit(logits, targets) + log_prob(logits, targets)
-
-
-SCORE_FUNCTIONS: dict[str, Score] = {"logit": logit, "log_prob": log_prob, "prob": prob, "rest": residual_softmax}
+SCORE_FUNCTIONS: dict[str, Score] = {
+    "logit": logit,
+    "log_prob": lambda y, c: logit(y.log_softmax(1), c),  # y_c − log Σ_j exp(y_j): falls when other classes rise
+    "prob": lambda y, c: logit(y.log_softmax(1), c).exp(),
+    "rest": lambda y, c: logit(y, c) + logit(y.log_softmax(1), c),  # residual softmax (Cai, The Visual Computer 2025)
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +52,12 @@ class Recording:
     ----------
     activations, gradients : tensor (B, K, h, w)
         A and G at the target layer, at least float32.
-    logits : tensor (B, C)
-    targets : int64 tensor (B,)
-        The class asked for.
+    logits, targets : tensor (B, C), int64 tensor (B,)
+        The network's answer, and the class asked for.
     head : Head
         `head.weight` (C, K) of the linear layer behind global average pooling.
-    model : nn.Module
-        In eval mode, its parameters frozen; `run`, `input_gradients`, `rerecord` and `replay` run it further times.
-    images : tensor (B, 3, H, W)
-        What the network was shown.
+    model, images : nn.Module, tensor (B, 3, H, W)
+        In eval mode and frozen; `run`, `input_gradients`, `rerecord` and `replay` run it further times.
     layer, score : str
         Dotted name of the target layer, "" for none; what is differentiated: "logit", "log_prob", "prob" or "rest".
 
@@ -124,7 +109,7 @@ class Recording:
     @property
     def activations(self) -> torch.Tensor:
         """A (B, K, h, w): the layer's output, at least float32; tokens are laid out as maps."""
-        return _full(self.layout.as_map(self.output))
+        return self.layout.as_map(self.output).to(self.dtype)
 
     @property
     def gradients(self) -> torch.Tensor:
@@ -145,7 +130,7 @@ class Recording:
     def scores_of(self, logits: torch.Tensor, image: int | torch.Tensor | None = None) -> torch.Tensor:
         """Score of the class asked for, (N,), in logits (N, C): of all images in order, or of versions of `image`."""
         targets = self.targets if image is None else self.targets[image].expand(len(logits))
-        return SCORE_FUNCTIONS[self.score](_full(logits), targets)
+        return SCORE_FUNCTIONS[self.score](logits.to(self.dtype), targets)
 
     def gradients_of(self, score: str | Score) -> torch.Tensor:
         """Gradient (B, K, h, w) with respect to A of another score: a name, or (logits, targets) -> (B,)."""
@@ -160,17 +145,18 @@ class Recording:
         gradient = self._once[key][self.layer]
         if gradient is None:
             raise UserError(f"the logits do not depend on layer {self.layer}: choose another layer")
-        return _full(self.layout.as_map(gradient))
+        return self.layout.as_map(gradient).to(self.dtype)
 
     def curvature(self) -> torch.Tensor:
         """H·A (B, K, h, w): the score's second derivatives with respect to A, applied to A."""
         output = self.outputs[self.layer]
         scores = SCORE_FUNCTIONS[self.score](self.answer, self.targets)
-        (gradient,) = torch.autograd.grad(scores.sum(), output, create_graph=True, allow_unused=True)
-        product = None
-        if gradient is not None and gradient.requires_grad:
-            (product,) = torch.autograd.grad(gradient, output, output.detach(), retain_graph=True, allow_unused=True)
-        return _full(self.layout.as_map(torch.zeros_like(output) if product is None else product))
+        (gradient,) = torch.autograd.grad(scores.sum(), output, create_graph=True, materialize_grads=True)
+        product = torch.zeros_like(output)
+        if gradient.requires_grad:
+            along = output.detach()
+            (product,) = torch.autograd.grad(gradient, output, along, retain_graph=True, materialize_grads=True)
+        return self.layout.as_map(product).to(self.dtype)
 
     def chunks(self, total: int) -> Iterator[slice]:
         """Cut many further passes into batches no larger than the memory bound, and show how far they are."""
@@ -207,7 +193,7 @@ class Recording:
         leaf = images.detach().requires_grad_()
         # A clone again: in-place operations on a leaf are refused.
         scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
-        return _full(gradients_at(scores, leaf)[0])
+        return gradients_at(scores, leaf)[0].to(self.dtype)
 
     def rerecord(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
@@ -263,18 +249,15 @@ def record(
         outputs[name] = output.clone()
         return outputs[name]
 
-    hooks = []
-    try:
+    with ExitStack() as stack:
         for name in layers:
-            hooks.append(find_layer(model, name).register_forward_hook(partial(hand_on, name)))
+            stack.enter_context(find_layer(model, name).register_forward_hook(partial(hand_on, name)))
         for name in inputs:
-            hooks.append(find_layer(model, name).register_forward_pre_hook(partial(keep, name)))
-        # The hook turns gradients on; leaving this block restores the caller's mode.
-        with torch.no_grad(), folding.active(len(images)), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-            answer = logits_of(model(images.clone()))  # a network may normalize them in place
-    finally:
-        for handle in hooks:
-            handle.remove()
+            stack.enter_context(find_layer(model, name).register_forward_pre_hook(partial(keep, name)))
+        stack.enter_context(torch.no_grad())  # the hook turns gradients on; leaving this restores the caller's mode
+        stack.enter_context(folding.active(len(images)))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH) if twice else nullcontext())
+        answer = logits_of(model(images.clone()))  # a network may normalize them in place
     for name in layers:
         if name not in outputs:
             raise UserError(f"layer {name} is not reached in the forward pass; choose another")
@@ -297,11 +280,6 @@ def gradients_at(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tens
     return [torch.zeros_like(tensor) if gradient is None else gradient for tensor, gradient in pairs]
 
 
-def _full(tensor: torch.Tensor) -> torch.Tensor:
-    """Bring half precision to float32, in which the methods calculate."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
 def _classes(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.Tensor:
     """Turn what was asked for into class indices (B, K)."""
     count, classes = logits.shape
@@ -312,17 +290,13 @@ def _classes(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.
             raise UserError(f'targets={targets!r}: pass class indices, None or "top5"')
         return logits.detach().topk(min(5, classes), 1).indices
     targets = torch.as_tensor(targets, device=logits.device)
-    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    whole = targets.dtype != torch.bool and torch.can_cast(targets.dtype, torch.int64)
     if not whole or targets.ndim not in (1, 2) or len(targets) != count or 0 in targets.shape:
-        raise UserError(
-            f"targets of type {targets.dtype} and shape {tuple(targets.shape)} for {count} images; "
-            f"wanted whole numbers of shape ({count},) or ({count}, K)"
-        )
+        kind = f"{targets.dtype} {tuple(targets.shape)}"
+        raise UserError(f"targets are {kind} for {count} images: pass whole numbers, ({count},) or ({count}, K)")
     columns = targets.long().reshape(count, -1).clone()  # not a tensor of inference mode: autograd keeps it
     wrong = ((columns < 0) | (columns >= classes)).any(1).nonzero()  # an index of -1 would quietly be the last class
     if len(wrong):
         image = int(wrong[0])
-        raise UserError(
-            f"targets {columns[image].tolist()} of image {image} in the batch: classes are 0 … {classes - 1}"
-        )
+        raise UserError(f"targets {columns[image].tolist()} of image {image}: classes are 0 … {classes - 1}")
     return columns

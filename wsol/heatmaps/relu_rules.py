@@ -17,8 +17,6 @@ from torch.overrides import TorchFunctionMode
 
 from wsol.errors import UserError
 
-__all__ = ["relu_rule"]
-
 
 @contextmanager
 def relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
@@ -59,13 +57,11 @@ class _Caught(TorchFunctionMode):
         super().__init__()
         self.guided, self.count = guided, 0
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        relu = _READ[func](*args, **kwargs) if func in _READ else None
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        read = _READ.get(func, lambda *args, **kwargs: None)
+        relu = read(*args, **(kwargs or {}))
         if relu is None or not (relu[0].requires_grad and torch.is_grad_enabled()):
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
         self.count += 1
         x, most, in_place = relu
         rectified = _Rectify.apply(x, most, self.guided)
@@ -75,12 +71,10 @@ class _Caught(TorchFunctionMode):
 # Each call's tensor, ceiling, and whether it works in place; None: it is no ReLU.
 _READ: dict[Callable[..., Any], Callable[..., tuple[torch.Tensor, float | None, bool] | None]] = {
     functional.relu: lambda input, inplace=False: (input, None, inplace),
-    torch.relu: lambda input: (input, None, False),
-    torch.Tensor.relu: lambda input: (input, None, False),
-    torch.relu_: lambda input: (input, None, True),
-    torch.Tensor.relu_: lambda input: (input, None, True),
     functional.relu6: lambda input, inplace=False: (input, 6.0, inplace),
     functional.hardtanh: lambda input, min_val=-1.0, max_val=1.0, inplace=False: (  # what nn.ReLU6 calls
         (input, max_val, inplace) if min_val == 0 else None
     ),
+    **dict.fromkeys((torch.relu, torch.Tensor.relu), lambda input: (input, None, False)),
+    **dict.fromkeys((torch.relu_, torch.Tensor.relu_), lambda input: (input, None, True)),
 }

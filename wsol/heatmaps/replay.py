@@ -8,21 +8,19 @@ network's, whatever shortcuts lead around the layer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from wsol.errors import UserError
 from wsol.models import find_layer
-from wsol.models.inference import logits_of, unwrap
+from wsol.models.inference import logits_of
 
 if TYPE_CHECKING:
     from wsol.heatmaps.recording import Recording
-
-__all__ = ["Replay"]
 
 # How far logits may be apart, as a share of their spread and of their size: sums in another order, coarse ones on GPUs.
 _TOLERANCES = {"double": (1e-8, 1e-9), "single": (1e-4, 1e-5), "gpu": (5e-3, 1e-3), "half": (0.05, 0.05)}
@@ -35,7 +33,7 @@ class Replay:
     """
 
     def __init__(self, recording: Recording) -> None:
-        self.model, self.layer = unwrap(recording.model), recording.layer
+        self.model, self.layer = recording.model, recording.layer
         self.target = find_layer(self.model, self.layer)
         self.images, self.output, self.logits = recording.images, recording.output, recording.logits
         self.precision = recording.precision
@@ -63,9 +61,8 @@ class Replay:
         difference = float((logits - self.logits[image]).abs().max())
         if difference > self._tolerance(logits, image):
             raise UserError(
-                f"what stands behind layer {self.layer} gives other logits (by {difference:.2g}) when it runs again on "
-                f"the layer's own output: something there works on it in place, or a hook changes it; choose a later "
-                f"layer, such as the block that this one belongs to"
+                f"what stands behind layer {self.layer} gives other logits (by {difference:.2g}) when it runs again: "
+                f"something there works on the layer's output in place, or a hook changes it; choose a later layer"
             )
 
     def _tolerance(self, again: torch.Tensor, image: int) -> float:
@@ -95,9 +92,6 @@ class Replay:
         kept: dict[nn.Module, list[Any]] = {}
         reached = False
 
-        def copy(value: Any) -> Any:
-            return value.clone() if isinstance(value, torch.Tensor) else value  # it may yet be changed in place
-
         def enter(module: nn.Module, _: object) -> None:
             running.append(module)
 
@@ -113,31 +107,28 @@ class Replay:
                         kept.setdefault(done, []).append(value)
             else:
                 finished[:] = [row for row in finished if row[0] is not module]
-                finished.append((running[-1] if running else None, module, tree_map(copy, output)))
+                copy = tree_map_only(torch.Tensor, torch.clone, output)  # it may yet be changed in place
+                finished.append((running[-1] if running else None, module, copy))
 
-        hooks = []
-        for module in self.model.modules():
-            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-        try:
-            with torch.no_grad(), self.precision():
-                self.model(self.images[image : image + 1].clone())
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as stack, torch.no_grad(), self.precision():
+            for module in self.model.modules():
+                stack.enter_context(module.register_forward_pre_hook(enter))
+                stack.enter_context(module.register_forward_hook(leave))
+            self.model(self.images[image : image + 1].clone())
         return kept
 
     @contextmanager
     def _patched(self, activations: torch.Tensor) -> Iterator[None]:
         """Make the modules below hand out what they kept, for as many activations as there are."""
 
-        def repeated(value: Any) -> Any:
-            if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == 1:
-                return self._repeated(value, len(activations))
-            return value
+        def repeated(value: torch.Tensor) -> torch.Tensor:
+            return self._repeated(value, len(activations)) if value.ndim > 1 and len(value) == 1 else value
 
         def stub(outputs: list[Any], forward: Any) -> Any:
             left = list(outputs)  # a module may run again behind the layer
-            return lambda *args, **kwargs: tree_map(repeated, left.pop(0)) if left else forward(*args, **kwargs)
+            return lambda *args, **kwargs: (
+                tree_map_only(torch.Tensor, repeated, left.pop(0)) if left else forward(*args, **kwargs)
+            )
 
         replaced = {module: stub(outputs, module.forward) for module, outputs in self._kept.items()}
         replaced[self.target] = lambda *args, **kwargs: activations.clone()  # the caller's stay as they are

@@ -1,12 +1,12 @@
 """Methods that look at the attention of a torchvision ViT.
 
-torchvision asks its attention layers for no weights. The pass keeps what goes into every block; the weights are
-calculated from that, so the network runs as it always does and its logits don't change. Each method takes a
-`Recording` and returns maps (B, h, w) of the patches, not negative.
+The pass keeps what goes into every block; attention is calculated from that, so that the network runs as it always
+does. Each method takes a `Recording` and returns maps (B, h, w) of the patches, not negative.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Annotated
 
 import torch
@@ -18,9 +18,6 @@ from wsol.errors import UserError
 from wsol.heatmaps.layout import token_grid
 from wsol.heatmaps.method import method
 from wsol.heatmaps.recording import Recording
-from wsol.models import unwrap
-
-__all__ = ["attention_blocks", "legrad", "rollout"]
 
 
 @method(needs="attention", score=None)
@@ -30,29 +27,23 @@ def rollout(recording: Recording, keep: Annotated[float, Field(ge=0, lt=1)] = 0.
     A_l is the attention of block l, the mean over its heads; the map is the same for every class.
     Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, eq. 1.
     """
-    total: torch.Tensor | None = None
-    for block, tokens in _blocks(recording):
-        attention = _attention(block, tokens).mean(1)  # (B, N, N)
-        mixed = keep * torch.eye(attention.shape[1]).to(attention) + (1 - keep) * attention
-        total = mixed if total is None else mixed @ total
-    assert total is not None
-    return _grid(total[:, 0, 1:], recording)
+    attention = (_attention(block, tokens).mean(1) for block, tokens in _blocks(recording))  # (B, N, N)
+    mixed = (keep * torch.eye(one.shape[1]).to(one) + (1 - keep) * one for one in attention)
+    return _grid(reduce(lambda below, block: block @ below, mixed)[:, 0, 1:], recording)
 
 
 @method(needs="attention")
 def legrad(recording: Recording, blocks: Annotated[int, Field(ge=1)] | None = None) -> torch.Tensor:
     """LeGrad: L = mean over blocks, heads and query tokens of ReLU(∂s_l / ∂A_l), for the keys that are patches.
 
-    s_l is the score of class c from the mean of block l's tokens, through the final norm and the head; `blocks` counts
-    only the last so many.
-    Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity",
-    ICCV 2025.
+    s_l is the score of class c from the mean of block l's tokens, through norm and head; of the last `blocks` only.
+    Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature …", ICCV 2025.
     """
-    network, maps = unwrap(recording.model), []
+    model, maps = recording.model, []
     for block, tokens in _blocks(recording)[-(blocks or 0) :]:
         attention = _attention(block, tokens).requires_grad_()  # (B, heads, N, N)
         output = _behind_attention(block, tokens, attention)
-        logits = network.heads(network.encoder.ln(output.mean(1)))  # type: ignore[operator, union-attr]
+        logits = model.heads(model.encoder.ln(output.mean(1)))  # type: ignore[operator, union-attr]
         (gradient,) = torch.autograd.grad(recording.scores_of(logits).sum(), attention)
         maps.append(gradient.relu().mean((1, 2))[:, 1:])  # (B, h*w)
     return _grid(torch.stack(maps).mean(0), recording)
@@ -60,19 +51,17 @@ def legrad(recording: Recording, blocks: Annotated[int, Field(ge=1)] | None = No
 
 def attention_blocks(model: nn.Module) -> tuple[str, ...]:
     """Dotted names of a ViT's blocks, first to last."""
-    network = unwrap(model)
-    if not isinstance(network, models.VisionTransformer):
+    if not isinstance(model, models.VisionTransformer):
         raise UserError(
-            f"rollout and legrad look at a vision transformer's attention, and this is a {type(network).__name__}: "
+            f"rollout and legrad look at a vision transformer's attention, and this is a {type(model).__name__}: "
             f"choose model.name=vit_b_16 or the like, or other methods"
         )
-    return tuple(f"encoder.layers.{name}" for name, _ in network.encoder.layers.named_children())
+    return tuple(f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children())
 
 
 def _blocks(recording: Recording) -> list[tuple[nn.Module, torch.Tensor]]:
     """Every block with the tokens (B, N, K) that went into it."""
-    model = unwrap(recording.model)
-    return [(model.get_submodule(name), recording.inputs[name]) for name in attention_blocks(model)]
+    return [(recording.model.get_submodule(name), tokens) for name, tokens in recording.inputs.items()]
 
 
 def _attention(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
@@ -99,6 +88,5 @@ def _projected(block: nn.Module, tokens: torch.Tensor) -> list[torch.Tensor]:
 
 def _grid(patches: torch.Tensor, recording: Recording) -> torch.Tensor:
     """Lay patches (B, h*w) out as (B, h, w)."""
-    grid = token_grid(patches.shape[1], (recording.images.shape[2], recording.images.shape[3]))
-    assert grid is not None
-    return patches.unflatten(1, grid)
+    height, width = recording.images.shape[2:]
+    return patches.unflatten(1, token_grid(patches.shape[1], (height, width)))
