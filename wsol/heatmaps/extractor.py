@@ -134,10 +134,7 @@ class HeatmapExtractor:
         self._stack = None
 
     def __call__(
-        self,
-        images: torch.Tensor,
-        targets: torch.Tensor | str | None = None,
-        sample_ids: Sequence[str] | None = None,
+        self, images: torch.Tensor, targets: torch.Tensor | str | None = None, sample_ids: Sequence[str] | None = None
     ) -> Heatmaps:
         """Make the heatmaps of a batch.
 
@@ -184,18 +181,12 @@ class HeatmapExtractor:
         needs = {method.requirements.needs for method in self.methods.values()}
         layers = dict.fromkeys(layer for method in self.methods.values() for layer in method.layers)
         self._folding.forget()  # weights may have changed since
+        gradients, twice = not needs.isdisjoint(("gradients", "curvature")), "curvature" in needs
+        inputs = attention_blocks(self.model) if "attention" in needs else ()
         run = partial(
-            record,
-            self.model,
-            list(layers),
-            targets=targets,
-            gradients=bool(needs & {"gradients", "curvature"}),
-            twice="curvature" in needs,
-            inputs=attention_blocks(self.model) if "attention" in needs else (),
-            folding=self._folding,
-            chunk=self.chunk,
-            seed=self.seed,
+            record, self.model, list(layers), targets=targets, gradients=gradients, twice=twice, inputs=inputs
         )
+        run = partial(run, folding=self._folding, chunk=self.chunk, seed=self.seed)
         if self._in_channels_last:
             try:
                 return run(images=images.contiguous(memory_format=torch.channels_last))
@@ -262,10 +253,9 @@ def _refuse_batch_statistics(model: nn.Module) -> None:
 
 def _checked(heatmap: object, method: str, layer: str, sample_ids: Sequence[str]) -> torch.Tensor:
     """Refuse what is no batch of finite heatmaps."""
-    count = len(sample_ids)
-    if not isinstance(heatmap, torch.Tensor) or heatmap.ndim != 3 or len(heatmap) != count or 0 in heatmap.shape:
-        shape = tuple(heatmap.shape) if isinstance(heatmap, torch.Tensor) else type(heatmap).__name__
-        raise UserError(f"method {method} returned {shape} for {count} images; wanted a tensor ({count}, h, w)")
+    count, shape = len(sample_ids), tuple(getattr(heatmap, "shape", ()))
+    if not isinstance(heatmap, torch.Tensor) or len(shape) != 3 or shape[0] != count or 0 in shape:
+        raise UserError(f"method {method} returned a {type(heatmap).__name__} {shape}; wanted a tensor ({count}, h, w)")
     _check_finite(heatmap, f"the maps of method {method}{f' at layer {layer}' if layer else ''}", sample_ids)
     return heatmap.detach()
 

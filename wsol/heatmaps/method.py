@@ -59,13 +59,11 @@ def method(needs: Needs = "gradients", score: str | None = "logit") -> Callable[
 
 def builtin_methods() -> dict[str, Function]:
     """Every decorated function of our families by name; loads them, and torch."""
-    modules = [importlib.import_module(f"wsol.heatmaps.{family}") for family in FAMILIES]
-    return {
-        name: value
-        for module in modules
-        for name, value in vars(module).items()
-        if hasattr(value, "requirements") and value.__module__ == module.__name__
-    }
+    methods: dict[str, Function] = {}
+    for family in FAMILIES:
+        functions = vars(importlib.import_module(f"wsol.heatmaps.{family}")).items()
+        methods |= {name: value for name, value in functions if hasattr(value, "requirements")}
+    return methods
 
 
 @dataclass(frozen=True)

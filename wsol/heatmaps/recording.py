@@ -137,14 +137,14 @@ class Recording:
         key = self.column, score
         if key not in self._once:  # with respect to all layers at once
             scores = (SCORE_FUNCTIONS[score] if isinstance(score, str) else score)(self.answer, self.targets)
-            if not scores.requires_grad:
-                raise UserError(f"the logits have no gradient with respect to layer {self.layer}: choose a later layer")
-            tensors = list(self.outputs.values())
-            gradients = torch.autograd.grad(scores.sum(), tensors, retain_graph=True, allow_unused=True)
-            self._once[key] = dict(zip(self.outputs, gradients, strict=True))
-        gradient = self._once[key][self.layer]
+            self._once[key] = {}
+            if scores.requires_grad:
+                tensors = list(self.outputs.values())
+                gradients = torch.autograd.grad(scores.sum(), tensors, retain_graph=True, allow_unused=True)
+                self._once[key] = dict(zip(self.outputs, gradients, strict=True))
+        gradient = self._once[key].get(self.layer)
         if gradient is None:
-            raise UserError(f"the logits do not depend on layer {self.layer}: choose another layer")
+            raise UserError(f"the logits do not depend on layer {self.layer}, or without a gradient: choose another")
         return self.layout.as_map(gradient).to(self.dtype)
 
     def curvature(self) -> torch.Tensor:
