@@ -553,10 +553,12 @@ def test_absurd_numbers_in_other_layouts(
             layout(place / "data", "001.Wren/a.jpg")
 
 
-def test_entities_that_would_fill_the_memory_are_not_expanded(run: Path, place: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_that_would_fill_the_memory_are_not_expanded(run: Path, place: Path, encoding: str) -> None:
     laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
     text = f'<!DOCTYPE a [<!ENTITY l0 "ha">{laughs}]><annotation><filename>&l9;</filename></annotation>'
-    write(place / "data", {"VOCdevkit/VOC2007/Annotations/a.xml": text})
+    name = "VOCdevkit/VOC2007/Annotations/a.xml"
+    (write(place / "data", {name: ""}) / name).write_bytes(text.encode(encoding))
     with refused(run, "a.xml"):
         voc(place / "data", "a")
 

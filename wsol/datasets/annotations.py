@@ -187,6 +187,13 @@ def read_table(path: Path, columns: Sequence[str]) -> Rows:
     return Rows(path, {name: table[name].tolist() for name in columns}, places)
 
 
+class _WithoutDoctype(ElementTree.TreeBuilder):
+    """A document type can define entities that grow, or name files, in whatever encoding; annotations have none."""
+
+    def doctype(self, *_: Any) -> None:
+        raise ElementTree.ParseError("it has a DOCTYPE, which annotations have not")
+
+
 def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], Rows]:
     """Read PASCAL VOC's annotations, a file per image.
 
@@ -199,7 +206,7 @@ def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], Rows]
     columns: dict[str, list[Any]] = {column: [] for column in ("image", *XML_OBJECT)}
     for image, path in enumerate(paths):
         try:
-            root = ElementTree.parse(path)
+            root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutDoctype()))
         except (OSError, ElementTree.ParseError) as error:
             raise UserError(f"{path} can't be read as XML: {error}; unpack the annotations whole") from error
         texts = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]

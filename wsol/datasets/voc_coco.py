@@ -259,6 +259,8 @@ def draw_region(region: Any, size: Size, image_id: str = "") -> np.ndarray:
         if isinstance(region, Mapping):
             if region["size"] != [height, width]:
                 raise ValueError(f"size {region['size']} is not the image's {[height, width]}")
+            if not isinstance(region["counts"], str) and sum(region["counts"]) != width * height:
+                raise ValueError(f"the runs cover {sum(region['counts'])} of {width * height} pixels")
             runs = region if isinstance(region["counts"], str) else mask.frPyObjects(region, height, width)
         else:
             # An edge that leads far outside would be followed forever.
