@@ -120,8 +120,8 @@ def test_coded_sweeps_are_what_they_stand_for() -> None:
 
 def test_rebuilt_outcomes_are_the_runs_own(run: Run) -> None:
     best = run.metrics[(run.metrics["metric"] == "max_box_acc") & (run.metrics["class"] == "")]
-    for method, protocol in run.pairs():
-        row = run.row(method, protocol)
+    for _, row in run.summary.iterrows():
+        method, protocol = row["method"], row["protocol"]
         found = sample_outcomes(row, run.sweep(method, protocol), run.samples, run.protocols[protocol])
         assert {*found.values, "pxap"} == {metric for metric in METRICS if pd.notna(row[metric])}
         for metric in found.values:

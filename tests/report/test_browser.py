@@ -15,17 +15,12 @@ import pandas as pd
 import pytest
 
 import wsol
-from tests.report.hostile_run import COUNT, HOSTILE, METHODS
+from tests.report.conftest import COUNT, HOSTILE, METHODS
 from wsol.heatmaps.store import HeatmapStore
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install 'wsol[dev]'")
-
-
-@pytest.fixture(scope="module")
-def run(hostile_run: wsol.Results) -> wsol.Results:
-    return hostile_run
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +60,10 @@ def outside(address: str) -> bool:
 
 
 def move_to(page: Any, tau: float) -> None:
-    """Drag the slider to a τ of the grid of 1,000, and draw every card, seen or not."""
+    """Drag the slider to a τ of the grid of 1,000, and draw every card, seen or not, with its picture."""
     page.evaluate(
-        """(step) => {
+        """async (step) => {
+            await Promise.all(wsol.gallery.cards.map((card) => card.sample.ready));
             const slider = document.querySelector('[data-control="threshold"]');
             slider.value = step;
             slider.dispatchEvent(new Event("input"));

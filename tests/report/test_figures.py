@@ -67,8 +67,6 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
 
 def test_what_a_run_lacks_is_not_drawn(tmp_path):
     assert draw_figures({"p": {"curves": {}}}, {}, tmp_path) == []
-    draw_figures({"p": charts(["cam"]) | {"sizes": None}}, series_styles(["cam"]), tmp_path)
-    assert not (tmp_path / "size_p.svg").exists() and (tmp_path / "iou_p.svg").exists()
 
 
 def test_the_chosen_thresholds_are_marked(tmp_path):

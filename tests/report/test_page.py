@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import wsol
-from tests.report.hostile_run import COUNT, HOSTILE, METHODS, PROTOCOLS, HostileShapes
+from tests.report.conftest import COUNT, HOSTILE, METHODS, PROTOCOLS, HostileShapes
 from wsol.cli import main
 from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
@@ -71,8 +71,8 @@ class Parsed(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(hostile_run: wsol.Results) -> Path:
-    return Path(str(hostile_run.run_dir))
+def folder(run: wsol.Results) -> Path:
+    return Path(str(run.run_dir))
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +123,12 @@ def test_json_can_stand_in_a_script_and_keeps_what_it_holds() -> None:
     assert back == ["<!--", "&amp;", "'\"\\", "\u2028", "\udcff", None, 0.5, True, None]
 
 
-def test_the_summary_has_every_number_with_its_interval(
-    hostile_run: wsol.Results, folder: Path, parsed: Parsed
-) -> None:
+def test_the_summary_has_every_number_with_its_interval(run: wsol.Results, folder: Path, parsed: Parsed) -> None:
     head, *rows = parsed.tables["summary-table"]
     assert len(rows) == len(METHODS) * len(PROTOCOLS)
     column = head.index("GT-known")
     drawn = Run.open(folder).intervals.set_index(["method", "protocol", "metric"])
-    for cells, (_, row) in zip(rows, hostile_run.summary.iterrows(), strict=True):
+    for cells, (_, row) in zip(rows, run.summary.iterrows(), strict=True):
         interval = drawn.loc[row["method"], row["protocol"], "gt_known_loc"]
         oracle = "*" if row["threshold_source"] == "oracle" else ""
         assert cells[column] == f"{row['gt_known_loc']:.1f}{interval['low']:.1f}–{interval['high']:.1f}{oracle}"
@@ -141,23 +139,12 @@ def test_the_summary_has_every_number_with_its_interval(
     assert any("never looks at the image" in words for words in parsed.words)
 
 
-def test_the_best_is_marked_by_protocol(hostile_run: wsol.Results, text: str) -> None:
-    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", text.split('id="summary-table"')[1].split("</table>")[0], re.S)[1:]
-    column = re.findall(r"<th[^>]*>([^<]*)</th>", text.split('id="summary-table"')[1].split("</tr>")[0]).index("MBA 50")
-    best = ["best" in re.findall(r'<td class="([^"]*)"', row)[column] for row in rows]
-    values = hostile_run.summary["max_box_acc_50"].round(1)
-    top = values.groupby(hostile_run.summary["protocol"]).transform("max")
-    assert best == (values == top).tolist()
-
-
-def test_charts_hold_the_curves_as_counts(hostile_run: wsol.Results, parsed: Parsed) -> None:
+def test_charts_hold_the_curves_as_counts(run: wsol.Results, parsed: Parsed) -> None:
     for protocol, chart in json.loads(parsed.data["report-data"])["charts"].items():
         assert chart["count"] == COUNT
         assert chart["grid"] == wsol.load_protocol(protocol).grid().tolist()
         for delta, methods in chart["curves"].items():
-            at_delta = hostile_run.curves[hostile_run.curves["iou_threshold"] == float(delta)].set_index(
-                ["method", "protocol"]
-            )
+            at_delta = run.curves[run.curves["iou_threshold"] == float(delta)].set_index(["method", "protocol"])
             for method, counts in methods.items():
                 own = at_delta.loc[(method, protocol)]
                 assert np.allclose(100 * np.array(counts) / COUNT, own["gt_known_loc"])
@@ -165,16 +152,16 @@ def test_charts_hold_the_curves_as_counts(hostile_run: wsol.Results, parsed: Par
             assert sum(kinds) == pytest.approx(100), method
         sizes = chart["sizes"]
         assert sum(sizes["counts"]) == COUNT
-        summary = hostile_run.summary[hostile_run.summary["protocol"] == protocol].set_index("method")
+        summary = run.summary[run.summary["protocol"] == protocol].set_index("method")
         for method, values in sizes["values"].items():
             mean = np.average(values, weights=sizes["counts"])
             assert mean == pytest.approx(summary["gt_known_loc"][method])
 
 
-def test_what_was_run_is_said(hostile_run: wsol.Results, text: str, parsed: Parsed) -> None:
+def test_what_was_run_is_said(run: wsol.Results, text: str, parsed: Parsed) -> None:
     facts = dict(parsed.tables[""])
     assert facts["model"] == "small"
-    assert f"torch {hostile_run.environment['versions']['torch']}" in facts["versions"]
+    assert f"torch {run.environment['versions']['torch']}" in facts["versions"]
     assert facts["device"].startswith("cpu")
     assert "pixel_comparison" in text  # the configuration
 

@@ -102,7 +102,6 @@ def test_best_among_its_own() -> None:
         ("a&b%c$d#e_f", r"a\&b\%c\$d\#e\_f"),
         ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
         ("two\n lines\t", "two lines"),
-        ("a--b''", "a-{}-b'{}'"),
         ("[x]*", "{[}x{]}{*}"),
         ("\x00\ud800bad", "bad"),
         ("τ", r"\ensuremath{\tau}"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from wsol.report.style import method_name
 from wsol.tables import SUMMARY_COLUMNS
 
 CLASSIFICATION = ("top1_cls", "top5_cls")
+NETWORK: dict[str, Any] = {"method": "", "protocol": ""}  # of what is compared in classification
 PAIR_COLUMNS = (
     "protocol", "metric", "first", "second", "first_run", "first_method", "second_run", "second_method", "n_images",
     "n_samples", "first_value", "second_value", "difference", "low", "high", "oracle", "first_only", "second_only",
@@ -38,10 +39,7 @@ class Entry:
     row: pd.Series  # of the run's summary
     outcomes: Outcomes
     grid: np.ndarray  # (T,) τ of the outcomes' curves
-
-    def metric(self, name: str) -> tuple[str, str, str, str]:
-        """Key of a metric's resampled means."""
-        return self.run, self.method, self.protocol, name
+    means: dict[str, np.ndarray] = field(default_factory=dict)  # (R,) of each metric, in each resample
 
 
 Pair = tuple[Entry, Entry]
@@ -95,14 +93,15 @@ def compare(
         notes.append("Images have several samples: McNemar's test takes them for independent, the intervals don't.")
     if "pxap" in chosen_metrics:
         notes += _lacking_pxap(entries)
+    outcomes = [(entry.title, entry.protocol, entry.outcomes) for entry in entries]
+    means = resample(outcomes, samples, resamples, seed)
+    columns = iter(means.T)
+    for entry in entries:
+        entry.means.update({metric: next(columns) for metric in entry.outcomes.thresholds})
     hypotheses = list(_hypotheses(pairs, chosen_metrics))
     if not hypotheses:
         raise UserError(" ".join([f"the runs share none of the metrics {', '.join(chosen_metrics)}.", *notes]))
-    outcomes = [(entry.title, entry.protocol, entry.outcomes) for entry in entries]
-    means = resample(outcomes, samples, resamples, seed)
-    keys = [entry.metric(name) for entry in entries for name in entry.outcomes.thresholds]
-    by_metric = dict(zip(keys, means.T, strict=True))
-    table, tests = _judge([counts | _row(*hypothesis, by_metric) for hypothesis in hypotheses])
+    table, tests = _judge([counts | _row(*hypothesis) for hypothesis in hypotheses])
     summary, intervals = _summary(entries, counts), interval_table(outcomes, means)
     return Comparison(aligned, entries, summary, intervals, table, tests, [*aligned.notes, *notes])
 
@@ -124,8 +123,9 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
     for name in aligned.protocols:
         for label, run in aligned.runs.items():
             samples, protocol = aligned.samples(run), run.protocols[name]
-            for method in (method for method, its_protocol in run.pairs() if its_protocol == name):
-                row, sweep = run.row(method, name), run.sweep(method, name) if run.boxed else pd.DataFrame()
+            for _, row in run.summary[run.summary["protocol"] == name].iterrows():
+                method = row["method"]
+                sweep = run.sweep(method, name) if run.boxed else pd.DataFrame()
                 pxap = run.drawn_pxap(method, name, resamples) if whole and resamples else None
                 outcomes = sample_outcomes(row, sweep, samples, protocol, pxap)
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
@@ -160,15 +160,13 @@ def _choose_pairs(entries: Sequence[Entry], against: str | None, most: int) -> t
 def _hypotheses(pairs: Sequence[Pair], metrics: Sequence[str]) -> Iterator[Hypothesis]:
     """Give what is compared: classification once per pair of runs, all else for each pair of methods."""
     networks: dict[tuple[str, str], Pair] = {}
-    for first, second in pairs:
-        if first.run != second.run:
-            titled = replace(first, title=first.run), replace(second, title=second.run)
-            networks.setdefault((first.run, second.run), titled)
-    for group, by_network in ((networks.values(), True), (pairs, False)):
-        for first, second in group:
-            for metric in (metric for metric in metrics if (metric in CLASSIFICATION) == by_network):
-                if metric in first.outcomes.thresholds and metric in second.outcomes.thresholds:
-                    yield first, second, metric
+    for first, second in (pair for pair in pairs if pair[0].run != pair[1].run):
+        titled = replace(first, title=first.run, **NETWORK), replace(second, title=second.run, **NETWORK)
+        networks.setdefault((first.run, second.run), titled)
+    for first, second in (*networks.values(), *pairs):
+        for metric in (metric for metric in metrics if (metric in CLASSIFICATION) == (first.protocol == "")):
+            if metric in first.outcomes.thresholds and metric in second.outcomes.thresholds:
+                yield first, second, metric
 
 
 def _lacking_pxap(entries: Sequence[Entry]) -> list[str]:
@@ -181,12 +179,11 @@ def _lacking_pxap(entries: Sequence[Entry]) -> list[str]:
     return [reason] if lacking else []
 
 
-def _row(first: Entry, second: Entry, metric: str, means: Mapping[Any, np.ndarray]) -> dict[str, Any]:
-    by_method = metric not in CLASSIFICATION
-    low, high = percentile_interval(means[first.metric(metric)] - means[second.metric(metric)])
-    row: dict[str, Any] = {"protocol": first.protocol if by_method else "", "metric": metric}
+def _row(first: Entry, second: Entry, metric: str) -> dict[str, Any]:
+    low, high = percentile_interval(first.means[metric] - second.means[metric])
+    row: dict[str, Any] = {"protocol": first.protocol, "metric": metric}
     for name, entry in (("first", first), ("second", second)):
-        row |= {name: entry.title, f"{name}_run": entry.run, f"{name}_method": entry.method if by_method else ""}
+        row |= {name: entry.title, f"{name}_run": entry.run, f"{name}_method": entry.method}
         row[f"{name}_value"] = 100 * entry.outcomes.mean(metric)
     row |= {"difference": row["first_value"] - row["second_value"], "low": 100 * float(low), "high": 100 * float(high)}
     row["oracle"] = metric in first.outcomes.oracle | second.outcomes.oracle

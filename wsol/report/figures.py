@@ -29,10 +29,14 @@ METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None},
 }  # fmt: skip
 PANEL = (2.9, 2.4)  # inches
-LEGEND_ROW = 0.17  # inches
-NAME = 24  # letters of a name
+LEGEND_ROW, LEGEND_LINE, LEGEND_LETTER = 0.17, 0.5, 0.062  # inches
+LIMITS: dict[str, Any] = {"xlim": (0, 1), "ylim": (0, 100)}
+DOTS: dict[str, Any] = {"marker": "o", "markersize": 3}
+CHOSEN: dict[str, Any] = DOTS | {"markersize": 4, "mec": "white", "mew": 0.6, "zorder": 3, "clip_on": False}
+LOCATED = "GT-known localization (%)"
 ACROSS = 3  # panels in a row
 WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
+Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y) by name
 
 
 def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder: Path) -> list[Path]:
@@ -42,17 +46,17 @@ def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder:
     for protocol, chart in charts.items():
         if not chart["curves"]:
             continue
+        part = re.sub(r"[^\w.@+-]+", "_", protocol)[:80]  # what every file system takes
         with figure_style():
-            shares = {name: (IOU_STEPS, values) for name, values in chart["shares"].items()}
             figures = {
                 "accuracy": _accuracy(chart, styles),
-                "iou": _curves({"": shares}, styles, "IoU of at least", "samples (%)"),
                 "errors": _errors(chart["errors"]),
+                "size": _sizes(chart, styles),
             }
-            if chart["sizes"]:
-                figures["size"] = _sizes(chart["sizes"], styles)
+            shares = {name: (IOU_STEPS, values) for name, values in chart["shares"].items()}
+            figures["iou"] = _curves([("", "samples (%)", shares)], styles, "IoU of at least", LIMITS)
             for name, figure in figures.items():
-                paths += save_figure(figure, folder / f"{name}_{file_part(protocol)}")
+                paths += save_figure(figure, folder / f"{name}_{part}")
     return paths
 
 
@@ -91,12 +95,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def file_part(name: str) -> str:
-    """Turn a protocol's or method's name into what every file system takes."""
-    return re.sub(r"[^\w.@+-]+", "_", name)[:80]
-
-
-def short_text(text: object, width: int = NAME) -> str:
+def short_text(text: object, width: int = 24) -> str:
     """Bring a text to one line of so many letters; those that no font has are shown as code points."""
     line = "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
     printable = _letters()
@@ -128,14 +127,15 @@ def _figure(count: int, panel: tuple[float, float] = PANEL, columns: int = ACROS
     return figure, panel_axes(figure, count, columns)
 
 
-def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], ncols: int = 0, **options: Any) -> None:
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], ncols: int = 0, **options: Any) -> None:
     """Put a legend below the panels, in as many columns as there is room for, and make the figure higher by it."""
-    ncols = ncols or max(1, int(figure.get_figwidth() / (0.5 + 0.062 * max(map(cell_len, labels)))))
+    width = figure.get_figwidth()
+    labels = [short_text(name, int((width - LEGEND_LINE) / LEGEND_LETTER)) for name in names]
+    ncols = ncols or min(len(labels), int(width / (LEGEND_LINE + LEGEND_LETTER * max(map(cell_len, labels)))))
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(labels) // ncols))
     # A leading underscore would hide a name.
-    names = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
-    options = {"ncols": min(len(labels), ncols), "handlelength": 2.6} | options
-    figure.legend(handles, names, loc="outside lower center", **options)
+    labels = [f"\u200b{label}" if label.startswith("_") else label for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, **({"handlelength": 2.6} | options))
 
 
 def _line(style: Style, **options: Any) -> dict[str, Any]:
@@ -144,45 +144,40 @@ def _line(style: Style, **options: Any) -> dict[str, Any]:
 
 
 def _curves(
-    panels: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style], xlabel: str, ylabel: str, **options: Any
-) -> Figure:
-    """Curves (x, y) in [0, 1] and percent, by the panel's title and the series' name."""
-    names = list(next(iter(panels.values())))
-    figure, axes = _figure(len(panels), columns=len(panels))
-    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            axis.plot(*curves[name], **_line(styles[name], **options))
-        axis.set(xlim=(0, 1), ylim=(0, 100), title=title, xlabel=xlabel, ylabel=ylabel if axis is axes[0] else "")
-    _legend(figure, axes[0].get_lines(), [short_text(name) for name in names])
+    panels: Sequence[Panel], styles: Mapping[str, Style], xlabel: str, limits: Mapping[str, Any],
+    size: tuple[float, float] = PANEL, **options: Any,
+) -> Figure:  # fmt: skip
+    figure, axes = _figure(len(panels), size)
+    for axis, (title, ylabel, curves) in zip(axes, panels, strict=True):
+        for name, (x, y) in curves.items():
+            axis.plot(x, y, **_line(styles[name], **options))
+        axis.set(title=title, xlabel=short_text(xlabel, 44), ylabel=ylabel, **limits)
+    if all(styles):
+        _legend(figure, [Line2D([], [], **_line(style, **options)) for style in styles.values()], list(styles))
     return figure
 
 
 def _accuracy(chart: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
-    panels = {
-        f"IoU {100 * float(delta):.0f}": {name: (chart["grid"], 100 * n / chart["count"]) for name, n in curves.items()}
-        for delta, curves in chart["curves"].items()
-    }
-    figure = _curves(panels, styles, "threshold τ", "GT-known localization (%)")
-    dot: dict[str, Any] = {"marker": "o", "markersize": 4, "mec": "white", "mew": 0.6, "zorder": 3, "clip_on": False}
-    for axis, curves in zip(figure.axes, panels.values(), strict=True):
-        for name, (grid, curve) in curves.items():
+    panels: list[Panel] = []
+    for delta, curves in chart["curves"].items():
+        percent = {name: (chart["grid"], 100 * right / chart["count"]) for name, right in curves.items()}
+        panels.append((f"IoU {100 * float(delta):.0f}", "" if panels else LOCATED, percent))
+    figure = _curves(panels, styles, "threshold τ", LIMITS)
+    for axis, (_, _, curves) in zip(figure.axes, panels, strict=True):
+        for name, (grid, percent) in curves.items():  # above all lines
             at = int(np.abs(grid - chart["thresholds"][name]).argmin())
-            axis.plot(grid[at], curve[at], color=styles[name].color, **dot)
+            axis.plot(grid[at], percent[at], color=styles[name].color, **CHOSEN)
     return figure
 
 
-def _sizes(sizes: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
-    places = range(len(sizes["bins"]))
-    curves = {name: (places, values) for name, values in sizes["values"].items()}
-    xlabel, ylabel = "object's share of the image (%)", "GT-known localization (%)"
-    figure = _curves({"": curves}, styles, xlabel, ylabel, marker="o", markersize=3)
-    figure.axes[0].set_xlim(-0.3, len(places) - 0.7)
-    figure.axes[0].set_xticks(places, [name.removesuffix(" %") for name in sizes["bins"]])
-    return figure
+def _sizes(chart: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
+    names = [name.removesuffix(" %") for name in chart["sizes"]["bins"]]
+    curves = {name: (range(len(names)), values) for name, values in chart["sizes"]["values"].items()}
+    limits = LIMITS | {"xlim": (-0.3, len(names) - 0.7), "xticks": range(len(names)), "xticklabels": names}
+    return _curves([("", LOCATED, curves)], styles, "object's share of the image (%)", limits, **DOTS)
 
 
 def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
-    labels = [kind.label for kind in KINDS]
     figure, (axis,) = _figure(1, panel=(4.8, 0.24 * len(errors) + 0.6))
     starts = np.zeros(len(errors))
     for kind, values in zip(KINDS, np.array(list(errors.values())).T, strict=True):
@@ -193,7 +188,7 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
     axis.set(xlim=(0, 100), xlabel="samples (%)")
     axis.tick_params(axis="y", length=0)
     compact = {"handlelength": 0.9, "columnspacing": 0.9, "handletextpad": 0.4, "fontsize": 6.5}
-    _legend(figure, axis.containers, labels, ncols=len(labels), **compact)
+    _legend(figure, axis.containers, [kind.label for kind in KINDS], ncols=len(KINDS), **compact)
     return figure
 
 
@@ -212,14 +207,14 @@ def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[s
 
 
 def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
-    rows = pd.concat(panels)
+    rows, curves = pd.concat(panels), list[Panel]()
     methods = dict(zip(rows["series"], rows["method"], strict=True))
-    styles = series_styles(list(methods), methods)
-    figure, axes = _figure(len(panels), panel=(3.6, 2.6))
-    for axis, panel in zip(axes, panels, strict=True):
-        for name, group in panel.groupby("series", sort=False):
-            line = group.groupby(number)["percent"].mean()
-            axis.plot(line.index, line, **_line(styles[str(name)], marker="o", markersize=3))
+    for panel in panels:
+        means = {name: part.groupby(number)["percent"].mean() for name, part in panel.groupby("series", sort=False)}
+        lines = {str(name): (line.index, line) for name, line in means.items()}
+        curves.append((panel["title"].iloc[0], panel["measure"].iloc[0], lines))
+    figure = _curves(curves, series_styles(list(methods), methods), number, {}, size=(3.6, 2.6), **DOTS)
+    for axis, panel in zip(figure.axes, panels, strict=True):
         if panel[number].min() > 0 and panel[number].max() / panel[number].min() >= WIDE_RANGE:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
@@ -227,11 +222,6 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
             axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", color="#e3e5e8", linewidth=0.6)
         axis.set_axisbelow(True)
-        about = panel.iloc[0]
-        axis.set(title=about["title"], xlabel=short_text(number, 44), ylabel=about["measure"])
-    if len(methods) > 1:
-        handles = [Line2D([], [], **_line(style, marker="o", markersize=3)) for style in styles.values()]
-        _legend(figure, handles, [short_text(name, 80) for name in methods])
     return figure
 
 

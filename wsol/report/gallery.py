@@ -60,7 +60,7 @@ def gallery(
     protocols = run.protocols.items()
     data = {
         "drawn": DRAWN,
-        "methods": [method_data(name, styles) | _drawing(name, store) for name in run.methods],
+        "methods": [_drawing(name, store) | method_data(name, styles) for name in run.methods],
         "protocol_names": list(run.protocols),
         "protocols": {name: {key: getattr(rules, key) for key in DRAWING_FIELDS} for name, rules in protocols},
         "kinds": kinds,
@@ -82,16 +82,16 @@ def gallery(
     }
 
 
-def method_data(name: str, styles: Mapping[str, Style]) -> dict[str, str]:
-    """How the page's scripts call and draw a method."""
-    return {"name": name, "color": styles[name].variable, "dash": styles[name].dash}
-
-
 def _drawing(name: str, store: HeatmapStore | None) -> dict[str, Any]:
     """What the page must know to make a method's score maps."""
     function = "" if store is None else store.methods[name]["function"]
     score_map = store is not None and store.kind(name) == "scoremap"
     return {"function": function, "baseline": (function or name) in BASELINES, "score_map": score_map}
+
+
+def method_data(name: str, styles: Mapping[str, Style]) -> dict[str, str]:
+    """How the page's scripts call and draw a method."""
+    return {"name": name, "color": styles[name].variable, "dash": styles[name].dash}
 
 
 def _chosen_samples(run: Run) -> dict[str, int]:

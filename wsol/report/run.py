@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,10 +25,6 @@ FILES = (
     "per_image.parquet", "curves.parquet", "sweeps.parquet", "samples.parquet", "metrics.csv", "summary.csv",
     "config.yaml", "environment.json",
 )  # fmt: skip
-OTHER_FOLDERS = {  # by a file in them
-    "sweep.csv": "this is a sweep; its jobs are runs: pass one of the numbered folders in it",
-    "history.csv": "this is a training run; pass the run of an evaluation",
-}
 COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
@@ -46,14 +42,11 @@ class Run:
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; pass the folder of a run")
-        for name, advice in OTHER_FOLDERS.items():
-            if (path / name).is_file():
-                raise UserError(f"{path}: {advice}")
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise UserError(
-                f"{path}: {', '.join(missing)} missing: this is not the folder of a run, or of one that was "
-                f"interrupted or is still going on; where heatmaps/heatmaps.json is there, `wsol score "
+                f"{path}: {', '.join(missing)} missing: it is not the folder of a run (a sweep has runs in numbered "
+                f"folders), or its run was interrupted or is still going on; from whole heatmaps, `wsol score "
                 f"heatmaps={path / 'heatmaps'} dataset=…` makes the tables"
             )
         return cls(path)
@@ -127,14 +120,6 @@ class Run:
         metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
         chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & (table["threshold_source"] == "oracle")
         return table.assign(metric=metric, oracle=chosen_here | metric.str.startswith("max_box_acc"))
-
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """Give the summary's (method, protocol), in its order."""
-        yield from zip(self.summary["method"], self.summary["protocol"], strict=True)
-
-    def row(self, method: str, protocol: str) -> pd.Series:
-        """Return the summary's row of a method under a protocol."""
-        return self.summary[(self.summary["method"] == method) & (self.summary["protocol"] == protocol)].iloc[0]
 
     def sweep(self, method: str, protocol: str) -> pd.DataFrame:
         """Read `sample_id`, `threshold` and `iou` of one method's run-length coded sweeps under one protocol.

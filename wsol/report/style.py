@@ -9,19 +9,12 @@ from wsol.heatmaps.method import BASELINES, method_cards
 from wsol.metrics.localization import ERROR_KINDS
 
 METRIC_NAMES = {
-    "top1_cls": "Top-1 classification",
-    "top5_cls": "Top-5 classification",
-    "top1_loc": "Top-1 localization",
-    "top5_loc": "Top-5 localization",
-    "gt_known_loc": "GT-known localization",
-    "mean_iou": "mean IoU",
-    "max_box_acc_30": "MaxBoxAcc at IoU 30",
-    "max_box_acc_50": "MaxBoxAcc at IoU 50",
-    "max_box_acc_70": "MaxBoxAcc at IoU 70",
-    "max_box_acc": "MaxBoxAcc",
-    "max_box_acc_v2": "MaxBoxAccV2",
+    "top1_cls": "Top-1 classification", "top5_cls": "Top-5 classification", "top1_loc": "Top-1 localization",
+    "top5_loc": "Top-5 localization", "gt_known_loc": "GT-known localization", "mean_iou": "mean IoU",
+    "max_box_acc_30": "MaxBoxAcc at IoU 30", "max_box_acc_50": "MaxBoxAcc at IoU 50",
+    "max_box_acc_70": "MaxBoxAcc at IoU 70", "max_box_acc": "MaxBoxAcc", "max_box_acc_v2": "MaxBoxAccV2",
     "pxap": "PxAP",
-}
+}  # fmt: skip
 KINDS = [ERROR_KINDS[key] for key in ("right", "part", "too_much", "several", "elsewhere", "wrong_class")]
 # Of Okabe and Ito and, the last, of Tol; the same as --s0 … --s5 of the style sheet on light paper.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#332288")

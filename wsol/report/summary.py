@@ -23,21 +23,18 @@ if TYPE_CHECKING:
     from wsol.tables import Results
 
 TEXTS = ("method", "protocol")
-SCORES = [name for name in SHOWN if name not in (*TEXTS, "threshold")]
 TOOLTIPS = METRIC_NAMES | {
     "method": "heatmap method, and the layer that it was taken from",
     "protocol": "rules of scoring",
     "threshold": "threshold, relative to the score map's maximum",
 }
-LATEX = {
+LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\char34{}",
     "[": "{[}", "]": "{]}", "*": "{*}",  # behind \\ these would be its options
     "τ": r"\ensuremath{\tau}", "±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}",
-}  # fmt: skip
-LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)|(?<=[?!])(?=`)")
-UNPRINTABLE = ("Cc", "Cf", "Cn", "Cs")  # Unicode's categories of control, format, no and half characters
+})  # fmt: skip
 
 
 def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,7 +48,7 @@ def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if "threshold" in names:
         oracle = (summary["threshold_source"] == "oracle").to_numpy()
         texts["threshold"] += np.where(oracle & (texts["threshold"] != ""), "*", "")
-    return texts, best_cells(table, [name for name in SCORES if name in names], "protocol")
+    return texts, best_cells(table, [name for name in names if name not in (*TEXTS, "threshold")], "protocol")
 
 
 def best_cells(table: pd.DataFrame, columns: Sequence[str], within: str | None = None) -> pd.DataFrame:
@@ -125,8 +122,7 @@ def latex_table(
 def escape_latex(text: object) -> str:
     r"""Make LaTeX print a text as it is, on one line: `R&D_1` becomes `R\&D\_1`; control characters vanish."""
     line = " ".join(unicodedata.normalize("NFC", str(text)).split())
-    line = LIGATURES.sub("\0", "".join(letter for letter in line if unicodedata.category(letter) not in UNPRINTABLE))
-    return "".join(LATEX.get(letter, letter) for letter in line).replace("\0", "{}")
+    return "".join(filter(str.isprintable, line)).translate(LATEX)
 
 
 def html_summary(
