@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import platform
@@ -11,11 +10,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import pandas as pd
-
+import wsol
 from wsol.datasets.classes import ClassMap, map_classes
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
@@ -26,20 +25,18 @@ from wsol.localization import Protocol, load_protocol
 from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
 from wsol.predictions import read_predictions, read_samples
 from wsol.settings import settings
-from wsol.tables import ChosenThresholds, Results, SampleTable, make_tables, read_thresholds, write_tables
+from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, write_tables
 
 if TYPE_CHECKING:
     import torch
 
     from wsol.models import Classifier
 
-__all__ = ["Options", "Provenance", "ScoreOptions", "evaluate", "score"]
-
 logger = logging.getLogger("wsol")
 
 Methods = Sequence[str] | Mapping[str, Method]
 Protocols = Sequence[str] | Mapping[str, Protocol]
-PACKAGES = ("wsol", "torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
+PACKAGES = ("torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
 
 def evaluate(
@@ -96,33 +93,33 @@ def evaluate(
     >>> results.summary["max_box_acc_v2"].notna().tolist()
     [False, True]
     """
-    from wsol.heatmaps.collect import collect_heatmaps, count_logits  # torch is loaded here: `score` never needs it
+    from wsol.heatmaps.collect import collect_heatmaps  # torch is loaded here: `score` never needs it
 
     # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
-    dataset = dataset if options.limit is None else dataset.first(options.limit)
-    gt_boxes, protocols, methods = ground_truth_boxes(dataset), _load_protocols(protocols), _load_methods(methods)
+    dataset, protocols, methods = _first(dataset, options), _load_protocols(protocols), _load_methods(methods)
+    gt_boxes = ground_truth_boxes(dataset)
     classifier, device = _on_device(model, options.device)
-    logits, names = count_logits(classifier, device), (classifier.classes, classifier.class_ids)
-    classes = map_classes(dataset.classes, dataset.ids, *names, logits, options.class_map)
-    provenance = _provenance(dataset, classifier, classes, logits, view, options)
-    notes = _warn([*classes.notes, *_knob_notes(dataset, classifier)])
-    thresholds = read_thresholds(threshold_from, provenance.to_dict(), methods, protocols, options.threshold_from_test)
+    class_map, competing = _map_classes(dataset, classifier, device, options)
+    provenance = _provenance(dataset, classifier, class_map, competing, view, options)
+    source, notes = provenance.to_dict(), _warn([*class_map.notes, *_knob_notes(dataset, classifier)])
+    thresholds = choose_thresholds(methods, protocols, source, threshold_from, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
-    folder = None if run_dir is None else Path(run_dir) / "heatmaps"
     heatmaps, samples = collect_heatmaps(
-        dataset, classifier, methods, classes, view=view, device=device, folder=folder, source=provenance.to_dict(),
-        **options.for_the_pass(),
+        dataset, classifier, methods, class_map, view=view, device=device, source=source,
+        folder=None if run_dir is None else Path(run_dir) / "heatmaps", **options.for_the_pass(),
     )  # fmt: skip
 
-    # 2. From heatmaps to boxes at every threshold; which τ; what became of every sample there; tables with intervals.
-    results = _tabulate(dataset, heatmaps, samples, gt_boxes, protocols, thresholds, provenance, options)
+    # 2. From heatmaps to boxes at every threshold; what became of every sample at τ; tables with intervals.
+    table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
+    scored = score_heatmaps(dataset, heatmaps, protocols, options.workers, options.progress)
+    results = make_tables(scored, table, protocols, thresholds, source)
 
     # 3. Everything that a reader needs, years later.
     results.environment = _environment(started, provenance, notes, command, device)
-    results.config = dict(config or {"protocols": {name: asdict(rules) for name, rules in protocols.items()}})
-    return results if run_dir is None else _write_run(results, dataset, heatmaps, Path(run_dir), options)
+    results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
+    return _write_run(results, dataset, heatmaps, run_dir, options)
 
 
 def score(
@@ -171,33 +168,30 @@ def score(
     """
     started, options = time.time(), _options(ScoreOptions, options, more)
     if heatmaps is None and not methods:
-        raise UserError(
-            "heatmaps is needed: pass heatmaps=FOLDER (of a run, or of <sample id>.npy files) or an .npz file; "
-            "or method=center, full or random for baselines alone"
-        )
-    part = options.limit is not None
-    dataset = dataset if options.limit is None else dataset.first(options.limit)
-    protocols, gt_boxes = _load_protocols(protocols), ground_truth_boxes(dataset)
+        raise UserError("heatmaps is needed: pass heatmaps=FOLDER or FILE.npz; or method=center, full or random alone")
+    dataset, protocols, part = _first(dataset, options), _load_protocols(protocols), options.limit is not None
+    gt_boxes = ground_truth_boxes(dataset)
 
     # 1. Heatmaps that are there already, and predictions where somebody made some.
     store, notes = open_heatmaps(dataset, expand_path(heatmaps), part=part, **options.for_reading())
-    notes += resizing_notes(dataset, store, protocols)
     add_baselines(store, _load_methods(methods) if methods else {}, options.seed)
-    samples, source = read_samples(dataset, store, part), store.source
+    samples, about = read_samples(dataset, store, part), store.source
+    notes += resizing_notes(dataset, store, protocols)
     if predictions is not None:
         path, naming = Path(predictions).expanduser(), options.predictions_classes
-        samples, more_source, more_notes = read_predictions(path, dataset, samples, naming, options.on_error)
-        source, notes = source | more_source, notes + more_notes
-    provenance = Provenance.of(source)
-    _warn(notes)
-    source, from_test = provenance.to_dict(), options.threshold_from_test
-    thresholds = read_thresholds(threshold_from, source, store.methods, protocols, from_test)
+        samples, of_file, unknown = read_predictions(path, dataset, samples, naming, options.on_error)
+        about, notes = about | of_file, notes + unknown
+    provenance = Provenance.of(about)
+    source, notes = provenance.to_dict(), _warn(notes)
+    thresholds = choose_thresholds(store.methods, protocols, source, threshold_from, options.threshold_from_test)
 
     # 2. and 3. As in `evaluate`.
-    results = _tabulate(dataset, store, samples, gt_boxes, protocols, thresholds, provenance, options)
+    table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
+    scored = score_heatmaps(dataset, store, protocols, options.workers, options.progress)
+    results = make_tables(scored, table, protocols, thresholds, source)
     results.environment = _environment(started, provenance, notes, command)
-    results.config = dict(config or {"protocols": {name: asdict(rules) for name, rules in protocols.items()}})
-    return results if run_dir is None else _write_run(results, dataset, store, Path(run_dir), options)
+    results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
+    return _write_run(results, dataset, store, run_dir, options)
 
 
 @settings
@@ -228,6 +222,10 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """What is known, as `source`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def tells_top5(self, dataset: Dataset) -> bool:
+        """Whether Top-5 says anything: more than five classes compete, and five of each prediction are known."""
+        return (self.competing or len(dataset.classes)) > 5 and (self.listed or 5) >= 5
 
 
 @settings
@@ -337,6 +335,10 @@ def _options(kind: type[T], options: T | None, more: Mapping[str, Any]) -> T:
     return kind(**more) if options is None else replace(options, **more)
 
 
+def _first(dataset: Dataset, options: RunOptions) -> Dataset:
+    return dataset if options.limit is None else dataset.first(options.limit)
+
+
 def _load_methods(methods: Methods) -> dict[str, Method]:
     named = methods if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
     if not named:
@@ -362,62 +364,40 @@ def _on_device(model: Classifier | torch.nn.Module, name: str) -> tuple[Classifi
     return model, device
 
 
+def _map_classes(
+    dataset: Dataset, classifier: Classifier, device: torch.device, options: Options
+) -> tuple[ClassMap, int]:
+    """How the dataset's classes meet the logits, and how many of these compete."""
+    from wsol.heatmaps.collect import count_logits
+
+    logits, names = count_logits(classifier, device), (classifier.classes, classifier.class_ids)
+    class_map = map_classes(dataset.classes, dataset.ids, *names, logits, options.class_map)
+    return class_map, logits if options.predict_over == "all" else len(class_map.present)
+
+
 def _knob_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
     """Say it when weights were trained for generated data of another kind."""
-    other = [
-        f"{knob}={value} (trained for {classifier.knobs[knob]})"
-        for knob, value in dataset.knobs.items()
-        if knob in classifier.knobs and classifier.knobs[knob] != value
-    ]
+    trained = classifier.knobs
+    changed = {knob: value for knob, value in dataset.knobs.items() if trained.get(knob, value) != value}
+    other = [f"{knob}={value} (trained for {trained[knob]})" for knob, value in changed.items()]
     weights = f"the weights ({classifier.weights}) were not trained for this {dataset.name} set"
     return [f"{weights}: {', '.join(other)}"] if other else []
 
 
 def _provenance(
-    dataset: Dataset, classifier: Classifier, classes: ClassMap, logits: int, view: str, options: Options
+    dataset: Dataset, classifier: Classifier, class_map: ClassMap, competing: int, view: str, options: Options
 ) -> Provenance:
+    view = f"{view}+flip" if options.flip and view != "tencrop" else view  # ten crops are mirrored anyway
     return Provenance(
-        dataset=dataset.name,
-        split=str(dataset.split),
-        model=classifier.name,
-        role=dataset.role,
-        weights=classifier.weights,
-        view=f"{view}+flip" if options.flip and view != "tencrop" else view,  # ten crops are mirrored anyway
-        class_map=classes.how,
-        predict_over=options.predict_over,
-        competing=logits if options.predict_over == "all" else len(classes.present),
-    )
+        dataset=dataset.name, split=str(dataset.split), role=dataset.role, model=classifier.name, view=view,
+        weights=classifier.weights, class_map=class_map.how, predict_over=options.predict_over, competing=competing,
+    )  # fmt: skip
 
 
 def _warn(notes: list[str]) -> list[str]:
     for note in notes:
         logger.warning("%s", note)
     return notes
-
-
-def _tabulate(
-    dataset: Dataset,
-    heatmaps: HeatmapStore,
-    samples: pd.DataFrame,
-    gt_boxes: list[Any] | None,
-    protocols: Mapping[str, Protocol],
-    thresholds: ChosenThresholds | None,
-    provenance: Provenance,
-    options: RunOptions,
-) -> Results:
-    scored = score_heatmaps(dataset, heatmaps, protocols, workers=options.workers, show_progress=options.progress)
-    positions = pd.Index(heatmaps.sample_ids).get_indexer(pd.Index(samples["sample_id"]))
-    competing = len(dataset.classes) if provenance.competing is None else provenance.competing
-    table = SampleTable(
-        table=samples,
-        classes=dataset.classes,
-        gt_boxes=gt_boxes,
-        image_sizes=[heatmaps.image_size(int(position)) for position in positions],
-        multilabel=dataset.multilabel,
-        top5=competing > 5 and (provenance.listed is None or provenance.listed >= 5),
-    )
-    layers = {method: how["layer"] for method, how in heatmaps.methods.items()}
-    return make_tables(scored, table, protocols, layers, provenance.to_dict(), thresholds)
 
 
 def _environment(
@@ -441,24 +421,19 @@ def _environment(
         "threads": threads,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": {"wsol": wsol.__version__} | {package: version(package) for package in PACKAGES},
     }
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _write_run(
-    results: Results, dataset: Dataset, heatmaps: HeatmapStore, folder: Path, options: RunOptions
+    results: Results, dataset: Dataset, heatmaps: HeatmapStore, run_dir: Path | str | None, options: RunOptions
 ) -> Results:
     """Write tables, what was asked for and what it ran on, pictures and the report."""
+    if run_dir is None:
+        return results
     from wsol.report.summary import write_summary
 
-    results.run_dir = folder
+    folder = results.run_dir = Path(run_dir)
     write_tables(results, folder)
     write_summary(results.summary, folder)
     write_yaml(folder / "config.yaml", results.config)

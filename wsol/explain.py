@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from wsol.localization.kernels.resize import resize
 from wsol.metrics.scoring import stored_score_map
 from wsol.models import Classifier, logits_of
 from wsol.models.inference import choose_device, frozen
-
-__all__ = ["Answer", "Explanation", "Region", "explain"]
 
 THRESHOLD = 0.2  # of protocols that fix none: that of Zhou et al. (CVPR 2016)
 LONGEST_SHOWN = 512  # pixels of a score map that is kept to be looked at
@@ -46,7 +44,7 @@ class Answer:
     name: str
     probability: float
     rank: int  # 1 is the most likely
-    regions: dict[str, Region]  # by method
+    regions: dict[str, Region] = field(default_factory=dict)  # by method
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,37 +82,13 @@ def explain(
     classifier : Classifier
         It stays on the device when this returns; its mode is as before.
     methods : sequence of names, or dict of name to Method
-    protocol : Protocol, str or path
-        The rules by which a heatmap becomes a box; the box is that of the largest region, for without ground truth no
-        other can be chosen.
-    targets : sequence of int or str
-        Classes to explain, by index, name or id; by default the most likely ones.
-    top : int
-        How many of those.
-    threshold : float, optional
-        τ of the box in [0, 1); by default the protocol's own, or 0.2 where it fixes none.
-    view : "squash", "crop" or "tencrop"
-        How the image becomes the network's input, see `wsol.datasets.views.View`.
-    flip : bool
-        Show it mirrored as well, and average.
-    score : "logit", "log_prob", "prob" or "rest", optional
-        What methods differentiate or watch; by default what each is made for.
-    device : str
-    seed : int
-        For the random baseline and methods that draw.
-    chunk : int
-        Images in each further pass of the methods that need several.
-    show_progress : bool
-        Show how far such methods are.
-
-    Returns
-    -------
-    Explanation
-
-    Raises
-    ------
-    UserError
-        If the image is no such array, a class is unknown (naming the nearest), or a method doesn't fit the network.
+    protocol, threshold : Protocol, str or path; and float, optional
+        Make boxes of heatmaps, each that of the largest region: without ground truth no other can be chosen. τ lies in
+        [0, 1); by default it is the protocol's own, or 0.2 where it fixes none.
+    targets, top : sequence of int or str, and int
+        Classes to explain, by index, name or id; by default so many of the most likely ones.
+    view, flip, score, device, seed, chunk, show_progress
+        As in `wsol.evaluate` and `wsol.Options`. A `UserError` says what doesn't fit.
 
     Examples
     --------
@@ -124,38 +98,26 @@ def explain(
     >>> [answer.rank for answer in explanation.answers], list(explanation.answers[0].regions)
     ([1, 2], ['cam'])
     """
-    if top < 1:
-        raise UserError(f"top={top}: pass how many of the most likely classes are wanted, at least 1")
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if getattr(image, "dtype", None) != np.uint8 or image.shape[2:] != (3,):
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UserError(f"image is {kind}: pass an array of uint8 (H, W, 3), 0 to 255")
-    rules, place = _with_threshold(load_protocol(protocol), threshold), choose_device(device)
-    classifier.module.to(place)
-    way = View(view, classifier.input_size, flip)
+    rules, way = _with_threshold(load_protocol(protocol), threshold), View(view, classifier.input_size, flip)
     pixels, rectangle = way.apply(image, classifier.interpolation)
-    batch = classifier.prepare(pixels, place)  # (V, 3, h, w)
-    with frozen(classifier.module), torch.no_grad():
+    batch = classifier.prepare(pixels, choose_device(device))  # (V, 3, h, w)
+    with frozen(classifier.module.to(batch.device)), torch.no_grad():
         logits = logits_of(classifier.module(batch), f"model {classifier.name}").float().mean(0).cpu()  # (C,)
-    order, names = logits.argsort(descending=True, stable=True), (classifier.classes, classifier.class_ids)
-    classes = [find_logit(str(target), *names, len(logits), "target") for target in targets] or order[:top].tolist()
+    order, names = logits.argsort(descending=True, stable=True).tolist(), (classifier.classes, classifier.class_ids)
+    classes = [find_logit(str(target), *names, len(order), "target") for target in targets] or order[:top]
     with progress("heatmaps", 1, show_progress) as advance:
-        say = partial(advance, 0)
+        say, asked = partial(advance, 0), torch.tensor([classes] * len(batch), device=batch.device)
         with HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk, say=say) as extractor:
-            maps = extractor(batch, torch.tensor([classes] * len(batch), device=place), ["0"] * len(batch)).maps
-    stored = {
-        name: _as_stored(maps[name], method.baseline, way, image, rectangle)
-        for name, method in extractor.methods.items()
-    }
-    answers = [
-        Answer(
-            logit=logit,
-            name=classifier.classes[logit] if classifier.classes else f"class {logit}",
-            probability=float(logits.softmax(0)[logit]),
-            rank=int((order == logit).nonzero()) + 1,
-            regions={name: _region(heatmaps[column], rules) for name, heatmaps in stored.items()},
-        )
-        for column, logit in enumerate(classes)
-    ]
+            maps = extractor(batch, asked, ["0"] * len(batch)).maps
+    called, likely = classifier.classes or [f"class {logit}" for logit in range(len(order))], logits.softmax(0).tolist()
+    answers = [Answer(logit, called[logit], likely[logit], order.index(logit) + 1) for logit in classes]
+    for name, method in extractor.methods.items():
+        heatmaps = _as_stored(maps[name], method.baseline, way, image, rectangle)
+        for answer, heatmap in zip(answers, heatmaps, strict=True):
+            answer.regions[name] = _region(heatmap, rules)
     return Explanation(image, answers, rules, extractor.layers)
 
 

@@ -20,9 +20,9 @@ resamples    PxAP, a fraction, of images drawn again, as often as intervals are 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,34 +31,32 @@ import numpy as np
 import pandas as pd
 
 from wsol.errors import UserError, first_names
-from wsol.io import atomic_write, read_environment
-from wsol.localization import Protocol
+from wsol.io import atomic_write, read_environment, reading
+from wsol.localization import Protocol, Sweep
+from wsol.localization.boxes import to_image
 from wsol.metrics.localization import (
-    ACCURACIES,
     ERROR_KINDS,
     METRICS,
     OUTCOMES,
     Sweeps,
+    compare,
+    error_kind,
+    in_top,
     mean_by_class,
     outcomes_of,
-    per_image_outcomes,
 )
 from wsol.metrics.scoring import MethodScores
 from wsol.metrics.statistics import interval_table, resample
-
-__all__ = [
-    "METRIC_COLUMNS", "SHOWN", "SUMMARY_COLUMNS", "ChosenThresholds", "Results", "SampleTable", "is_for_testing",
-    "make_tables", "read_thresholds", "write_tables",
-]  # fmt: skip
 
 logger = logging.getLogger("wsol")
 
 SUMMARY_COLUMNS = (
     "dataset", "split", "model", "method", "layer", "view", "protocol", "n_images", "n_samples", "threshold",
-    "threshold_source", "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc", "mean_iou", "max_box_acc_30",
-    "max_box_acc_50", "max_box_acc_70", "max_box_acc", "max_box_acc_v2", "pxap",
+    "threshold_source", *METRICS,
 )  # fmt: skip
 METRIC_COLUMNS = ("method", "protocol", "metric", "iou_threshold", "threshold", "class", "value", "low", "high")
+BOX = ("x0", "y0", "x1", "y1")
+NO_BOX = np.array([0.0, 0.0, -1.0, -1.0])
 TEXTS = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
 SHOWN = {
     "method": "method", "protocol": "protocol", "threshold": "τ", "top1_cls": "Top-1 cls", "top1_loc": "Top-1 loc",
@@ -105,37 +103,18 @@ class Results:
 
 @dataclass(frozen=True, eq=False)
 class SampleTable:
-    """The first table, and what the others need to know of its samples.
+    """The first table, and what the others need to know of its samples."""
 
-    Parameters
-    ----------
-    table : DataFrame
-        `samples`, without ground-truth boxes.
-    classes : sequence of str
-    gt_boxes : list (N,) of arrays (G, 4), optional
-        None where the dataset has masks only.
-    image_sizes : list (N,) of (width, height)
-    multilabel : bool
-        Of several classes on one image none is "the" true one: there is no Top-k and no wrong class.
-    top5 : bool
-        Whether Top-5 says anything: more than five classes compete, and five of each prediction are known.
-    """
-
-    table: pd.DataFrame
+    table: pd.DataFrame  # `samples`, without ground-truth boxes
+    gt_boxes: list[np.ndarray] | None  # (N,) of (G, 4); None where the dataset has masks only
     classes: Sequence[str]
-    gt_boxes: list[np.ndarray] | None
-    image_sizes: list[tuple[int, int]]
-    multilabel: bool
-    top5: bool
+    multilabel: bool  # of several classes on one image none is "the" true one: there is no Top-k and no wrong class
+    top5: bool  # whether Top-5 says anything: more than five classes compete, and five of each prediction are known
 
-    @property
+    @cached_property
     def ranks(self) -> np.ndarray:
         """Rank of the true class: int (N,); -1 where there is no prediction, or no one true class."""
         return np.full(len(self.table), -1) if self.multilabel else self.table["rank"].to_numpy()
-
-    def means(self, values: np.ndarray) -> tuple[float, np.ndarray]:
-        """Mean over all samples, and over those of each class (C,): fractions, NaN without any."""
-        return mean_by_class(values, self.table["label"].to_numpy(), len(self.classes))
 
     def applicable(self, metrics: Iterable[str]) -> list[str]:
         """Leave out what says nothing: Top-k and wrong class without predictions, Top-5 where it says nothing."""
@@ -143,258 +122,220 @@ class SampleTable:
         kept = [metric for metric in metrics if ranked or not metric.startswith(("top", "wrong_class"))]
         return [metric for metric in kept if self.top5 or not metric.startswith("top5")]
 
-    def with_boxes(self) -> pd.DataFrame:
-        """`samples` with ground-truth boxes, one after the other: reports need them, and not the dataset then."""
-        if self.gt_boxes is None:
-            return self.table
-        return self.table.assign(true_boxes=pd.Series([one.reshape(-1) for one in self.gt_boxes], self.table.index))
+    def means(self, values: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean over all samples, and over those of each class (C,): fractions, NaN without any."""
+        return mean_by_class(values, self.table["label"].to_numpy(), len(self.classes))
+
+    def rows(self, overall: float | None, by_class: np.ndarray, **columns: Any) -> list[dict[str, Any]]:
+        """Rows of `metrics`, percent, from fractions: over all samples, if wanted, and for each class that has some."""
+        rows = [] if overall is None else [columns | {"value": 100 * overall}]
+        pairs = zip(self.classes, by_class.tolist(), strict=True)
+        return rows + [columns | {"class": name, "value": 100 * value} for name, value in pairs if not np.isnan(value)]
 
 
 class Entry:
     """One method under one protocol, with what became of each sample: a row of the summary and some of each table."""
 
     def __init__(
-        self, scores: MethodScores, protocol: Protocol, samples: SampleTable, chosen: ChosenThresholds | None
+        self, scores: MethodScores, protocol: Protocol, samples: SampleTable, threshold: float | None, source: str
     ) -> None:
-        self.protocol, self.samples = protocol, samples
-        self.names = {"method": scores.method, "protocol": protocol.name}
+        self.protocol, self.samples, self.source = protocol, samples, source
+        self.names: dict[str, Any] = {"method": scores.method, "protocol": protocol.name}
+        self.sample_sweeps = scores.sweeps[protocol.name]
         self.sweeps: Sweeps | None = None  # None where the dataset has masks only
-        threshold, self.source = None, ""
         if samples.gt_boxes is not None:
-            self.sweeps = Sweeps.join(scores.sweeps[protocol.name], protocol.component, protocol.grid())
-            threshold, self.source = _threshold(scores.method, protocol, chosen)
+            self.sweeps = Sweeps.join(self.sample_sweeps, protocol.component, protocol.grid())
         self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
         self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
-        self.per_image = pd.DataFrame()
-        if samples.gt_boxes is not None:
-            self.per_image = per_image_outcomes(
-                self.outcomes, scores.sweeps[protocol.name], protocol, samples.ranks, samples.gt_boxes,
-                samples.image_sizes,
-            )  # fmt: skip
-        pixels = scores.pixels.get(protocol.name)
-        self.drawn_pxap = None if pixels is None else pixels.drawn_pxap()  # (R,), fractions
-        self.pixels = None if pixels is None or pixels.pxap.empty else pixels.pxap.compute()
+        counts = scores.pixels.get(protocol.name)
+        self.drawn_pxap = None if counts is None else counts.drawn_pxap()  # (R,), fractions
+        self.pixels = None if counts is None or counts.pxap.empty else counts.pxap.compute()
+        # An accuracy at its best τ says nothing of a protocol whose τ is fixed; and each kind of box has a name for it.
+        other = {"max_box_acc" if protocol.component == "any" else "max_box_acc_v2"}
+        other |= {"max_box_acc", "max_box_acc_v2"} if source == "fixed" else set()
+        metrics = [metric for metric in samples.applicable(self.outcomes.values) if metric not in other]
+        pxap = None if self.pixels is None or self.drawn_pxap is None else (self.pixels["pxap"], self.drawn_pxap)
+        self.applicable = self.outcomes.only(metrics, pxap)
+
+    def summary_row(self) -> dict[str, Any]:
+        """Its row of `summary`, percent; what does not apply is not in it."""
+        row = self.names | {metric: 100 * self.applicable.mean(metric) for metric in self.applicable.thresholds}
+        if self.sweeps is None:
+            return row
+        row |= {"threshold": self.threshold, "threshold_source": self.source}
+        row["mean_iou"] = 100 * self.samples.means(self.outcomes.values["mean_iou"])[0]
+        if "max_box_acc_v2" in row:
+            curves = [self.outcomes.curves[delta] for delta in self.protocol.iou_thresholds]
+            row["max_box_acc_v2"] = 100 * float(np.mean([curve.max() / self.sweeps.count for curve in curves]))
+        return row
+
+    def metric_rows(self) -> list[dict[str, Any]]:
+        """Its rows of `metrics`; `_add_intervals` adds what the summary holds too."""
+        rows, samples, values = [], self.samples, self.outcomes.values
+        for name in samples.applicable(("top1_cls", "top5_cls")):
+            rows += samples.rows(None, samples.means(values[name])[1], **self.names, metric=name)
+        if self.sweeps is not None:
+            rows += self._best_box_rows(self.sweeps) + self._threshold_rows()
+        if self.pixels is not None:
+            peak = {"metric": "peak_mask_iou", "threshold": self.pixels["peak_threshold"]}
+            rows.append(self.names | peak | {"value": 100 * self.pixels["peak_mask_iou"]})
+            for name in ("peak_mask_iou", "pxap"):
+                rows += samples.rows(None, self.pixels[f"class_{name}"], **self.names, metric=name)
+        return rows
+
+    def _best_box_rows(self, sweeps: Sweeps) -> list[dict[str, Any]]:
+        """MaxBoxAcc at each IoU threshold, at its best τ; that of each class at its own."""
+        rows, labels = [], self.samples.table["label"].to_numpy()
+        counts = np.bincount(labels, minlength=len(self.samples.classes))
+        for delta in self.protocol.iou_thresholds:
+            columns = self.names | {"metric": "max_box_acc", "iou_threshold": delta}
+            curve = self.outcomes.curves[delta]
+            best = {"threshold": float(sweeps.grid[curve.argmax()]), "value": 100 * float(curve.max() / sweeps.count)}
+            right = sweeps.right_by_class(delta, self.protocol.iou_comparison, labels, len(counts)).max(axis=1)
+            with np.errstate(invalid="ignore"):
+                rows += [columns | best, *self.samples.rows(None, right / counts, **columns)]
+        return rows
+
+    def _threshold_rows(self) -> list[dict[str, Any]]:
+        """Accuracies per class and error kinds at the summary's τ.
+
+        Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
+        classes, as the literature gives it.
+        """
+        rows, columns, samples = [], self.names | {"threshold": self.threshold}, self.samples
+        values = {name: self.outcomes.values[name] for name in samples.applicable(OUTCOMES)}
+        for kind in samples.applicable(ERROR_KINDS):
+            values[f"error_{kind}"] = (self.per_image["error_kind"] == kind).to_numpy()
+        for name, of_samples in (values | {"mean_iou": self.outcomes.values["mean_iou"]}).items():
+            overall, by_class = samples.means(of_samples)
+            rows += samples.rows(overall if name.startswith("error_") else None, by_class, **columns, metric=name)
+        if samples.multilabel:
+            corloc = float(np.nanmean(samples.means(self.outcomes.values["gt_known_loc"])[1]))
+            rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": 100 * corloc})
+        return rows
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Its rows of the tables that have many."""
-        tables = {}
+        tables: dict[str, pd.DataFrame] = {}
         if self.sweeps is not None:
-            tables["per_image"] = _per_image_table(self)
-            tables["curves"] = _curve_table(self, self.sweeps)
-            tables["sweeps"] = _sweep_table(self, self.sweeps)
+            tables |= {"per_image": self.per_image, "curves": self._curves(self.sweeps)}
+            tables["sweeps"] = self._coded_sweeps(self.sweeps)
         if self.drawn_pxap is not None:
-            tables["resamples"] = pd.DataFrame({**self.names, "pxap": self.drawn_pxap})
+            tables["resamples"] = pd.DataFrame(self.names | {"pxap": self.drawn_pxap})
         return tables
+
+    @cached_property
+    def per_image(self) -> pd.DataFrame:
+        """What became of each sample at the summary's τ."""
+        protocol, samples, values = self.protocol, self.samples, self.outcomes.values
+        index, table = protocol.threshold_index(self.threshold), samples.table
+        sizes = zip(table["width"], table["height"], strict=True)
+        sized = zip(self.sample_sweeps, sizes, strict=True)
+        boxes = np.array([_box_at(sweep, protocol.component, index, size) for sweep, size in sized])  # (N, 4)
+        topk_right = compare(values["mean_iou"], 0.5, protocol.topk_iou_comparison)
+        judged = zip(samples.ranks.tolist(), topk_right, boxes, samples.gt_boxes or (), strict=True)
+        kinds = [error_kind(*sample) for sample in judged]
+        boxes[boxes[:, 2] < boxes[:, 0]] = np.nan
+        applicable = samples.applicable(OUTCOMES)
+        columns = self.names | {"threshold": self.threshold}
+        columns |= {name: table[name] for name in ("sample_id", "label", "class", "rank")}
+        columns |= dict(zip(BOX, boxes.T, strict=True)) | {"iou": values["mean_iou"]}
+        columns |= {name: values[name] if name in applicable else pd.NA for name in OUTCOMES}
+        return pd.DataFrame(columns | {"error_kind": kinds})
+
+    def _curves(self, sweeps: Sweeps) -> pd.DataFrame:
+        ranked = {f"{top}_loc": among for top, among in in_top(self.samples.ranks).items()}
+        applicable, tables = self.samples.applicable(ranked), []
+        for delta in self.protocol.iou_thresholds:
+            right: dict[str, Any] = {"gt_known_loc": self.outcomes.curves[delta]} | dict.fromkeys(ranked, np.nan)
+            for name in applicable:
+                right[name] = sweeps.right(delta, self.protocol.topk_iou_comparison, ranked[name])
+            columns = self.names | {"iou_threshold": delta, "threshold": sweeps.grid}
+            columns |= {name: 100 * (count / sweeps.count) for name, count in right.items()}
+            tables.append(pd.DataFrame(columns | {"mean_iou": 100 * sweeps.mean_iou()}))
+        return pd.concat(tables, ignore_index=True)
+
+    def _coded_sweeps(self, sweeps: Sweeps) -> pd.DataFrame:
+        sample_ids = self.samples.table["sample_id"].to_numpy(object)
+        columns = self.names | {"sample_id": sample_ids[sweeps.sample], "threshold": sweeps.grid[sweeps.first]}
+        columns |= dict(zip(BOX, sweeps.boxes.astype(np.float32).T, strict=True))
+        return pd.DataFrame(columns | {"iou": sweeps.iou})
+
+
+def _box_at(sweep: Sweep | None, component: str, index: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Box (4,) at one threshold, inclusive, in original pixels; x1 < x0 where there is none."""
+    box, _ = (NO_BOX, 0.0) if sweep is None else sweep.to_inclusive().at(index, component)
+    if sweep is None or box[2] < box[0] or box[3] < box[1]:
+        return NO_BOX
+    return to_image(box[None], sweep.size, image_size)[0]
 
 
 def make_tables(
     scored: Iterable[MethodScores],
     samples: SampleTable,
     protocols: Mapping[str, Protocol],
-    layers: Mapping[str, str],
+    thresholds: Mapping[tuple[str, str], tuple[float | None, str]],
     source: Mapping[str, Any],
-    chosen: ChosenThresholds | None = None,
 ) -> Results:
     """Make all tables, with an interval for every number of the summary.
 
-    `scored` are of the samples of the table, in its order; `layers` by method and `source` (dataset, split, model,
-    view) are for the summary; `chosen` are another run's thresholds.
+    `scored` are of the samples of the table, in its order; `thresholds` are from `choose_thresholds`; `source` says
+    dataset, split, model and view.
     """
-    summary, metrics, outcomes, tables = [], [], [], defaultdict(list)
+    summary, metrics, outcomes = [], [], []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("per_image", "curves", "sweeps", "resamples")}
     columns = {name: source.get(name) for name in ("dataset", "split", "model", "view")}
     columns |= {"n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
     for scores in scored:
         metrics += _method_rows(scores, samples)
-        for entry in (Entry(scores, protocol, samples, chosen) for protocol in protocols.values()):
-            row = {**_summary_row(entry), **columns, "layer": layers[scores.method]}
-            summary.append(row)
-            metrics += _metric_rows(entry)
+        for protocol in protocols.values():
+            entry = Entry(scores, protocol, samples, *thresholds[scores.method, protocol.name])
+            summary.append(columns | {"layer": scores.layer} | entry.summary_row())
+            metrics += entry.metric_rows()
             for name, table in entry.tables().items():
-                tables[name].append(table)
-            drawn = entry.drawn_pxap if row["pxap"] is not None else None
-            pxap = None if drawn is None else (row["pxap"] / 100, drawn)
-            applicable = entry.outcomes.only([metric for metric in METRICS if row[metric] is not None], pxap)
-            if applicable.thresholds:
-                outcomes.append((scores.method, entry.protocol.name, applicable))
-    long = _combine(metrics, METRIC_COLUMNS)
+                parts[name].append(table)
+            if entry.applicable.thresholds:
+                outcomes.append((scores.method, protocol.name, entry.applicable))
     if outcomes:
-        long = _with_intervals(long, interval_table(outcomes, resample(outcomes, samples.table)))
-
-    def joined(name: str) -> pd.DataFrame:
-        return pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame()
-
+        _add_intervals(metrics, interval_table(outcomes, resample(outcomes, samples.table)))
+    table = samples.table
+    if samples.gt_boxes is not None:  # reports need them, and not the dataset then
+        table = table.assign(true_boxes=pd.Series([boxes.reshape(-1) for boxes in samples.gt_boxes], table.index))
+    joined: Any = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in parts.items()}
     return Results(
-        summary=_combine(summary, SUMMARY_COLUMNS),
-        metrics=long,
-        per_image=joined("per_image"),
-        curves=joined("curves"),
-        sweeps=joined("sweeps"),
-        samples=samples.with_boxes(),
-        resamples=joined("resamples"),
+        summary=_combine(summary, SUMMARY_COLUMNS), metrics=_combine(metrics, METRIC_COLUMNS), samples=table, **joined
     )
-
-
-def _threshold(method: str, protocol: Protocol, chosen: ChosenThresholds | None) -> tuple[float | None, str]:
-    """τ, None for the oracle's, and where it comes from: a fixed one wins over another run's, that over the oracle."""
-    if protocol.threshold is not None:
-        return protocol.threshold, "fixed"
-    return (None, "oracle") if chosen is None else (chosen.values[method, protocol.name], chosen.source)
-
-
-def _summary_row(entry: Entry) -> dict[str, Any]:
-    """The summary's row, percent; None where a column does not apply."""
-    row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS) | entry.names
-    values, protocol = entry.outcomes.values, entry.protocol
-    applicable = entry.samples.applicable(name for name in (*ACCURACIES, "mean_iou") if name in values)
-    row |= {name: 100 * entry.samples.means(values[name])[0] for name in applicable}
-    row["pxap"] = None if entry.pixels is None else 100 * entry.pixels["pxap"]
-    if entry.sweeps is None:
-        return row
-    row |= {"threshold": entry.threshold, "threshold_source": entry.source}
-    best = [float(entry.outcomes.curves[delta].max() / entry.sweeps.count) for delta in protocol.iou_thresholds]
-    columns = [f"max_box_acc_{round(100 * delta)}" for delta in protocol.iou_thresholds]
-    row |= {column: 100 * value for column, value in zip(columns, best, strict=True) if column in row}
-    if entry.source != "fixed" and protocol.component == "any":
-        row["max_box_acc_v2"] = 100 * float(np.mean(best))
-    elif entry.source != "fixed":
-        row["max_box_acc"] = row["max_box_acc_50"]
-    return row
-
-
-def _metric_rows(entry: Entry) -> list[dict[str, Any]]:
-    """The long table's rows of one method under one protocol; `_with_intervals` adds what the summary holds too."""
-    rows = []
-    for name in entry.samples.applicable(("top1_cls", "top5_cls")):
-        _, by_class = entry.samples.means(entry.outcomes.values[name])
-        rows += _class_rows(entry.samples, by_class, **entry.names, metric=name)
-    if entry.sweeps is not None:
-        rows += _best_box_rows(entry, entry.sweeps) + _threshold_rows(entry)
-    return rows if entry.pixels is None else rows + _pixel_rows(entry, entry.pixels)
-
-
-def _class_rows(samples: SampleTable, fractions: np.ndarray, **columns: Any) -> list[dict[str, Any]]:
-    """A row for each class that has samples, percent; `columns` say of what."""
-    pairs = zip(samples.classes, fractions.tolist(), strict=True)
-    return [columns | {"class": name, "value": 100 * value} for name, value in pairs if not np.isnan(value)]
-
-
-def _best_box_rows(entry: Entry, sweeps: Sweeps) -> list[dict[str, Any]]:
-    """MaxBoxAcc at each IoU threshold, at its best τ; that of each class at its own."""
-    rows, labels = [], entry.samples.table["label"].to_numpy()
-    counts = np.bincount(labels, minlength=len(entry.samples.classes))
-    for delta in entry.protocol.iou_thresholds:
-        columns = entry.names | {"metric": "max_box_acc", "iou_threshold": delta}
-        curve = entry.outcomes.curves[delta]
-        best = float(sweeps.grid[curve.argmax()])
-        rows.append(columns | {"threshold": best, "value": 100 * float(curve.max() / sweeps.count)})
-        right = sweeps.right_by_class(delta, entry.protocol.iou_comparison, labels, len(counts)).max(axis=1)
-        with np.errstate(invalid="ignore"):
-            rows += _class_rows(entry.samples, right / counts, **columns)
-    return rows
-
-
-def _threshold_rows(entry: Entry) -> list[dict[str, Any]]:
-    """Accuracies per class and error kinds at the summary's τ.
-
-    Where images show several classes, GT-known localization of a class is its CorLoc, and `corloc` the mean over
-    classes, as the literature gives it.
-    """
-    rows, columns = [], entry.names | {"threshold": entry.threshold}
-    kinds = entry.per_image["error_kind"].to_numpy()
-    for name in (*entry.samples.applicable((*OUTCOMES, *ERROR_KINDS)), "mean_iou"):
-        values = kinds == name if name in ERROR_KINDS else entry.outcomes.values[name]
-        overall, by_class = entry.samples.means(values)
-        metric = f"error_{name}" if name in ERROR_KINDS else name
-        rows += [columns | {"metric": metric, "value": 100 * overall}] if name in ERROR_KINDS else []
-        rows += _class_rows(entry.samples, by_class, **columns, metric=metric)
-    if entry.samples.multilabel:
-        _, by_class = entry.samples.means(entry.outcomes.values["gt_known_loc"])
-        corloc = 100 * float(np.nanmean(by_class))
-        rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": corloc})
-    return rows
-
-
-def _pixel_rows(entry: Entry, pixels: Mapping[str, Any]) -> list[dict[str, Any]]:
-    peak = {"metric": "peak_mask_iou", "threshold": pixels["peak_threshold"], "value": 100 * pixels["peak_mask_iou"]}
-    rows = [entry.names | peak]
-    for metric in ("peak_mask_iou", "pxap"):
-        rows += _class_rows(entry.samples, pixels[f"class_{metric}"], **entry.names, metric=metric)
-    return rows
 
 
 def _method_rows(scores: MethodScores, samples: SampleTable) -> list[dict[str, Any]]:
-    """The long table's rows that no protocol changes: pointing, energy, empty and missing heatmaps."""
+    """Rows of `metrics` that no protocol changes: pointing, energy, empty and missing heatmaps."""
     rows: list[dict[str, Any]] = []
-    for metric, values in (("pointing_game", scores.hits), ("energy_in_box", scores.energies)):
-        if samples.gt_boxes is not None:
-            overall, by_class = samples.means(np.array(values))
-            rows.append({"method": scores.method, "metric": metric, "value": 100 * overall})
-            rows += _class_rows(samples, by_class, method=scores.method, metric=metric)
-    for metric, flags in (("empty_heatmaps", scores.empty), ("missing_heatmaps", scores.missing)):
-        rows.append({"method": scores.method, "metric": metric, "value": float(np.sum(flags))})
+    for metric in ("pointing_game", "energy_in_box") if samples.gt_boxes is not None else ():
+        rows += samples.rows(*samples.means(scores.numbers[metric].to_numpy()), method=scores.method, metric=metric)
+    for metric in ("empty_heatmaps", "missing_heatmaps"):
+        rows.append({"method": scores.method, "metric": metric, "value": float(scores.numbers[metric].sum())})
     return rows
 
 
-def _per_image_table(entry: Entry) -> pd.DataFrame:
-    columns = entry.samples.table[["sample_id", "label", "class", "rank"]]
-    table = pd.concat([columns, entry.per_image], axis=1)
-    table[[name for name in OUTCOMES if name not in entry.samples.applicable(OUTCOMES)]] = pd.NA
-    return _with_names(entry, table, threshold=entry.threshold)
-
-
-def _curve_table(entry: Entry, sweeps: Sweeps) -> pd.DataFrame:
-    ranks, protocol, tables = entry.samples.ranks, entry.protocol, []
-    among = {"top1_loc": ranks == 0, "top5_loc": (ranks >= 0) & (ranks < 5)}
-    applicable, mean_iou = entry.samples.applicable(among), 100 * sweeps.mean_iou()
-    for delta in protocol.iou_thresholds:
-        table = pd.DataFrame({"iou_threshold": delta, "threshold": sweeps.grid})
-        table["gt_known_loc"] = 100 * (entry.outcomes.curves[delta] / sweeps.count)
-        for name, ranked in among.items():
-            right = sweeps.right(delta, protocol.topk_iou_comparison, ranked) if name in applicable else np.nan
-            table[name] = 100 * (right / sweeps.count)
-        tables.append(_with_names(entry, table.assign(mean_iou=mean_iou)))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _sweep_table(entry: Entry, sweeps: Sweeps) -> pd.DataFrame:
-    table = pd.DataFrame({"sample_id": entry.samples.table["sample_id"].to_numpy(object)[sweeps.sample]})
-    table["threshold"] = sweeps.grid[sweeps.first]
-    for number, name in enumerate(("x0", "y0", "x1", "y1")):
-        table[name] = sweeps.boxes[:, number].astype(np.float32)
-    return _with_names(entry, table.assign(iou=sweeps.iou))
-
-
-def _with_names(entry: Entry, table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
-    """Put columns that have one value in front."""
-    for position, (name, value) in enumerate((entry.names | columns).items()):
-        table.insert(position, name, value)
-    return table
-
-
-def _with_intervals(metrics: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
-    """Put intervals into the long table: into the rows of MaxBoxAcc, which are there, and as rows of their own."""
-    parts = intervals["metric"].str.extract(r"^(?P<metric>.*?)(?:_(?P<percent>\d\d))?$")
-    rows = intervals.assign(
-        metric=parts["metric"], iou_threshold=pd.to_numeric(parts["percent"]) / 100, **{"class": ""}
-    )
-    best_box = rows["metric"] == "max_box_acc"  # at an IoU threshold, or once more without saying which
-    others = rows.loc[~best_box, [name for name in metrics.columns if name in rows]]
-    filled = metrics.copy()
-    overall = (metrics["metric"] == "max_box_acc") & (metrics["class"] == "")
-    keys = ["method", "protocol", "iou_threshold"]
-    limits = metrics.loc[overall, keys].merge(rows.loc[best_box, [*keys, "low", "high"]], on=keys, how="left")
-    filled.loc[overall, ["low", "high"]] = limits[["low", "high"]].to_numpy()
-    return pd.concat([filled, others], ignore_index=True)
+def _add_intervals(metrics: list[dict[str, Any]], intervals: pd.DataFrame) -> None:
+    """Put intervals into the rows of MaxBoxAcc, which are there, and those of other metrics in rows of their own."""
+    rows: list[dict[str, Any]] = intervals.to_dict("records")  # type: ignore[assignment]
+    by_name = {(row["method"], row["protocol"], row["metric"]): row for row in rows}
+    for row in metrics:
+        if row["metric"] == "max_box_acc" and "class" not in row:
+            name = f"max_box_acc_{round(100 * row['iou_threshold'])}"
+            interval = by_name.get((row["method"], row["protocol"], name), {})
+            row |= {end: interval[end] for end in ("low", "high") if end in interval}
+    best_box = [f"max_box_acc{ending}" for ending in ("", "_30", "_50", "_70")]  # at its own τ, and once more
+    metrics += [row for row in rows if row["metric"] not in best_box]
 
 
 def _combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Make a table of rows: text columns hold text, all others numbers, NaN where a row says nothing."""
     table = pd.DataFrame(list(rows), columns=list(columns))
     for column in columns:
-        if column in TEXTS:
-            table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
-        else:
-            table[column] = pd.to_numeric(table[column])
+        text = table[column].astype(object).where(table[column].notna(), "").astype(str)
+        table[column] = text if column in TEXTS else pd.to_numeric(table[column])
     return table
 
 
@@ -410,63 +351,56 @@ def write_tables(results: Results, folder: Path) -> None:
             getattr(results, name).to_csv(path, index=False)
 
 
-@dataclass(frozen=True)
-class ChosenThresholds:
-    """τ by method and protocol, chosen by another run; `source` says which, and on what, for the tables."""
-
-    source: str
-    values: dict[tuple[str, str], float]
-
-
 def is_for_testing(split: str, role: str) -> bool:
-    """Whether settings chosen on this split have seen what they will be tested on.
-
-    Examples
-    --------
-    >>> is_for_testing("val", "train-fullsup"), is_for_testing("val", "test"), is_for_testing("test", "")
-    (False, True, True)
-    """
+    """Whether settings chosen on a split have seen what they will be tested on; where it has no role, by its name."""
     return role == "test" or (role == "" and split == "test")
 
 
-def read_thresholds(
-    run: Path | str | None,
-    source: Mapping[str, Any],
+def choose_thresholds(
     methods: Iterable[str],
     protocols: Mapping[str, Protocol],
+    source: Mapping[str, Any],
+    run: Path | str | None = None,
     from_test: bool = False,
-) -> ChosenThresholds | None:
-    """Read the thresholds that another run, if any, chose for these methods; protocols with a fixed τ need none.
+) -> dict[tuple[str, str], tuple[float | None, str]]:
+    """τ by method and protocol, and where it comes from; None: the oracle finds the best on the samples themselves.
 
-    Those chosen on a split for testing, or on the one that is scored now (`source`: dataset, split, model), are refused
-    unless `from_test` says that they are wanted; the tables then say so.
+    A protocol's own is "fixed" and wins; else those of another `run` are taken. Those that it chose on a split for
+    testing, or on the one that is scored now (`source`: dataset, split, model), are refused unless `from_test` says
+    that they are wanted; the tables then say so.
     """
-    if run is None:
-        return None
+    chosen, origin = (None, "oracle") if run is None else _read_thresholds(run, source, from_test)
+    thresholds: dict[tuple[str, str], tuple[float | None, str]] = {}
+    for method, protocol in product(methods, protocols.values()):
+        key = (method, protocol.name)
+        if protocol.threshold is not None:
+            thresholds[key] = protocol.threshold, "fixed"
+        elif chosen is None:
+            thresholds[key] = None, origin
+        elif key in chosen:
+            protocol.threshold_index(chosen[key])
+            thresholds[key] = chosen[key], origin
+        else:
+            raise UserError(
+                f"threshold_from={run}: that run has no threshold for method {method} under protocol {protocol.name}; "
+                f"it has {first_names(f'{m} under {p}' for m, p in chosen) or 'none'}"
+            )
+    return thresholds
+
+
+def _read_thresholds(
+    run: Path | str, source: Mapping[str, Any], from_test: bool
+) -> tuple[dict[tuple[str, str], float], str]:
+    """τ by method and protocol of another run; and how tables name that run, and a split that it shouldn't be from."""
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
-    try:
-        summary = pd.read_csv(path, dtype={"split": str}).dropna(subset=["threshold"])
-        names = zip(summary["method"].astype(str), summary["protocol"].astype(str), strict=True)
-        values = dict(zip(names, summary["threshold"].astype(float), strict=True))
-    except (KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"threshold_from={run}: {path} is no summary of a run: {error}") from error
-    for method, protocol in product(methods, (rules for rules in protocols.values() if rules.threshold is None)):
-        if (method, protocol.name) not in values:
-            raise UserError(
-                f"threshold_from={run}: that run has no threshold for method {method} under protocol {protocol.name}; "
-                f"it has {first_names(f'{m} under {p}' for m, p in values) or 'none'}"
-            )
-        protocol.threshold_index(values[method, protocol.name])
-    chosen_on = "" if summary.empty else _chosen_on(run, summary.iloc[0], source, from_test)
-    return ChosenThresholds(f"{run} (chosen on {chosen_on})" if chosen_on else str(run), values)
-
-
-def _chosen_on(run: Path | str, row: pd.Series, source: Mapping[str, Any], from_test: bool) -> str:
-    """Say it if thresholds were chosen where they must not be: on a split for testing, or on this very one."""
-    dataset, split, model = ("" if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "split", "model"))
-    on_test = is_for_testing(split, str(read_environment(Path(run).expanduser()).get("role") or ""))
+    with reading(path):
+        summary = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        named = summary.dropna(subset=["threshold"]).set_index(["method", "protocol"])
+        chosen: Any = named["threshold"].to_dict()
+        dataset, split, model = summary[["dataset", "split", "model"]].fillna("").iloc[0]
+    on_test = is_for_testing(split, str(read_environment(path.parent).get("role") or ""))
     on_this = (dataset, split) == (source.get("dataset"), source.get("split"))
     if (on_test or on_this) and not from_test:
         why = "whose role is test" if on_test else "which is scored now"
@@ -477,4 +411,5 @@ def _chosen_on(run: Path | str, row: pd.Series, source: Mapping[str, Any], from_
         )
     if model != source.get("model", ""):
         logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", source.get("model", "none"))
-    return "this very split" if on_this else "test" if on_test else ""
+    origin = " (chosen on this very split)" if on_this else " (chosen on test)" if on_test else ""
+    return chosen, f"{run}{origin}"

@@ -10,8 +10,9 @@ from PIL import Image
 
 from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full
+from wsol.heatmaps.store import StoredHeatmap
 from wsol.metrics import PxAP, pixel_histograms, point_and_energy
-from wsol.metrics.pixels import point_and_energy_of_baseline, resize_mask
+from wsol.metrics.pixels import resize_mask, stored_point_and_energy
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openimages_val_5.npz"
 OPENIMAGES = Path("/work/shared/data/wsolevaluation")
@@ -101,7 +102,7 @@ def test_a_baseline_is_asked_without_its_pixels(kind: str, size: tuple[int, int]
         low = generator.integers(0, size, (count, 2))
         boxes = np.concatenate([low, generator.integers(low, size)], axis=1).astype(float)
         wanted = point_and_energy(whole, boxes)
-        hit, energy = point_and_energy_of_baseline(kind, size, boxes)
+        hit, energy = stored_point_and_energy(StoredHeatmap(None, kind, size, (0, 0, *size)), boxes)
         assert hit == wanted[0]
         assert energy == pytest.approx(wanted[1], abs=1e-14)
 

@@ -1,35 +1,31 @@
 """What became of each sample, and of all together: curves, thresholds, accuracies, error kinds, all from the sweeps.
 
-A box is *GT-known* right where it overlaps a ground-truth box enough, *Top-k* right where the true class is among the
-k best as well. Whatever is summed over samples is a whole number, so parts of a dataset add up exactly, in any order.
+A box is *GT-known* right where its IoU with a ground-truth box reaches an IoU threshold, *Top-k* right where the true
+class is among the k best as well. Whatever is summed over samples is a whole number, so parts of a dataset add up
+exactly, in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from wsol.localization import Protocol, Sweep
-from wsol.localization.boxes import to_image
 from wsol.localization.sweep import join_runs
 
-__all__ = [
-    "ACCURACIES", "ERROR_KINDS", "METRICS", "OUTCOMES", "RIGHT_OR_WRONG", "ErrorKind", "Outcomes", "Sweeps", "compare",
-    "coverage", "error_kind", "mean_by_class", "outcomes_of", "per_image_outcomes", "sample_outcomes",
-]  # fmt: skip
-
 OUTCOMES = ("gt_known_loc", "top1_loc", "top5_loc")
-ACCURACIES = ("top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc")
-RIGHT_OR_WRONG = (*ACCURACIES, "max_box_acc_30", "max_box_acc_50", "max_box_acc_70", "max_box_acc")
-METRICS = (*ACCURACIES, "mean_iou", *RIGHT_OR_WRONG[5:], "max_box_acc_v2", "pxap")
+RIGHT_OR_WRONG = (
+    "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc",
+    "max_box_acc_30", "max_box_acc_50", "max_box_acc_70", "max_box_acc",
+)  # fmt: skip
+METRICS = (*RIGHT_OR_WRONG[:5], "mean_iou", *RIGHT_OR_WRONG[5:], "max_box_acc_v2", "pxap")
 AT_THE_SUMMARYS_THRESHOLD = ("top1_loc", "top5_loc", "gt_known_loc", "mean_iou")
 FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
 SAME_THRESHOLD = 1e-9  # as in `Protocol.threshold_index`
-NO_BOX = (0.0, 0.0, -1.0, -1.0)
 
 
 @dataclass(frozen=True)
@@ -44,27 +40,23 @@ class ErrorKind:
 
 
 # The first that applies is a sample's kind.
-ERROR_KINDS = {
-    kind.key: kind
-    for kind in (
-        ErrorKind("wrong_class", "wrong class", "the best class is another", "#9aa0a8", "#17191c"),
-        ErrorKind("right", "right", "the box overlaps a true one enough", "#009e73", "#04231a"),
-        ErrorKind(
-            "several", "several objects", "the box covers more than 0.3 of each of at least two true boxes",
-            "#f0e442", "#2b2905",
-        ),
-        ErrorKind(
-            "part", "only a part", "more than half of the box lies in the true box that it matches best",
-            "#56b4e9", "#10202b",
-        ),
-        ErrorKind("too_much", "too much", "it covers at least 0.7 of that box", "#e69f00", "#2b1f05"),
-        ErrorKind("elsewhere", "elsewhere", "all else", "#d55e00", "#2b1200"),
-    )
-}  # fmt: skip
+ERROR_KINDS = {kind[0]: ErrorKind(*kind) for kind in (
+    ("wrong_class", "wrong class", "the best class is another", "#9aa0a8", "#17191c"),
+    ("right", "right", "the box overlaps a true one enough", "#009e73", "#04231a"),
+    ("several", "several objects", "the box covers more than 0.3 of each of at least two true boxes",
+     "#f0e442", "#2b2905"),
+    ("part", "only a part", "more than half of the box lies in the true box that it matches best",
+     "#56b4e9", "#10202b"),
+    ("too_much", "too much", "it covers at least 0.7 of that box", "#e69f00", "#2b1f05"),
+    ("elsewhere", "elsewhere", "all else", "#d55e00", "#2b1200"),
+)}  # fmt: skip
 
 
 def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) -> str:
-    """Name the kind of a sample's error at one threshold and IoU 0.5: a key of `ERROR_KINDS`.
+    """Name the kind of a sample's error at one threshold and IoU 0.5: the first key of `ERROR_KINDS` that applies.
+
+    With the intersection of the box and a ground-truth box over the latter's area (IoG) and over the box's own (IoP):
+    *several* is IoG > 0.3 for two, *part* IoP > 0.5, *too much* IoG >= 0.7, both with the best match.
 
     Parameters
     ----------
@@ -76,6 +68,11 @@ def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) ->
         Predicted box, inclusive; an empty box has x1 < x0.
     gt_boxes : array (G, 4)
         Inclusive, in the same pixels.
+
+    References
+    ----------
+    Gao et al., "TS-CAM: Token Semantic Coupled Attention Map for Weakly Supervised Object Localization", ICCV 2021,
+    whose error analysis has these kinds and limits.
 
     Examples
     --------
@@ -111,25 +108,12 @@ def compare(iou: np.ndarray | float, delta: np.ndarray | float, comparison: str)
     return np.asarray(iou) >= delta if comparison == ">=" else np.asarray(iou) > delta
 
 
+@dataclass(frozen=True, eq=False)
 class Sweeps:
     """IoU of N samples at every threshold, run-length coded: the third table, of one method under one protocol.
 
     A run says that a sample has this IoU from threshold `first` up to, not including, `end`. A sample without runs,
-    whose heatmap is missing, has IoU 0 everywhere.
-
-    Parameters
-    ----------
-    sample : int array (R,)
-        Of each run; those of one sample follow each other.
-    first : int array (R,)
-        Index of the run's first threshold; 0 where a sample begins.
-    iou : float64 array (R,)
-    count : int
-        N.
-    grid : float64 array (T,)
-        τ.
-    boxes : float64 array (R, 4), optional
-        In score-map pixels and the protocol's convention.
+    whose heatmap is missing, has IoU 0 everywhere. R runs in all, T thresholds.
 
     Examples
     --------
@@ -139,17 +123,25 @@ class Sweeps:
     ([0.5, 0.0, 0.3], [1, 1, 2])
     """
 
-    def __init__(
-        self, sample: np.ndarray, first: np.ndarray, iou: np.ndarray, count: int, grid: np.ndarray,
-        boxes: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
-        self.sample, self.first, self.iou = sample, first, iou
-        self.boxes = np.zeros((0, 4)) if boxes is None else boxes
-        self.count, self.grid = count, grid
-        self.starts = np.flatnonzero(np.diff(sample, prepend=-1))  # where each sample begins
-        self.end = np.full(len(first), len(grid))
-        self.end[:-1] = first[1:]
-        self.end[self.starts[1:] - 1] = len(grid)
+    sample: np.ndarray  # (R,) of each run; those of one sample follow each other
+    first: np.ndarray  # (R,) index of the run's first threshold; 0 where a sample begins
+    iou: np.ndarray  # (R,) float64
+    count: int  # N
+    grid: np.ndarray  # (T,) τ
+    boxes: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 4))
+    )  # (R, 4) in score-map pixels and the protocol's convention
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Number of the run with which each sample begins."""
+        return np.flatnonzero(np.diff(self.sample, prepend=-1))
+
+    @cached_property
+    def end(self) -> np.ndarray:
+        """Index of the threshold behind each run: int64 (R,)."""
+        following = np.append(self.first[1:], 0)[: len(self.first)]
+        return np.where(following > 0, following, len(self.grid))
 
     @classmethod
     def join(cls, sweeps: Sequence[Sweep | None], component: str, grid: np.ndarray) -> Sweeps:
@@ -202,31 +194,13 @@ class Sweeps:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Per metric one value per sample, whose mean is the metric as a fraction; PxAP, which has none, as it was drawn.
+    """Per metric one value per sample, whose mean is the metric, a fraction; PxAP, which has none, as it was drawn."""
 
-    Parameters
-    ----------
-    values : dict of metric to array (N,)
-        Whether the sample is right (bool), its IoU, or, for `max_box_acc_v2`, at how many of the IoU thresholds.
-    thresholds : dict of metric to float
-        τ; NaN where there is none, or several. In the order of `METRICS`.
-    oracle : frozenset of str
-        Metrics whose τ is the best on these very samples.
-    curves : dict of IoU threshold to int array (T,)
-        How many samples are GT-known right at each τ of the protocol's grid.
-    pxap : (float, float64 array (R,)), optional
-        PxAP, a fraction, and what it is in each of R resamples of the images.
-    """
-
-    values: dict[str, np.ndarray]
-    thresholds: dict[str, float]
-    oracle: frozenset[str]
-    curves: dict[float, np.ndarray]
-    pxap: tuple[float, np.ndarray] | None = None
-
-    def matrix(self) -> np.ndarray:
-        """All values per sample side by side: float64 (N, K)."""
-        return np.stack([np.asarray(column, np.float64) for column in self.values.values()], axis=1)
+    values: dict[str, np.ndarray]  # (N,) right or not, the IoU; for MaxBoxAccV2: at which share of the IoU thresholds
+    thresholds: dict[str, float]  # τ; NaN where there is none, or several; in the order of `METRICS`
+    oracle: frozenset[str]  # metrics whose τ is the best on these very samples
+    curves: dict[float, np.ndarray]  # (T,) by IoU threshold: how many samples are GT-known right at each τ of the grid
+    pxap: tuple[float, np.ndarray] | None = None  # a fraction, and what it is in each of R resamples of the images
 
     def mean(self, metric: str) -> float:
         """Return the metric: a fraction."""
@@ -241,10 +215,15 @@ class Outcomes:
         return replace(self, values=values, thresholds=thresholds, oracle=self.oracle & set(values), pxap=pxap)
 
 
+def in_top(ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """Whether the true class, of that rank (N,), is the best, or among the five best."""
+    return {"top1": ranks == 0, "top5": (ranks >= 0) & (ranks < 5)}
+
+
 def outcomes_of(
     sweeps: Sweeps | None, ranks: np.ndarray, protocol: Protocol, threshold: float | None = None
 ) -> Outcomes:
-    """What became of each sample, by every metric that has a value per sample.
+    """What became of each sample, by every metric that has a value per sample; `wsol.metrics` defines them.
 
     Parameters
     ----------
@@ -256,9 +235,15 @@ def outcomes_of(
         With a grid that all maps share.
     threshold : float, optional
         τ of the summary; by default the oracle's: the smallest with the most samples GT-known right at IoU 0.5.
+
+    Examples
+    --------
+    >>> sweeps = Sweeps(np.array([0, 0]), np.array([0, 2]), np.array([0.4, 0.6]), 1, np.array([0.0, 0.1, 0.2]))
+    >>> outcomes = outcomes_of(sweeps, np.array([3]), Protocol(thresholds=(0.0, 0.1, 0.2)))
+    >>> outcomes.thresholds["gt_known_loc"], outcomes.mean("gt_known_loc"), outcomes.mean("top1_loc")
+    (0.2, 1.0, 0.0)
     """
-    in_top = {"top1": ranks == 0, "top5": (ranks >= 0) & (ranks < 5)}
-    values: dict[str, np.ndarray] = {f"{top}_cls": correct for top, correct in in_top.items()}
+    values: dict[str, np.ndarray] = {f"{top}_cls": correct for top, correct in in_top(ranks).items()}
     thresholds = dict.fromkeys(values, np.nan)
     if sweeps is None:
         return Outcomes(values, thresholds, frozenset(), {})
@@ -267,7 +252,7 @@ def outcomes_of(
     tau = float(sweeps.grid[curves[0.5].argmax()]) if threshold is None else threshold
     iou = sweeps.iou_at(protocol.threshold_index(tau))
     topk_right = compare(iou, 0.5, protocol.topk_iou_comparison)
-    values |= {f"{top}_loc": correct & topk_right for top, correct in in_top.items()}
+    values |= {f"{top}_loc": correct & topk_right for top, correct in in_top(ranks).items()}
     values |= {"gt_known_loc": compare(iou, 0.5, protocol.iou_comparison), "mean_iou": iou}
     thresholds |= dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, tau)
     counted = np.zeros(sweeps.count)
@@ -285,11 +270,7 @@ def outcomes_of(
 
 
 def sample_outcomes(
-    row: Mapping[str, Any] | pd.Series,
-    sweep: pd.DataFrame,
-    samples: pd.DataFrame,
-    protocol: Protocol,
-    pxap: np.ndarray | None = None,
+    row: pd.Series, sweep: pd.DataFrame, samples: pd.DataFrame, protocol: Protocol, pxap: np.ndarray | None = None
 ) -> Outcomes:
     """Outcomes of a run's samples, or of some of them, from its tables; an oracle's τ is the best on these.
 
@@ -302,35 +283,6 @@ def sample_outcomes(
     outcomes = outcomes_of(sweeps, samples["rank"].to_numpy(), protocol, float(row["threshold"]) if fixed else None)
     drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
     return outcomes.only([metric for metric in METRICS if pd.notna(row[metric])], drawn)
-
-
-def per_image_outcomes(
-    outcomes: Outcomes,
-    sweeps: Sequence[Sweep | None],
-    protocol: Protocol,
-    ranks: np.ndarray,
-    gt_boxes: Sequence[np.ndarray],
-    image_sizes: Sequence[tuple[int, int]],
-) -> pd.DataFrame:
-    """Make `per_image` of N samples: x0, y0, x1, y1 (original pixels, inclusive; NaN: no box), iou, …, error_kind."""
-    index = protocol.threshold_index(outcomes.thresholds["gt_known_loc"])
-    boxes = [_box_at(sweep, protocol.component, index, size) for sweep, size in zip(sweeps, image_sizes, strict=True)]
-    topk_right = compare(outcomes.values["mean_iou"], 0.5, protocol.topk_iou_comparison)
-    kinds = [error_kind(*sample) for sample in zip(ranks.tolist(), topk_right, boxes, gt_boxes, strict=True)]
-    table = pd.DataFrame(np.array(boxes), columns=["x0", "y0", "x1", "y1"])
-    table.loc[table["x1"] < table["x0"]] = np.nan
-    table["iou"] = outcomes.values["mean_iou"]
-    return table.assign(**{name: outcomes.values[name] for name in OUTCOMES}, error_kind=kinds)
-
-
-def _box_at(sweep: Sweep | None, component: str, index: int, image_size: tuple[int, int]) -> np.ndarray:
-    """Box (4,) at one threshold, inclusive, in original pixels; x1 < x0 where there is none."""
-    if sweep is None:
-        return np.array(NO_BOX)
-    box, _ = sweep.to_inclusive().at(index, component)
-    if box[2] < box[0] or box[3] < box[1]:
-        return np.array(NO_BOX)
-    return to_image(box[None], sweep.size, image_size)[0]
 
 
 def mean_by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray]:

@@ -11,12 +11,8 @@ from wsol.errors import UserError
 from wsol.heatmaps.baselines import center, full, profiles
 from wsol.heatmaps.store import StoredHeatmap
 from wsol.jit import jit
+from wsol.localization import Protocol
 from wsol.localization.kernels.resize import resize
-
-__all__ = [
-    "PixelScores", "PxAP", "at_image_size", "average_precision", "pixel_histograms", "point_and_energy",
-    "point_and_energy_of_baseline", "resize_mask",
-]  # fmt: skip
 
 TOLERANCE = 15.0  # pixels by which a peak may miss a box in the pointing game
 
@@ -24,7 +20,9 @@ TOLERANCE = 15.0  # pixels by which a peak may miss a box in the pointing game
 class PxAP:
     """Pixel average precision, the area under precision over recall of all pixels of a dataset; and peak mask IoU.
 
-    Its state is whole numbers: pixels per bin, of each class, so that parts of a dataset add up exactly.
+    With precision and recall of the pixels above τ, pooled over all images, PxAP is
+    `Σ_l precision(τ_l) (recall(τ_l) - recall(τ_{l-1}))`, τ falling from bin to bin. Its state is whole numbers: pixels
+    per bin, of each class, so that parts of a dataset add up exactly.
 
     Parameters
     ----------
@@ -48,18 +46,16 @@ class PxAP:
 
     def __init__(self, bin_width: float = 0.001, num_classes: int = 1) -> None:
         self.edges = np.append(np.arange(0, 1, bin_width), [1.0, 2.0, 3.0])
-        self.of_object = np.zeros((num_classes, len(self.edges) - 1), np.int64)
-        self.of_background = np.zeros_like(self.of_object)
+        self.counts = np.zeros((2, num_classes, len(self.edges) - 1), np.int64)  # of the object, of the background
 
     def update(self, of_object: np.ndarray, of_background: np.ndarray, label: int = 0) -> None:
         """Add the pixels per bin of one score map of a class, as `pixel_histograms` counts them with these edges."""
-        self.of_object[label] += of_object
-        self.of_background[label] += of_background
+        self.counts[:, label] += of_object, of_background
 
     @property
     def empty(self) -> bool:
         """Whether no pixel of an object was counted here yet."""
-        return not self.of_object.any()
+        return not self.counts[0].any()
 
     def compute(self) -> dict[str, Any]:
         """Return fractions; NaN without a pixel of an object.
@@ -70,22 +66,15 @@ class PxAP:
             `pxap`; `peak_mask_iou`, the highest IoU of mask and thresholded map over the bins' edges, all pixels
             pooled, and `peak_threshold`, its smallest τ; `class_pxap` and `class_peak_mask_iou` (C,).
         """
-        pxap, peak, threshold = _summarize(self.of_object.sum(0), self.of_background.sum(0), self.edges)
-        by_class = [_summarize(*pair, self.edges) for pair in zip(self.of_object, self.of_background, strict=True)]
-        class_pxap, class_peak, _ = np.array(by_class).T
-        overall = {"pxap": pxap, "peak_mask_iou": peak, "peak_threshold": threshold}
-        return overall | {"class_pxap": class_pxap, "class_peak_mask_iou": class_peak}
-
-
-def _summarize(of_object: np.ndarray, of_background: np.ndarray, edges: np.ndarray) -> tuple[float, float, float]:
-    """Average precision, peak IoU and its τ of one pair of histograms."""
-    if not of_object.any():
-        return np.nan, np.nan, np.nan
-    # Pixels above each edge, from the brightest bin down.
-    hits, alarms = of_object[::-1].cumsum().astype(np.float64), of_background[::-1].cumsum().astype(np.float64)
-    iou = hits / (hits[-1] + alarms)
-    best = int(np.flatnonzero(iou == iou.max())[-1])  # from bright to dark: the last is the smallest τ
-    return float(average_precision(of_object, of_background)), float(iou[best]), float(edges[:-1][::-1][best])
+        counts = np.concatenate([self.counts.sum(1, keepdims=True), self.counts], axis=1)  # all together come first
+        precision = average_precision(*counts)  # (1 + C,)
+        hits, alarms = counts[:, :, ::-1].cumsum(-1)[:, :, ::-1].astype(np.float64)  # pixels above each edge
+        with np.errstate(invalid="ignore"):
+            iou = hits / (hits[:, :1] + alarms)
+        peak = np.where(np.isnan(precision), np.nan, iou.max(axis=-1))
+        overall = {"pxap": float(precision[0]), "peak_mask_iou": float(peak[0])}
+        overall["peak_threshold"] = np.nan if self.empty else float(self.edges[iou[0].argmax()])
+        return overall | {"class_pxap": precision[1:], "class_peak_mask_iou": peak[1:]}
 
 
 def average_precision(of_object: np.ndarray, of_background: np.ndarray) -> np.ndarray:
@@ -113,12 +102,11 @@ class PixelScores:
 
     def add(self, samples: np.ndarray, histograms: np.ndarray, labels: np.ndarray) -> None:
         """Add pixels per bin (n, 2, bins) of samples, which are numbered as in `image`, and their classes (n,)."""
-        for (of_object, of_background), label in zip(histograms, labels, strict=True):
-            self.pxap.update(of_object, of_background, label)
+        for histogram, label in zip(histograms, labels, strict=True):
+            self.pxap.counts[:, label] += histogram
         # Counts of pixels are whole numbers far below 2^53: these sums are exact, in whatever order.
         counts = self.draws[:, self.image[samples]].astype(np.float64)  # (R, n)
-        for drawn, histogram in zip(self.drawn, histograms.swapaxes(0, 1), strict=True):
-            drawn += counts @ histogram
+        self.drawn += counts @ histograms.swapaxes(0, 1)
 
     def drawn_pxap(self) -> np.ndarray:
         """PxAP of each resample, a fraction: float64 (R,); NaN where no pixel of an object was drawn."""
@@ -182,6 +170,14 @@ def _count(score_map: np.ndarray, kinds: np.ndarray, edges: np.ndarray, counts: 
             counts[kinds[y, x], index] += 1
 
 
+def mask_histograms(
+    scores: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, protocol: Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of masks that are still to be brought to the protocol's size, which the score map has."""
+    ignore = None if ignore is None else resize_mask(ignore, protocol.mask_size)
+    return pixel_histograms(scores, resize_mask(mask, protocol.mask_size), ignore, PxAP(protocol.pxap_bin).edges)
+
+
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bring a mask (H, W) to a size (width, height): each pixel is the one at the floor of its scaled coordinate.
 
@@ -239,12 +235,12 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
     return hit, float(clipped[inside].sum()) / total
 
 
-def point_and_energy_of_baseline(kind: str, size: tuple[int, int], boxes: np.ndarray) -> tuple[bool, float]:
-    """Ask the same of the "center" or "full" baseline of an image, without its pixels where there is one box."""
-    down, across = profiles(kind, size)  # its map is their outer product
+def stored_point_and_energy(heatmap: StoredHeatmap, boxes: np.ndarray) -> tuple[bool, float]:
+    """The same of a stored heatmap; of a baseline, an outer product, without its pixels where there is one box."""
     windows = _windows(boxes)
-    if len(windows) != 1:
-        return point_and_energy(np.outer(down, across), boxes)
+    if heatmap.values is not None or len(windows) != 1:
+        return point_and_energy(at_image_size(heatmap), boxes)
+    down, across = profiles(heatmap.kind, heatmap.image_size)
     ((rows, columns),) = windows
     energy = float(down[rows].sum() / down.sum()) * float(across[columns].sum() / across.sum())
     return _hits(int(across.argmax()), int(down.argmax()), boxes, TOLERANCE), energy

@@ -6,9 +6,9 @@ Protocols that agree on the rules which a sweep depends on share it, and so do t
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -17,27 +17,18 @@ import pandas as pd
 from wsol.console import progress
 from wsol.datasets.images import mask_fits
 from wsol.datasets.loader import load_ahead
-from wsol.datasets.sample import Dataset
+from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.kernels.resize import resize
-from wsol.metrics.pixels import (
-    PixelScores,
-    PxAP,
-    at_image_size,
-    pixel_histograms,
-    point_and_energy,
-    point_and_energy_of_baseline,
-    resize_mask,
-)
+from wsol.metrics.pixels import PixelScores, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
-
-__all__ = ["MethodScores", "ground_truth_boxes", "resizing_notes", "score_heatmaps", "stored_score_map"]
 
 logger = logging.getLogger("wsol")
 
+NUMBERS = ("pointing_game", "energy_in_box", "empty_heatmaps", "missing_heatmaps")  # of each sample
 CHUNK = 64  # samples whose scores are added up at a time
 MAP_RULES = ("size", "interpolation", "normalization")  # what a score map depends on
 PIXEL_RULES = ("interpolation", "normalization", "mask_size", "mask_interpolation", "pxap_bin")
@@ -53,50 +44,29 @@ class SampleScores:
 
     sweeps: dict[Protocol, Sweep]
     histograms: dict[Protocol, tuple[np.ndarray, np.ndarray]]
-    hit: bool = False
-    energy: float = 0.0
-    empty: bool = False
+    numbers: tuple[bool, float, bool, bool]  # `NUMBERS`
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class MethodScores:
-    """What one method's heatmaps gave, sample by sample in the order of the dataset.
-
-    Parameters
-    ----------
-    method : str
-    missing : bool array (N,)
-        Samples without a heatmap.
-    pixels : dict of protocol to PixelScores
-        An empty dict where the dataset has no masks.
-    sweeps : dict of protocol to list (N,) of Sweep or None
-        None where the heatmap is missing, or the dataset has no boxes.
-    hits, energies : lists (N,) of bool and float
-        Pointing game, and share of the energy that lies in the boxes.
-    empty : list (N,) of bool
-        Whether the heatmap's values are all equal.
-    """
+    """What one method's heatmaps gave, sample by sample in the order of the dataset."""
 
     method: str
-    missing: np.ndarray
-    pixels: dict[str, PixelScores]
-    sweeps: dict[str, list[Sweep | None]]
-    hits: list[bool] = field(default_factory=list)
-    energies: list[float] = field(default_factory=list)
-    empty: list[bool] = field(default_factory=list)
+    layer: str  # "" for none
+    sweeps: dict[str, list[Sweep | None]]  # (N,) by protocol; None: no heatmap, or the dataset has no boxes
+    pixels: dict[str, PixelScores]  # by protocol; empty where the dataset has no masks
+    numbers: pd.DataFrame  # (N, 4): `NUMBERS`
 
 
 def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
     """Boxes (G, 4) of every sample; None where the dataset has masks only. It must have either, for all samples."""
     table = dataset.table
-    count = np.array([0 if boxes is None else len(boxes) for boxes in table["boxes"]])
-    if table["boxes"].notna().any():
-        if not count.all():
-            lacking = table["sample_id"][count == 0]
-            raise UserError(
-                f"{len(lacking)} of {len(table)} samples have no box ({first_names(lacking)}): annotate all or none"
-            )
+    boxed = table["boxes"].map(lambda boxes: boxes is not None and len(boxes) > 0)
+    if boxed.all():
         return list(table["boxes"])
+    if boxed.any():
+        missing = table["sample_id"][~boxed]
+        raise UserError(f"{len(missing)} of {len(table)} samples have no box ({first_names(missing)}): box all or none")
     if table["mask"].isna().all():
         raise UserError(
             f"dataset {dataset.name} ({dataset.split}) has neither boxes nor masks, so nothing can be localized on it; "
@@ -106,90 +76,79 @@ def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
 
 
 def score_heatmaps(
-    dataset: Dataset,
-    store: HeatmapStore,
-    protocols: Mapping[str, Protocol],
-    *,
-    workers: int | None = None,
-    show_progress: bool = True,
+    dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol], workers: int, show_progress: bool = True
 ) -> Iterator[MethodScores]:
-    """Score one method of a store after the other.
+    """Score one method of a store after the other; an error names the sample whose box or mask doesn't fit its image.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Whose boxes and masks are the ground truth; the store has all its samples.
-    store : HeatmapStore
-    protocols : dict of str to Protocol
-    workers : int, optional
-        Threads; by default as many as there are cores.
-    show_progress : bool
-
-    Raises
-    ------
-    UserError
-        If a box or mask doesn't fit its image, naming the sample.
+    The dataset's boxes and masks are the ground truth; the store has all its samples; `workers` are threads.
     """
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    draws = draws_of(dataset.table) if dataset.table["mask"].notna().any() else None
+    scorer = Scorer(dataset, store, protocols)
     for method in store.methods:
-        yield _score_method(dataset, store, method, protocols, draws, workers, show_progress)
+        yield scorer.score_method(method, workers, show_progress)
 
 
-def _score_method(
-    dataset: Dataset,
-    store: HeatmapStore,
-    method: str,
-    protocols: Mapping[str, Protocol],
-    draws: tuple[np.ndarray, np.ndarray] | None,
-    workers: int,
-    show_progress: bool,
-) -> MethodScores:
-    table = dataset.table
-    sample_ids, labels, all_boxes = (table[name].to_numpy() for name in ("sample_id", "label", "boxes"))
-    masked = table["mask"].notna().to_numpy()
-    positions = pd.Index(store.sample_ids).get_indexer(pd.Index(sample_ids))
-    missing = store.missing(method)[positions]
-    sweep_rules = {name: _only(SWEEP_RULES, protocol) for name, protocol in protocols.items()}
-    pixel_rules = {name: _only(PIXEL_RULES, protocol) for name, protocol in protocols.items()}
-    pixels = {
-        rules: PixelScores(rules.pxap_bin, len(dataset.classes), *draws) for rules in pixel_rules.values() if draws
-    }
-    scores = MethodScores(
-        method,
-        missing,
-        {name: pixels[rules] for name, rules in pixel_rules.items() if draws},
-        {n: [] for n in protocols},
-    )
+class Scorer:
+    """The samples of a dataset and of a store, and the rules that each protocol's sweeps and pixels depend on."""
 
-    def load(index: int) -> SampleScores:
-        sample = dataset[index] if masked[index] else None
+    def __init__(self, dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> None:
+        self.dataset, self.store, table = dataset, store, dataset.table
+        self.sample_ids, self.boxes, self.labels = (table[name].to_numpy() for name in ("sample_id", "boxes", "label"))
+        self.masked = table["mask"].notna().to_numpy()
+        self.positions = pd.Index(store.sample_ids).get_indexer(pd.Index(table["sample_id"]))
+        self.sweep_rules = {name: _only(SWEEP_RULES, protocol) for name, protocol in protocols.items()}
+        self.pixel_rules: dict[str, Protocol] = {}
+        if self.masked.any():
+            self.pixel_rules = {name: _only(PIXEL_RULES, protocol) for name, protocol in protocols.items()}
+            self.draws = draws_of(table)
+
+    def score_method(self, method: str, workers: int, show_progress: bool) -> MethodScores:
+        """Score all samples of a method."""
+        classes, missing = len(self.dataset.classes), self.store.missing(method)[self.positions]
+        pixels = {rules: PixelScores(rules.pxap_bin, classes, *self.draws) for rules in self.pixel_rules.values()}
+        sweeps: dict[str, list[Sweep | None]] = {name: [] for name in self.sweep_rules}
+        numbers: list[tuple[bool, float, bool, bool]] = []
+        score = partial(self.score_sample, method, missing)
+        with progress(f"scoring {method}", len(missing), show_progress) as advance:
+            for chunk in load_ahead(range(len(missing)), score, CHUNK, workers):
+                start = len(numbers)
+                masked = start + np.flatnonzero(self.masked[start : start + len(chunk)])
+                for rules, counts in pixels.items() if len(masked) else ():
+                    histograms = np.array([chunk[index - start].histograms[rules] for index in masked])  # (n, 2, bins)
+                    counts.add(masked, histograms, self.labels[masked])
+                for name, rules in self.sweep_rules.items():
+                    sweeps[name] += [scores.sweeps.get(rules) for scores in chunk]
+                numbers += [scores.numbers for scores in chunk]
+                advance(len(chunk))
+        table = pd.DataFrame(numbers, columns=list(NUMBERS))
+        if table["empty_heatmaps"].any():
+            names = self.sample_ids[table["empty_heatmaps"]]
+            logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(names), first_names(names))
+        of_protocols = {name: pixels[rules] for name, rules in self.pixel_rules.items()}
+        return MethodScores(method, self.store.methods[method]["layer"], sweeps, of_protocols, table)
+
+    def score_sample(self, method: str, missing: np.ndarray, index: int) -> SampleScores:
+        """Score one sample; one without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
+        sample, boxes = self.dataset[index] if self.masked[index] else None, self.boxes[index]
         try:
-            masks = (None, None) if sample is None else (sample.read_mask(), sample.read_ignore())
-            if missing[index]:
-                return _score_missing(*masks, {*pixel_rules.values()})
-            heatmap = store.heatmap(method, int(positions[index]))
-            return _score_sample(heatmap, all_boxes[index], *masks, {*sweep_rules.values()}, {*pixel_rules.values()})
+            heatmap = None if missing[index] else self.store.heatmap(method, int(self.positions[index]))
+            scores_under = cache(partial(stored_score_map, heatmap))
+            histograms = {}
+            if sample is not None:
+                mask, ignore = _fitting_masks(sample, heatmap)
+                histograms = {
+                    rules: mask_histograms(scores_under(_only(MAP_RULES, rules)), mask, ignore, rules)
+                    for rules in {*self.pixel_rules.values()}
+                }
+            if heatmap is None:
+                return SampleScores({}, histograms, (False, 0.0, False, True))
+            sweeps, hit, energy = {}, False, 0.0
+            if boxes is not None:
+                sweeps = {rules: _sweep(heatmap, boxes, rules, scores_under) for rules in {*self.sweep_rules.values()}}
+                hit, energy = stored_point_and_energy(heatmap, boxes)
         except UserError as error:
-            raise UserError(f"sample {sample_ids[index]}, method {method}: {error}") from error
-
-    with progress(f"scoring {method}", len(dataset), show_progress) as advance:
-        for chunk in load_ahead(range(len(dataset)), load, CHUNK, workers):
-            start = len(scores.hits)
-            numbers = start + np.flatnonzero(masked[start : start + len(chunk)])
-            for rules, counts in pixels.items() if len(numbers) else ():
-                histograms = np.array([chunk[number - start].histograms[rules] for number in numbers])  # (n, 2, bins)
-                counts.add(numbers, histograms, labels[numbers])
-            for name, rules in sweep_rules.items():
-                scores.sweeps[name] += [one.sweeps.get(rules) for one in chunk]
-            scores.hits += [one.hit for one in chunk]
-            scores.energies += [one.energy for one in chunk]
-            scores.empty += [one.empty for one in chunk]
-            advance(len(chunk))
-    if any(scores.empty):
-        names = first_names(sample_ids[scores.empty])
-        logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, sum(scores.empty), names)
-    return scores
+            raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error
+        empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
+        return SampleScores(sweeps, histograms, (hit, energy, empty, False))
 
 
 @lru_cache(maxsize=1024)
@@ -199,53 +158,32 @@ def _only(names: tuple[str, ...], protocol: Protocol) -> Protocol:
     return replace(rules, size=rules.mask_size) if names == PIXEL_RULES else rules  # there maps have the masks' size
 
 
-def _score_missing(mask: np.ndarray | None, ignore: np.ndarray | None, pixel_rules: Iterable[Protocol]) -> SampleScores:
-    """A sample without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
-    if mask is None:
-        return SampleScores({}, {})
-    _check_size("ignore mask", ignore, mask.shape[::-1])
-    nothing = {rules: np.zeros(rules.mask_size[::-1]) for rules in pixel_rules}
-    return SampleScores({}, {rules: _histograms(scores, mask, ignore, rules) for rules, scores in nothing.items()})
+def _fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a sample's mask and ignore mask, of its image's size or at least its aspect."""
+    mask, ignore = np.asarray(sample.read_mask()), sample.read_ignore()
+    width, height = mask.shape[::-1] if heatmap is None else heatmap.image_size
+    for name, pixels in (("mask", mask), ("ignore mask", ignore)):
+        if pixels is not None and not mask_fits(pixels.shape[::-1], (width, height)):
+            raise UserError(
+                f"the {name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, the image {width} x {height}; it must "
+                f"have the same size, or the same aspect at another resolution"
+            )
+    return mask, ignore
 
 
-def _score_sample(
-    heatmap: StoredHeatmap,
-    boxes: np.ndarray | None,
-    mask: np.ndarray | None,
-    ignore: np.ndarray | None,
-    sweep_rules: Iterable[Protocol],
-    pixel_rules: Iterable[Protocol],
-) -> SampleScores:
-    sweeps: dict[Protocol, Sweep] = {}
-    histograms: dict[Protocol, tuple[np.ndarray, np.ndarray]] = {}
-    score_map_under = cache(partial(stored_score_map, heatmap))
-    for rules in sweep_rules if boxes is not None else ():
-        if heatmap.values is None:
-            sweep = _baseline_sweep(heatmap.kind, rules.size or heatmap.image_size, rules)
-            sweeps[rules] = sweep.against(boxes, heatmap.image_size)
-        else:
-            scores = score_map_under(_only(MAP_RULES, rules))
-            sweeps[rules] = sweep_thresholds(scores, boxes, rules, heatmap.image_size)
-    if mask is not None:
-        _check_size("mask", mask, heatmap.image_size)
-        _check_size("ignore mask", ignore, heatmap.image_size)
-        for rules in pixel_rules:
-            histograms[rules] = _histograms(score_map_under(_only(MAP_RULES, rules)), mask, ignore, rules)
-    hit, energy = (False, 0.0) if boxes is None else _point(heatmap, boxes)
-    empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
-    return SampleScores(sweeps, histograms, hit, energy, empty)
+def _sweep(
+    heatmap: StoredHeatmap, boxes: np.ndarray, rules: Protocol, scores_under: Callable[[Protocol], np.ndarray]
+) -> Sweep:
+    if heatmap.values is not None:
+        return sweep_thresholds(scores_under(_only(MAP_RULES, rules)), boxes, rules, heatmap.image_size)
+    sweep = _baseline_sweep(heatmap.kind, rules.size or heatmap.image_size, rules)
+    return sweep.against(boxes, heatmap.image_size)
 
 
-def _check_size(name: str, mask: np.ndarray | None, image_size: tuple[int, int]) -> None:
-    if mask is not None and not mask_fits(mask.shape[::-1], image_size):
-        raise UserError(
-            f"the {name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image_size[0]} x {image_size[1]}; "
-            f"it must have the same size, or the same aspect at another resolution"
-        )
-
-
-def stored_score_map(heatmap: StoredHeatmap, rules: Protocol) -> np.ndarray:
+def stored_score_map(heatmap: StoredHeatmap | None, rules: Protocol) -> np.ndarray:
     """Score map of a stored heatmap under a protocol: float64 (H, W) in [0, 1]. Not to be written to."""
+    if heatmap is None:
+        return np.zeros((rules.size or rules.mask_size)[::-1])
     size = rules.size or heatmap.image_size
     if heatmap.values is None:
         return _baseline_map(heatmap.kind, size, rules)
@@ -269,40 +207,21 @@ def _baseline_sweep(kind: str, size: tuple[int, int], rules: Protocol) -> Sweep:
     return sweep_thresholds(_baseline_map(kind, size, rules), [0, 0, size[0] - 1, size[1] - 1], rules)
 
 
-def _point(heatmap: StoredHeatmap, boxes: np.ndarray) -> tuple[bool, float]:
-    if heatmap.values is None:
-        return point_and_energy_of_baseline(heatmap.kind, heatmap.image_size, boxes)
-    return point_and_energy(at_image_size(heatmap), boxes)
-
-
-def _histograms(
-    scores: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, rules: Protocol
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels per bin, of the object and of the background, at the masks' size: int64 (bins,) each."""
-    ignore = None if ignore is None else resize_mask(ignore, rules.mask_size)
-    return pixel_histograms(scores, resize_mask(mask, rules.mask_size), ignore, PxAP(rules.pxap_bin).edges)
-
-
 def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> list[str]:
     """Say which protocols resize score maps that somebody made, from which sizes to which: one text, or none."""
-    shapes = store.score_map_shapes
-    masked = dataset.table["mask"].notna().any()
-    asked: dict[tuple[tuple[int, int] | None, str], list[str]] = {}  # who evaluates at a size
+    shapes, masked = store.score_map_shapes, bool(dataset.table["mask"].notna().any())
+    asked: dict[tuple[tuple[int, int] | None, str], list[str]] = defaultdict(list)  # who evaluates at a size
     for name, rules in protocols.items() if shapes else ():
-        asked.setdefault((rules.size, rules.interpolation), []).append(name)
+        asked[rules.size, rules.interpolation].append(name)
         if masked:
-            asked.setdefault((rules.mask_size, rules.interpolation), []).append(f"{name}'s PxAP")
+            asked[rules.mask_size, rules.interpolation].append(f"{name}'s PxAP")
     changes = []
     for (size, interpolation), names in asked.items():
         goals = [size or store.image_size(index) for index in range(len(shapes))]
-        resized = {shape[::-1] for shape, goal in zip(shapes, goals, strict=True) if shape and shape[::-1] != goal}
-        if resized:
-            goal = f"{size[0]} x {size[1]}" if size else "their image's size"
-            changes.append(f"{_size_range(resized)} to {goal} ({interpolation}) for {', '.join(dict.fromkeys(names))}")
+        sizes = {shape[::-1] for shape, goal in zip(shapes, goals, strict=True) if shape and shape[::-1] != goal}
+        texts = [f"{width} x {height}" for width, height in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
+        if texts:
+            before = texts[0] if len(texts) == 1 else f"{len(texts)} sizes from {texts[0]} to {texts[-1]}"
+            after = f"{size[0]} x {size[1]}" if size else "their image's size"
+            changes.append(f"{before} to {after} ({interpolation}) for {', '.join(names)}")
     return [f"score maps are resized, not normalized: {'; '.join(changes)}"] if changes else []
-
-
-def _size_range(sizes: Collection[tuple[int, int]]) -> str:
-    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    first, last = (f"{width} x {height}" for width, height in (ordered[0], ordered[-1]))
-    return first if len(ordered) == 1 else f"{len(ordered)} sizes from {first} to {last}"

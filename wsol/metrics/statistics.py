@@ -13,17 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from wsol.errors import UserError
 from wsol.metrics.localization import Outcomes
-
-__all__ = [
-    "INTERVAL_COLUMNS", "LEVEL", "RESAMPLES", "draws_of", "holm", "image_numbers",
-    "interval_table", "mcnemar", "percentile_interval", "resample", "resampled_means", "resamples_of",
-]  # fmt: skip
 
 INTERVAL_COLUMNS = ("method", "protocol", "metric", "threshold", "value", "low", "high", "oracle")
 RESAMPLES = 2000
-LEVEL = 0.95
+TAIL = (1 - 0.95) / 2  # on either side of an interval
 DIGITS = 9  # of percent in tables: the last bits of a sum depend on how many threads made it
 CHUNK = 1 << 20  # images drawn at a time: some 30 MB
 Entry = tuple[str, str, Outcomes]  # method, protocol, and what became of each sample
@@ -35,8 +29,6 @@ def resamples_of(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iter
     The indices are `rng.integers(0, images, (resamples, images))`, in chunks, so that any other bootstrap that is
     given the same generator sees the same resamples.
     """
-    if images < 1 or resamples < 1:
-        raise UserError(f"{resamples} resamples of {images} images: there must be at least one of each")
     random = np.random.default_rng(seed)
     rows = max(1, CHUNK // images)
     for start in range(0, resamples, rows):
@@ -62,23 +54,15 @@ def resampled_means(
     return np.concatenate([counts @ sums / (counts @ sizes)[:, None] for counts in drawn])
 
 
-def percentile_interval(estimates: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Ends (…) of the middle part, of this level, of estimates (R, …); NaN where a resample has none doesn't count."""
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(estimates, [tail, 1 - tail], axis=0)
-    return low, high
+def percentile_interval(estimates: np.ndarray) -> np.ndarray:
+    """Ends (2, …) of the middle 95 % of estimates (R, …); NaN where a resample has none doesn't count."""
+    return np.nanquantile(estimates, [TAIL, 1 - TAIL], axis=0)
 
 
 def draws_of(samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """How often each image is in each resample: uint8 (R, I), the draws of `resample`; and each sample's image (N,)."""
-    image = image_numbers(samples)
-    parts = resamples_of(int(image.max()) + 1, resamples, seed)
-    return np.concatenate([part.astype(np.uint8) for part in parts]), image
-
-
-def image_numbers(samples: pd.DataFrame) -> np.ndarray:
-    """Image of each sample: int64 (N,), 0 … I - 1 in the order in which each `image_id` first comes."""
-    return pd.factorize(samples["image_id"])[0].astype(np.int64)
+    image, names = pd.factorize(samples["image_id"])
+    return np.concatenate([part.astype(np.uint8) for part in resamples_of(len(names), resamples, seed)]), image
 
 
 def resample(entries: Sequence[Entry], samples: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -87,16 +71,15 @@ def resample(entries: Sequence[Entry], samples: pd.DataFrame, resamples: int = R
     Images are drawn once for all methods and protocols, so that their differences are paired. Where an entry has PxAP,
     which was drawn while pixels were at hand, the number of resamples and the seed must be the same.
     """
-    values = [outcomes.matrix() for _, _, outcomes in entries if outcomes.values]
-    means = np.empty((resamples, 0))
+    values = [column for _, _, outcomes in entries for column in outcomes.values.values()]
+    columns, means = list[np.ndarray](), iter(values)
     if values:
-        means = resampled_means(np.concatenate(values, axis=1), image_numbers(samples), resamples, seed)
-    columns, start = [], 0
+        image = pd.factorize(samples["image_id"])[0]  # in the order in which images first come
+        means = iter(resampled_means(np.stack(values, axis=1), image, resamples, seed).T)
     for _, _, outcomes in entries:
-        columns.append(means[:, start : start + len(outcomes.values)])
-        start += len(outcomes.values)
-        columns += [] if outcomes.pxap is None else [outcomes.pxap[1][:, None]]
-    return np.concatenate(columns, axis=1)
+        columns += [next(means) for _ in outcomes.values]
+        columns += [] if outcomes.pxap is None else [outcomes.pxap[1]]
+    return np.stack(columns, axis=1)
 
 
 def interval_table(entries: Sequence[Entry], means: np.ndarray) -> pd.DataFrame:
