@@ -164,11 +164,6 @@ class Doubling(nn.Conv2d):
         return 2 * super().forward(maps)
 
 
-class Rectifying(nn.BatchNorm2d):
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return super().forward(maps).relu()
-
-
 SHARED = nn.Conv2d(3, 3, 1)
 NOT_FOLDED = {
     "called one by one": OneByOne(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
@@ -176,7 +171,6 @@ NOT_FOLDED = {
     "a convolution with two normalizations": nn.Sequential(SHARED, nn.BatchNorm2d(3), SHARED, nn.BatchNorm2d(3)),
     "a convolution in two places": nn.Sequential(nn.Sequential(SHARED, nn.ReLU()), SHARED, nn.BatchNorm2d(3)),
     "a convolution's own forward method": nn.Sequential(Doubling(3, 4, 3), nn.BatchNorm2d(4)),
-    "a normalization's own forward method": nn.Sequential(nn.Conv2d(3, 4, 3), Rectifying(4)),
     "half precision": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).bfloat16(),
     "scripted": torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()),
 }

@@ -132,8 +132,9 @@ def vgg16_gap(
 ) -> Classifier:
     """Build VGG-16 up to conv5_3, then a 3 x 3 convolution, global average pooling and one linear layer.
 
-    An image of 224 x 224 gives a map of 14 x 14. The paper's text says 1,024 units; the authors' released network
-    splits that convolution into two groups and drops half of the pooled features: `groups=2 dropout=0.5`.
+    It is VGGnet-GAP of Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016. An image of
+    224 x 224 gives a map of 14 x 14. The paper's text says 1,024 units; the authors' released network splits that
+    convolution into two groups and drops half of the pooled features: `groups=2 dropout=0.5`.
 
     Parameters
     ----------
@@ -144,10 +145,6 @@ def vgg16_gap(
         Of the added convolution, whose ReLU is the default target layer, `features`.
     dropout : float
         On the pooled features, in training.
-
-    References
-    ----------
-    Zhou et al.: Learning Deep Features for Discriminative Localization, CVPR 2016 ("VGGnet-GAP").
 
     Examples
     --------
@@ -194,8 +191,7 @@ def tiny_resnet18(
 ) -> Classifier:
     """ResNet-18 whose stem is one 3 x 3 convolution with stride 2, without max-pool, and whose last stage has stride 1.
 
-    64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side. A stem of stride 1 with a last stage of stride 2 gives
-    8 x 8 as well, at more than twice the arithmetic.
+    64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side.
 
     Examples
     --------
