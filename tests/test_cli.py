@@ -217,7 +217,7 @@ def test_unknown_things_get_the_nearest_and_exit_code_2(capsys, place, job, word
     ("words", "hint"),
     [
         (["dataset=tiny_imagenet"], "dataset.root"),
-        (["dataset=tiny_imagenet", "dataset.root=/none"], "dataset.root=/none"),
+        (["dataset=tiny_imagenet", "dataset.root=/none"], "/none"),
         (["method=[]"], "method"),
         (["protocol=[]"], "protocol"),
         (["+dataset.color=red"], "'color'"),

@@ -21,9 +21,10 @@ FILES = sorted(conf_dir().rglob("*.yaml"))
 CHOICES = [
     (command, group, name)
     for command in COMMANDS
-    for group in application_groups(command)
+    for group in application_groups(command).values()
     for name in group_options(group)
 ]
+MODEL_SETTINGS = ("layer", "seed", "classes", "input_size", "mean", "std", "interpolation")
 SECTIONS = {"dataset": "dataset", "model": "model", "method": "methods", "protocol": "protocols"}
 
 
@@ -47,7 +48,7 @@ def test_every_option_composes_and_fits_its_target(command, group, name):
         assert list(config.build_methods(composed.methods)) == [name]
     elif kind in ("dataset", "model"):
         target = inspect.signature(get_object(section._target_)).parameters
-        extra = {"_target_", *config.NOT_THE_DATASETS_OWN}
+        extra = {"_target_", *(config.NOT_THE_DATASETS_OWN if kind == "dataset" else MODEL_SETTINGS)}
         assert set(section) - extra <= set(target), f"{section._target_} does not take all of {list(section)}"
 
 

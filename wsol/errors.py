@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["FaultyDataError", "UserError", "closest", "first_names", "suggest"]
-
 
 class UserError(ValueError):
     """Input that only the user can fix: its text says what, where, and what to do.
@@ -39,30 +37,16 @@ def closest(word: object, known: Iterable[object], most: int = 3) -> list[str]:
 
 
 def suggest(word: object, known: Iterable[object], most: int = 3) -> str:
-    """End of a sentence about an unknown name: what was probably meant, else what there is.
-
-    Examples
-    --------
-    >>> "unknown method 'gradcamm'" + suggest("gradcamm", ["cam", "gradcam", "full"])
-    "unknown method 'gradcamm'; did you mean gradcam or cam?"
-    >>> "unknown method 'x'" + suggest("x", ["cam", "gradcam", "full"])
-    "unknown method 'x'; there are cam, gradcam, full"
-    """
+    """End of a sentence about an unknown name: what was probably meant, else what there is."""
     names = list(map(str, known))
     near = closest(word, names, most)
     if near:
-        return f"; did you mean {' or '.join([', '.join(near[:-1]), near[-1]] if near[1:] else near)}?"
+        return f"; did you mean {' or '.join(near)}?"
     return f"; there are {first_names(names, 40)}" if names else "; there are none"
 
 
 def first_names(names: Iterable[object], most: int = 5) -> str:
-    """Write the first few names, and how many more there are.
-
-    Examples
-    --------
-    >>> first_names("abcdefg", 3)
-    'a, b, c and 4 more'
-    """
+    """Write the first few names, and how many more there are: `a, b, c and 4 more`."""
     rest = iter(names)
     text = ", ".join(map(str, islice(rest, most)))
     more = sum(1 for _ in rest)

@@ -101,8 +101,4 @@ def imagenet_wnids() -> tuple[str, ...]:
 def _shipped(name: str) -> Path:
     """Find what lies inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
-    places = (package / name, package.parent / name)
-    for place in places:
-        if place.exists():
-            return place
-    raise UserError(f"there is neither {places[0]} nor {places[1]}: install the package again")
+    return package / name if (package / name).exists() else package.parent / name

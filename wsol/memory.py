@@ -8,8 +8,6 @@ cores (`results/bench_heatmaps.md`). Kept blocks cost none of that.
 import ctypes
 import os
 
-__all__ = ["keep_memory"]
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 

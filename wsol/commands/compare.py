@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from wsol.commands.task import Job
 from wsol.config import call, to_dict
 from wsol.console import print_line
+from wsol.errors import UserError
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
 from wsol.report.summary import print_display
@@ -18,6 +19,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Runs → `compare.html`, `compare.csv`, `compare.tex` in the job's folder."""
     settings = to_dict(cfg)
     lists = {name: [value] if isinstance(value := settings[name], str) else value for name in ("runs", "metrics")}
+    if not lists["runs"]:
+        raise UserError(f"runs={settings['runs']}: name at least one run's folder, as in 'runs=[A,B]'")
     comparison = call(compare, cfg, **lists)
     write_comparison(comparison, job.run_dir, job.request.line)
     if job.verbose:

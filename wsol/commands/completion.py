@@ -24,7 +24,7 @@ def complete(line: str) -> list[str]:
     except UserError:  # half a line need not make sense
         request = read_words([])
     choices = [re.sub("^experiment/.*?(=|$)", "experiment=", choice) for choice in _hydras_choices(request, word)]
-    groups = [group.split("/")[0] for group in application_groups(request.command, request.config_dir)]
+    groups = application_groups(request.command, request.config_dir)
     elsewhere = {path.name for path in conf_dir().iterdir() if path.is_dir()}.difference(groups)
     choices = [choice for choice in choices if key_of(choice) not in elsewhere]
     if not any("=" in typed or typed in COMMANDS for typed in (word, *words)):

@@ -1,6 +1,6 @@
 """What `wsol COMMAND --help` prints: all that can be chosen, as the files in conf/ say it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wsol.commands import COMMANDS
@@ -42,24 +42,17 @@ def help_text(request: Request) -> str:
     return "\n\n".join("\n".join([title, *lines]) for title, lines in sections.items())
 
 
-def _group_rows(groups: Iterable[str], config_dir: Path | None) -> list[tuple[str, str]]:
+def _group_rows(groups: Mapping[str, str], config_dir: Path | None) -> list[tuple[str, str]]:
     """Each group with its options; the many methods by family."""
-    rows = []
-    for group in groups:
-        options = group_options(group, config_dir)
+    rows, cards = [], method_cards()
+    for group, folder in groups.items():
         families: dict[str, list[str]] = {}
-        for name in options:
-            families.setdefault(_family(name) if group == "method" else "", []).append(name)
-        label = group.split("/")[0]
-        for family, names in families.items():
-            rows.append((label, (f"{family}: " if family else "") + ", ".join(names)))
-            label = ""
+        for name in group_options(folder, config_dir):
+            family = "" if group != "method" else f"{cards[name].family}: " if name in cards else "your own: "
+            families.setdefault(family, []).append(name)
+        first, *others = (family + ", ".join(names) for family, names in families.items())
+        rows += [(group, first), *(("", line) for line in others)]
     return rows
-
-
-def _family(method: str) -> str:
-    card = method_cards().get(method)
-    return "your own" if card is None else card.family
 
 
 def _keys(command: str) -> list[str]:

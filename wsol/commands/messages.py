@@ -51,7 +51,7 @@ def _no_such_option(file: str, request: Request) -> str:
 
 def _hint(key: str, request: Request) -> str:
     """Where a key that does not exist may have been meant to lead."""
-    groups = [group.split("/")[0] for group in application_groups(request.command, request.config_dir)]
+    groups = application_groups(request.command, request.config_dir)
     if (conf_dir() / key).is_dir():
         return f": wsol {request.command} has no {key} to choose. Its groups are {', '.join(groups)}"
     others = [word for word in request.overrides if word.lstrip("+~").partition("=")[0] != key]

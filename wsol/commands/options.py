@@ -25,14 +25,11 @@ def group_options(group: str, config_dir: Path | None = None) -> dict[str, Path]
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
 
 
-def application_groups(command: str, config_dir: Path | None = None) -> list[str]:
-    """Groups that a command chooses from, in the order of its file: `dataset`, …, `experiment/train`.
-
-    A group for which no folder holds an option is left out.
-    """
+def application_groups(command: str, config_dir: Path | None = None) -> dict[str, str]:
+    """Groups that a command chooses from → their folders, such as `experiment/train`, where these hold options."""
     content = yaml.safe_load((conf_dir() / f"{command}.yaml").read_text(encoding="utf-8"))
     groups = [next(iter(entry)) for entry in content["defaults"] if isinstance(entry, dict)]
-    return [group for group in groups if group_options(group, config_dir)]
+    return {group.split("/")[0]: group for group in groups if group_options(group, config_dir)}
 
 
 def compose_application(command: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
@@ -52,10 +49,7 @@ def search_path(config_dir: Path | None) -> list[str]:
 
 
 def check_config_dir(folder: Path) -> None:
-    """Refuse a method or protocol without the right package header: its content would silently go elsewhere.
-
-    Warn of options that ours of the same name hide.
-    """
+    """Refuse options whose content would silently go elsewhere; warn of those that ours of the same name hide."""
     if not folder.is_dir():
         raise UserError(f"--config-dir {folder}: no such folder")
     for group in ("method", "protocol"):

@@ -114,14 +114,11 @@ def print_and_write(sweep: SweepTable, folder: Path) -> None:
 
 def _print_best(best: pd.DataFrame) -> None:
     several = len(best[["dataset", "split"]].drop_duplicates()) > 1
-    table = best[["method", "protocol"]].assign(
-        split=best["dataset"] + " (" + best["split"] + ")" if several else "",
-        **{"best settings": best["settings"]},
-        job=best["job"],
-        by=[MEASURES[name][0] for name in best["measure"]],
-        **{"%": best["value"].map("{:.1f}".format)},
+    table = best[["method", "protocol", *(["dataset", "split"] if several else []), "settings", "job"]].assign(
+        by=[MEASURES[name][0] for name in best["measure"]], value=best["value"].map("{:.1f}".format)
     )
-    print_table(table.loc[:, (table != "").any()], "Best settings")
+    headings = {"settings": "best settings", "value": "%"}
+    print_table(table.loc[:, (table != "").any()], "Best settings", headings=headings)
 
 
 def _latex(sweep: SweepTable, note: str) -> str:
