@@ -86,15 +86,6 @@ def test_extractor_can_be_used_again(model: nn.Module) -> None:
         assert torch.equal(extractor(images()).maps["gradcam"], first)
 
 
-def test_an_open_extractor_cannot_be_opened_again(model: nn.Module) -> None:
-    before, extractor = traces(model), HeatmapExtractor(model)
-    with extractor:
-        with pytest.raises(UserError, match="open already"), extractor:
-            pass
-        extractor(images())
-    assert traces(model) == before
-
-
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_outside_its_block_it_refuses(model: nn.Module, where: str) -> None:
     extractor = HeatmapExtractor(model)

@@ -11,7 +11,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, make_method
-from wsol.models import alexnet_gap, gapnet, tiny_resnet18
+from wsol.models import alexnet_gap, gapnet, tiny_resnet18, vgg16_gap
 
 WITH_HEAD: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: models.resnet18(num_classes=7),
@@ -26,6 +26,7 @@ WITH_HEAD: dict[str, Callable[[], nn.Module]] = {
     "squeezenet1_1": lambda: models.squeezenet1_1(num_classes=7),
     "shufflenet": lambda: models.shufflenet_v2_x0_5(num_classes=7),
     "alexnet_gap": lambda: alexnet_gap(num_classes=7).module,
+    "vgg16_gap": lambda: vgg16_gap(num_classes=7, channels=16).module,
     "gapnet": lambda: gapnet(7),
     "tiny_resnet18": lambda: tiny_resnet18(num_classes=7).module,
 }

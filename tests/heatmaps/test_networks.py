@@ -250,25 +250,6 @@ def test_ablation_behind_a_layer_whose_output_is_worked_on_in_place() -> None:
             maps(model, "ablationcam", layer)
 
 
-def test_ablation_beside_a_shortcut_that_is_masked_in_place() -> None:
-    class Masked(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
-            self.fc = nn.Linear(8, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            skip = self.a(x)
-            skip.masked_fill_(self.b(x).mean(1, keepdim=True) < 0, 0)
-            return self.fc(skip.mean((2, 3)))
-
-    model, pictures = Masked(), images()
-    together, one_by_one = (maps(model, "ablationcam", "b", pictures, chunk=chunk) for chunk in (32, 1))
-    torch.testing.assert_close(together, one_by_one)
-    assert together.any()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ablation_is_proved_whatever_the_bias(dtype: torch.dtype) -> None:
     class Added(nn.Module):

@@ -335,22 +335,6 @@ def test_no_pass_is_larger_than_the_chunk_and_progress_is_said(name: str) -> Non
     assert done == total
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_several_targets_and_half_precision(name: str) -> None:
-    options = {"sscam": {"samples": 2, "std": 0.5}, "iscam": {"steps": 2}, "rise": {"masks": 20}}.get(name, {})
-    model, pictures, targets = gap().float(), images().float(), torch.stack([TARGETS, (TARGETS + 1) % 5], 1)
-    asked = {"m": make_method(name, **options)}
-    with HeatmapExtractor(model, asked) as extractor:
-        both = extractor(pictures, targets).maps["m"]
-        for k in (0, 1):
-            torch.testing.assert_close(both[:, k], extractor(pictures, targets[:, k]).maps["m"], rtol=1e-4, atol=1e-6)
-    with HeatmapExtractor(model.half(), asked) as extractor:
-        rough = extractor(pictures.half(), TARGETS).maps["m"]
-    assert rough.dtype == torch.float32
-    np.testing.assert_allclose(rough, both[:, 0], atol=0.1 * float(both[:, 0].abs().max()))
-    assert not any(len(module._forward_hooks) or "forward" in vars(module) for module in model.modules())
-
-
 def test_a_stride_that_leaves_pixels_out_is_refused() -> None:
     asked = {"m": make_method("occlusion", stride=0.3)}
     with pytest.raises(UserError, match=r"stride=0\.3"), HeatmapExtractor(gap(), asked) as extractor:

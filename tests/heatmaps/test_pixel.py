@@ -373,26 +373,3 @@ def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
     order = [2, 0]
     other = maps(name, recorded(model, "features", pictures[order], TARGETS[order], chunk=7))
     np.testing.assert_allclose(other, expected[order], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_several_targets_half_precision_and_no_trace(name: str) -> None:
-    model, pictures, targets = gap().float(), images().float(), torch.stack([TARGETS, (TARGETS + 1) % 5], 1)
-    model.requires_grad_(True)
-    asked = {"m": make_method(name, **ALL[name])}
-    with HeatmapExtractor(model, asked) as extractor:
-        assert ("m", "") in extractor.layers.items() or name in ("guidedgradcam", "smoothgradcampp")
-        both = extractor(pictures, targets).maps["m"]
-        for k in (0, 1):
-            single = extractor(pictures, targets[:, k]).maps["m"]
-            torch.testing.assert_close(both[:, k], single, rtol=1e-4, atol=1e-5 * float(single.max()))
-        with torch.inference_mode():
-            torch.testing.assert_close(extractor(pictures.clone(), targets).maps["m"], both)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
-    assert not any(len(module._forward_hooks) for module in model.modules())
-    assert not pictures.requires_grad
-    with HeatmapExtractor(model.bfloat16(), asked) as extractor:
-        rough = extractor(pictures.bfloat16(), TARGETS).maps["m"]
-    assert rough.dtype == torch.float32
-    apart = (rough - both[:, 0]).abs().mean() / both[:, 0].abs().mean()
-    assert float(apart) < 0.25

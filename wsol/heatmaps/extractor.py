@@ -115,8 +115,6 @@ class HeatmapExtractor:
         return {name: "+".join(method.layers) for name, method in self.methods.items()}
 
     def __enter__(self) -> HeatmapExtractor:
-        if self._stack is not None:
-            raise UserError("this HeatmapExtractor is open already: use it in one `with` block at a time")
         with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(frozen(self.model))
             self._memory = stack.enter_context(ExitStack())  # what brings the weights' own memory back

@@ -17,7 +17,6 @@ class Head:
 
     weight: torch.Tensor  # (C, K), or (B, C, K) where a normalization behind the pooling was folded into it
     bias: torch.Tensor  # (C,), or (B, C)
-    name: str  # of the layer they were found in; the target layer's where its channels are the classes'
     relu: bool = False  # whether a ReLU stands before the pooling
 
     def of_class(self, targets: torch.Tensor) -> torch.Tensor:
@@ -45,7 +44,7 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     target, doubled = logits.double(), activations.double()
     half = torch.finfo(logits.dtype).bits < 32 or torch.finfo(activations.dtype).bits < 32
     rounding = 4 * torch.finfo(logits.dtype).eps * float(target.abs().max()) + 1e-12
-    for head in _candidates(model, layer, doubled, logits.shape[1]):
+    for head in _candidates(model, doubled, logits.shape[1]):
         # What the bias gives proves nothing; an untrained network may answer with little else, or half precision.
         spread = float((target if head.relu else target - head.bias).abs().max())
         tolerance = (3e-2 if half else 1e-3) * spread + rounding
@@ -61,29 +60,29 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
     )
 
 
-def _candidates(model: nn.Module, layer: str, activations: torch.Tensor, classes: int) -> Iterator[Head]:
+def _candidates(model: nn.Module, activations: torch.Tensor, classes: int) -> Iterator[Head]:
     """Heads of the right shape in float64, the likeliest first."""
     shape = (classes, activations.shape[1])
-    modules = list(model.named_modules())
-    norms = [m for _, m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
-    for name, module in reversed(modules):
+    modules = list(model.modules())
+    norms = [m for m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
+    for module in reversed(modules):
         pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
         if not (pointwise or isinstance(module, nn.Linear)) or tuple(module.weight.shape[:2]) != shape:
             continue
         weight = module.weight.detach().double().flatten(1)
         bias = weight.new_zeros(classes) if module.bias is None else module.bias.detach().double()
-        yield Head(weight, bias, name)
+        yield Head(weight, bias)
         for norm in reversed(norms):
-            yield _folded(weight, bias, name, norm, activations)
+            yield _folded(weight, bias, norm, activations)
         if pointwise:
-            yield Head(weight, bias, name, relu=True)
+            yield Head(weight, bias, relu=True)
     if classes == activations.shape[1]:
         identity = torch.eye(classes, dtype=activations.dtype, device=activations.device)
         for relu in (False, True):
-            yield Head(identity, identity.new_zeros(classes), layer, relu)
+            yield Head(identity, identity.new_zeros(classes), relu)
 
 
-def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:
+def _folded(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:
     """Fold a layer normalization of the mean activations into weights and a bias for each image.
 
     With m the mean activations, LN(m)_k = γ_k (m_k − mean m) / σ(m) + β_k is linear in m once σ(m) is known, so
@@ -94,4 +93,4 @@ def _folded(weight: torch.Tensor, bias: torch.Tensor, name: str, norm: nn.LayerN
     scaled = weight * (1 if norm.weight is None else norm.weight.detach().double())
     centered = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
     beta = 0 if norm.bias is None else weight @ norm.bias.detach().double()
-    return Head(centered, (bias + beta).expand(len(pooled), -1), name)
+    return Head(centered, (bias + beta).expand(len(pooled), -1))

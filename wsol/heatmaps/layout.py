@@ -35,7 +35,7 @@ def layout_of(model: nn.Module, layer: str, output: torch.Tensor, images: torch.
         raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
     if len(output) == len(images) and output.ndim == 4:
         layout = Layout(channels_last=_is_channels_last(model, layer, output, image_size))
-        if layout.as_map(output).shape[2:].numel() > 1 or max(image_size) == 1:
+        if layout.as_map(output).shape[2:].numel() > 1:
             return layout
     for skipped in (1, 0, 2) if len(output) == len(images) and output.ndim == 3 else ():
         if grid := token_grid(output.shape[1] - skipped, image_size):

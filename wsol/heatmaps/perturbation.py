@@ -93,13 +93,18 @@ def rise(recording: Recording, masks: Count = 4000, cells: Count = 7, keep: Shar
     Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
     """
     images = recording.images
+    height, width = images.shape[2:]
+    down, right = -(-height // cells), -(-width // cells)  # pixels a cell
 
-    def drawn(version: torch.Tensor) -> torch.Tensor:
-        numbers, place = version.unique(return_inverse=True)
-        return _random_masks(numbers.tolist(), images, recording.seed, cells, keep)[place]
+    def mask(random: np.random.Generator) -> torch.Tensor:
+        grid = torch.from_numpy(random.random((1, 1, cells, cells)) < keep).to(images.device, torch.float32)
+        large = functional.interpolate(grid, ((cells + 1) * down, (cells + 1) * right), mode="bilinear")
+        top, left = random.integers(0, (down, right))
+        return large[0, :, top : top + height, left : left + width]
 
-    scores = _scores(recording, masks, lambda image, version: images[image] * drawn(version))
-    return _covered(recording, scores, lambda version: drawn(version)[:, 0].to(scores)) / (keep * masks)
+    scores = _scores(recording, masks, lambda image, version: images[image] * recording.drawn(version, mask))
+    total = _covered(recording, scores, lambda version: recording.drawn(version, mask)[:, 0].to(scores))
+    return total / (keep * masks)
 
 
 @method(needs="images", score="prob")
@@ -159,20 +164,6 @@ def _masks(channels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     masks = functional.interpolate(channels[:, None], images.shape[2:], mode="bilinear")
     low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
     return ((masks - low) / torch.where(high > low, high - low, 1)).to(images.dtype)
-
-
-def _random_masks(numbers: list[int], images: torch.Tensor, seed: int, cells: int, keep: float) -> torch.Tensor:
-    """RISE's masks of these numbers, (N, 1, H, W)."""
-    height, width = images.shape[2:]
-    down, right = -(-height // cells), -(-width // cells)  # pixels a cell
-    cropped = []
-    for number in numbers:
-        random = np.random.default_rng((seed, number))
-        grid = torch.from_numpy(random.random((1, 1, cells, cells)) < keep).to(images.device, torch.float32)
-        large = functional.interpolate(grid, ((cells + 1) * down, (cells + 1) * right), mode="bilinear")
-        top, left = random.integers(0, (down, right))
-        cropped.append(large[0, :, top : top + height, left : left + width])
-    return torch.stack(cropped).to(images.dtype)
 
 
 def _windows(length: int, size: float, stride: float) -> torch.Tensor:

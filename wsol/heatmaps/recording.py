@@ -171,11 +171,15 @@ class Recording:
             number = torch.arange(part.start, part.stop, device=self.images.device)
             yield number % len(self.images), number // len(self.images)
 
-    def noise(self, version: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Normal noise (N, *shape), one draw per version (N,): the same for every image, in every batch."""
+    def drawn(self, version: torch.Tensor, draw: Callable[[np.random.Generator], torch.Tensor]) -> torch.Tensor:
+        """One draw per version (N,): the same for every image, in every batch, in the images' precision."""
         numbers, place = version.unique(return_inverse=True)
-        draws = [np.random.default_rng((self.seed, int(n))).standard_normal(shape, np.float32) for n in numbers]
-        return torch.from_numpy(np.stack(draws)).to(self.images)[place]
+        draws = [draw(np.random.default_rng((self.seed, number))) for number in numbers.tolist()]
+        return torch.stack(draws).to(self.images)[place]
+
+    def noise(self, version: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Normal noise (N, *shape), one draw per version (N,)."""
+        return self.drawn(version, lambda random: torch.from_numpy(random.standard_normal(shape, np.float32)))
 
     def noisy(self, image: torch.Tensor, version: torch.Tensor, noise: float) -> torch.Tensor:
         """Versions (N, 3, H, W) of images (N,) with normal noise, σ a fraction of their values' range."""
