@@ -17,7 +17,6 @@ from wsol.errors import UserError
 from wsol.heatmaps import Recording, make_method
 from wsol.heatmaps.pixel import full_gradients
 from wsol.heatmaps.recording import record
-from wsol.models import default_layer
 from wsol.models.inference import frozen
 
 
@@ -129,21 +128,6 @@ def test_relus_that_no_gradient_passes_do_not_count(name: str) -> None:
         maps(model, name, pictures=images(2, 32, 32))
 
 
-def test_one_relu_for_the_whole_network_is_no_layer_to_look_at() -> None:
-    class Shared(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.two, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
-            self.head = nn.Linear(4, 5)
-
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return self.head(self.relu(self.two(self.relu(self.one(pictures)))).mean((2, 3)))
-
-    model = Shared()
-    assert default_layer(model, (16, 16)) == "two"
-    assert maps(model, "gradcam").shape == (2, 12, 12)
-
-
 @pytest.mark.parametrize("name", ["rise", "occlusion"])
 def test_one_logit_is_always_certain(name: str) -> None:
     with HeatmapExtractor(small(classes=1), (name,)) as extractor, pytest.raises(UserError, match="score=prob"):
@@ -248,6 +232,25 @@ def test_ablation_behind_a_layer_whose_output_is_worked_on_in_place() -> None:
     ):
         with pytest.raises(UserError, match=rf"layer {layer}"):
             maps(model, "ablationcam", layer)
+
+
+def test_ablation_beside_a_shortcut_that_is_masked_in_place() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            skip = self.a(x)
+            skip.masked_fill_(self.b(x).mean(1, keepdim=True) < 0, 0)
+            return self.fc(skip.mean((2, 3)))
+
+    model, pictures = Masked(), images()
+    together, one_by_one = (maps(model, "ablationcam", "b", pictures, chunk=chunk) for chunk in (32, 1))
+    torch.testing.assert_close(together, one_by_one)
+    assert together.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

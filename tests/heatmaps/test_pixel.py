@@ -346,23 +346,14 @@ def test_fullgrad_is_its_formula(jointly: bool) -> None:
 
 # --- all of them ---
 
-ALL: dict[str, dict[str, Any]] = {
-    "saliency": {},
-    "guidedbackprop": {},
-    "deconvnet": {},
-    "guidedgradcam": {},
-    "smoothgrad": {"samples": 3},
-    "integratedgradients": {"steps": 3},
-    "smoothgradcampp": {"samples": 3},
-    "fullgrad": {},
-}
+FEWER = {"smoothgrad": {"samples": 3}, "integratedgradients": {"steps": 3}, "smoothgradcampp": {"samples": 3}}
 
 
 def maps(name: str, recording: Recording) -> torch.Tensor:
-    return make_method(name, **ALL[name]).function(recording)
+    return make_method(name, **FEWER.get(name, {})).function(recording)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["saliency", "guidedbackprop", "deconvnet", "guidedgradcam", "fullgrad", *FEWER])
 def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
     model, pictures = gap(), images()
     expected = maps(name, recorded(model, "features", pictures, chunk=64))

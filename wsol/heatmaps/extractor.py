@@ -63,10 +63,9 @@ class HeatmapExtractor:
     chunk : int
         Images in one batch of the methods that need further passes: their memory bound.
     say : callable, optional
-        Called with a text such as "scorecam 64/512" while such methods go on.
+        Called with a text such as "scorecam 64/512" by those.
     channels_last : bool
-        Run the network and its images in channels-last memory, which convolutions like best; a network that can't
-        (`x.view(len(x), -1)` of maps) runs in its own. False: everything is left as it lies.
+        Run in channels-last memory, which convolutions like best; a network that can't runs in its own.
 
     Raises
     ------
@@ -111,7 +110,7 @@ class HeatmapExtractor:
 
     @property
     def layers(self) -> dict[str, str]:
-        """Target layer of each method, for the records of a run: "" for none, `a+b` for fused ones."""
+        """Target layer of each method: "" for none, `a+b` for fused ones."""
         return {name: "+".join(method.layers) for name, method in self.methods.items()}
 
     def __enter__(self) -> HeatmapExtractor:

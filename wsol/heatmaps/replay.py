@@ -8,12 +8,12 @@ network's, whatever shortcuts lead around the layer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from wsol.errors import UserError
 from wsol.models import find_layer
@@ -51,9 +51,11 @@ class Replay:
         """Keep what stands below the layer for an image, and prove that the rest gives its logits."""
         self._image, self._kept = image, self._outputs_below(image)
         twice = self.output[image].expand(2, *self.output.shape[1:])
-        try:
+        shared = [leaf for leaf in tree_leaves(list(self._kept.values())) if isinstance(leaf, torch.Tensor)]
+        versions, logits = [leaf._version for leaf in shared], None
+        with suppress(RuntimeError):  # most likely something works in place on what all activations share
             logits = self._behind(twice)
-        except RuntimeError:  # most likely something works in place on what all activations share
+        if logits is None or versions != [leaf._version for leaf in shared]:
             self._copies, self._kept = True, self._outputs_below(image)
             logits = self._behind(twice)
         difference = float((logits - self.logits[image]).abs().max())
