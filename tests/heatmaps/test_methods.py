@@ -19,14 +19,6 @@ def images(side: int = 64, count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def resnet() -> nn.Module:
-    return models.resnet18(num_classes=5)
-
-
-def densenet() -> nn.Module:
-    return models.densenet121(num_classes=5)
-
-
 def gap() -> nn.Module:
     return gapnet(5, widths=(6, 8), strides=(2, 2))
 

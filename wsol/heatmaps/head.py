@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: t
 def _candidates(model: nn.Module, activations: torch.Tensor, classes: int) -> Iterator[Head]:
     """Heads of the right shape in float64, the likeliest first."""
     shape = (classes, activations.shape[1])
-    modules = list(model.modules())
+    modules: list[Any] = list(model.modules())
     norms = [m for m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
     for module in reversed(modules):
         pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
