@@ -57,7 +57,9 @@ def scaled(maps: torch.Tensor | np.ndarray) -> np.ndarray:
     return maps / largest
 
 
-@pytest.mark.parametrize(("make", "layer"), [(resnet, "layer4"), (densenet, "features.norm5"), (gap, "features")])
+@pytest.mark.parametrize(
+    ("make", "layer"), [(models.resnet18, "layer4"), (models.densenet121, "features.norm5"), (gap, "features")]
+)
 def test_formulas(make: Callable[[], nn.Module], layer: str) -> None:
     model, pictures = build(make), images()
     targets = pick(model, pictures)
