@@ -26,14 +26,10 @@ from wsol.commands.check import print_check
 from wsol.datasets import (
     CIFAR10,
     COCO,
-    CUB,
-    ILSVRC,
     VOC,
     AnnotatedFolder,
     ImageFolder,
-    OxfordPet,
     TinyImageNet,
-    WSOLEvaluation,
 )
 from wsol.datasets.check import check_dataset
 from wsol.datasets.images import read_image
@@ -114,38 +110,8 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def tiny_val(root: Path, name: str) -> wsol.Dataset:
-    write(root, {"wnids.txt": "n01443537", "val/val_annotations.txt": f"{name}\tn01443537\t0\t0\t9\t9\n"})
-    return TinyImageNet(root)
-
-
 def tiny_classes(root: Path, name: str) -> wsol.Dataset:
     return TinyImageNet(write(root, {"wnids.txt": name, "val/val_annotations.txt": ""}), split="train")
-
-
-def wsolevaluation(root: Path, name: str) -> wsol.Dataset:
-    files = {"image_ids.txt": name, "class_labels.txt": f"{name},0", "localization.txt": f"{name},0,0,9,9"}
-    write(root, {f"metadata/CUB/test/{file}": text for file, text in files.items()})
-    return WSOLEvaluation(root, "CUB", "test")
-
-
-def wsolevaluation_masks(root: Path, name: str) -> wsol.Dataset:
-    files = {"image_ids.txt": "a.jpg", "class_labels.txt": "a.jpg,0", "localization.txt": f"a.jpg,{name},"}
-    write(root, {f"metadata/Mine/test/{file}": text for file, text in files.items()})
-    return WSOLEvaluation(root, "Mine", "test")
-
-
-def cub(root: Path, name: str) -> wsol.Dataset:
-    files = {
-        "images": f"1 {name}", "classes": "1 001.Wren", "image_class_labels": "1 1", "train_test_split": "1 0",
-        "bounding_boxes": "1 0.0 0.0 9.0 9.0",
-    }  # fmt: skip
-    return CUB(write(root, {f"{file}.txt": f"{text}\n" for file, text in files.items()}))
-
-
-def ilsvrc(root: Path, name: str) -> wsol.Dataset:
-    line = f"ImageId,PredictionString\n{name},n01440764 0 0 9 9 \n"
-    return ILSVRC(write(root, {"LOC_val_solution.csv": line, "val/x": ""}))
 
 
 def voc(root: Path, name: str) -> wsol.Dataset:
@@ -160,16 +126,12 @@ def coco(root: Path, name: str) -> wsol.Dataset:
     return COCO(write(root, {"annotations/instances_val.json": json.dumps(content), "val/x": ""}), "val")
 
 
-def pet(root: Path, name: str) -> wsol.Dataset:
-    return OxfordPet(write(root, {"oxford-iiit-pet/annotations/test.txt": f"{name} 1 1 1\n"}))
-
-
 def own_table(root: Path, name: str) -> wsol.Dataset:
     write(root, {"cat/a.jpg": "", "boxes.csv": f'image,x0,y0,x1,y1\n"{name}",0,0,9,9\n'})
     return AnnotatedFolder(root, boxes_file=root / "boxes.csv", box_corners="inclusive", box_units="pixels")
 
 
-LAYOUTS = (tiny_val, tiny_classes, wsolevaluation, wsolevaluation_masks, cub, ilsvrc, voc, coco, pet, own_table)
+LAYOUTS = (tiny_classes, voc, coco, own_table)  # the others: datasets/test_layouts
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a/../../b.jpg", r"..\..\b.jpg"])
@@ -371,10 +333,6 @@ def replace_json(**changes: object) -> Callable[[Path], None]:
     return change
 
 
-def objects(folder: Path) -> None:
-    np.save(folder / "cam.npy", np.array([[[Boom()]]], object), allow_pickle=True)
-
-
 def giant(folder: Path) -> None:
     with (folder / "cam.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -382,34 +340,19 @@ def giant(folder: Path) -> None:
         )
 
 
-def index_without(column: str) -> Callable[[Path], None]:
-    return lambda folder: (
-        pd.read_parquet(folder / "index.parquet").drop(columns=column).to_parquet(folder / "index.parquet")
-    )
-
-
 def put(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
 
 STORES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "object array": (objects, "cam.npy"),
     "pickle as array": (put("cam.npy", pickle.dumps(Boom())), "cam.npy"),
     "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy"),
     "array larger than its file": (giant, "cam.npy"),
-    "text as array": (put("cam.npy", b"heatmaps"), "cam.npy"),
-    "garbage as index": (put("index.parquet", b"PAR1garbagePAR1"), "index.parquet"),
     "pickle as index": (put("index.parquet", pickle.dumps(Boom())), "index.parquet"),
-    "index without sizes": (index_without("width"), "index.parquet"),
-    "JSON that is cut": (put("heatmaps.json", b'{"format": 1, "sou'), "heatmaps.json"),
     "JSON of another kind": (put("heatmaps.json", b"[1, 2]"), "heatmaps.json"),
     "JSON that is nested deeply": (put("heatmaps.json", b"[" * 100_000), "heatmaps.json"),
     "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json"),
-    "another format": (replace_json(format=99), "99"),
-    "method elsewhere": (
-        replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}),
-        "../../cam",
-    ),
+    "method elsewhere": (replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}), "../../cam"),
     "method that isn't there": (replace_json(methods={"x": {"function": "cam", "layer": ""}}), "x.npy"),
 }
 
@@ -434,31 +377,6 @@ def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
     (run / "samples.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     with refused(run, "samples.parquet"):
         score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
-
-
-FOREIGN: dict[str, np.ndarray | bytes] = {
-    "object array": np.array([[Boom()]], object),
-    "pickle": pickle.dumps(Boom()),
-    "0 bytes": b"",
-    "NaN": np.full((7, 7), np.nan),
-    "infinity": np.full((7, 7), np.inf),
-    "beyond 1": np.full((7, 7), 1.5),
-    "three dimensions": np.zeros((1, 7, 7)),
-    "no pixel": np.zeros((0, 7)),
-    "text": np.array([["a"]]),
-}
-
-
-@pytest.mark.parametrize("case", FOREIGN)
-def test_heatmaps_by_somebody_else(run: Path, place: Path, shapes: wsol.Dataset, case: str) -> None:
-    content = FOREIGN[case]
-    for sample in shapes:
-        path = place / "maps" / f"{sample.sample_id}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, np.eye(7))
-    np.save(path, content) if isinstance(content, np.ndarray) else path.write_bytes(content)
-    with refused(run, shapes[len(shapes) - 1].sample_id):
-        score(shapes, place / "maps", ["exact"], run_dir=run, **QUIET)
 
 
 RUNS = ("summary.csv", "metrics.csv", "samples.parquet", "curves.parquet", "per_image.parquet", "config.yaml")
@@ -523,37 +441,21 @@ def test_byte_order_mark_and_carriage_returns_change_nothing(place: Path, encode
 
 
 @pytest.mark.parametrize(
-    ("layout", "change", "message"),
+    ("old", "new", "message"),
     [
-        (cub, ("bounding_boxes.txt", "9.0", "inf"), "bounding_boxes.txt, line 1"),
-        (cub, ("image_class_labels.txt", "1 1", "1 99999999999999999999999"), "image_class_labels.txt, line 1"),
-        (wsolevaluation, ("metadata/CUB/test/class_labels.txt", ",0", ",99999999999999999999999"), "line 1"),
-        (wsolevaluation, ("metadata/CUB/test/class_labels.txt", ",0", ",-1"), "line 1"),
-        (wsolevaluation, ("metadata/CUB/test/localization.txt", "9,9", "9,1e400"), "localization.txt, line 1"),
-        (ilsvrc, ("LOC_val_solution.csv", "9 9", "9 nan"), "LOC_val_solution.csv, line 2"),
-        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 1e400'), "images[0]"),
-        (coco, ("annotations/instances_val.json", '"width": 9', '"width": 99999999999'), "99999999999"),
-        (coco, ("annotations/instances_val.json", '{"images"', "[" * 10**5), "instances_val.json"),
+        ('"width": 9', '"width": 1e400', "images[0]"),
+        ('"width": 9', '"width": 99999999999', "99999999999"),
+        ('{"images"', "[" * 10**5, "instances_val.json"),
     ],
-)  # fmt: skip
-def test_absurd_numbers_in_other_layouts(
-    run: Path, place: Path, layout: Callable[..., object], change: tuple[str, str, str], message: str
-) -> None:
-    name, old, new = change
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(globals(), "write", lambda root, files, write=write: changed(write(root, files)))
-
-        def changed(root: Path) -> Path:
-            path = root / name
-            assert old in path.read_text()
-            path.write_text(path.read_text().replace(old, new))
-            return root
-
-        with refused(run, message):
-            layout(place / "data", "001.Wren/a.jpg")
+)
+def test_absurd_numbers_in_json(run: Path, place: Path, old: str, new: str, message: str) -> None:
+    coco(place / "data", "a.jpg")
+    path = place / "data" / "annotations" / "instances_val.json"
+    path.write_text(path.read_text().replace(old, new))
+    with refused(run, message):
+        COCO(place / "data", "val")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_entities_that_would_fill_the_memory_are_not_expanded(run: Path, place: Path, encoding: str) -> None:
     laughs = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
     text = f'<!DOCTYPE a [<!ENTITY l0 "ha">{laughs}]><annotation><filename>&l9;</filename></annotation>'

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wsol.models import Classifier
 
 
-NOT_THE_DATASETS_OWN = ("class_map", "boxes")
+NOT_THE_DATASETS_OWN = ("class_map", "boxes")  # the evaluation's; boxes=from_masks goes with any dataset
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
 LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
 REFUSALS = (ImportError, OSError, TypeError, ValueError, InstantiationException)
@@ -43,28 +43,22 @@ def call(function: Callable[..., Any], config: Config, options: type | None = No
 
     A value that doesn't fit a plain annotation, such as `int | None`, is refused by its key.
     """
-    values = {}
     parameters = dict(inspect.signature(function).parameters)
-    parameters |= {} if options is None else inspect.signature(options).parameters
-    for name, parameter in parameters.items():
-        if name in config and name not in objects:
-            value, types = config[name], set(str(parameter.annotation).split(" | "))
-            kind = "None" if value is None else type(value).__name__
-            fits = kind in types or (kind == "int" and "float" in types)
-            if types <= PLAIN_TYPES and not fits:
-                raise UserError(f"{name}={value!r}: pass {parameter.annotation}")
-            if kind == "int" and value < LEAST.get(name, value):
-                raise UserError(f"{name}={value}: pass at least {LEAST[name]}")
-            values[name] = value
+    if options is not None:
+        parameters |= inspect.signature(options).parameters
+    values = {name: config[name] for name in parameters if name in config and name not in objects}
+    for name, value in values.items():
+        types, kind = str(parameters[name].annotation).split(" | "), "None" if value is None else type(value).__name__
+        fits = kind in types or (kind == "int" and "float" in types)
+        if PLAIN_TYPES.issuperset(types) and not fits:
+            raise UserError(f"{name}={value!r}: pass {parameters[name].annotation}")
+        if kind == "int" and value < LEAST.get(name, value):
+            raise UserError(f"{name}={value}: pass at least {LEAST[name]}")
     return function(**values, **objects)
 
 
 def build_dataset(config: Config, strict: bool = True) -> Dataset:
-    """Make the dataset that a `dataset` section describes: `_target_` and its arguments.
-
-    `class_map` is the evaluation's, not the dataset's; `boxes=from_masks` puts boxes around the masks of any dataset.
-    Annotated boxes that can't be boxes are refused, or with `strict=False` kept for somebody who looks at each.
-    """
+    """Make the dataset that a section describes; with `strict=False` wrong boxes are kept, to be listed."""
     from wsol.datasets.sample import Dataset, boxes_from_masks
 
     arguments = to_dict(config, "dataset")
@@ -82,7 +76,7 @@ def build_dataset(config: Config, strict: bool = True) -> Dataset:
 
 
 def build_model(config: Config, dataset: Dataset | None, for_training: bool = False) -> Classifier:
-    """Make the classifier that a `model` section describes: `_target_` and its arguments.
+    """Make the classifier that a section describes.
 
     A target that takes `num_classes`, and was not told it, gets the dataset's where no weights are loaded; for
     training also where they are: the head is then trained for this dataset.

@@ -12,22 +12,19 @@ from hydra._internal.utils import get_args_parser
 from wsol.commands import COMMANDS
 from wsol.errors import UserError, suggest
 
-OURS = ("--debug", "--version", "-V")
-FLAGS = (*get_args_parser()._option_string_actions, "--debug", "-V")
+OURS = ("--debug", "-V", "--version")
+FLAGS = (*get_args_parser()._option_string_actions, *OURS[:2])
 ALONE = {"train": "experiment=shapes"}  # what a command runs with when nothing is chosen
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; it travels with the job, also to other processes.
-
-    `flags` are Hydra's; `overrides` are `key=value`, `+key=value` and `~key`, and `line` is all that was typed.
-    """
+    """What was asked for; it travels with the job, also to other processes."""
 
     command: str
-    flags: Namespace
-    overrides: list[str]
-    line: str
+    flags: Namespace  # Hydra's
+    overrides: list[str]  # key=value, +key=value, ~key
+    line: str  # all that was typed
 
     @property
     def config_dir(self) -> Path | None:
@@ -52,10 +49,7 @@ def read_words(words: Sequence[str]) -> Request:
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}, and options are written key=value{suggest(command, COMMANDS)}")
     if others:
-        raise UserError(
-            f"{others[0]!r} is neither key=value nor a flag; the command is {command} already. "
-            f"A value with spaces needs quotes: 'key=\"a value\"'"
-        )
+        raise UserError(f"{others[0]!r} is neither key=value nor a flag, and the command is {command} already")
     if command in ALONE and not {key_of(word) for word in overrides} & {"dataset", "model", "experiment"}:
         overrides.insert(0, ALONE[command])
     overrides = [to_preset(word, command) for word in overrides]

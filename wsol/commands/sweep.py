@@ -24,17 +24,12 @@ MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """All jobs of a sweep, as text: one row per row of each job's `summary.csv`, one per failed job.
+    """All jobs of a sweep, as text: one row per row of each job's `summary.csv`, one per failed job."""
 
-    The columns are `job`, the `overrides` (one that is named as another column is called `NAME (override)`), the
-    summary's and `error`. `roles`: job → what its split is for, where the dataset says so. `status`: 0 where all went
-    well, 2 where something the user can fix went wrong, 1 for anything else.
-    """
-
-    frame: pd.DataFrame
-    overrides: list[str]
-    roles: dict[str, str]
-    status: int
+    frame: pd.DataFrame  # job, overrides, the summary's columns, error
+    overrides: list[str]  # one that is named as another column is called NAME (override)
+    roles: dict[str, str]  # job → what its split is for, where the dataset says so
+    status: int  # the program's exit code
 
 
 def end_sweep(folder: Path) -> int:

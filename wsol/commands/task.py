@@ -23,17 +23,13 @@ ENDING = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")  # what is written 
 
 @dataclass(frozen=True)
 class Job:
-    """What a command gets beside its configuration.
-
-    `overrides` are as they were typed, `choices` say which option of a group was taken; `verbose` is False in a sweep,
-    where what a job returns goes into the sweep's table.
-    """
+    """What a command gets beside its configuration."""
 
     run_dir: Path
-    overrides: list[str]
-    choices: Mapping[str, str]
+    overrides: list[str]  # as they were typed
+    choices: Mapping[str, str]  # which option of a group was taken
     request: Request
-    verbose: bool = True
+    verbose: bool = True  # not in a sweep, where what a job returns goes into the sweep's table
 
     def typed(self, start: str) -> list[str]:
         """Overrides that begin with these letters."""
@@ -48,12 +44,9 @@ class Job:
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
     def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:
-        """Write down what a job of a sweep was asked for and how it ended: its error, its exit code.
-
-        `values` are the results of a job that writes no `summary.csv`.
-        """
-        record = {"job": number, "overrides": self.overrides, "error": error, "status": status}
-        write_json(self.run_dir / RECORD, record | {"values": values or {}})
+        """Write down what a job of a sweep was asked for and how it ended: error, exit code, what it returned."""
+        record = {"job": number, "overrides": self.overrides, "error": error, "status": status, "values": values or {}}
+        write_json(self.run_dir / RECORD, record)
 
 
 def forget_earlier(folder: Path) -> None:
@@ -82,14 +75,13 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        hydra, command = HydraConfig.get(), self.request.command
-        overrides = [word.replace(f"experiment/{command}", "experiment") for word in hydra.overrides.task]
-        single = hydra.mode == RunMode.RUN
+        hydra, single = HydraConfig.get(), HydraConfig.get().mode == RunMode.RUN
+        preset = f"experiment/{self.request.command}"
+        overrides = [word.replace(preset, "experiment") for word in hydra.overrides.task]
         job = Job(from_here(Path(hydra.runtime.output_dir)), overrides, hydra.runtime.choices, self.request, single)
         if not single:
             with showing_messages():
-                self._in_sweep(cfg, job, int(hydra.job.num))
-            return
+                return self._in_sweep(cfg, job, int(hydra.job.num))
         try:
             self._run(cfg, job)
         except Exception as error:
