@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wsol.localization import Protocol, load_protocol, sweep_thresholds
-from wsol.report.gallery import REASONS, choose_samples, coded_map, coded_sweep, thumbnail
+from wsol.report.gallery import REASONS, choose_samples, coded_map, coded_sweep
 
 IDS = [f"{number:03d}" for number in range(300)]
 
@@ -103,9 +103,3 @@ def test_an_iou_at_the_limit_is_right_as_the_protocol_says(comparison, right):
     table = pd.DataFrame(0.0, index=range(3), columns=["threshold", "x0", "y0", "x1", "y1"])
     coded = coded_sweep(table.assign(iou=[0.49999, 0.5, 0.50001]), rules)["iou"]
     assert [iou > 5000 if comparison == ">" else iou >= 5000 for iou in coded] == right
-
-
-def test_pictures_are_small():
-    address = thumbnail(np.random.default_rng(0).integers(0, 256, (600, 900, 3), np.uint8))
-    assert address.startswith("data:image/jpeg;base64,")
-    assert len(address) < 40_000

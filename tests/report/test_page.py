@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import re
+import runpy
 import shutil
 import zlib
 from html.parser import HTMLParser
@@ -27,7 +27,22 @@ from wsol.report.page import write_report
 from wsol.report.run import Run
 from wsol.report.templating import as_json
 
-ROOT = Path(__file__).resolve().parents[2]
+BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench_report.py"
+
+
+class Listed(Dataset):
+    """Samples of three classes."""
+
+    name, split, classes = "listed", "val", ("one", "two", "three")
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
 
 
 class Parsed(HTMLParser):
@@ -208,19 +223,10 @@ def test_published_numbers_stand_beside_with_their_source(copy: Path) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_masks_alone_make_a_page_without_boxes(tmp_path: Path) -> None:
-    data = Shapes("test", length=4, size=40, classes=3, object_size=(0.5, 0.9))
-    masks = [Sample(sample_id=s.sample_id, label=s.label, image=s.read_image(), mask=s.read_mask()) for s in data]
-
-    class Masks(Dataset):
-        name, split, classes = "masks", "test", data.classes
-
-        def __len__(self) -> int:
-            return 4
-
-        def __getitem__(self, index: int) -> Sample:
-            return masks[index]
-
-    wsol.score(Masks(), methods=["center", "full"], protocols=["choe2020"], run_dir=tmp_path, progress=False)
+    shapes = Shapes("test", length=4, size=40, classes=3, object_size=(0.5, 0.9))
+    samples = [Sample(sample_id=s.sample_id, label=s.label, image=s.read_image(), mask=s.read_mask()) for s in shapes]
+    words = {"protocols": ["choe2020"], "run_dir": tmp_path, "progress": False}
+    wsol.score(Listed(samples), methods=["center", "full"], **words)
     parsed = Parsed((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len(parsed.gallery()["samples"]) == 4
     assert {"curves", "kinds"}.isdisjoint(attributes.get("id") for _, attributes in parsed.tags)
@@ -254,46 +260,19 @@ def test_scored_heatmaps_and_rebuilding_from_the_command_line(
     assert "nowhere: no such folder" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def synthetic() -> Any:
-    path = ROOT / "scripts" / "bench_report.py"
-    if not path.is_file():
-        pytest.skip("no scripts/ beside the tests")
-    found = importlib.util.spec_from_file_location("bench_report", path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.usefixtures("no_figures")
-def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(synthetic: Any, tmp_path: Path) -> None:
-    synthetic.write_run(tmp_path, 90, [f"method{number}" for number in range(12)], classes=30, map_size=112)
-
-    class Noise(Dataset):
-        name, split, classes = "noise", "val", ("one",)
-
-        def __len__(self) -> int:
-            return 90
-
-        def __getitem__(self, index: int) -> Sample:
-            pixels = np.random.default_rng(index).integers(0, 256, (375, 500, 3), np.uint8)
-            return Sample(sample_id=f"val/{index:06d}", label=0, image=pixels)
-
-    page = write_report(tmp_path, Noise())
+@pytest.mark.skipif(not BENCH.is_file(), reason="no scripts/ beside the tests")
+def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(tmp_path: Path) -> None:
+    write_run = runpy.run_path(str(BENCH))["write_run"]
+    write_run(tmp_path, 90, [f"method{number}" for number in range(12)], classes=30, map_size=112)
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 256, (375, 500, 3), np.uint8) for _ in range(90))
+    samples = [Sample(sample_id=f"val/{index:06d}", label=0, image=image) for index, image in enumerate(images)]
+    page = write_report(tmp_path, Listed(samples))
     assert page.stat().st_size < 10_000_000
     parsed = Parsed(page.read_text(encoding="utf-8"))
-    samples = parsed.gallery()["samples"]
-    assert 6 <= len(samples) < gallery_module.MOST
-    assert {sample["reason"] for sample in samples} == {0, 1, 2}
+    shown = parsed.gallery()["samples"]
+    assert 6 <= len(shown) < gallery_module.MOST
+    assert {sample["reason"] for sample in shown} == {0, 1, 2}
+    assert {len(sample["runs"]) for sample in shown} == {12}
     assert any("more would have made the page too large" in words for words in parsed.words)
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_many_images_make_a_bounded_gallery(synthetic: Any, tmp_path: Path) -> None:
-    synthetic.write_run(tmp_path, 1500, ["cam", "center"], classes=30)
-    parsed = Parsed(write_report(tmp_path).read_text(encoding="utf-8"))
-    samples = parsed.gallery()["samples"]
-    assert len(samples) == gallery_module.MOST
-    assert all(set(sample["runs"]) == {"cam", "center"} for sample in samples)
-    assert "60 of 1,500 samples" in " ".join(parsed.words)

@@ -14,7 +14,7 @@ from wsol.models import Classifier, gapnet
 from wsol.report.compare import compare
 from wsol.report.run import FILES, Run
 
-FORMAT_1 = Path(__file__).resolve().parents[1] / "data" / "run_of_format_1"
+FORMAT_1 = Path(__file__).resolve().parents[1] / "data" / "run_of_format_1.tar.xz"
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,9 @@ def test_damage_is_named(folder: Path, name: str) -> None:
 
 @pytest.fixture
 def old_run(tmp_path: Path) -> Path:
-    """A run of eight samples as version 0.1.0 wrote it."""
-    return shutil.copytree(FORMAT_1, tmp_path / "old")
+    """A run of four samples as version 0.1.0 wrote it."""
+    shutil.unpack_archive(FORMAT_1, tmp_path, filter="data")
+    return tmp_path / "run_of_format_1"
 
 
 def test_a_run_of_format_1_is_reported(old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,13 +92,13 @@ def test_a_run_of_format_1_is_reported(old_run: Path, capsys: pytest.CaptureFixt
 
 def test_a_run_of_format_1_is_compared(old_run: Path) -> None:
     pairs = compare([old_run]).pairs.set_index("metric")
-    assert pairs.loc["gt_known_loc", ["first_value", "second_value"]].tolist() == [87.5, 25.0]
-    assert pairs.loc["pxap", "difference"] == pytest.approx(71.07972236657206 - 43.35939543847203, abs=1e-9)
+    assert pairs.loc["gt_known_loc", ["first_value", "second_value"]].tolist() == [75.0, 25.0]
+    assert pairs.loc["pxap", "difference"] == pytest.approx(72.5126072087332 - 56.488636495160925, abs=1e-9)
 
 
 def test_a_run_of_format_1_is_scored_again(old_run: Path, tmp_path: Path) -> None:
-    words = [f"heatmaps={old_run}/heatmaps", "dataset.length=8", "dataset.size=48", "protocol=[choe2020]"]
-    words += ["protocols.choe2020.thresholds=0.02", "report=false", "progress=false", f"run_dir={tmp_path}/new"]
+    words = [f"heatmaps={old_run}/heatmaps", "dataset.length=4", "dataset.size=48", "protocol=[choe2020]"]
+    words += ["protocols.choe2020.thresholds=0.05", "report=false", "progress=false", f"run_dir={tmp_path}/new"]
     assert cli.main(["score", *words]) == 0
     for name in ("summary.csv", "metrics.csv"):
         old, new = (pd.read_csv(folder / name, keep_default_na=False) for folder in (old_run, tmp_path / "new"))
@@ -107,7 +108,7 @@ def test_a_run_of_format_1_is_scored_again(old_run: Path, tmp_path: Path) -> Non
 
 def test_a_threshold_can_come_from_a_run_of_format_1(old_run: Path) -> None:
     results = wsol.score(
-        Shapes(length=8, size=48), old_run / "heatmaps", protocols=Run.open(old_run).protocols, threshold_from=old_run,
+        Shapes(length=4, size=48), old_run / "heatmaps", protocols=Run.open(old_run).protocols, threshold_from=old_run,
         threshold_from_test=True, progress=False,
     )  # fmt: skip
-    assert results.summary["threshold"].tolist() == [0.3, 0.38]
+    assert results.summary["threshold"].tolist() == [0.05 * 6, 0.25]

@@ -54,6 +54,8 @@ def find_runs(patterns: Sequence[str | Path]) -> list[Run]:
                 logger.warning("left out: %s", error)
         if len(runs) == count:
             raise UserError(f"runs: {pattern} finds no whole run that isn't named already")
+    if not runs:
+        raise UserError("runs: name at least one run's folder, as in 'runs=[results/runs/A,results/runs/B]'")
     return list(runs.values())
 
 
@@ -70,7 +72,8 @@ def align_runs(runs: Sequence[Run], shared: bool = False) -> AlignedRuns:
     for other in others:
         names, one, two = (first, other), labeled[first], labeled[other]
         other_ids = pd.Index(two.samples["sample_id"])
-        problems += _unlike(names, _data(one), _data(two)) or _unlike(names, _options(one), _options(two))
+        data = ({key: run.source.get(key) for key in ("dataset", "split")} for run in (one, two))
+        problems += _unlike(names, *data) or _unlike(names, _options(one), _options(two))
         problems += _only(first, ids, other, other_ids, "samples") + _only(other, other_ids, first, ids, "samples")
         problems += _only(first, protocols, other, two.protocols, "protocols")
         problems += _only(other, two.protocols, first, protocols, "protocols")
@@ -109,10 +112,6 @@ def _unlike(names: tuple[str, str], first: Mapping[str, Any], other: Mapping[str
 def _only(has: str, names: Collection[str], lacks: str, others: Collection[str], what: str) -> list[str]:
     extra = [name for name in names if name not in others]
     return [f"{has} has {what} that {lacks} has not: {first_names(extra, 3)}"] if extra else []
-
-
-def _data(run: Run) -> dict[str, Any]:
-    return {key: run.source.get(key) for key in ("dataset", "split")}
 
 
 def _options(run: Run) -> dict[str, Any]:

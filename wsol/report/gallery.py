@@ -11,7 +11,7 @@ import base64
 import io
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
@@ -205,13 +205,11 @@ def thumbnail(image: np.ndarray) -> str:
 def _heatmaps(store: HeatmapStore | None, position: int | None) -> dict[str, Any]:
     if store is None or position is None:
         return {"maps": {}, "rectangle": None}
-    present = [name for name in store.methods if not store.missing(name)[position]]
-    heatmaps = {name: store.heatmap(name, position) for name in present}
-    maps = {
-        name: coded_map(heatmap.values, heatmap.kind == "scoremap")
-        for name, heatmap in heatmaps.items()
-        if heatmap.values is not None
-    }
+    maps = {}
+    for name in store.methods:
+        heatmap = store.heatmap(name, position)
+        if heatmap.values is not None and not store.missing(name)[position]:
+            maps[name] = coded_map(heatmap.values, heatmap.kind == "scoremap")
     return {"maps": maps, "rectangle": store.rectangle(position)}
 
 
@@ -235,19 +233,17 @@ def coded_map(heatmap: np.ndarray, is_score_map: bool = False) -> dict[str, Any]
 
 
 def _sweeps_and_kinds(run: Run, chosen: Mapping[str, int]) -> tuple[Nested, Nested]:
-    only = field("sample_id").isin(list(chosen))
-    sweeps, per_image = (run.rows(name, only) for name in ("sweeps.parquet", "per_image.parquet"))
-    return (
-        _nested(sweeps, lambda protocol, rows: coded_sweep(rows, run.protocols[protocol])),
-        _nested(per_image, lambda _, rows: rows["error_kind"].iloc[0]),
-    )
+    keys, only = ["sample_id", "method", "protocol"], field("sample_id").isin(list(chosen))
+    sweeps: Any = run.rows("sweeps.parquet", only).groupby(keys, sort=False, observed=True)
+    kinds: Any = run.rows("per_image.parquet", only, [*keys, "error_kind"])
+    coded = ((*names, coded_sweep(rows, run.protocols[names[2]])) for names, rows in sweeps)
+    return _nested(coded), _nested(kinds.itertuples(index=False))
 
 
-def _nested(table: pd.DataFrame, value: Callable[[str, pd.DataFrame], Any]) -> Nested:
+def _nested(items: Iterable[tuple[str, str, str, Any]]) -> Nested:
     nested: Nested = {}
-    groups: Any = table.groupby(["sample_id", "method", "protocol"], sort=False, observed=True)
-    for (sample_id, method, protocol), rows in groups:
-        nested.setdefault(sample_id, {}).setdefault(method, {})[protocol] = value(protocol, rows)
+    for sample_id, method, protocol, value in items:
+        nested.setdefault(sample_id, {}).setdefault(method, {})[protocol] = value
     return nested
 
 
@@ -258,7 +254,7 @@ def coded_sweep(rows: pd.DataFrame, protocol: Protocol) -> dict[str, np.ndarray]
     edge for each run, -1 four times where there is no box; `iou` is in 1/10,000, rounded so that a comparison with an
     IoU threshold comes out as with the IoU itself.
     """
-    boxes = rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
+    boxes = rows.loc[:, "x0":"y1"].to_numpy(np.float64)
     nothing = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     edges = to_inclusive(np.where(nothing[:, None], 0.0, boxes), protocol.box_convention)
     edges[:, 2:] += 1

@@ -126,10 +126,7 @@ def escape_latex(text: object) -> str:
 
 
 def html_summary(
-    summary: pd.DataFrame,
-    intervals: pd.DataFrame,
-    functions: Mapping[str, str] | None = None,
-    published: pd.DataFrame | None = None,
+    summary: pd.DataFrame, intervals: pd.DataFrame, functions: Mapping[str, str], published: pd.DataFrame | None = None
 ) -> dict[str, Any]:
     """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
 
@@ -139,17 +136,16 @@ def html_summary(
     texts, best = display_summary(summary)
     texts = texts.replace({"threshold": r"\*$"}, "", regex=True)  # the note below it says so
     keys = [key for key in SHOWN if key in texts or any(key in row["texts"] for row in others)]
-    ranges = {
+    ranges: dict[Any, str] = {
         (row.method, row.protocol, row.metric): f"{row.low:.1f}–{row.high:.1f}" + ("*" if row.oracle else "")
         for row in intervals.itertuples()
     }
     rows = []
     for number, row in enumerate(summary.to_dict("records")):
-        keyed = {key: (row["method"], row["protocol"], key) for key in texts}
-        notes = {key: ranges[interval] for key, interval in keyed.items() if interval in ranges}
+        notes = {key: ranges.get((row["method"], row["protocol"], key), "") for key in texts}
         notes["method"] = f"at {row['layer']}" if row["layer"] else ""
         notes["threshold"] = {"oracle": "oracle*", "fixed": "fixed"}.get(row["threshold_source"], "from another run")
-        kind = "baseline" if (functions or {}).get(row["method"], row["method"]) in BASELINES else ""
+        kind = "baseline" if functions.get(row["method"], row["method"]) in BASELINES else ""
         bold = [key for key in texts if best.at[number, key]]
         rows.append({"kind": kind, "texts": dict(texts.iloc[number]), "values": row, "notes": notes, "best": bold})
     return {
