@@ -188,10 +188,10 @@ class _Caught(TorchFunctionMode):
         self.guided, self.count = guided, 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read = _READ.get(func, lambda *args, **kwargs: None)
-        relu = read(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        relu = _READ[func](*args, **kwargs) if func in _READ else None
         if relu is None or not (relu[0].requires_grad and torch.is_grad_enabled()):
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         self.count += 1
         x, most, in_place = relu
         rectified = _Rectify.apply(x, most, self.guided)
