@@ -78,12 +78,8 @@ def evaluate(
     Returns
     -------
     Results
-        With `.summary`, `.metrics`, `.per_image`, `.curves`, `.sweeps`, `.samples` as DataFrames.
-
-    Raises
-    ------
-    UserError
-        If something doesn't fit: classes, layers, boxes, files, options.
+        With `.summary`, `.metrics`, `.per_image`, `.curves`, `.sweeps`, `.samples` as DataFrames. A `UserError` says
+        what doesn't fit: classes, layers, boxes, files, options.
 
     Examples
     --------
@@ -154,11 +150,6 @@ def score(
         A file that fills the Top-k columns, see `wsol.predictions.read_predictions`.
     options : ScoreOptions, optional
         Everything else; each of its fields is a keyword of its own as well, which wins.
-
-    Raises
-    ------
-    UserError
-        If there is nothing to score, or something is wrong with it: which samples, and what to do.
 
     Examples
     --------
@@ -244,11 +235,8 @@ class RunOptions:
         Threads that load and score.
     limit : int, optional
         Only the first so many samples.
-    pictures : int
-        Example pictures in `run_dir/figures`.
-    report : bool
-        Whether to write `run_dir/report.html` and its figures.
-    progress : bool
+    pictures, report, progress : int, bool, bool
+        Example pictures in `run_dir/figures`; whether to write `run_dir/report.html`; whether to say how far a run is.
     """
 
     on_error: Literal["stop", "skip"] = "stop"

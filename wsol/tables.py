@@ -67,18 +67,14 @@ SHOWN = {
 
 @dataclass(eq=False)
 class Results:
-    """The tables of one run.
+    """The tables of one run; the module's text says their columns and units.
 
     Parameters
     ----------
-    summary, metrics, per_image, curves, sweeps, samples : DataFrame
-        See the module's text for columns and units.
-    resamples : DataFrame
-        PxAP of images drawn again; without rows where there are no masks.
-    environment : dict
-        Versions, device, times, and what the reader must know of the run.
-    config : dict
-        What was asked for.
+    summary, metrics, per_image, curves, sweeps, samples, resamples : DataFrame
+        `resamples` has no rows where there are no masks.
+    environment, config : dict
+        Versions, device, times, and what the reader must know of the run; and what was asked for.
     run_dir : Path, optional
         Where the tables lie.
     """
@@ -148,8 +144,8 @@ class Entry:
         self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
         self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
         counts = scores.pixels.get(protocol.name)
-        self.drawn_pxap = None if counts is None else counts.drawn_pxap()  # (R,), fractions
-        self.pixels = None if counts is None or counts.pxap.empty else counts.pxap.compute()
+        self.drawn_pxap = None if counts is None else counts.resamples()  # (R,), fractions
+        self.pixels = None if counts is None or counts.empty else counts.compute()
         # An accuracy at its best τ says nothing of a protocol whose τ is fixed; and each kind of box has a name for it.
         other = {"max_box_acc" if protocol.component == "any" else "max_box_acc_v2"}
         other |= {"max_box_acc", "max_box_acc_v2"} if source == "fixed" else set()
@@ -229,9 +225,8 @@ class Entry:
         """What became of each sample at the summary's τ."""
         protocol, samples, values = self.protocol, self.samples, self.outcomes.values
         index, table = protocol.threshold_index(self.threshold), samples.table
-        sizes = zip(table["width"], table["height"], strict=True)
-        sized = zip(self.sample_sweeps, sizes, strict=True)
-        boxes = np.array([_box_at(sweep, protocol.component, index, size) for sweep, size in sized])  # (N, 4)
+        sized = zip(self.sample_sweeps, table["width"], table["height"], strict=True)
+        boxes = np.array([_box_at(*sample, protocol.component, index) for sample in sized])  # (N, 4)
         topk_right = compare(values["mean_iou"], 0.5, protocol.topk_iou_comparison)
         judged = zip(samples.ranks.tolist(), topk_right, boxes, samples.gt_boxes or (), strict=True)
         kinds = [error_kind(*sample) for sample in judged]
@@ -262,12 +257,12 @@ class Entry:
         return pd.DataFrame(columns | {"iou": sweeps.iou})
 
 
-def _box_at(sweep: Sweep | None, component: str, index: int, image_size: tuple[int, int]) -> np.ndarray:
+def _box_at(sweep: Sweep | None, width: int, height: int, component: str, index: int) -> np.ndarray:
     """Box (4,) at one threshold, inclusive, in original pixels; x1 < x0 where there is none."""
     box, _ = (NO_BOX, 0.0) if sweep is None else sweep.to_inclusive().at(index, component)
     if sweep is None or box[2] < box[0] or box[3] < box[1]:
         return NO_BOX
-    return to_image(box[None], sweep.size, image_size)[0]
+    return to_image(box[None], sweep.size, (width, height))[0]
 
 
 def make_tables(
@@ -406,8 +401,7 @@ def _read_thresholds(
         why = "whose role is test" if on_test else "which is scored now"
         raise UserError(
             f"threshold_from={run}: its thresholds were chosen on {dataset} ({split}), {why}. Choose them on a split "
-            f"with the role train-fullsup (a run on val, say); threshold_from_test=true takes them all the same, and "
-            f"the tables then say so"
+            f"with the role train-fullsup; threshold_from_test=true takes them all the same, and the tables say so"
         )
     if model != source.get("model", ""):
         logger.warning("threshold_from=%s: its model is %s, not %s", run, model or "none", source.get("model", "none"))

@@ -11,7 +11,7 @@ from wsol.datasets import Shapes
 from wsol.heatmaps.baselines import center
 from wsol.localization import load_protocol, score_map
 from wsol.metrics import PxAP
-from wsol.metrics.pixels import PixelScores, average_precision, pixel_histograms, resize_mask
+from wsol.metrics.pixels import ResampledPxAP, average_precision, pixel_histograms, resize_mask
 from wsol.metrics.statistics import draws_of, resamples_of
 
 
@@ -26,10 +26,10 @@ def test_resamples_are_what_scoring_each_drawn_image_would_give() -> None:
         scores = generator.random((9, 11)) ** (number % 3 + 1)
         mask = scores + generator.normal(0, 0.4, scores.shape) > 0.6
         pairs.append(pixel_histograms(scores, mask, generator.random(scores.shape) < 0.1, metric.edges))
-    scored = PixelScores(0.05, 1, draws, image)
+    scored = ResampledPxAP(0.05, 1, draws, image)
     for part in ([0, 1, 2], [3], [4, 5, 6]):
         scored.add(np.array(part), np.array([pairs[number] for number in part]), np.zeros(len(part), int))
-    for estimate, chosen in zip(scored.drawn_pxap(), np.random.default_rng(3).integers(0, 4, (25, 4)), strict=True):
+    for estimate, chosen in zip(scored.resamples(), np.random.default_rng(3).integers(0, 4, (25, 4)), strict=True):
         anew = PxAP(0.05)
         for number in chosen:
             for sample in np.flatnonzero(image == number):

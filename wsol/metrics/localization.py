@@ -71,8 +71,7 @@ def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) ->
 
     References
     ----------
-    Gao et al., "TS-CAM: Token Semantic Coupled Attention Map for Weakly Supervised Object Localization", ICCV 2021,
-    whose error analysis has these kinds and limits.
+    Gao et al., "TS-CAM: Token Semantic Coupled Attention Map for Weakly Supervised Object Localization", ICCV 2021.
 
     Examples
     --------
@@ -223,7 +222,7 @@ def in_top(ranks: np.ndarray) -> dict[str, np.ndarray]:
 def outcomes_of(
     sweeps: Sweeps | None, ranks: np.ndarray, protocol: Protocol, threshold: float | None = None
 ) -> Outcomes:
-    """What became of each sample, by every metric that has a value per sample; `wsol.metrics` defines them.
+    """What became of each sample, by every metric that has a value per sample: formulas in `wsol.metrics`.
 
     Parameters
     ----------

@@ -20,9 +20,8 @@ TOLERANCE = 15.0  # pixels by which a peak may miss a box in the pointing game
 class PxAP:
     """Pixel average precision, the area under precision over recall of all pixels of a dataset; and peak mask IoU.
 
-    With precision and recall of the pixels above τ, pooled over all images, PxAP is
-    `Σ_l precision(τ_l) (recall(τ_l) - recall(τ_{l-1}))`, τ falling from bin to bin. Its state is whole numbers: pixels
-    per bin, of each class, so that parts of a dataset add up exactly.
+    `Σ_l precision(τ_l) (recall(τ_l) - recall(τ_l-1))` of the pixels above τ, which falls from bin to bin, pooled over
+    images. Pixels are counted per bin and class, so that parts of a dataset add up exactly.
 
     Parameters
     ----------
@@ -33,8 +32,7 @@ class PxAP:
 
     References
     ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020, the definition of
-    PxAP.
+    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020.
 
     Examples
     --------
@@ -58,13 +56,10 @@ class PxAP:
         return not self.counts[0].any()
 
     def compute(self) -> dict[str, Any]:
-        """Return fractions; NaN without a pixel of an object.
+        """Return fractions, NaN without a pixel of an object: a dict of str to float or, of classes, array (C,).
 
-        Returns
-        -------
-        dict of str to float or array
-            `pxap`; `peak_mask_iou`, the highest IoU of mask and thresholded map over the bins' edges, all pixels
-            pooled, and `peak_threshold`, its smallest τ; `class_pxap` and `class_peak_mask_iou` (C,).
+        `pxap`; `peak_mask_iou`, the highest IoU of mask and thresholded map over the bins' edges, pixels pooled, and
+        `peak_threshold`, its smallest τ; `class_pxap` and `class_peak_mask_iou`.
         """
         counts = np.concatenate([self.counts.sum(1, keepdims=True), self.counts], axis=1)  # all together come first
         precision = average_precision(*counts)  # (1 + C,)
@@ -89,26 +84,25 @@ def average_precision(of_object: np.ndarray, of_background: np.ndarray) -> np.nd
     return np.where(every[..., 0] > 0, np.where(above[..., 1:] != 0, steps, 0).sum(-1), np.nan)
 
 
-class PixelScores:
-    """Pixels per bin of one method under one set of rules: of all samples, and of each resample of the images.
+class ResampledPxAP(PxAP):
+    """The same of one method under one set of rules, and of each resample of the images, which `draws_of` gives.
 
-    `draws` (R, I) says how often each of I images is in each of R resamples, `image` (N,) is the image of each sample.
     Resamples are added up while images are scored, so that no image's pixels need be kept.
     """
 
-    def __init__(self, bin_width: float, classes: int, draws: np.ndarray, image: np.ndarray) -> None:
-        self.pxap, self.draws, self.image = PxAP(bin_width, classes), draws, image
-        self.drawn = np.zeros((2, len(draws), len(self.pxap.edges) - 1))  # of the object, of the background
+    def __init__(self, bin_width: float, num_classes: int, draws: np.ndarray, image: np.ndarray) -> None:
+        super().__init__(bin_width, num_classes)
+        self.draws, self.image = draws, image
+        self.drawn = np.zeros((2, len(draws), len(self.edges) - 1))  # of the object, of the background
 
     def add(self, samples: np.ndarray, histograms: np.ndarray, labels: np.ndarray) -> None:
         """Add pixels per bin (n, 2, bins) of samples, which are numbered as in `image`, and their classes (n,)."""
         for histogram, label in zip(histograms, labels, strict=True):
-            self.pxap.counts[:, label] += histogram
+            self.counts[:, label] += histogram
         # Counts of pixels are whole numbers far below 2^53: these sums are exact, in whatever order.
-        counts = self.draws[:, self.image[samples]].astype(np.float64)  # (R, n)
-        self.drawn += counts @ histograms.swapaxes(0, 1)
+        self.drawn += self.draws[:, self.image[samples]].astype(np.float64) @ histograms.swapaxes(0, 1)  # (2, R, bins)
 
-    def drawn_pxap(self) -> np.ndarray:
+    def resamples(self) -> np.ndarray:
         """PxAP of each resample, a fraction: float64 (R,); NaN where no pixel of an object was drawn."""
         return average_precision(*self.drawn)
 
@@ -120,22 +114,15 @@ def pixel_histograms(
 
     Parameters
     ----------
-    score_map : float64 array (H, W), values in [edges[0], edges[-1])
-    mask : bool array (H, W)
-        The object.
-    ignore : bool array (H, W), optional
-        Pixels that don't count, where they are not the object's.
-    edges : float64 array (N + 1,)
+    score_map, mask, ignore : float64, bool and bool arrays (H, W)
+        Values lie in [edges[0], edges[-1]); the object; pixels that don't count where they are not the object's, or
+        None. A `UserError` if the shapes differ.
+    edges : float64 array (bins + 1,)
         Increasing; all but the last few are evenly spaced.
 
     Returns
     -------
-    of_object, of_background : int64 arrays (N,)
-
-    Raises
-    ------
-    UserError
-        If the shapes differ.
+    of_object, of_background : int64 arrays (bins,)
 
     Examples
     --------
@@ -212,9 +199,8 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
 
     References
     ----------
-    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016 (pointing game, 15 pixels of
-    tolerance; it averages over classes, the tables pool all samples and give each class a row of its own);
-    Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3 (energy-based pointing game).
+    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016: it averages over classes, the tables
+    pool all samples and give each class a row. Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3: energy.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from wsol.heatmaps.baselines import center, full
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.kernels.resize import resize
-from wsol.metrics.pixels import PixelScores, mask_histograms, stored_point_and_energy
+from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
 
 logger = logging.getLogger("wsol")
@@ -54,7 +54,7 @@ class MethodScores:
     method: str
     layer: str  # "" for none
     sweeps: dict[str, list[Sweep | None]]  # (N,) by protocol; None: no heatmap, or the dataset has no boxes
-    pixels: dict[str, PixelScores]  # by protocol; empty where the dataset has no masks
+    pixels: dict[str, ResampledPxAP]  # by protocol; empty where the dataset has no masks
     numbers: pd.DataFrame  # (N, 4): `NUMBERS`
 
 
@@ -69,8 +69,7 @@ def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
         raise UserError(f"{len(missing)} of {len(table)} samples have no box ({first_names(missing)}): box all or none")
     if table["mask"].isna().all():
         raise UserError(
-            f"dataset {dataset.name} ({dataset.split}) has neither boxes nor masks, so nothing can be localized on it; "
-            f"it can be trained on"
+            f"dataset {dataset.name} ({dataset.split}) has neither boxes nor masks: it can only be trained on"
         )
     return None
 
@@ -104,7 +103,7 @@ class Scorer:
     def score_method(self, method: str, workers: int, show_progress: bool) -> MethodScores:
         """Score all samples of a method."""
         classes, missing = len(self.dataset.classes), self.store.missing(method)[self.positions]
-        pixels = {rules: PixelScores(rules.pxap_bin, classes, *self.draws) for rules in self.pixel_rules.values()}
+        pixels = {rules: ResampledPxAP(rules.pxap_bin, classes, *self.draws) for rules in self.pixel_rules.values()}
         sweeps: dict[str, list[Sweep | None]] = {name: [] for name in self.sweep_rules}
         numbers: list[tuple[bool, float, bool, bool]] = []
         score = partial(self.score_sample, method, missing)

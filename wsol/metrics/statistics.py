@@ -72,10 +72,9 @@ def resample(entries: Sequence[Entry], samples: pd.DataFrame, resamples: int = R
     which was drawn while pixels were at hand, the number of resamples and the seed must be the same.
     """
     values = [column for _, _, outcomes in entries for column in outcomes.values.values()]
-    columns, means = list[np.ndarray](), iter(values)
-    if values:
-        image = pd.factorize(samples["image_id"])[0]  # in the order in which images first come
-        means = iter(resampled_means(np.stack(values, axis=1), image, resamples, seed).T)
+    image = pd.factorize(samples["image_id"])[0]  # in the order in which images first come
+    means = iter(resampled_means(np.stack(values, axis=1), image, resamples, seed).T if values else ())
+    columns: list[np.ndarray] = []
     for _, _, outcomes in entries:
         columns += [next(means) for _ in outcomes.values]
         columns += [] if outcomes.pxap is None else [outcomes.pxap[1]]
