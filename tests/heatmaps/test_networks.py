@@ -17,6 +17,7 @@ from wsol.errors import UserError
 from wsol.heatmaps import Recording, make_method
 from wsol.heatmaps.pixel import full_gradients
 from wsol.heatmaps.recording import record
+from wsol.models import default_layer
 from wsol.models.inference import frozen
 
 
@@ -126,6 +127,13 @@ def test_relus_that_no_gradient_passes_do_not_count(name: str) -> None:
     model = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=5, **kinds)
     with pytest.raises(UserError, match="SwinTransformer"):
         maps(model, name, pictures=images(2, 32, 32))
+
+
+def test_one_relu_for_the_whole_network_is_no_layer_to_look_at() -> None:
+    relu, head = nn.ReLU(), (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 4, 3), relu, *head)
+    assert default_layer(model, (16, 16)) == "2"
+    assert maps(model, "gradcam").shape == (2, 12, 12)
 
 
 @pytest.mark.parametrize("name", ["rise", "occlusion"])
