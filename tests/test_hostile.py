@@ -567,31 +567,6 @@ def test_names_in_a_check_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
 # ---------------------------------------------------------------- values of options, and where a run goes
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["batch_size=many"], "batch_size='many'"),
-        (["score", "heatmaps=x", "limit=0"], "limit=0"),
-        (["device=gpu"], "device=gpu"),
-        (["on_error=maybe"], "on_error"),
-        (["dataset.length=1e400"], "dataset.length"),
-        (["dataset=7"], "options"),
-        (["methods=5"], "methods is 5"),
-        (["dataset=tiny_imagenet", "dataset.root=7"], "dataset.root"),
-        (["dataset.class_map=latin.txt"], "latin.txt"),
-    ],
-)
-def test_options_of_a_wrong_kind(
-    run: Path, place: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
-    (place / "latin.txt").write_bytes("a,ü\n".encode("latin-1"))
-    before = contents(run)
-    assert cli.main(["run_dir=run", *words]) == 2
-    said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
-    assert contents(run) == before
-
-
 @pytest.mark.parametrize("where", ["file", "file/inside", "loop", "x" * 300])
 def test_no_place_for_a_run(place: Path, capsys: pytest.CaptureFixture[str], where: str) -> None:
     (place / "file").write_text("mine")

@@ -13,7 +13,6 @@ import wsol
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "torchmetrics", "matplotlib", "scipy.signal")
-SCORE = "score method=[center,full] dataset.length=4 report=false run_dir=run"
 PROGRAM = f"""
 import json, sys
 from wsol.cli import main
@@ -65,8 +64,3 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(wsol, name) is not None
     assert getattr(wsol, name) is getattr(wsol, name)
     assert getattr(wsol, name).__doc__
-
-
-def test_other_names_are_not() -> None:
-    with pytest.raises(AttributeError, match="nothing_of_that_name"):
-        wsol.nothing_of_that_name  # noqa: B018
