@@ -27,8 +27,7 @@ from torchvision.transforms import v2
 
 import wsol
 from wsol.datasets import AnnotatedFolder, Dataset
-from wsol.datasets.images import read_image
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import load_ahead, read_image
 from wsol.datasets.views import View
 from wsol.models import Classifier
 from wsol.models.inference import choose_device

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from wsol import config
 from wsol.commands import COMMANDS
-from wsol.commands.options import application_groups, compose_application, group_options
+from wsol.commands.request import application_groups, compose_application, group_options
 from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES, FAMILIES, builtin_methods, method_cards
 from wsol.io import conf_dir

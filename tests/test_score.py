@@ -17,8 +17,8 @@ from wsol import cli
 from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
-from wsol.heatmaps.baselines import center
-from wsol.localization.kernels.resize import resize
+from wsol.heatmaps.store import center
+from wsol.localization.kernels.pixels import resize
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path("/work/shared/data/wsolevaluation")

@@ -1,18 +1,37 @@
 """What runs when `wsol` is typed: the command is found, then Hydra composes conf/COMMAND.yaml and calls its job."""
 
+from __future__ import annotations
+
 import argparse
 import gc
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.bash_completion import BashCompletion
+from hydra.core.global_hydra import GlobalHydra
+
 from wsol import __version__
-from wsol.commands.messages import exit_code, explain_error, is_user_error
-from wsol.commands.options import check_config_dir, compose_application
-from wsol.commands.request import Request, read_words
+from wsol.commands import COMMANDS
+from wsol.commands.request import (
+    FLAGS,
+    Request,
+    application_groups,
+    check_config_dir,
+    compose_application,
+    exit_code,
+    explain_error,
+    is_user_error,
+    key_of,
+    read_words,
+    search_path,
+    to_preset,
+)
 from wsol.commands.task import Task, forget_earlier
 from wsol.console import print_message, showing_messages
 from wsol.errors import UserError
@@ -66,7 +85,7 @@ def _dispatch(request: Request) -> int:
 
         print(help_text(request))
     elif flags.shell_completion and "query=bash" in request.overrides:
-        from wsol.commands.completion import complete
+        from wsol.cli import complete
 
         print(" ".join(complete(os.environ.get("COMP_LINE", "wsol "))))
     elif flags.multirun and not (flags.cfg or flags.info):
@@ -115,3 +134,30 @@ def _run_hydra(request: Request) -> None:
         raise UserError(f"no run can be set up from these options and this run_dir: {error}") from error
     if task.error is not None:
         raise task.error
+
+
+def complete(line: str) -> list[str]:
+    """Words that may stand where a line such as "wsol train model=res" is being typed."""
+    words = line.split()[1:]
+    word = "" if not words or line[-1:].isspace() else words.pop()
+    if word.startswith("-"):
+        return [flag for flag in FLAGS if flag.startswith(word)]
+    try:
+        request = read_words(words)
+    except UserError:  # half a line need not make sense
+        request = read_words([])
+    choices = [re.sub("^experiment/.*?(=|$)", "experiment=", choice) for choice in _hydras_choices(request, word)]
+    groups = application_groups(request.command, request.config_dir)
+    elsewhere = {path.name for path in conf_dir().iterdir() if path.is_dir()}.difference(groups)
+    choices = [choice for choice in choices if key_of(choice) not in elsewhere]
+    if not any("=" in typed or typed in COMMANDS for typed in (word, *words)):
+        choices += [name for name in COMMANDS if name.startswith(word)]
+    return sorted(set(choices))
+
+
+def _hydras_choices(request: Request, word: str) -> list[str]:
+    flags = ["-m"] if request.flags.multirun else []
+    words = [*flags, *search_path(request.config_dir), *request.overrides, to_preset(word, request.command)]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        plugin = BashCompletion(GlobalHydra.instance().config_loader())
+        return plugin._query(request.command, " ".join(words))

@@ -19,7 +19,7 @@ from wsol.heatmaps.method import Method
 from wsol.heatmaps.store import GENERATED, StoredHeatmap
 from wsol.localization import Protocol, load_protocol, sweep_thresholds
 from wsol.localization.boxes import to_image
-from wsol.localization.kernels.resize import resize
+from wsol.localization.kernels.pixels import resize
 from wsol.metrics.scoring import stored_score_map
 from wsol.models import Classifier, logits_of
 from wsol.models.inference import choose_device, frozen

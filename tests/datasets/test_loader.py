@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import load_ahead
 from wsol.errors import UserError
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wsol.heatmaps import HeatmapExtractor
-from wsol.heatmaps.baselines import center, random
+from wsol.heatmaps.store import center, random
 from wsol.models import gapnet
 
 

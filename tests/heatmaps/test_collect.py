@@ -17,10 +17,9 @@ from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method
-from wsol.heatmaps.baselines import random
 from wsol.heatmaps.collect import collect_heatmaps, count_logits
 from wsol.heatmaps.recording import Recording
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import HeatmapStore, random
 from wsol.models import Classifier, gapnet
 
 ALL = ClassMap(np.arange(3), "name")

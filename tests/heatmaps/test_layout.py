@@ -9,8 +9,7 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor
-from wsol.heatmaps.layout import Layout, layout_of
-from wsol.heatmaps.recording import record
+from wsol.heatmaps.recording import Layout, layout_of, record
 from wsol.models.inference import frozen
 
 PLAIN = nn.Sequential(nn.Identity())

@@ -148,7 +148,7 @@ def test_faulty_maps_are_named_and_never_unpickled(tmp_path: Path, case: str, ar
 
 
 def test_a_map_that_unpacks_to_more_than_memory_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("wsol.heatmaps.map_files.LARGEST", 1000)
+    monkeypatch.setattr("wsol.heatmaps.store.LARGEST", 1000)
     np.savez_compressed(tmp_path / "x.npz", a=np.zeros((20, 20)), b=np.zeros((2, 2)))
     with pytest.raises(UserError, match=r"a \(.* 1 of 2 samples"):
         opened(tmp_path / "x.npz", Listed(("a", "b")))

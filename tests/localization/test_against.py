@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import wsol
-from wsol.heatmaps.baselines import center, full
+from wsol.heatmaps.store import center, full
 from wsol.localization import Protocol
 from wsol.localization.protocol import protocol_names
 

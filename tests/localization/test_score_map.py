@@ -8,7 +8,7 @@ import torch
 
 from wsol import Protocol, score_map
 from wsol.localization import score_maps
-from wsol.localization.kernels.resize import interpolation_weights
+from wsol.localization.kernels.pixels import interpolation_weights
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])

@@ -8,7 +8,7 @@ import pytest
 
 from wsol import score
 from wsol.datasets import Shapes
-from wsol.heatmaps.baselines import center
+from wsol.heatmaps.store import center
 from wsol.localization import load_protocol, score_map
 from wsol.metrics import PxAP
 from wsol.metrics.pixels import ResampledPxAP, average_precision, pixel_histograms, resize_mask

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsol.errors import UserError
-from wsol.heatmaps.baselines import center, full
-from wsol.heatmaps.store import StoredHeatmap
+from wsol.heatmaps.store import StoredHeatmap, center, full
 from wsol.metrics import PxAP, pixel_histograms, point_and_energy
 from wsol.metrics.pixels import resize_mask, stored_point_and_energy
 

@@ -157,7 +157,7 @@ def test_vgg16_gap_takes_the_numbering_of_vgg16():
 
 
 def test_shipped_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("wsol.models.networks.SHIPPED", tmp_path / "weights" / "shapes.safetensors")
+    monkeypatch.setattr("wsol.models.zoo.SHIPPED", tmp_path / "weights" / "shapes.safetensors")
     with pytest.raises(UserError, match="shapes.safetensors"):
         shapes_classifier()
     with pytest.raises(UserError, match="num_classes"):

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from wsol.heatmaps.method import BASELINES
-from wsol.report import figures, style
-from wsol.report.charts import object_sizes, share_at_least
+from wsol.report import figures
+from wsol.report.charts import GRAY, KINDS, SERIES, object_sizes, series_styles, share_at_least
 from wsol.report.figures import draw_figures, draw_sweep, short_text
-from wsol.report.style import KINDS, series_styles
 
 NAMES = ("cam", "_private", "$\\frac{a$ & <b> 熊猫 \n" + "long " * 30, "center")
 
@@ -106,7 +105,7 @@ def lab(color, matrix):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-STYLE_SHEET = (Path(style.__file__).parent / "templates" / "base.css").read_text(encoding="utf-8")
+STYLE_SHEET = (Path(figures.__file__).parent / "templates" / "base.css").read_text(encoding="utf-8")
 LIGHT, DARK = zip(*re.findall(r"--(?:s\d|baseline): light-dark\((#\w{6}), (#\w{6})\)", STYLE_SHEET), strict=True)
 COLORS = {"light": LIGHT, "dark": DARK, "kinds": [kind.color for kind in KINDS]}
 
@@ -120,7 +119,7 @@ def test_colors_can_be_told_apart_by_color_blind_readers(kind, colors):
 
 
 def test_figures_and_page_have_the_same_colors():
-    assert (*style.SERIES, style.GRAY) == LIGHT
+    assert (*SERIES, GRAY) == LIGHT
 
 
 def test_sizes_and_shares():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from wsol.report.sweeps import best_settings, chosen_on
+from wsol.report.summary import best_settings, chosen_on
 
 KEYS = ["a", "b"]
 

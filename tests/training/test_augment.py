@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsol.training.augment import Augmentation, augment
+from wsol.training.recipe import Augmentation, augment
 
 SEEDS = range(60)
 KINDS = get_args(Augmentation)

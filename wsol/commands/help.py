@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wsol.commands import COMMANDS
-from wsol.commands.options import application_groups, group_options
-from wsol.commands.request import Request
+from wsol.commands.request import Request, application_groups, group_options
 from wsol.heatmaps.method import method_cards
 from wsol.io import conf_dir
 

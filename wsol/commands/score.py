@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from wsol.commands.ending import print_run, print_steps, sweep_step
-from wsol.commands.task import Job
+from wsol.commands.task import Job, print_run, print_steps, sweep_step
 from wsol.config import build_dataset, build_methods, build_protocols, call
 from wsol.engine import ScoreOptions, score
 

@@ -14,8 +14,7 @@ from wsol.commands.task import RECORD, remove_if_unused
 from wsol.console import print_line, print_table
 from wsol.io import read_environment, write_text
 from wsol.report.figures import draw_sweep
-from wsol.report.summary import best_cells, latex_table
-from wsol.report.sweeps import MEASURES, best_settings, chosen_on
+from wsol.report.summary import MEASURES, best_cells, best_settings, chosen_on, latex_table
 from wsol.tables import SHOWN
 
 NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")

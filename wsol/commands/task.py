@@ -1,20 +1,27 @@
-"""A command as Hydra runs it: in its folder, with a record in a sweep, which an error in a job does not end."""
+"""A command as Hydra runs it: in its folder, a record in a sweep, and what is printed when it has ended well."""
+
+from __future__ import annotations
 
 import gc
+import shlex
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from wsol.commands.messages import exit_code, explain_error, is_user_error
-from wsol.commands.request import Request
+from wsol.commands import COMMANDS
+from wsol.commands.request import Request, exit_code, explain_error, is_user_error
 from wsol.config import to_dict
-from wsol.console import print_message, showing_messages
+from wsol.console import print_line, print_message, showing_messages
 from wsol.io import from_here, write_json
+
+if TYPE_CHECKING:
+    from wsol.tables import Results
+
 
 RECORD = "job.json"
 UNFINISHED = "stopped before its end; look at what it printed"
@@ -106,3 +113,35 @@ class Task:
             if not is_user_error(error):
                 traceback.print_exc()
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
+
+
+Step = tuple[Sequence[str], str]  # a command, and what it is for
+
+
+def print_run(results: Results, run_dir: Path) -> None:
+    """Print a run's summary and what was written."""
+    from wsol.report.summary import print_summary
+
+    print_summary(results)
+    written = ["Tables", *(["heatmaps"] if (run_dir / "heatmaps").is_dir() else [])]
+    written += ["pictures"] if any(run_dir.glob("figures/example_*")) else []
+    print_line(f"{', '.join(written)}: {from_here(run_dir)}")
+    if (run_dir / "report.html").is_file():
+        print_line(f"Report: {from_here(run_dir / 'report.html')}")
+
+
+def print_steps(job: Job, *steps: Step) -> None:
+    """Print commands to go on with."""
+    folder = job.request.config_dir
+    own = [] if folder is None else ["-cd", str(folder)]
+    print_line("Go on with:")
+    for words, purpose in steps:
+        print_line(f"  {shlex.join([*words, *own])}  # {purpose}")
+
+
+def sweep_step(job: Job, protocols: Iterable[str]) -> Step:
+    """The same command as a sweep over thresholds."""
+    command = job.request.command
+    words = ["wsol", *([] if command == COMMANDS[0] else [command]), "-m"]
+    words += [word for word in job.overrides if not word.startswith("run_dir=")]
+    return [*words, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2"], "a sweep, one table"

@@ -5,8 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from wsol.commands.ending import print_steps
-from wsol.commands.task import Job
+from wsol.commands.task import Job, print_steps
 from wsol.config import build_dataset, build_model, call, to_dict
 from wsol.console import print_line
 from wsol.errors import UserError

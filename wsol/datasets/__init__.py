@@ -5,9 +5,8 @@ none, and names file and line.
 """
 
 from wsol.datasets.cub import CUB
-from wsol.datasets.folder import AnnotatedFolder, ImageFolder, OxfordPet
+from wsol.datasets.folder import CIFAR10, STL10, AnnotatedFolder, ImageFolder, OxfordPet
 from wsol.datasets.imagenet import ILSVRC, TinyImageNet
-from wsol.datasets.labeled import CIFAR10, STL10
 from wsol.datasets.sample import Dataset, Sample
 from wsol.datasets.shapes import Shapes
 from wsol.datasets.voc_coco import COCO, VOC

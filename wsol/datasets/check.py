@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import progress
-from wsol.datasets.images import SKIP_HINT, mask_fits, unusual
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import SKIP_HINT, load_ahead, mask_fits, unusual
 from wsol.datasets.sample import Dataset, Sample, Size
 from wsol.errors import UserError
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wsol.datasets.annotations import XML_CORNERS, read_lines, read_xml, safe_join
-from wsol.datasets.labeled import open_torchvision
+from wsol.datasets.folder import open_torchvision
 from wsol.datasets.sample import Dataset, Sample, Size, choose_classes, reader
 from wsol.errors import UserError
 

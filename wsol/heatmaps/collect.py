@@ -20,7 +20,7 @@ import torch
 
 from wsol.console import progress
 from wsol.datasets.classes import ClassMap, allowed_logits, rank_of_true, top_classes
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError, first_names

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from wsol.errors import UserError
-from wsol.heatmaps import baselines
+from wsol.heatmaps import store
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.recording import Recording, record
 from wsol.heatmaps.transformer import attention_blocks
@@ -217,10 +217,10 @@ class HeatmapExtractor:
         """Maps (B, K, h, w) of a baseline: noise of a layer's size, or others of the images'."""
         if name == "random":
             height, width = replace(recording, layer=method.layers[0]).activations.shape[2:]
-            maps = [baselines.random((width, height), sample_id, self.seed) for sample_id in sample_ids]
+            maps = [store.random((width, height), sample_id, self.seed) for sample_id in sample_ids]
         else:
             height, width = recording.images.shape[2:]
-            maps = [getattr(baselines, name)((width, height))] * len(sample_ids)
+            maps = [getattr(store, name)((width, height))] * len(sample_ids)
         heatmaps = torch.from_numpy(np.stack(maps)).float().to(recording.images.device)  # (B, h, w)
         return heatmaps[:, None].expand(-1, recording.classes.shape[1], -1, -1)
 

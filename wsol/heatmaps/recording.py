@@ -1,5 +1,7 @@
 """One pass through the network keeps all that the methods are functions of: A, G, the head's weights, the logits.
 
+Below it: how the layer's output lies in memory, and the head that CAM reads its weights from.
+
 The layer's output is handed on as a *clone* of a detached leaf, and after the forward pass A is read from, and the
 score differentiated with respect to, the tensor that was handed on. In-place operations behind the layer
 (DenseNet's ReLU) are then part of it, and nothing below the layer ever builds a graph.
@@ -17,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torchvision import models
+from torchvision.models.maxvit import PartitionAttentionLayer
 
 from wsol.errors import UserError
-from wsol.heatmaps.head import Head, find_head
-from wsol.heatmaps.layout import Layout, layout_of
 from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
 from wsol.models.inference import Folding, logits_of
@@ -304,3 +306,153 @@ def _classes(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.
         image = int(wrong[0])
         raise UserError(f"targets {columns[image].tolist()} of image {image}: classes are 0 … {classes - 1}")
     return columns
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """logits = mean over space of (weight · A) + bias, or the mean of its ReLU (SqueezeNet, Network in Network)."""
+
+    weight: torch.Tensor  # (C, K), or (B, C, K) where a normalization behind the pooling was folded into it
+    bias: torch.Tensor  # (C,), or (B, C)
+    relu: bool = False  # whether a ReLU stands before the pooling
+
+    def of_class(self, targets: torch.Tensor) -> torch.Tensor:
+        """Weights (B, K) of one class per image, targets (B,)."""
+        if self.weight.ndim == 2:
+            return self.weight[targets]
+        return self.weight[torch.arange(len(targets), device=targets.device), targets]
+
+    def logits(self, activations: torch.Tensor) -> torch.Tensor:
+        """Logits (B, C) that follow from activations (B, K, h, w)."""
+        if self.relu:
+            maps = torch.einsum("ck,bkhw->bchw", self.weight, activations) + self.bias[:, None, None]
+            return maps.relu().mean((2, 3))
+        equation = "ck,bk->bc" if self.weight.ndim == 2 else "bck,bk->bc"
+        return torch.einsum(equation, self.weight, activations.mean((2, 3))) + self.bias
+
+
+def find_head(model: nn.Module, layer: str, activations: torch.Tensor, logits: torch.Tensor) -> Head:
+    """Find the linear layer whose answer to the mean of activations (B, K, h, w) is the logits (B, C).
+
+    Tried are linear layers and 1 × 1 convolutions of the right shape, the last first: behind the mean, also through a
+    layer normalization (ConvNeXt); before a ReLU and the mean (SqueezeNet); and the activations themselves or their
+    ReLU, where they have a channel for each class.
+    """
+    target, doubled = logits.double(), activations.double()
+    half = torch.finfo(logits.dtype).bits < 32 or torch.finfo(activations.dtype).bits < 32
+    rounding = 4 * torch.finfo(logits.dtype).eps * float(target.abs().max()) + 1e-12
+    for head in _candidates(model, doubled, logits.shape[1]):
+        # What the bias gives proves nothing; an untrained network may answer with little else, or half precision.
+        spread = float((target if head.relu else target - head.bias).abs().max())
+        tolerance = (3e-2 if half else 1e-3) * spread + rounding
+        if not head.weight.any() or (half and rounding > 0.25 * spread):
+            continue
+        if float((head.logits(doubled) - target).abs().max()) <= tolerance:
+            dtype = torch.promote_types(activations.dtype, torch.float32)
+            return replace(head, weight=head.weight.to(dtype), bias=head.bias.to(dtype))
+    raise UserError(
+        f"cam needs global average pooling and one linear layer behind {layer}, and {type(model).__name__} has no such "
+        f"head there (the mean activations don't give the logits, its weights are 0, or {logits.dtype} hides them); "
+        f"use gradcam, which works for any network, or model=vgg16_gap, alexnet_gap or a ResNet"
+    )
+
+
+def _candidates(model: nn.Module, activations: torch.Tensor, classes: int) -> Iterator[Head]:
+    """Heads of the right shape in float64, the likeliest first."""
+    shape = (classes, activations.shape[1])
+    modules: list[Any] = list(model.modules())
+    norms = [m for m in modules if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == shape[1:]]
+    for module in reversed(modules):
+        pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+        if not (pointwise or isinstance(module, nn.Linear)) or tuple(module.weight.shape[:2]) != shape:
+            continue
+        weight = module.weight.detach().double().flatten(1)
+        bias = weight.new_zeros(classes) if module.bias is None else module.bias.detach().double()
+        yield Head(weight, bias)
+        for norm in reversed(norms):
+            yield _folded(weight, bias, norm, activations)
+        if pointwise:
+            yield Head(weight, bias, relu=True)
+    if classes == activations.shape[1]:
+        identity = torch.eye(classes, dtype=activations.dtype, device=activations.device)
+        for relu in (False, True):
+            yield Head(identity, identity.new_zeros(classes), relu)
+
+
+def _folded(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm, activations: torch.Tensor) -> Head:
+    """Fold a layer normalization of the mean activations into weights and a bias for each image.
+
+    With m the mean activations, LN(m)_k = γ_k (m_k − mean m) / σ(m) + β_k is linear in m once σ(m) is known, so
+    w'_ck = (w_ck γ_k − mean_j w_cj γ_j) / σ(m) and b'_c = b_c + Σ_k w_ck β_k.
+    """
+    pooled = activations.mean((2, 3))  # (B, K)
+    sigma = (pooled.var(1, unbiased=False) + norm.eps).sqrt()  # (B,)
+    scaled = weight * (1 if norm.weight is None else norm.weight.detach().double())
+    centered = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
+    beta = 0 if norm.bias is None else weight @ norm.bias.detach().double()
+    return Head(centered, (bias + beta).expand(len(pooled), -1))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a layer's output has its channels and its places: (B, K, h, w) unless something else is said."""
+
+    channels_last: bool = False  # (B, h, w, K), as Swin's blocks yield it
+    grid: tuple[int, int] | None = None  # (h, w) of tokens (B, skipped + h·w, K)
+    skipped: int = 0  # tokens that stand for no place (class, distillation), in front
+
+    def as_map(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Lay the layer's output, or its gradient, out as (B, K, h, w); a view, not a copy."""
+        if self.grid:
+            return tensor[:, self.skipped :].transpose(1, 2).unflatten(2, self.grid)
+        return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
+
+
+def layout_of(model: nn.Module, layer: str, output: torch.Tensor, images: torch.Tensor) -> Layout:
+    """Tell how a layer's output for images (B, 3, H, W) lies; tokens and maps have the aspect of the images."""
+    image_size = images.shape[2], images.shape[3]
+    if windows := _window_around(model, layer):
+        raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
+    if len(output) == len(images) and output.ndim == 4:
+        layout = Layout(channels_last=_is_channels_last(model, layer, output, image_size))
+        if layout.as_map(output).shape[2:].numel() > 1:
+            return layout
+    for skipped in (1, 0, 2) if len(output) == len(images) and output.ndim == 3 else ():
+        if grid := token_grid(output.shape[1] - skipped, image_size):
+            return Layout(grid=grid, skipped=skipped)
+    raise UserError(
+        f"layer {layer} yields shape {tuple(output.shape)} for {len(images)} images, no maps; wanted (B, K, h, w), or "
+        f"(B, 1 + h*w, K) tokens; choose a layer before the pooling, or show the network larger images"
+    )
+
+
+def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Rows and columns of a number of tokens that cover an image with square patches; None if they can't."""
+    height, width = image_size
+    rows = round((count * height / width) ** 0.5) if count > 1 else 0
+    if rows and count % rows == 0 and rows * width == count // rows * height:
+        return rows, count // rows
+    return None
+
+
+def _is_channels_last(model: nn.Module, layer: str, output: torch.Tensor, image_size: tuple[int, int]) -> bool:
+    """Tell (B, h, w, K) from (B, K, h, w): by the image's aspect where only one of them has it, else by the layer."""
+    height, width = image_size
+    sides = output.shape[1:3], output.shape[2:4]
+    last, first = (abs(h * width - w * height) / max(image_size) for h, w in sides)  # pixels off the image's aspect
+    for most in (0, 1):
+        if (last <= most) != (first <= most):
+            return last <= most
+    module = find_layer(model, layer)
+    if isinstance(model, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
+        return layer != "features.0.0"  # the convolution that makes the patches
+    if type(module) is nn.LayerNorm:
+        return len(module.normalized_shape) == 1
+    return isinstance(module, nn.Linear)
+
+
+def _window_around(model: nn.Module, layer: str) -> str | None:
+    """Name of the layer that cuts maps into windows for its own layers, among them this one (MaxViT)."""
+    parts = layer.split(".")
+    above = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((name for name in above if isinstance(model.get_submodule(name), PartitionAttentionLayer)), None)

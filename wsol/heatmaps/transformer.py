@@ -15,9 +15,8 @@ from torch import nn
 from torchvision import models
 
 from wsol.errors import UserError
-from wsol.heatmaps.layout import token_grid
 from wsol.heatmaps.method import method
-from wsol.heatmaps.recording import Recording
+from wsol.heatmaps.recording import Recording, token_grid
 
 
 @method(needs="attention", score=None)

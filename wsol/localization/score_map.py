@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsol.errors import UserError
-from wsol.localization.kernels.resize import resize
+from wsol.localization.kernels.pixels import resize
 from wsol.localization.protocol import Protocol, load_protocol
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from wsol.errors import UserError
-from wsol.heatmaps.baselines import center, full, profiles
-from wsol.heatmaps.store import StoredHeatmap
+from wsol.heatmaps.store import StoredHeatmap, center, full, profiles
 from wsol.jit import jit
 from wsol.localization import Protocol
-from wsol.localization.kernels.resize import resize
+from wsol.localization.kernels.pixels import resize
 
 TOLERANCE = 15.0  # pixels by which a peak may miss a box in the pointing game
 

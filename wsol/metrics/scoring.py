@@ -15,14 +15,12 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import progress
-from wsol.datasets.images import mask_fits
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import load_ahead, mask_fits
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
-from wsol.heatmaps.baselines import center, full
-from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
+from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
-from wsol.localization.kernels.resize import resize
+from wsol.localization.kernels.pixels import resize
 from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
 

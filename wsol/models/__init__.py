@@ -1,19 +1,18 @@
 """Image classifiers: torchvision's, small ones of our own, and files of weights."""
 
 from wsol.models.checkpoint import load_state, read_checkpoint, save_checkpoint
-from wsol.models.classifier import Classifier
 from wsol.models.inference import logits_of, unwrap
-from wsol.models.layers import default_layer, find_layer
-from wsol.models.networks import (
+from wsol.models.layers import Classifier, default_layer, find_layer
+from wsol.models.zoo import (
     GapNet,
     GlobalAveragePoolingNet,
     alexnet_gap,
     gapnet,
     shapes_classifier,
     tiny_resnet18,
+    torchvision_classifier,
     vgg16_gap,
 )  # fmt: skip
-from wsol.models.zoo import torchvision_classifier
 
 __all__ = [
     "Classifier", "GapNet", "GlobalAveragePoolingNet", "alexnet_gap", "default_layer", "find_layer", "gapnet",

@@ -20,8 +20,8 @@ from torch import nn
 
 from wsol.errors import UserError, first_names
 from wsol.io import atomic_write
-from wsol.models.classifier import Classifier
 from wsol.models.inference import unwrap
+from wsol.models.layers import Classifier
 
 ENTRIES = ("classes", "class_ids", "input_size", "mean", "std", "interpolation", "knobs")  # fields of `Classifier`
 WRAPPERS = ("state_dict", "model_state_dict", "model")

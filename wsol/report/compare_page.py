@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wsol.io import atomic_write, write_text
+from wsol.report.charts import METRIC_NAMES, series_styles
 from wsol.report.run import Run
-from wsol.report.style import METRIC_NAMES, series_styles
 from wsol.report.summary import html_summary, latex_table
 from wsol.report.templating import render
 

@@ -20,9 +20,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from wsol.io import atomic_write
-from wsol.report.charts import IOU_STEPS
-from wsol.report.style import KINDS, Style, series_styles
-from wsol.report.sweeps import MEASURES, judged_parts
+from wsol.report.charts import IOU_STEPS, KINDS, Style, series_styles
+from wsol.report.summary import MEASURES, judged_parts
 
 STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
 METADATA: dict[str, dict[str, Any]] = {

@@ -24,8 +24,8 @@ from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_inclusive
+from wsol.report.charts import KINDS, Style
 from wsol.report.run import Run
-from wsol.report.style import KINDS, Style
 from wsol.report.templating import as_json
 
 if TYPE_CHECKING:

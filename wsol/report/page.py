@@ -10,11 +10,10 @@ import yaml
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import write_text
 from wsol.metrics.localization import ERROR_KINDS
-from wsol.report.charts import chart_data
+from wsol.report.charts import KINDS, METRIC_NAMES, chart_data, series_styles
 from wsol.report.figures import draw_figures
 from wsol.report.gallery import gallery, method_data
 from wsol.report.run import Run
-from wsol.report.style import KINDS, METRIC_NAMES, series_styles
 from wsol.report.summary import html_summary, published_numbers, sensitivity_texts
 from wsol.report.templating import render
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from wsol.errors import UserError
 from wsol.metrics.pixels import at_image_size
+from wsol.report.charts import method_name
 from wsol.report.figures import figure_style, panel_axes, save_figure, short_text
 from wsol.report.gallery import evenly_spaced
-from wsol.report.style import method_name
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset

@@ -20,14 +20,13 @@ import torch
 from torch import nn
 
 from wsol.console import progress
-from wsol.datasets.loader import load_ahead
+from wsol.datasets.images import load_ahead
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
 from wsol.io import atomic_write
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.inference import choose_device, prefer_channels_last
-from wsol.training.augment import Augmentation, augment
-from wsol.training.recipe import PARTS, Optimization, Recipe, Stage
+from wsol.training.recipe import PARTS, Augmentation, Optimization, Recipe, Stage, augment
 
 logger = logging.getLogger("wsol")
 
