@@ -85,8 +85,6 @@ def _dispatch(request: Request) -> int:
 
         print(help_text(request))
     elif flags.shell_completion and "query=bash" in request.overrides:
-        from wsol.cli import complete
-
         print(" ".join(complete(os.environ.get("COMP_LINE", "wsol "))))
     elif flags.multirun and not (flags.cfg or flags.info):
         return _sweep(request)

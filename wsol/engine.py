@@ -170,8 +170,8 @@ def score(
     notes += resizing_notes(dataset, store, protocols)
     if predictions is not None:
         path, naming = Path(predictions).expanduser(), options.predictions_classes
-        samples, of_file, unknown = read_predictions(path, dataset, samples, naming, options.on_error)
-        about, notes = about | of_file, notes + unknown
+        samples, about_file, file_notes = read_predictions(path, dataset, samples, naming, options.on_error)
+        about, notes = about | about_file, notes + file_notes
     provenance = Provenance.of(about)
     source, notes = provenance.to_dict(), _warn(notes)
     thresholds = choose_thresholds(store.methods, protocols, source, threshold_from, options.threshold_from_test)
@@ -189,7 +189,7 @@ def score(
 class Provenance:
     """What the heatmaps of a run were made from: `source` in its `environment.json`; None where it says nothing.
 
-    `competing` is how many classes compete for Top-k, `listed` how many of each prediction are known where not all are.
+    `competing`: how many classes are ranked for Top-k; `listed`: how many of them a file of predictions gives per sample.
     """
 
     dataset: str = ""
@@ -295,9 +295,8 @@ class ScoreOptions(RunOptions):
     Parameters
     ----------
     heatmaps_kind : "scoremap" or "raw", optional
-        Whether maps lie in [0, 1] and are scored as they are (what somebody else's are by default; they are resized
-        where a protocol evaluates at another size, and that is said), or each protocol normalizes them (as those of a
-        run always are).
+        "scoremap": in [0, 1], never normalized, resized only where a protocol evaluates at another size, which is said:
+        the default of somebody else's maps. "raw": each protocol normalizes them, as those of a run always are.
     heatmaps_name : str, optional
         What the tables call somebody else's maps; by default the folder's or file's name.
     predictions_classes : "id", "name" or "position", optional
@@ -355,7 +354,7 @@ def _on_device(model: Classifier | torch.nn.Module, name: str) -> tuple[Classifi
 def _map_classes(
     dataset: Dataset, classifier: Classifier, device: torch.device, options: Options
 ) -> tuple[ClassMap, int]:
-    """How the dataset's classes meet the logits, and how many of these compete."""
+    """Which logit belongs to each class of the dataset, and how many logits compete."""
     from wsol.heatmaps.collect import count_logits
 
     logits, names = count_logits(classifier, device), (classifier.classes, classifier.class_ids)
@@ -364,7 +363,7 @@ def _map_classes(
 
 
 def _knob_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
-    """Say it when weights were trained for generated data of another kind."""
+    """Warn where the weights were trained on generated images with other settings."""
     trained = classifier.knobs
     changed = {knob: value for knob, value in dataset.knobs.items() if trained.get(knob, value) != value}
     other = [f"{knob}={value} (trained for {trained[knob]})" for knob, value in changed.items()]

@@ -12,7 +12,8 @@ import numpy as np
 from wsol.jit import jit_inner
 from wsol.localization.kernels.pixels import ENCODED_EULER
 
-# A component is known by where its record begins. EULER4 is kept modulo 2 ** 32. FILLED is the most that the holes may
+# A component is known by where its record begins. AREA2 is twice the area of its outline as 2 x 2 windows of pixels
+# sum it up (kernels/tree.py says how), COUNT its pixels. EULER4 is kept modulo 2 ** 32. FILLED is the most that the holes may
 # add to the area; LOWER the least that the area may be, and what it is if EXACT. START is the cut at which the box
 # became what it is, TOUCHED the last one at which pixels were added.
 PARENT, FIRST, COUNT, AREA2, EULER4, X0, Y0, X1, Y1, START, TOUCHED, LOWER, EXACT, FILLED = range(14)
@@ -171,7 +172,7 @@ def any_hole(records: np.ndarray, touched: np.ndarray, n_touched: int) -> bool:
 
 @jit_inner
 def polygon_bounds(records: np.ndarray, root: int, rules: ComponentRules) -> tuple[int, int]:
-    """Least and greatest possible area of a component; equal where it is known."""
+    """Least and greatest possible area of a component, equal where it is known: its pixels, or twice its outline's."""
     if not rules.contour:
         return np.int64(records[root + COUNT]), np.int64(records[root + COUNT])
     area2, lower = np.int64(records[root + AREA2]), np.int64(records[root + LOWER])
