@@ -189,7 +189,7 @@ def score(
 class Provenance:
     """What the heatmaps of a run were made from: `source` in its `environment.json`; None where it says nothing.
 
-    `competing`: how many classes are ranked for Top-k; `listed`: how many of them a file of predictions gives per sample.
+    `competing`: how many classes are ranked for Top-k; `listed`: how many a file of predictions gives per sample.
     """
 
     dataset: str = ""

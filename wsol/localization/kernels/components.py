@@ -12,8 +12,8 @@ import numpy as np
 from wsol.jit import jit_inner
 from wsol.localization.kernels.pixels import ENCODED_EULER
 
-# A component is known by where its record begins. AREA2 is twice the area of its outline as 2 x 2 windows of pixels
-# sum it up (kernels/tree.py says how), COUNT its pixels. EULER4 is kept modulo 2 ** 32. FILLED is the most that the holes may
+# A component is known by where its record begins. COUNT is its pixels, AREA2 twice the area of its outline as 2 x 2
+# windows of pixels sum it up (tree.py says how). EULER4 is kept modulo 2 ** 32. FILLED is the most that the holes may
 # add to the area; LOWER the least that the area may be, and what it is if EXACT. START is the cut at which the box
 # became what it is, TOUCHED the last one at which pixels were added.
 PARENT, FIRST, COUNT, AREA2, EULER4, X0, Y0, X1, Y1, START, TOUCHED, LOWER, EXACT, FILLED = range(14)
