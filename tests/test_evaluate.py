@@ -17,6 +17,7 @@ from wsol.errors import UserError
 from wsol.models import Classifier, gapnet
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
 
+PROTOCOLS = ("choe2020", "choe2020_v2", "zhou2016", "exact")
 METHODS = ("cam", "gradcam", "center", "random", "full")
 TABLES = ("summary.csv", "summary.md", "summary.tex", "metrics.csv", "sensitivity.csv", "per_image.parquet")
 TABLES += ("curves.parquet", "sweeps.parquet")
@@ -32,13 +33,16 @@ def make_classifier(seed: int = 0) -> Classifier:
     )
 
 
+def evaluate(
+    dataset: Dataset, methods: object = ("cam",), protocols: object = ("choe2020",), **options: object
+) -> wsol.Results:
+    return wsol.evaluate(dataset, make_classifier(), methods, protocols, progress=False, **options)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> wsol.Results:
     folder = tmp_path_factory.mktemp("runs") / "first"
-    return wsol.evaluate(
-        Shapes(length=24), make_classifier(), METHODS, ("choe2020", "choe2020_v2", "zhou2016", "exact"),
-        run_dir=folder, pictures=3, batch_size=7, progress=False,
-    )  # fmt: skip
+    return evaluate(Shapes(length=24), METHODS, PROTOCOLS, run_dir=folder, pictures=3, batch_size=7)
 
 
 def test_columns_and_what_fills_them(run: wsol.Results) -> None:
@@ -93,52 +97,30 @@ def test_curves_can_be_rebuilt_from_the_coded_sweeps(run: wsol.Results) -> None:
 
 
 def test_the_same_twice_and_without_the_network(run: wsol.Results, tmp_path: Path) -> None:
-    assert run.run_dir is not None
-    wsol.evaluate(
-        Shapes(length=24), make_classifier(), METHODS, ("choe2020", "choe2020_v2", "zhou2016", "exact"),
-        run_dir=tmp_path / "again", pictures=3, batch_size=7, workers=1, progress=False,
-    )  # fmt: skip
-    wsol.score(
-        Shapes(length=24), run.run_dir / "heatmaps", ("choe2020", "choe2020_v2", "zhou2016", "exact"),
-        run_dir=tmp_path / "scored", progress=False,
-    )  # fmt: skip
-    for name in (*TABLES, "samples.parquet", "figures/example_00.png", "heatmaps/cam.npy"):
+    data, options = Shapes(length=24), {"pictures": 3, "batch_size": 7, "workers": 1}
+    evaluate(data, METHODS, PROTOCOLS, run_dir=tmp_path / "again", **options)
+    wsol.score(data, run.run_dir / "heatmaps", PROTOCOLS, run_dir=tmp_path / "scored", progress=False)
+    pictures = sorted(path.relative_to(run.run_dir) for path in (run.run_dir / "figures").glob("example_*"))
+    assert [path.stem for path in pictures] == ["example_00", "example_01", "example_02"]
+    for name in (*TABLES, "samples.parquet", *pictures, "heatmaps/cam.npy"):
         assert (run.run_dir / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     for name in TABLES:
         assert (run.run_dir / name).read_bytes() == (tmp_path / "scored" / name).read_bytes(), name
 
 
-def test_pictures_are_drawn(run: wsol.Results) -> None:
-    assert run.run_dir is not None
-    pictures = sorted(path.name for path in (run.run_dir / "figures").glob("example_*"))
-    assert pictures == ["example_00.png", "example_01.png", "example_02.png"]
-
-
 def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UserError, match=r"chosen on shapes \(test\), whose role is test.*threshold_from_test=true"):
-        wsol.evaluate(Shapes(length=2), make_classifier(), ["cam"], threshold_from=run.run_dir, progress=False)
-    found = wsol.evaluate(
-        Shapes(split="val", length=12), make_classifier(), ("cam", "full"), ("choe2020", "zhou2016"),
-        threshold_from=run.run_dir, threshold_from_test=True, progress=False,
-    )  # fmt: skip
+        evaluate(Shapes(length=2), threshold_from=run.run_dir)
+    options = {"threshold_from": run.run_dir, "threshold_from_test": True}
+    found = evaluate(Shapes(split="val", length=12), ("cam", "full"), ("choe2020", "zhou2016"), **options)
     swept = found.summary[found.summary["protocol"] == "choe2020"]
     theirs = run.summary.query("protocol == 'choe2020' and method in ['cam', 'full']")
     assert swept["threshold"].tolist() == theirs["threshold"].tolist()
     assert (swept["threshold_source"] == f"{run.run_dir} (chosen on test)").all()
     assert found.summary.query("protocol == 'zhou2016'")["threshold_source"].eq("fixed").all()
     assert not caplog.records
-    again = wsol.evaluate(
-        Shapes(length=4), make_classifier(), ["cam"], ["choe2020"], threshold_from=run.run_dir,
-        threshold_from_test=True, progress=False,
-    )  # fmt: skip
+    again = evaluate(Shapes(length=4), **options)
     assert (again.summary["threshold_source"] == f"{run.run_dir} (chosen on this very split)").all()
-    with pytest.raises(UserError, match="no threshold for method cam under protocol mine"):
-        wsol.evaluate(
-            Shapes(length=4), make_classifier(), ["cam"], {"mine": wsol.Protocol(name="mine")},
-            threshold_from=run.run_dir, threshold_from_test=True, progress=False,
-        )  # fmt: skip
-    with pytest.raises(UserError, match="no summary.csv there"):
-        wsol.evaluate(Shapes(length=4), make_classifier(), ["cam"], threshold_from=tmp_path, progress=False)
 
 
 class Named(Shapes):
@@ -152,7 +134,7 @@ class Named(Shapes):
 def test_thresholds_from_what_is_tested_on_are_refused_without_roles_too(tmp_path: Path) -> None:
     heatmaps = {split: tmp_path / split for split in ("test", "mine")}
     for split, folder in heatmaps.items():
-        wsol.evaluate(Named(split), make_classifier(), ["cam"], ["choe2020"], run_dir=folder, progress=False)
+        evaluate(Named(split), run_dir=folder)
     options = {"protocols": ["choe2020"], "progress": False}
     for chosen, scored, why in (("test", "mine", "whose role is test"), ("mine", "mine", "which is scored now")):
         with pytest.raises(UserError, match=why):
@@ -174,22 +156,14 @@ class Broken(Shapes):
 
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
-        if index != 2:
-            return sample
-        return Sample(
-            sample_id=sample.sample_id, label=sample.label, image=Path("/nowhere/2.jpg"), boxes=sample.boxes,
-            image_size=(96, 96),
-        )  # fmt: skip
+        return dataclasses.replace(sample, image=Path("/nowhere/2.jpg")) if index == 2 else sample
 
 
 def test_an_unreadable_image_stops_or_counts_as_a_miss(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"/nowhere/2.jpg.*on_error=skip"):
-        wsol.evaluate(Broken(length=6), make_classifier(), ["full"], run_dir=tmp_path / "run", progress=False)
+        evaluate(Broken(length=6), ["full"], run_dir=tmp_path / "run")
     assert not (tmp_path / "run" / "heatmaps").exists()
-    found = wsol.evaluate(
-        Broken(length=6), make_classifier(), ["cam", "full"], ["choe2020"], on_error="skip",
-        run_dir=tmp_path / "run", progress=False,
-    )  # fmt: skip
+    found = evaluate(Broken(length=6), ["cam", "full"], on_error="skip", run_dir=tmp_path / "run")
     assert found.summary["n_samples"].tolist() == [6, 6]
     lost = found.per_image[found.per_image["sample_id"] == "test/00002"]
     assert lost["iou"].tolist() == [0, 0]
@@ -227,9 +201,11 @@ class Flat(Dataset):
         )  # fmt: skip
 
 
-def _flat(**options: object) -> wsol.Results:
+def _flat(
+    data: type[Dataset] = Flat, methods: tuple[str, ...] = ("cam", "center"), **annotated: object
+) -> wsol.Results:
     classifier = Classifier(name="gap", module=gapnet(2), layer="features", input_size=(96, 96), classes=("a", "b"))
-    return wsol.evaluate(Flat(**options), classifier, ["cam", "center"], ["choe2020"], progress=False)  # type: ignore[arg-type]
+    return wsol.evaluate(data(**annotated), classifier, methods, ["choe2020"], on_error="skip", progress=False)
 
 
 def test_masks_alone_fill_pxap_alone() -> None:
@@ -241,40 +217,30 @@ def test_masks_alone_fill_pxap_alone() -> None:
     assert summary["threshold_source"].eq("").all()
 
 
-def test_few_classes_leave_top5_empty() -> None:
-    summary = _flat(boxes=[[20, 10, 59, 49]]).summary
-    assert summary[["top5_cls", "top5_loc", "pxap"]].isna().all(axis=None)
-    assert summary["top1_loc"].notna().all()
-
-
-def test_nothing_to_localize_is_said() -> None:
-    with pytest.raises(UserError, match="neither boxes nor masks"):
-        _flat()
-
-
 def test_a_box_outside_names_its_sample() -> None:
     with pytest.raises(UserError, match=r"sample 0, method cam.*inside 96 x 96"):
         _flat(boxes=[[0, 0, 200, 40]])
 
 
 def test_unknown_classes_are_never_matched_by_position() -> None:
-    module = gapnet(10)
+    arguments = (Shapes(length=2, size=224), gapnet(10), ["full"], ["choe2020"])
     with pytest.raises(UserError, match="10 logits.*position"):
-        wsol.evaluate(Shapes(length=2, size=224), module, ["full"], progress=False)
-    found = wsol.evaluate(
-        Shapes(length=2, size=224), module, ["full"], ["choe2020"], class_map="position", progress=False
-    )
+        wsol.evaluate(*arguments)
+    found = wsol.evaluate(*arguments, class_map="position", progress=False)
     assert found.environment["source"]["class_map"] == "position"
 
 
-def test_scoring_the_wrong_dataset_is_refused(run: wsol.Results, tmp_path: Path) -> None:
-    assert run.run_dir is not None
-    with pytest.raises(UserError, match=r"no heatmap for val/00000"):
-        wsol.score(Shapes(split="val", length=24), run.run_dir / "heatmaps", progress=False)
-    with pytest.raises(UserError, match=r"heatmaps of unknown samples: test/00020"):
-        wsol.score(Shapes(length=20), run.run_dir / "heatmaps", progress=False)
-    with pytest.raises(UserError, match=str(tmp_path)):
-        wsol.score(Shapes(length=20), tmp_path, progress=False)
+@pytest.mark.parametrize(
+    ("dataset", "culprit"),
+    [
+        (Shapes(split="val", length=24), "no heatmap for val/00000"),
+        (Shapes(length=20), "heatmaps of unknown samples: test/00020"),
+        (Shapes(length=24, classes=9), "test/00000 is of class"),
+    ],
+)
+def test_scoring_the_wrong_dataset_is_refused(run: wsol.Results, dataset: Dataset, culprit: str) -> None:
+    with pytest.raises(UserError, match=culprit):
+        wsol.score(dataset, run.run_dir / "heatmaps", progress=False)
 
 
 def test_options_are_keywords_or_an_object_and_nothing_else() -> None:
@@ -325,20 +291,15 @@ def test_provenance_is_read_back_from_any_run() -> None:
 
 
 def test_limit_takes_the_first(run: wsol.Results) -> None:
-    found = wsol.evaluate(Shapes(length=24), make_classifier(), ["cam"], ["choe2020"], limit=5, progress=False)
-    pd.testing.assert_frame_equal(found.samples, run.samples.iloc[:5])
-
-
-def test_labels_alone_are_refused_before_the_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsol.heatmaps.collect.collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
-    with pytest.raises(UserError, match="neither boxes nor masks"):
-        _flat()
+    evaluated = evaluate(Shapes(length=24), limit=5)
+    pd.testing.assert_frame_equal(evaluated.samples, run.samples.iloc[:5])
+    scored = wsol.score(Shapes(length=24), run.run_dir / "heatmaps", ["choe2020"], limit=5, progress=False)
+    assert scored.summary["n_samples"].eq(5).all()
 
 
 def test_an_iou_list_without_one_half_still_has_a_summary() -> None:
-    protocol = wsol.load_protocol("choe2020_v2")
-    rules = wsol.Protocol.from_mapping({**protocol.__dict__, "name": "two", "iou_thresholds": (0.3, 0.7)})
-    found = wsol.evaluate(Shapes(length=6), make_classifier(), ["cam"], {"two": rules}, progress=False)
+    rules = dataclasses.replace(wsol.load_protocol("choe2020_v2"), name="two", iou_thresholds=(0.3, 0.7))
+    found = evaluate(Shapes(length=6), ["cam"], {"two": rules})
     row = found.summary.iloc[0]
     assert np.isnan(row["max_box_acc_50"])
     assert row["max_box_acc_v2"] == pytest.approx((row["max_box_acc_30"] + row["max_box_acc_70"]) / 2)
@@ -347,6 +308,8 @@ def test_an_iou_list_without_one_half_still_has_a_summary() -> None:
 
 def test_top5_among_few_classes_stays_empty_everywhere() -> None:
     found = _flat(boxes=[[20, 10, 59, 49]])
+    assert found.summary[["top5_cls", "top5_loc", "pxap"]].isna().all(axis=None)
+    assert found.summary["top1_loc"].notna().all()
     assert found.per_image["top5_loc"].isna().all()
     assert found.curves["top5_loc"].isna().all()
     assert not found.metrics["metric"].str.startswith("top5").any()
@@ -362,34 +325,29 @@ class Gone(Flat):
 
 
 def test_a_skipped_image_is_a_miss_for_masks_too() -> None:
-    classifier = Classifier(name="gap", module=gapnet(2), layer="features", input_size=(96, 96), classes=("a", "b"))
-    options = {"methods": ["center"], "protocols": ["choe2020"], "progress": False}
-    found = wsol.evaluate(Gone(masks=True), classifier, on_error="skip", **options)
-    whole = wsol.evaluate(Flat(masks=True), classifier, **options)
+    found, whole = (_flat(data, ("center",), masks=True) for data in (Gone, Flat))
     assert found.summary["pxap"].iloc[0] < whole.summary["pxap"].iloc[0]
     assert found.summary[["threshold", "gt_known_loc", "max_box_acc_50"]].isna().all(axis=None)
 
 
-def test_scoring_a_part_of_a_run_and_other_classes(run: wsol.Results) -> None:
-    assert run.run_dir is not None
-    found = wsol.score(Shapes(length=24), run.run_dir / "heatmaps", ["choe2020"], limit=5, progress=False)
-    assert found.summary["n_samples"].eq(5).all()
-    with pytest.raises(UserError, match="test/00000 is of class"):
-        wsol.score(Shapes(length=24, classes=9), run.run_dir / "heatmaps", ["choe2020"], progress=False)
-
-
+@pytest.mark.parametrize(
+    ("protocol", "options", "culprit"),
+    [
+        (wsol.Protocol(name="mine", thresholds="levels", levels=None), {}, "no common grid"),
+        (wsol.Protocol(name="mine"), {"threshold_from": "a run"}, "no threshold for method cam under protocol mine"),
+        (wsol.Protocol(name="mine"), {"threshold_from": "/nowhere"}, "/nowhere: no summary.csv"),
+    ],
+)
 def test_what_does_not_fit_is_refused_before_the_network_runs(
-    run: wsol.Results, monkeypatch: pytest.MonkeyPatch
+    run: wsol.Results, monkeypatch: pytest.MonkeyPatch, protocol: wsol.Protocol, options: dict, culprit: str
 ) -> None:
     monkeypatch.setattr("wsol.heatmaps.collect.collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
-    levels = {"x": wsol.Protocol(name="x", thresholds="levels", levels=None)}
-    with pytest.raises(UserError, match="no common grid"):
-        wsol.evaluate(Shapes(length=2), make_classifier(), ["cam"], levels, progress=False)
-    with pytest.raises(UserError, match="no threshold for method cam under protocol gao"):
-        wsol.evaluate(
-            Shapes(length=2), make_classifier(), ["cam"], {"gao": wsol.Protocol(name="gao")},
-            threshold_from=run.run_dir, threshold_from_test=True, progress=False,
-        )  # fmt: skip
+    if options.get("threshold_from") == "a run":
+        options = {"threshold_from": run.run_dir, "threshold_from_test": True}
+    with pytest.raises(UserError, match=culprit):
+        evaluate(Shapes(length=2), ["cam"], {"mine": protocol}, **options)
+    with pytest.raises(UserError, match="neither boxes nor masks"):
+        _flat()
 
 
 def test_one_class_one_threshold_one_image() -> None:
@@ -408,7 +366,6 @@ def test_one_class_one_threshold_one_image() -> None:
 
 
 def test_every_level_is_at_least_as_good_as_any_grid(run: wsol.Results) -> None:
-    assert run.run_dir is not None
     rules = {"levels": wsol.Protocol(name="levels", thresholds="levels")}
     found = wsol.score(Shapes(length=24), run.run_dir / "heatmaps", rules, progress=False).summary
     theirs = run.summary[run.summary["protocol"] == "choe2020"]

@@ -181,15 +181,8 @@ def re_rows(out: str) -> list[str]:
 
 
 def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.CaptureFixture) -> None:
-    words = [
-        "sample=2",
-        "method=[gradcam]",
-        "target=[tee,0]",
-        "protocol=[choe2020]",
-        "output=out/it.svg",
-        "run_dir=run",
-    ]
-    code, out, err = said(capsys, *words)
+    words = ["sample=2", "method=[gradcam]", "target=[tee,0]", "protocol=[choe2020]"]
+    code, out, err = said(capsys, *words, "output=out/it.svg", "run_dir=run")
     assert code == 0, err
     assert "test/00002" in out and "| tee " in out and "Picture: out/it.svg" in out
     assert Path("out/it.svg").read_text().startswith("<?xml") and not Path("run").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -31,26 +30,22 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def annotations() -> list[dict[str, str]]:
-    with (GOLDEN / "cub_val_100.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory, annotations) -> Path:
+def root(tmp_path_factory) -> Path:
     """The annotations of the hundred images in wsolevaluation's layout; no image is there."""
     place = tmp_path_factory.mktemp("data")
     folder = place / "metadata" / "CUB" / "val"
     folder.mkdir(parents=True)
-    sizes = {row["image_id"]: (row["width"], row["height"]) for row in annotations}
+    boxes = pd.read_csv(GOLDEN / "cub_val_100.csv")
+    boxes["label"] = boxes["image_id"].str[:3].astype(int) - 1
+    images = boxes.drop_duplicates("image_id")
     lines = {
-        "image_ids": list(sizes),
-        "class_labels": [f"{name},{int(name[:3]) - 1}" for name in sizes],
-        "image_sizes": [f"{name},{width},{height}" for name, (width, height) in sizes.items()],
-        "localization": [",".join(row[key] for key in ("image_id", "x0", "y0", "x1", "y1")) for row in annotations],
+        "image_ids": images[["image_id"]],
+        "class_labels": images[["image_id", "label"]],
+        "image_sizes": images[["image_id", "width", "height"]],
+        "localization": boxes[["image_id", "x0", "y0", "x1", "y1"]],
     }
-    for name, content in lines.items():
-        (folder / f"{name}.txt").write_text("\n".join(content))
+    for name, table in lines.items():
+        table.to_csv(folder / f"{name}.txt", header=False, index=False)
     return place
 
 
@@ -206,11 +201,6 @@ def test_faulty_maps_count_as_misses_only_when_asked(tmp_path) -> None:
     assert found.summary["n_samples"].eq(6).all()
 
 
-def test_limit_scores_a_part(tmp_path) -> None:
-    found = scored(Few(), few_maps(tmp_path / "m"), ["choe2020"], limit=2)
-    assert found.summary["n_samples"].tolist() == [2]
-
-
 def test_pictures_of_heatmaps_and_of_what_is_missing(tmp_path) -> None:
     dataset, place = Shapes(length=3), tmp_path / "m" / "test"
     place.mkdir(parents=True)
@@ -238,6 +228,7 @@ def predictions_of(dataset: Dataset, path: Path) -> Path:
 
 def test_predictions_fill_the_top_k_columns(tmp_path) -> None:
     place, file = few_maps(tmp_path / "m"), predictions_of(Few(), tmp_path / "p.csv")
+    assert scored(Few(), place, ["choe2020"], limit=2).summary["n_samples"].tolist() == [2]
     without = scored(Few(), place, ["choe2020"])
     found = scored(Few(), place, ["choe2020"], predictions=file)
     row, plain = found.summary.iloc[0], without.summary.iloc[0]
@@ -314,37 +305,19 @@ def test_wrong_input_gets_one_line_and_leaves_no_folder(capsys, tmp_path, monkey
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """Runs of a baseline on two splits of Shapes."""
-    place = tmp_path_factory.mktemp("runs")
-    for split in ("val", "test"):
-        scored(Shapes(split, length=12), methods=["center"], protocols=["choe2020"], run_dir=place / split)
-    return place
-
-
-def test_roles_are_written_down(runs) -> None:
-    for split, role in (("val", "train-fullsup"), ("test", "test")):
-        assert json.loads((runs / split / "environment.json").read_text())["role"] == role
-
-
-def test_thresholds_come_from_a_split_that_is_for_it(runs) -> None:
-    data, options = Shapes("test", length=12), {"methods": ["center"], "protocols": ["choe2020"]}
-    row = scored(data, threshold_from=runs / "val", **options).summary.iloc[0]
-    assert row["threshold_source"] == str(runs / "val")
-    assert row["threshold"] == pd.read_csv(runs / "val" / "summary.csv")["threshold"][0]
-
-
-def test_thresholds_chosen_on_test_are_refused_unless_asked_for_and_then_marked(runs, capsys, tmp_path) -> None:
+def test_thresholds_chosen_on_test_are_refused_unless_asked_for_and_then_marked(capsys, tmp_path) -> None:
+    test = tmp_path / "test"
+    scored(Shapes("test", length=12), methods=["center"], protocols=["choe2020"], run_dir=test)
+    assert json.loads((test / "environment.json").read_text())["role"] == "test"
     words = ["score", "method=center", "protocol=[choe2020]", "dataset.split=val", "dataset.length=12"]
-    words += [f"threshold_from={runs / 'test'}", f"run_dir={tmp_path / 'run'}"]
+    words += [f"threshold_from={test}", f"run_dir={tmp_path / 'run'}"]
     code, _, err = said(capsys, *words)
     assert code == 2
     assert "its thresholds were chosen on shapes (test), whose role is test. Choose them on a split with" in err
     code, out, err = said(capsys, *words, "threshold_from_test=true")
     assert code == 0, err
-    note = f"τ from {runs / 'test'} (chosen on test); MBA (MaxBoxAcc) is an oracle by definition."
+    note = f"τ from {test} (chosen on test); MBA (MaxBoxAcc) is an oracle by definition."
     assert note in out
     assert note in (tmp_path / "run" / "summary.md").read_text()
     source = pd.read_csv(tmp_path / "run" / "summary.csv")["threshold_source"]
-    assert source.tolist() == [f"{runs / 'test'} (chosen on test)"]
+    assert source.tolist() == [f"{test} (chosen on test)"]
