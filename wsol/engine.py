@@ -62,8 +62,7 @@ def evaluate(
     model : Classifier or nn.Module
         A plain module is shown images of 224 × 224 with ImageNet's mean and standard deviation. It stays on the
         device, in channels-last memory, when this returns.
-    methods : sequence of names, or dict of name to Method
-    protocols : sequence of names, or dict of name to Protocol
+    methods, protocols : sequence of names, or dict of name to Method or Protocol
     view : "squash", "crop" or "tencrop"
         How an image becomes the network's input.
     threshold_from : path, optional
@@ -93,7 +92,7 @@ def evaluate(
 
     # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
-    dataset, protocols, methods = _first(dataset, options), _load_protocols(protocols), _load_methods(methods)
+    dataset, protocols, methods = options.first_of(dataset), _load_protocols(protocols), _load_methods(methods)
     gt_boxes = ground_truth_boxes(dataset)
     classifier, device = _on_device(model, options.device)
     class_map, competing = _map_classes(dataset, classifier, device, options)
@@ -160,7 +159,7 @@ def score(
     started, options = time.time(), _options(ScoreOptions, options, more)
     if heatmaps is None and not methods:
         raise UserError("heatmaps is needed: pass heatmaps=FOLDER or FILE.npz; or method=center, full or random alone")
-    dataset, protocols, part = _first(dataset, options), _load_protocols(protocols), options.limit is not None
+    dataset, protocols, part = options.first_of(dataset), _load_protocols(protocols), options.limit is not None
     gt_boxes = ground_truth_boxes(dataset)
 
     # 1. Heatmaps that are there already, and predictions where somebody made some.
@@ -248,25 +247,25 @@ class RunOptions:
     report: bool = True
     progress: bool = True
 
+    def first_of(self, dataset: Dataset) -> Dataset:
+        """As many samples as are asked for."""
+        return dataset if self.limit is None else dataset.first(self.limit)
+
 
 @settings
 class Options(RunOptions):
-    """How `evaluate` goes about it, beside `RunOptions`.
+    """How `evaluate` goes about it, beside `RunOptions`; by default it draws 12 pictures.
 
     Parameters
     ----------
-    pictures : int
-        12 by default.
     flip : bool
         Show every image mirrored as well; the heatmaps are turned back and averaged.
-    batch_size : int
-        Images per forward pass.
+    batch_size, chunk : int
+        Images per forward pass; and in each further pass of methods that need several: their memory bound.
     device : str
         "auto", "cpu", "cuda", …
     score : "logit", "log_prob", "prob" or "rest", optional
         What gradient methods differentiate; by default the logit (ShapleyCAM: `rest`; RISE and occlusion: `prob`).
-    chunk : int
-        Images in each further pass of methods that need several: their memory bound.
     predict_over : "all" or "present"
         Classes that compete: all of the model's, or the dataset's only.
     class_map : "id", "name", "position" or a file, optional
@@ -320,10 +319,6 @@ def _options(kind: type[T], options: T | None, more: Mapping[str, Any]) -> T:
     if options is not None and not isinstance(options, kind):
         raise UserError(f"options is a {type(options).__name__}: pass wsol.engine.{kind.__name__}(…)")
     return kind(**more) if options is None else replace(options, **more)
-
-
-def _first(dataset: Dataset, options: RunOptions) -> Dataset:
-    return dataset if options.limit is None else dataset.first(options.limit)
 
 
 def _load_methods(methods: Methods) -> dict[str, Method]:

@@ -78,9 +78,8 @@ def explain(
 
     Parameters
     ----------
-    image : uint8 array (H, W, 3)
-    classifier : Classifier
-        It stays on the device when this returns; its mode is as before.
+    image, classifier : uint8 array (H, W, 3), and Classifier
+        The latter stays on the device when this returns; its mode is as before.
     methods : sequence of names, or dict of name to Method
     protocol, threshold : Protocol, str or path; and float, optional
         Make boxes of heatmaps, each that of the largest region: without ground truth no other can be chosen. τ lies in
@@ -99,8 +98,7 @@ def explain(
     ([1, 2], ['cam'])
     """
     if getattr(image, "dtype", None) != np.uint8 or image.shape[2:] != (3,):
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"image is {kind}: pass an array of uint8 (H, W, 3), 0 to 255")
+        raise UserError(f"image is {getattr(image, 'dtype', type(image))} {np.shape(image)}: pass uint8 (H, W, 3)")
     rules, way = _with_threshold(load_protocol(protocol), threshold), View(view, classifier.input_size, flip)
     pixels, rectangle = way.apply(image, classifier.interpolation)
     batch = classifier.prepare(pixels, choose_device(device))  # (V, 3, h, w)

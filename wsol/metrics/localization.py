@@ -229,7 +229,7 @@ def outcomes_of(
     sweeps : Sweeps, optional
         None where the dataset has masks only: classification is all there is then.
     ranks : int array (N,)
-        Rank of the true class, 0 is the best; -1 without a prediction.
+        Of the true class, 0 is the best; -1 without a prediction.
     protocol : Protocol
         With a grid that all maps share.
     threshold : float, optional
