@@ -52,8 +52,8 @@ def collect(folder: Path) -> SweepTable:
     for (record, _), rows in zip(jobs, summaries, strict=True):
         values = _values(record["overrides"])
         names |= {key: f"{key} (override)" if key in (*columns, "job", "error") else key for key in values}
-        own = {"job": str(record["job"])} | {names[key]: value for key, value in values.items()}
-        cells += [own | row | {"error": record["error"]} for row in rows or [{}]]
+        job_cells = {"job": str(record["job"])} | {names[key]: value for key, value in values.items()}
+        cells += [job_cells | row | {"error": record["error"]} for row in rows or [{}]]
     frame = pd.DataFrame(cells, columns=["job", *names.values(), *columns, "error"], dtype=object).fillna("")
     roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in jobs}
     status = min((record["status"] for record, _ in jobs if record["status"]), default=0)  # a bug before a mistake

@@ -133,10 +133,10 @@ def print_run(results: Results, run_dir: Path) -> None:
 def print_steps(job: Job, *steps: Step) -> None:
     """Print commands to go on with."""
     folder = job.request.config_dir
-    own = [] if folder is None else ["-cd", str(folder)]
+    flags = [] if folder is None else ["-cd", str(folder)]
     print_line("Go on with:")
     for words, purpose in steps:
-        print_line(f"  {shlex.join([*words, *own])}  # {purpose}")
+        print_line(f"  {shlex.join([*words, *flags])}  # {purpose}")
 
 
 def sweep_step(job: Job, protocols: Iterable[str]) -> Step:

@@ -60,11 +60,11 @@ def build_stages(settings: Mapping[str, Any]) -> list[Stage]:
     Recipe(**common)  # also where each stage has its own
     stages = []
     for stage in settings["training"]["stages"] or [{}]:
-        own = to_dict(stage, "training.stages")
-        data = settings["dataset"] | (own.pop("dataset", None) or {})
-        changes = own.pop("validation", None) or {}
+        stage_keys = to_dict(stage, "training.stages")
+        data = settings["dataset"] | (stage_keys.pop("dataset", None) or {})
+        changes = stage_keys.pop("validation", None) or {}
         validation = None
         if settings["validation"] is not None:
             validation = build_dataset(data | settings["validation"] | changes)
-        stages.append(Stage(dataset=build_dataset(data), recipe=Recipe(**common | own), validation=validation))
+        stages.append(Stage(dataset=build_dataset(data), recipe=Recipe(**common | stage_keys), validation=validation))
     return stages

@@ -162,13 +162,13 @@ def _read_boxes(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Boxes of each image that has some, and what the dataset must know of them."""
     rows = read_table(path, ("image", *CORNERS))
-    corners, known = rows.numbers(CORNERS), {prefix + file: file for file in files}
+    corners, file_of = rows.numbers(CORNERS), {prefix + file: file for file in files}
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows["image"]):
-        if name in known:
-            members.setdefault(known[name], []).append(row)
+        if name in file_of:
+            members.setdefault(file_of[name], []).append(row)
         elif not isinstance(name, str) or name.startswith(prefix):
-            near = ", ".join(closest(name, known) or list(known)[:1])
+            near = ", ".join(closest(name, file_of) or list(file_of)[:1])
             rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
     if not members:
         raise UserError(f"{path} has no box of an image such as {prefix + files[0]!r}; paths start at dataset.root")

@@ -226,11 +226,11 @@ def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str,
     rows, wnids = read_lines(path, ["number"]), _devkit_numbers(path)
     for row in (row for row, number in enumerate(rows["number"]) if number.strip() not in wnids):
         rows.refuse(row, f"is not one of the {len(wnids)} classes listed beside it; fix the line")
-    known = {f"{row:08d}": wnids[number.strip()] for row, number in enumerate(rows["number"], start=1)}
+    wnid_of = {f"{row:08d}": wnids[number.strip()] for row, number in enumerate(rows["number"], start=1)}
     for name in names:
-        if name[-8:] not in known:
-            raise UserError(f"{folder / name}: {path} has lines 1 to {len(known)}, none for this image; remove it")
-    return {name: known[name[-8:]] for name in names}
+        if name[-8:] not in wnid_of:
+            raise UserError(f"{folder / name}: {path} has lines 1 to {len(wnid_of)}, none for this image; remove it")
+    return {name: wnid_of[name[-8:]] for name in names}
 
 
 def _devkit_numbers(path: Path) -> dict[str, str]:
@@ -265,15 +265,15 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     """
     home = Path(root).expanduser()
     listing, words = home / "wnids.txt", home / "words.txt"
-    known = sorted(set(read_text(listing, "dataset.root holds train/, val/ and wnids.txt").split()))
-    class_ids = choose_classes(known, classes, str(listing))
+    wnids = sorted(set(read_text(listing, "dataset.root holds train/, val/ and wnids.txt").split()))
+    class_ids = choose_classes(wnids, classes, str(listing))
     parts = {"val": home / "val/val_annotations.txt"}
     if split == "train":
         parts = {
             f"train/{wnid}": safe_join(home / "train", wnid, str(listing)) / f"{wnid}_boxes.txt" for wnid in class_ids
         }
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
-    members, wrong_box = set(known), ""
+    members, wrong_box = set(wnids), ""
     samples: list[tuple[str, int, np.ndarray]] = []
     for folder, path in parts.items():
         of_val = ["class"] if split == "val" else []

@@ -209,8 +209,8 @@ def _find(name: str) -> Function:
     if not dot:
         methods = builtin_methods()
         if name not in methods:
-            known = suggest(name, [*methods, *BASELINES])
-            raise UserError(f"unknown method {name!r}{known} (your own: a dotted path, module.function)")
+            nearest = suggest(name, [*methods, *BASELINES])
+            raise UserError(f"unknown method {name!r}{nearest} (your own: a dotted path, module.function)")
         return methods[name]
     try:
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]

@@ -157,9 +157,9 @@ class Sweeps:
         named = table["sample_id"].astype("category")
         positions = pd.Index(sample_ids).get_indexer(pd.Index(named.cat.categories))
         sample = positions[named.cat.codes.to_numpy()]
-        wanted = sample >= 0
-        first = np.searchsorted(grid, table["threshold"].to_numpy()[wanted] - SAME_THRESHOLD)
-        return cls(sample[wanted], first, table["iou"].to_numpy()[wanted], len(sample_ids), grid)
+        listed = sample >= 0
+        first = np.searchsorted(grid, table["threshold"].to_numpy()[listed] - SAME_THRESHOLD)
+        return cls(sample[listed], first, table["iou"].to_numpy()[listed], len(sample_ids), grid)
 
     def iou_at(self, index: int) -> np.ndarray:
         """IoU of each sample at one threshold: float64 (N,)."""
