@@ -219,6 +219,8 @@ def test_unknown_things_get_the_nearest_and_exit_code_2(capsys, place, job, word
         (["dataset=tiny_imagenet"], "dataset.root"),
         (["dataset=tiny_imagenet", "dataset.root=/none"], "/none"),
         (["method=[]"], "method"),
+        (["+method.layer=x"], "'method'"),
+        (["+protocol.connectivity=8"], "'protocol'"),
         (["protocol=[]"], "protocol"),
         (["+dataset.color=red"], "'color'"),
         (["methods.cam._target_=nowhere.cam"], "nowhere"),

@@ -154,6 +154,7 @@ ROWS = "".join(f"00{index},n000,n001\n" for index in range(4))
 WRONG = {
     "no sample id": ("id,top1\n000,n000\n", "'sample_id' not found"),
     "empty": ("", "p.csv"),
+    "a column twice": ("sample_id,top1,top1\n" + ROWS, "'top1'"),
     "twice": (HEAD + ROWS + "001,n000,n001\n", " 001 "),
     "other ids": (HEAD + "1,n000,n001\n", "000, .*4 of 4 .*sample_id holds 1"),
     "a class twice": (HEAD + ROWS.replace("n001", "n000"), "sample 000 has 'n000', 'n000'"),
@@ -187,6 +188,13 @@ def test_wrong_files_are_named(tmp_path: Path, name: str, content: str | None) -
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=name):
         read(tmp_path / name)
+
+
+def test_two_classes_of_one_name_are_no_columns(tmp_path: Path) -> None:
+    cranes = Four(classes=("crane", "crane", *"cdefg"))
+    np.savez(tmp_path / "p.npz", sample_id=[f"00{i}" for i in range(4)], logits=LOGITS, classes=cranes.classes)
+    with pytest.raises(UserError, match="'crane'"):
+        read(tmp_path / "p.npz", cranes, "name")
 
 
 def test_unknown_naming() -> None:

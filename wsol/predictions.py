@@ -146,7 +146,11 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read everything as text, so that an id such as 001 stays what it is."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    columns = table.iloc[0]
+    if columns.duplicated().any():
+        raise ValueError(f"column {columns[columns.duplicated()].iloc[0]!r} comes twice")
+    return table[1:].set_axis(columns, axis=1).reset_index(drop=True)
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
@@ -231,6 +235,9 @@ def _class_text(value: object) -> str:
 
 def _from_logits(rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: list[str]) -> dict[str, Any]:
     """Rank the true classes among the logits of all."""
+    twice = pd.Index(names)[pd.Index(names).duplicated()]
+    if len(twice):
+        raise UserError(f"two classes of the dataset are called {twice[0]!r}: use predictions_classes=id or position")
     if sorted(rows.columns) != sorted(names):
         missing, surplus = sorted(set(names) - set(rows.columns)), sorted(set(rows.columns) - set(names))
         raise UserError(

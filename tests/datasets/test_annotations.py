@@ -91,6 +91,14 @@ def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes) -> 
         read_table(tmp_path / name, ["image", "x"])
 
 
+@pytest.mark.parametrize("text", ["<annotations/>", "<annotation><object><name> </name></object></annotation>"])
+def test_xml_of_another_kind(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="a.xml"):
+        read_xml([path])
+
+
 def test_xml_without_a_size(tmp_path: Path) -> None:
     box = "<bndbox><xmin> 1.5 </xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     path = tmp_path / "a.xml"

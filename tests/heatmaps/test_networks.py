@@ -75,11 +75,11 @@ def test_gradients_of_pixels_that_are_not_finite(name: str) -> None:
         maps(Before(lambda x: x.abs().sqrt()), name, "net.3", pictures)
 
 
-@pytest.mark.parametrize(("name", "power"), [("gradcam", 0.5), ("shapleycam", 1.5)])
+@pytest.mark.parametrize(("name", "power"), [("gradcam", 0.5), ("layercam", 0.5), ("shapleycam", 1.5)])
 def test_derivatives_that_are_not_finite(name: str, power: float) -> None:
     class Power(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.abs().pow(power)
+            return -x.pow(power)
 
     with pytest.raises(UserError, match=rf"{name}.*layer 3.*image 0"):
         maps(small(nn.ReLU(), Power()), name, "3")

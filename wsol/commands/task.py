@@ -17,6 +17,7 @@ from wsol.commands import COMMANDS
 from wsol.commands.request import Request, exit_code, explain_error, is_user_error
 from wsol.config import to_dict
 from wsol.console import print_line, print_message, showing_messages
+from wsol.errors import UserError
 from wsol.io import from_here, write_json
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ class Task:
             remove_if_unused(job.run_dir)
 
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
+        for key in ("method", "protocol"):
+            if key in cfg:  # by a + before it, say: without a word it would change nothing
+                raise UserError(f"nothing reads the key {key!r}: {key}=NAME chooses one, {key}s.NAME.… are its keys")
         module = import_module(f"wsol.commands.{self.request.command}")
         if not gc.isenabled():  # the first job: modules stay, so that looking for garbage may pass them over
             gc.freeze()

@@ -206,9 +206,11 @@ def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], Rows]
     columns: dict[str, list[Any]] = {column: [] for column in ("image", *XML_OBJECT)}
     for image, path in enumerate(paths):
         try:
-            root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutDoctype()))
+            root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutDoctype())).getroot()
         except (OSError, ElementTree.ParseError) as error:
             raise UserError(f"{path} can't be read as XML: {error}; unpack the annotations whole") from error
+        if root.tag != "annotation" or any(not node.findtext("name", "").strip() for node in root.findall("object")):
+            raise UserError(f"{path} is no <annotation> whose every <object> has a <name>; fix it")
         texts = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
         width, height = (int(text) if text.isdecimal() else 0 for text in texts)
         sizes.append((width, height) if width and height else None)

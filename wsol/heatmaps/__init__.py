@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsol.heatmaps.extractor import HeatmapExtractor, Heatmaps
+    from wsol.heatmaps.extractor import Found, HeatmapExtractor, Heatmaps
     from wsol.heatmaps.method import Method, make_method
     from wsol.heatmaps.recording import Recording
 
-__all__ = ["HeatmapExtractor", "Heatmaps", "Method", "Recording", "make_method"]
+__all__ = ["Found", "HeatmapExtractor", "Heatmaps", "Method", "Recording", "make_method"]
 
 _HOMES = {"Method": "method", "make_method": "method", "Recording": "recording"}
 

@@ -41,6 +41,9 @@ class Heatmaps:
     maps: dict[str, torch.Tensor]
 
 
+Found = Heatmaps  # its name in earlier programs
+
+
 class HeatmapExtractor:
     """Heatmaps of several methods from one forward pass, and one backward pass for each class asked for.
 

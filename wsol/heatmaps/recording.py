@@ -147,7 +147,7 @@ class Recording:
         gradient = self._once[key].get(self.layer)
         if gradient is None:
             raise UserError(f"the logits do not depend on layer {self.layer}, or without a gradient: choose another")
-        return self.layout.as_map(gradient).to(self.dtype)
+        return self._as_map(gradient)
 
     def curvature(self) -> torch.Tensor:
         """H·A (B, K, h, w): the score's second derivatives with respect to A, applied to A."""
@@ -158,7 +158,14 @@ class Recording:
         if gradient.requires_grad:
             along = output.detach()
             (product,) = torch.autograd.grad(gradient, output, along, retain_graph=True, materialize_grads=True)
-        return self.layout.as_map(product).to(self.dtype)
+        return self._as_map(product)
+
+    def _as_map(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Lay a gradient out as a map; where an image's is not finite it is NaN throughout, which no ReLU can hide."""
+        finite = gradient.isfinite().flatten(1).all(1)
+        if not bool(finite.all()):
+            gradient = gradient.masked_fill(~finite.view(-1, *[1] * (gradient.ndim - 1)), torch.nan)
+        return self.layout.as_map(gradient).to(self.dtype)
 
     def chunks(self, total: int) -> Iterator[slice]:
         """Cut many further passes into batches no larger than the memory bound, and show how far they are."""

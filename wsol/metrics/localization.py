@@ -52,7 +52,7 @@ ERROR_KINDS = {kind[0]: ErrorKind(*kind) for kind in (
 )}  # fmt: skip
 
 
-def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) -> str:
+def error_kind(rank: int, right: bool, box: np.ndarray, truth: np.ndarray) -> str:
     """Name the kind of a sample's error at one threshold and IoU 0.5: the first key of `ERROR_KINDS` that applies.
 
     With the intersection of the box and a ground-truth box over the latter's area (IoG) and over the box's own (IoP):
@@ -66,7 +66,7 @@ def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) ->
         Whether the box overlaps a ground-truth box enough.
     box : array (4,)
         Predicted box, inclusive; an empty box has x1 < x0.
-    gt_boxes : array (G, 4)
+    truth : array (G, 4)
         Inclusive, in the same pixels.
 
     References
@@ -82,7 +82,7 @@ def error_kind(rank: int, right: bool, box: np.ndarray, gt_boxes: np.ndarray) ->
         return "wrong_class"
     if right:
         return "right"
-    of_box, of_gt, iou = coverage(box, gt_boxes)
+    of_box, of_gt, iou = coverage(box, truth)
     if (of_gt > 0.3).sum() >= 2:
         return "several"
     best = int(np.argmax(iou))
