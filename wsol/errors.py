@@ -29,19 +29,19 @@ class FaultyDataError(UserError):
     exit_code = 1
 
 
-def closest(word: object, known: Iterable[object], most: int = 3) -> list[str]:
+def closest(word: object, names: Iterable[object], most: int = 3) -> list[str]:
     """Names that somebody who wrote `word` may have meant, best first."""
     import difflib
 
-    return difflib.get_close_matches(str(word), list(map(str, known)), n=most, cutoff=0.6)
+    return difflib.get_close_matches(str(word), list(map(str, names)), n=most, cutoff=0.6)
 
 
-def suggest(word: object, known: Iterable[object], most: int = 3) -> str:
+def suggest(word: object, names: Iterable[object], most: int = 3) -> str:
     """End of a sentence about an unknown name: what was probably meant, else what there is."""
-    names = list(map(str, known))
-    near = closest(word, names, most)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
+    names = list(names)
+    alike = closest(word, names, most)
+    if alike:
+        return f"; did you mean {' or '.join(alike)}?"
     return f"; there are {first_names(names, 40)}" if names else "; there are none"
 
 

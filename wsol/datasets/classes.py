@@ -85,7 +85,7 @@ def _by_id_or_name(classes: Names, ids: Names, logits: _Logits, how: str | None)
         "name": [logits.named(name) for name in classes],
     }
     if how is None:
-        hits = {way: sum(len(each) == 1 for each in found) for way, found in matches.items()}
+        hits = {way: sum(len(logits_of) == 1 for logits_of in column) for way, column in matches.items()}
         how = "id" if hits["id"] == len(classes) or hits["id"] > hits["name"] else "name"
     unmatched = [index for index, each in enumerate(matches[how]) if len(each) != 1]
     if unmatched:

@@ -256,11 +256,13 @@ def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read]
     """
 
     def register(read: Read) -> Read:
+        """Add the reader to READERS, checked before and after it reads."""
         signature = inspect.signature(read)
         keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
 
         @wraps(read)
         def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
+            """Refuse an unknown split, then a result without samples or with boxes that can't be boxes."""
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
             root, split = bound.arguments["root"], bound.arguments["split"]

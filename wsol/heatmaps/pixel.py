@@ -38,7 +38,7 @@ def saliency(recording: Recording) -> torch.Tensor:
 def guidedbackprop(recording: Recording) -> torch.Tensor:
     """Guided backpropagation: saliency whose ReLUs hand back R = G · [G > 0] · [x > 0].
 
-    Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR Workshops 2015, figure 1.
+    Springenberg et al., "Striving for Simplicity: The All Convolutional Net", ICLR Workshops 2015.
     """
     with _relu_rule(recording.model, guided=True):
         return saliency(recording)

@@ -93,9 +93,11 @@ class Replay:
         reached = False
 
         def enter(module: nn.Module, _: object) -> None:
+            """Note that a module runs."""
             running.append(module)
 
         def leave(module: nn.Module, _: object, output: Any) -> None:
+            """Keep the output of a module that ended before the target; the outermost stands for those inside it."""
             nonlocal reached
             running.pop()
             if reached:

@@ -7,10 +7,10 @@ protocol's `iou_comparison`.
     Top-k cls     Σ [rank < k] / N                                 Russakovsky et al., IJCV 2015
     Top-k loc     Σ [rank < k][IoU(τ) >= 0.5] / N                  the same
     GT-known      Σ [IoU(τ) >= 0.5] / N                            Choe et al., CVPR 2020
-    CorLoc        mean over classes of their GT-known              Deselaers et al., IJCV 2012
+    CorLoc        mean over classes of their GT-known              Deselaers et al., ECCV 2010
     MaxBoxAcc     max over τ of Σ [IoU(τ) >= δ] / N, δ = 0.5       Choe et al., CVPR 2020
-    MaxBoxAccV2   mean over δ = 0.3, 0.5, 0.7 of the same          Choe et al., TPAMI 2022
-    error kinds   see `error_kind`                                 Gao et al. (TS-CAM), ICCV 2021
+    MaxBoxAccV2   mean over δ = 0.3, 0.5, 0.7 of the same          Choe et al., arXiv 2007.04178
+    error kinds   see `error_kind`
     PxAP          Σ_l precision(τ_l) (recall(τ_l) - recall(τ_l-1)) Choe et al., CVPR 2020
     pointing      Σ [the peak is in a box, or 15 pixels off] / N   Zhang et al., ECCV 2016
     energy        mean of Σ_box max(H, 0) / Σ_image max(H, 0)      Wang et al. (Score-CAM), CVPR Workshops 2020

@@ -57,6 +57,7 @@ def error_kind(rank: int, right: bool, box: np.ndarray, truth: np.ndarray) -> st
 
     With the intersection of the box and a ground-truth box over the latter's area (IoG) and over the box's own (IoP):
     *several* is IoG > 0.3 for two, *part* IoP > 0.5, *too much* IoG >= 0.7, both with the best match.
+    The limits are this program's own.
 
     Parameters
     ----------
@@ -68,10 +69,6 @@ def error_kind(rank: int, right: bool, box: np.ndarray, truth: np.ndarray) -> st
         Predicted box, inclusive; an empty box has x1 < x0.
     truth : array (G, 4)
         Inclusive, in the same pixels.
-
-    References
-    ----------
-    Gao et al., "TS-CAM: Token Semantic Coupled Attention Map for Weakly Supervised Object Localization", ICCV 2021.
 
     Examples
     --------
