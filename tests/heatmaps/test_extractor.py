@@ -323,3 +323,26 @@ def test_methods_say_how_far_they_are(model: nn.Module) -> None:
     assert texts[-2:] == ["scorecam 5/8", "scorecam 8/8"]
     assert len(texts) > 2
     assert all(text.startswith("mine ") for text in texts[:-2])
+
+
+def test_a_classifiers_own_class_map_is_what_cam_gives() -> None:
+    """For its own layer only; the tables call it what it calls itself; gradient methods see the network as ever."""
+
+    def own(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return features[torch.arange(len(targets)), targets]  # (B, h, w)
+
+    own.layer = "features:own"
+    module, images = gapnet(3, widths=(6, 8), strides=(2, 2), seed=0), torch.rand(2, 3, 32, 32)
+    classifier = Classifier(name="small", module=module, layer="features", class_map=own)
+    methods = {"cam": "cam", "earlier": make_method("cam", layer="features.5"), "gradcam": "gradcam"}
+    with HeatmapExtractor(classifier, methods) as extractor:
+        heatmaps = extractor(images, torch.tensor([[1, 2], [0, 1]]))
+        assert extractor.layers == {"cam": "features:own", "earlier": "features.5", "gradcam": "features"}
+        maps = module.features(images)
+        expected = torch.stack([maps[torch.arange(2), column] for column in heatmaps.targets.T], 1)
+        torch.testing.assert_close(heatmaps.maps["cam"], expected)
+    with HeatmapExtractor(module, methods, layer="features") as extractor:
+        plain = extractor(images, heatmaps.targets)
+    assert not torch.allclose(plain.maps["cam"], heatmaps.maps["cam"])
+    for name in ("earlier", "gradcam"):
+        assert torch.equal(plain.maps[name], heatmaps.maps[name])

@@ -18,9 +18,12 @@ from wsol.heatmaps.recording import Recording
 def cam(recording: Recording) -> torch.Tensor:
     """Class activation map: M_c(x, y) = Σ_k w_ck A_k(x, y), not clipped at 0; its mean plus the bias is the logit.
 
-    Where a ReLU stands before the pooling, M_c plus the bias is the class's own channel before that ReLU.
+    Where a ReLU stands before the pooling, M_c plus the bias is the class's own channel before that ReLU. A network
+    with a class map of its own (ACoL, SPG) gives that.
     Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 1 and 2.
     """
+    if class_map := recording.class_maps.get(recording.layer):
+        return class_map(recording.layout.as_map(recording.output), recording.targets)
     weight = recording.head.of_class(recording.targets)  # (B, K)
     return torch.einsum("bk,bkhw->bhw", weight, recording.activations)
 

@@ -127,14 +127,19 @@ class HeatmapExtractor:
         own = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
         if own and self.score:
             raise UserError(f"method {own[0]} makes logits of its own from every block: it takes no score function")
+        own_map = model.class_map if isinstance(model, Classifier) else None
+        self.class_maps = {model.layer: own_map} if isinstance(model, Classifier) and own_map else {}
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say or (lambda text: None), channels_last
         self.seen = 0  # images since the block began
         self._stack: ExitStack | None = None
 
     @property
     def layers(self) -> dict[str, str]:
-        """Target layer of each method: "" for none, `a+b` for fused ones."""
-        return {name: "+".join(method.layers) for name, method in self.methods.items()}
+        """Target layer of each method: "" for none, `a+b` for fused ones; of cam what a class map of its own says."""
+        layers = {name: "+".join(method.layers) for name, method in self.methods.items()}
+        for name in (name for name, method in self.methods.items() if method.function_name == "cam"):
+            layers[name] = getattr(self.class_maps.get(layers[name]), "layer", layers[name])
+        return layers
 
     def __enter__(self) -> HeatmapExtractor:
         with torch.inference_mode(False), ExitStack() as stack:
@@ -222,7 +227,7 @@ class HeatmapExtractor:
         run = partial(
             record, self.model, list(layers), targets=targets, gradients=gradients, twice=twice, inputs=inputs
         )
-        run = partial(run, folding=self._folding, chunk=self.chunk, seed=self.seed)
+        run = partial(run, folding=self._folding, chunk=self.chunk, seed=self.seed, class_maps=self.class_maps)
         if self._in_channels_last:
             try:
                 return run(images=images.contiguous(memory_format=torch.channels_last))

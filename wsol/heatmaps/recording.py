@@ -9,7 +9,7 @@ score differentiated with respect to, the tensor that was handed on. In-place op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -83,6 +83,7 @@ class Recording:
     score: str = "logit"
     chunk: int = 32  # images in one batch of further passes: their memory bound
     seed: int = 0  # of masks and noise
+    class_maps: Mapping[str, Score] = field(default_factory=dict)  # a network's own, by the layer whose maps it takes
     say: Callable[[str], None] = lambda text: None  # told how far further passes are, "64/512"
     # Makes contexts in which `torch.autocast` is as it was in this pass; methods calculate without it.
     precision: Callable[[], AbstractContextManager[object]] = nullcontext

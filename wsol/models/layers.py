@@ -42,6 +42,9 @@ class Classifier:
         What was loaded, for people: "IMAGENET1K_V2", a file, "random".
     knobs : mapping
         What the training data was generated with (Shapes); empty elsewhere.
+    class_map : callable, optional
+        (maps (B, K, h, w) of `layer`, targets (B,)) → (B, h, w): the network's own class activation map, which the
+        method cam takes; its attribute `layer`, if it has one, is what the tables call it.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Classifier:
     class_ids: tuple[str, ...] | None = None
     weights: str = "as passed"
     knobs: Mapping[str, object] = field(default_factory=dict)
+    class_map: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def prepare(self, pixels: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
         """Normalize a batch, uint8 (B, h, w, 3), on its device: float32 (B, 3, h, w) in channels-last memory."""
