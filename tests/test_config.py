@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import get_object
@@ -13,9 +14,10 @@ from omegaconf import OmegaConf
 from wsol import config
 from wsol.commands import COMMANDS
 from wsol.commands.request import application_groups, compose_application, group_options
+from wsol.config import resume_config
 from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES, FAMILIES, builtin_methods, method_cards
-from wsol.io import conf_dir
+from wsol.io import conf_dir, write_yaml
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 CHOICES = [
@@ -207,3 +209,39 @@ WRONG = {"batch_size": (0, -1, "many", 2.5, True, None), "limit": (0, "3"), "lr"
 def test_call_refuses_values_of_a_wrong_kind(name, value):
     with pytest.raises(UserError, match=name):
         config.call(function, {name: value}, first=0)
+
+
+OWN = {"_target_": "wsol.datasets.TinyImageNet", "root": "/x"}
+FOREIGN = {
+    "a function of pandas": {"dataset": {"_target_": "pandas.read_pickle", "filepath_or_buffer": "x.pkl"}},
+    "inside an own one": {"dataset": OWN | {"root": {"_target_": "os.getcwd"}}},
+    "an own one inside": {"dataset": OWN | {"root": OWN}},
+    "in a list": {"training": {"stages": [{}, {"dataset": {"_target_": "shutil.copy"}}]}},
+    "not ours to build": {"model": {"_target_": "wsol.models.save_checkpoint", "path": "x"}},
+    "by another way": {"dataset": {"_target_": "wsol.datasets.sample.Path"}},
+    "a method's function": {"methods": {"cam": {"_target_": "wsol.heatmaps.make_method", "function": "os.system"}}},
+    "Hydra's other keys": {"dataset": OWN | {"_partial_": True}},
+    "code of a hub": {"model": {"_target_": "wsol.models.tiny_resnet18", "trust_remote_code": True}},
+    "a variable": {"dataset": OWN | {"root": "${oc.env:HOME}"}},
+    "a variable in a list": {"methods": {"cam": {"layer": ["a", "${oc.env:HOME}"]}}},
+}
+
+
+@pytest.mark.parametrize("recorded", FOREIGN.values(), ids=FOREIGN)
+def test_what_a_folder_names_and_is_not_ours_is_refused(tmp_path: Path, recorded: dict[str, Any]) -> None:
+    write_yaml(tmp_path / "config.yaml", recorded)
+    with pytest.raises(UserError, match=next(iter(recorded))):
+        resume_config(tmp_path, {"dataset": OWN}, [], ())
+    if "variable" not in str(recorded) and "${" not in str(recorded):  # the same given again is fine
+        assert resume_config(tmp_path, recorded, [], ()) == recorded
+
+
+def test_a_run_is_resumed_with_its_own_configuration(tmp_path: Path) -> None:
+    recorded = {"dataset": OWN, "seed": 3, "workers": 2, "training": {"epochs": 2, "lr": 1.0}}
+    write_yaml(tmp_path / "config.yaml", recorded)
+    now = {"dataset": OWN | {"root": "/y"}, "seed": 0, "workers": 0, "training": {"epochs": 9, "lr": 0.1}, "new": 1}
+    resumed = resume_config(tmp_path, now, ["workers=0", "training.epochs=9"], ("workers", "training"))
+    assert resumed == recorded | {"workers": 0, "training": {"epochs": 9, "lr": 1.0}, "new": 1}
+    for word in ("seed=0", "dataset.root=/y", "dataset=tiny_imagenet", "+experiment/train=x"):
+        with pytest.raises(UserError, match=r"seed=0|dataset.*/y"):
+            resume_config(tmp_path, now, [word], ("workers", "training"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from wsol.errors import UserError
 from wsol.io import atomic_write, write_text
 
 
@@ -33,7 +34,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: typ
 
 
 def test_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "table.csv"):
+    with pytest.raises(UserError, match="table.csv"), atomic_write(tmp_path / "table.csv"):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -11,6 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wsol.errors import UserError
+from wsol.io import conf_dir, read_yaml
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset
@@ -55,6 +59,67 @@ def call(function: Callable[..., Any], config: Config, options: type | None = No
         if kind == "int" and value < LEAST.get(name, value):
             raise UserError(f"{name}={value}: pass at least {LEAST[name]}")
     return function(**values, **objects)
+
+
+@cache
+def own_targets() -> frozenset[str]:
+    """What `_target_` says in wsol's own options: all that is ever built because a run's folder names it."""
+    paths = (path for group in ("dataset", "method", "model") for path in (conf_dir() / group).glob("*.yaml"))
+    return frozenset(
+        name for path in paths for name in re.findall(r"^_target_: *([\w.]+)", path.read_text("utf-8"), re.M)
+    )
+
+
+def refuse_foreign(recorded: Any, given: Any = None, where: str = "", inside: bool = False) -> None:
+    """Refuse what a run's folder names and isn't wsol's own with plain values, unless the same is `given` again now.
+
+    So code of somebody's folder is never run: a `UserError` names the key. `${…}` is refused as well, for it would be
+    resolved here.
+    """
+    if isinstance(recorded, list):
+        recorded = dict(enumerate(recorded))
+        given = dict(enumerate(given)) if isinstance(given, list) else given
+    if isinstance(recorded, str) and "${" in recorded:
+        raise UserError(f"{where}={recorded}: a run's folder holds values, not references; write the value there")
+    if not isinstance(recorded, Mapping):
+        return
+    special = {str(key) for key in recorded if str(key).startswith("_") and str(key).endswith("_")}
+    own = special == {"_target_"} and recorded["_target_"] in own_targets() and not inside
+    foreign = [] if own else sorted(special)
+    foreign += ["function"] if "." in str(recorded.get("function", "")) else []
+    foreign += ["trust_remote_code"] if recorded.get("trust_remote_code") else []
+    if foreign and recorded != given:
+        names = ", ".join(f"{where}.{key}={recorded[key]}".lstrip(".") for key in foreign)
+        raise UserError(
+            f"{names}, as the run's folder records it, is not wsol's own and so not run from there: pass the same "
+            f"again, on the command line or by --config-dir"
+        )
+    for key, value in recorded.items():
+        below = given.get(key) if isinstance(given, Mapping) else None
+        refuse_foreign(value, below, f"{where}.{key}" if where else str(key), inside or bool(special))
+
+
+def resume_config(folder: Path, given: Mapping[str, Any], words: Collection[str], free: Collection[str]) -> DictConfig:
+    """Read the configuration that a run in this folder began with; nothing else decides how it goes on.
+
+    `given` is the one composed now, `words` the overrides that were typed, `free` the keys that may change, such as
+    `workers`: these are taken from `given` where they were typed. What else was typed must be as it is recorded, and
+    what isn't wsol's own must be given again: see `refuse_foreign`.
+    """
+    recorded = read_yaml(folder / "config.yaml")
+    refuse_foreign(recorded, given)
+    resumed, now = OmegaConf.create(dict(given) | recorded), OmegaConf.create(dict(given))
+    typed = [re.split(r"[=@]", word.lstrip("+~"))[0] for word in words]
+    presets = [key for key in given if any(name.startswith(("experiment", "launcher")) for name in typed)]
+    for key in [*typed, *presets]:
+        key = f"{key}s" if key in ("method", "protocol") else key
+        value = OmegaConf.select(now, key)
+        if key.split(".")[0] in free:
+            OmegaConf.update(resumed, key, value, merge=False, force_add=True)
+        elif key.split(".")[0] in recorded and OmegaConf.select(resumed, key) != value:
+            began = f"the run in {folder} began with {OmegaConf.select(resumed, key)}"
+            raise UserError(f"{key}={value}, but {began}: leave it out, or choose another run_dir")
+    return resumed
 
 
 def build_dataset(config: Config, strict: bool = True) -> Dataset:

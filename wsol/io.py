@@ -2,24 +2,78 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from wsol.errors import UserError
 
+LARGEST_TEXT = 1 << 20  # bytes of a run's YAML or JSON
+MOST_NODES = 50_000  # values in it, those that are repeated by reference counted each time
+SPARE = 1 << 16  # bytes; a disk with less is full
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside the wanted one; it takes the wanted one's place when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Give a temporary path beside the wanted one; it takes the wanted one's place, on disk, when the block ends well.
+
+    What a process that died left of the same file is removed.
+    """
+    temporary = temporary_path(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path):
+            temporary.unlink(missing_ok=True)  # a link there would lead elsewhere
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process prepares a file or folder; what dead ones prepared in its place is removed."""
+    for other in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        if not is_alive(other.name.split(".")[-2]):
+            shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process of this number, another than this one, runs on this machine."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return int(pid) != os.getpid()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What keeps a file from being written, above all a full disk, becomes an error that names it."""
+    try:
+        yield
+    except Exception as error:  # torch and safetensors have words of their own for a full disk
+        full = path.parent.is_dir() and shutil.disk_usage(path.parent).free < SPARE
+        if isinstance(error, UserError) or not (full or isinstance(error, OSError)):
+            raise
+        reason = "no space is left on the disk" if full else error
+        raise UserError(f"{path} can't be written: {reason}; make room there or choose another folder") from error
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or the names in a folder, also after a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,13 +116,44 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path} can't be read: {reason}; it is damaged, or not as this program wrote it") from error
 
 
+def data_file(path: Path, largest: int = LARGEST_TEXT) -> Path:
+    """A file of somebody's run: no link, no device, and no larger than so many bytes."""
+    if path.is_symlink() or not path.is_file():
+        raise UserError(f"{path} is {'a link' if path.is_symlink() else 'no file'}: a run's folder holds its own files")
+    if path.stat().st_size > largest:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {largest:,}: it is not a run's")
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a run's mapping of plain values; `${…}` stays as it is written, and what references repeat is bounded."""
+    import yaml
+
+    with reading(path):
+        loader = yaml.SafeLoader(data_file(path).read_text(encoding="utf-8"))
+        node, count = loader.get_single_node(), 0
+        pending = [node] if node else []
+        while pending:
+            value, count = pending.pop().value, count + 1
+            if count > MOST_NODES:
+                raise ValueError(f"more than {MOST_NODES:,} values")
+            parts = [] if isinstance(value, str) else value  # nodes, or pairs of key and value
+            pending += [inner for part in parts for inner in (part if isinstance(part, tuple) else (part,))]
+        return dict(loader.construct_document(node) or {}) if node else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a run's mapping of plain values."""
+    with reading(path):
+        return dict(json.loads(data_file(path).read_text(encoding="utf-8")))
+
+
 def read_environment(run_dir: Path) -> dict[str, Any]:
     """Read the `environment.json` of a run; empty where there is none or it is damaged."""
     try:
-        content = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(run_dir / "environment.json")
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def expand_path(value: str | Path | None) -> Path | None:

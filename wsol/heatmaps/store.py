@@ -8,7 +8,6 @@ it is missing), `heatmaps.json` (where the maps come from) and per method `<meth
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 import zipfile
@@ -30,7 +29,7 @@ from wsol.datasets.images import load_ahead, read_size
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.method import BASELINES, Method
-from wsol.io import reading, write_json
+from wsol.io import reading, temporary_path, write_json, writing
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
@@ -94,7 +93,7 @@ class HeatmapStore:
             if not method or Path(method).name != method or method.startswith("."):
                 raise UserError(f"method {method!r}: pass a plain name, for files in heatmaps/ are called so")
         if folder is not None:
-            self._work = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+            self._work = temporary_path(folder)
             self._work.mkdir(parents=True, exist_ok=True)
 
     def heatmap(self, method: str, index: int) -> StoredHeatmap:
@@ -138,7 +137,10 @@ class HeatmapStore:
             if self._work is None:
                 halves = np.zeros(shape, np.float16)
             else:
-                halves = np.lib.format.open_memmap(self._work / f"{method}.npy", "w+", np.float16, shape)
+                path = self._work / f"{method}.npy"
+                with writing(path):  # zeros, plainly: in a sparse file a full disk would be a SIGBUS
+                    np.save(path, np.zeros(shape, np.float16))
+                    halves = np.load(path, mmap_mode="r+")
             maps = self._maps[method] = RoundedMaps(halves, np.zeros(len(halves), np.float32))
         if maps.halves.shape != shape:
             raise UserError(f"method {method}: maps of {shape[1:]} after {maps.halves.shape[1:]}; fix the view")
