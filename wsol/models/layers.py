@@ -42,6 +42,10 @@ class Classifier:
         What was loaded, for people: "IMAGENET1K_V2", a file, "random".
     knobs : mapping
         What the training data was generated with (Shapes); empty elsewhere.
+    trained_size : (height, width), optional
+        Pixels that the weights were trained with, where their file says so.
+    training_method : mapping
+        What a training method put into the network, by its name and options; empty where nothing was.
     class_map : callable, optional
         (maps (B, K, h, w) of `layer`, targets (B,)) → (B, h, w): the network's own class activation map, which the
         method cam takes; its attribute `layer`, if it has one, is what the tables call it.
@@ -58,6 +62,8 @@ class Classifier:
     class_ids: tuple[str, ...] | None = None
     weights: str = "as passed"
     knobs: Mapping[str, object] = field(default_factory=dict)
+    trained_size: tuple[PositiveInt, PositiveInt] | None = None
+    training_method: Mapping[str, object] = field(default_factory=dict)
     class_map: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def prepare(self, pixels: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:

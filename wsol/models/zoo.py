@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from wsol.errors import UserError, suggest
 from wsol.io import imagenet_wnids
 from wsol.models.checkpoint import ENTRIES, load_state, read_checkpoint
 from wsol.models.layers import Classifier, default_layer, find_layer
+from wsol.models.reference import (
+    HEADS,
+    GlobalAveragePoolingNet,
+    adapt,
+    inception,
+    method_of,
+    own_names,
+    reduce_stride,
+)
 
 
 def build(
@@ -44,14 +54,17 @@ def build(
     loaded = None if checkpoint is None else read_checkpoint(checkpoint)
     with seeded(seed):
         module = make(num_classes or default_classes or 2)
-    head = f"{head_name(module)}.weight"
-    count = num_classes or (len(loaded.state[head]) if loaded and head in loaded.state else default_classes)
+    method: dict[str, Any] = {}  # what a training method put into the network
+    if loaded:
+        loaded.state = own_names(loaded.state, module)
+        method = loaded.metadata.get("training_method") or method_of(set(loaded.state))
+    heads = [loaded.state[head] for head in (f"{name}.weight" for name in (head_name(module), *HEADS))
+             if head in loaded.state] if loaded else []  # fmt: skip
+    count = num_classes or (len(heads[0]) if heads else default_classes)
     if count is None:
         raise UserError(f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has")
     with seeded(seed):
         replace_head(module, count)
-    if loaded:
-        load_state(module, loaded)
     asked["input_size"] = _sides(asked.get("input_size"))
     if asked.get("classes") == "imagenet":
         asked |= _imagenet()
@@ -69,7 +82,13 @@ def build(
         if names is not None and len(names) != count:
             raise UserError(f"{name} ({weights}) has {count} logits, but {len(names)} {what} are given")
     classifier.layer = classifier.layer or default_layer(module, classifier.input_size)
-    find_layer(module, classifier.layer)
+    if method:
+        adapt(classifier, **method)
+        classifier.layer = str(asked.get("layer") or classifier.layer)
+    if loaded:
+        load_state(classifier.module, loaded)
+        classifier.trained_size = loaded.metadata.get("input_size")
+    find_layer(classifier.module, classifier.layer)
     return classifier
 
 
@@ -85,6 +104,7 @@ def torchvision_classifier(
     weights: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
+    output_stride: int | None = None,
     **settings: Any,
 ) -> Classifier:
     """Build any of torchvision's classification networks.
@@ -101,6 +121,8 @@ def torchvision_classifier(
         GoogLeNet and Inception need `mean` and `std` of (0.5, 0.5, 0.5), which `weights` takes care of.
     num_classes : int, optional
         By default the weights' or the checkpoint's number, else 1,000; ready weights of another get a fresh head.
+    output_stride : int, optional
+        Of a ResNet: side of a map's cell in pixels, 32 unless 16 or 8 is asked for; the last strides become 1.
     layer, seed, classes, input_size, mean, std, interpolation : optional
         Target layer, by default the family's (`default_layer`); seed of whatever is random; what a checkpoint's logits
         mean ("imagenet", or names); the rest instead of what belongs to the weights.
@@ -120,14 +142,16 @@ def torchvision_classifier(
         raise UserError(f"torchvision has no classifier {name!r}{suggest(name, names)}")
     settings |= {"checkpoint": checkpoint, "num_classes": num_classes}
     if weights is not None:
-        return _with_ready_weights(name, weights_named(name, weights), **settings)
+        return _with_ready_weights(name, weights_named(name, weights), output_stride, **settings)
     usual = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
     options = _options(name, _sides(settings.get("input_size")))
-    make = lambda count: models.get_model(name, weights=None, num_classes=count, **options)  # noqa: E731
+    make = lambda count: reduce_stride(  # noqa: E731
+        models.get_model(name, weights=None, num_classes=count, **options), output_stride
+    )
     return build(name, make, default_classes=1000, defaults=preprocessing(usual) if usual else None, **settings)
 
 
-def _with_ready_weights(name: str, ready: models.WeightsEnum, **settings: Any) -> Classifier:
+def _with_ready_weights(name: str, ready: models.WeightsEnum, output_stride: int | None, **settings: Any) -> Classifier:
     categories, label, defaults = ready.meta["categories"], ready.name, preprocessing(ready)
     if categories is None:
         raise UserError(f"{name}'s weights {label} have no classifier: pass others, or use them as a backbone")
@@ -136,7 +160,7 @@ def _with_ready_weights(name: str, ready: models.WeightsEnum, **settings: Any) -
     else:
         label += f", head random (seed {settings.get('seed', 0)})"
     settings |= {"default_classes": len(categories), "defaults": defaults, "label": label}
-    return build(name, lambda _: load_weights(name, ready), **settings)
+    return build(name, lambda _: reduce_stride(load_weights(name, ready), output_stride), **settings)
 
 
 def weights_named(name: str, weights: str) -> models.WeightsEnum:
@@ -217,34 +241,6 @@ SHIPPED = Path(__file__).with_name("weights") / "shapes.safetensors"
 WIDTHS, STRIDES = (24, 40, 80, 80, 128, 128), (2, 2, 2, 1, 1, 1)  # of the network for Shapes
 
 
-class GlobalAveragePoolingNet(nn.Module):
-    """Convolutions, their mean over space, one linear layer: so that CAM is exact (Zhou et al., CVPR 2016).
-
-    Parameters
-    ----------
-    features : nn.Sequential
-        Images (B, 3, H, W) → maps (B, channels, h, w), the last layer a ReLU.
-    channels, num_classes : int
-        Number of those maps, and of logits.
-    dropout : float
-        On the pooled features, in training only.
-    """
-
-    def __init__(self, features: nn.Sequential, channels: int, num_classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.features = features
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels, num_classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, num_classes) of normalized images (B, 3, H, W)."""
-        maps = self.features(images)  # (B, channels, h, w)
-        pooled = self.flatten(self.pool(maps))  # (B, channels)
-        return self.classifier(self.dropout(pooled))  # (B, C)
-
-
 class GapNet(GlobalAveragePoolingNet):
     """3 × 3 convolutions with batch normalization and ReLU, then global average pooling and one linear layer.
 
@@ -288,7 +284,10 @@ def gapnet(
 
 
 def shapes_classifier(
-    weights: str | os.PathLike[str] | None = "shipped", num_classes: int | None = None, **settings: Any
+    weights: str | os.PathLike[str] | None = "shipped",
+    num_classes: int | None = None,
+    output_stride: int = 8,
+    **settings: Any,
 ) -> Classifier:
     """Build the six-layer network with global average pooling, trained on the Shapes set's default knobs.
 
@@ -298,6 +297,8 @@ def shapes_classifier(
         The package's own weights, a file of yours, or random ones (None).
     num_classes : int, optional
         By default the file's number; 10 for random weights.
+    output_stride : 8, 4 or 2
+        Side of a map's cell in pixels.
 
     Examples
     --------
@@ -306,7 +307,11 @@ def shapes_classifier(
     """
     defaults = {"layer": "features", "input_size": (96, 96), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     settings |= {"checkpoint": SHIPPED if weights == "shipped" else weights, "num_classes": num_classes}
-    classifier = build("shapes", GapNet, default_classes=10, defaults=defaults, **settings)
+    if output_stride not in (8, 4, 2):
+        raise UserError(f"output_stride={output_stride}: choose 8, 4 or 2")
+    strides = [2 if 2 ** (number + 1) <= output_stride else 1 for number in range(len(STRIDES))]
+    make = partial(GapNet, strides=strides)
+    classifier = build("shapes", make, default_classes=10, defaults=defaults, **settings)
     if weights == "shipped":
         classifier.weights = "shipped"
     return classifier
@@ -319,6 +324,7 @@ def vgg16_gap(
     channels: int = 1024,
     groups: int = 1,
     dropout: float = 0.0,
+    output_stride: int = 16,
     **settings: Any,
 ) -> Classifier:
     """Build VGG-16 up to conv5_3, then a 3 x 3 convolution, global average pooling and one linear layer.
@@ -336,6 +342,8 @@ def vgg16_gap(
         Of the added convolution, whose ReLU is the default target layer, `features`.
     dropout : float
         On the pooled features, in training.
+    output_stride : 16 or 8
+        Side of a map's cell in pixels; 8 leaves out the fourth pool as well: a map of 28 x 28.
 
     Examples
     --------
@@ -343,7 +351,9 @@ def vgg16_gap(
     >>> classifier.layer, classifier.module.features[-2]
     ('features', Conv2d(512, 1024, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)))
     """
-    settings |= {"num_classes": num_classes, "checkpoint": checkpoint}
+    if output_stride not in (16, 8):
+        raise UserError(f"output_stride={output_stride}: choose 16 or 8")
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "pools": 4 if output_stride == 16 else 3}
     return _gap("vgg16", backbone, (512, channels), groups, dropout, **settings)
 
 
@@ -377,12 +387,46 @@ def alexnet_gap(
     return _gap("alexnet", backbone, (256, units, units), groups, dropout, extended=True, **settings)
 
 
+def inception_v3_gap(
+    num_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    backbone: str | None = None,
+    output_stride: int = 16,
+    **settings: Any,
+) -> Classifier:
+    """Build Inception-V3 up to Mixed_6e, two 3 x 3 convolutions with 1,024 units, and a map for each class, averaged.
+
+    It is what Choe et al. (CVPR 2020) evaluate: 224 x 224 pixels give 14 x 14 cells, or 28 x 28 with `output_stride=8`.
+    Torchvision's weights (`backbone="IMAGENET1K_V1"`) were trained with another normalization than ImageNet's mean and
+    standard deviation, which is used here as there.
+
+    Examples
+    --------
+    >>> inception_v3_gap(num_classes=20).layer
+    'SPG_A3_2b'
+    """
+    ready = None if backbone is None else weights_named("inception_v3", backbone)
+
+    def make(count: int) -> nn.Module:
+        plain = {"num_classes": 1, "aux_logits": False, "init_weights": False}
+        network = models.inception_v3(**plain) if ready is None else load_weights("inception_v3", ready)
+        return inception(network, count, output_stride)
+
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"layer": "SPG_A3_2b"}}
+    if ready is not None:
+        settings["label"] = f"inception_v3 {ready.name}, the rest random (seed {settings.get('seed', 0)})"
+    return build("inception_v3_gap", make, default_classes=1000, **settings)
+
+
 def tiny_resnet18(
-    num_classes: int | None = None, checkpoint: str | os.PathLike[str] | None = None, **settings: Any
+    num_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    output_stride: int = 8,
+    **settings: Any,
 ) -> Classifier:
     """ResNet-18 whose stem is one 3 x 3 convolution with stride 2, without max-pool, and whose last stage has stride 1.
 
-    64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side.
+    64 x 64 pixels give maps of 32, 16, 8 and 8 cells a side; `output_stride=4` of 32, 16, 16 and 16.
 
     Examples
     --------
@@ -396,9 +440,7 @@ def tiny_resnet18(
         network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
-        first = network.layer4[0]
-        first.conv1.stride = first.downsample[0].stride = (1, 1)
-        return network
+        return reduce_stride(network, output_stride)
 
     settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
     return build("tiny_resnet18", make, **settings)
@@ -465,6 +507,7 @@ def _gap(
     groups: int,
     dropout: float,
     extended: bool = False,
+    pools: int | None = None,
     **settings: Any,
 ) -> Classifier:
     """Put convolutions of these widths, and behind them the head of Zhou et al., on a family of torchvision's."""
@@ -472,6 +515,10 @@ def _gap(
 
     def make(count: int) -> nn.Module:
         trunk = _trunk(family, ready)
+        if pools is not None:
+            places = [place for place, layer in enumerate(trunk) if isinstance(layer, nn.MaxPool2d)]
+            for place in places[pools:]:
+                del trunk[place]
         if extended:
             trunk.append(nn.MaxPool2d(kernel_size=3, stride=1))
         for inputs, units in pairwise(widths):
