@@ -262,7 +262,7 @@ def _box_at(sweep: Sweep | None, width: int, height: int, component: str, index:
     box, _ = (NO_BOX, 0.0) if sweep is None else sweep.to_inclusive().at(index, component)
     if sweep is None or box[2] < box[0] or box[3] < box[1]:
         return NO_BOX
-    return to_image(box[None], sweep.size, (width, height))[0]
+    return to_image(box[None], sweep.size, (width, height), sweep.protocol)[0]
 
 
 def make_tables(

@@ -43,19 +43,29 @@ def score_maps(draw: st.DrawFn) -> np.ndarray:
 @st.composite
 def protocols(draw: st.DrawFn) -> Protocol:
     """Every rule that the sweep knows, in any combination."""
+    thresholds = draw(st.sampled_from([TAUS, 0.013, "levels"]))
     return Protocol(
+        view=draw(st.sampled_from(["squash", "square_crop"])),
+        view_share=draw(st.sampled_from([0.875, 0.9333, 0.5])),
         levels=draw(st.sampled_from([None, 256, 16, 1000])),
+        cut_of=draw(st.sampled_from(["max", "absolute"] + [90.0, 100.0, 33.3] * (thresholds != "levels"))),
         pixel_comparison=draw(st.sampled_from([">", ">="])),
         connectivity=draw(st.sampled_from([8, 4])),
         area=draw(st.sampled_from(["contour", "pixels"])),
         tie=draw(st.sampled_from(["last", "first"])),
         holes=draw(st.booleans()),
         box_convention=draw(st.sampled_from(["inclusive", "half_open", "half_open_clipped"])),
-        iou_convention=draw(st.sampled_from(["inclusive", "continuous"])),
+        iou_convention=draw(st.sampled_from(["inclusive", "corners", "continuous"])),
+        iou_clamped=draw(st.booleans()),
+        truths=draw(st.sampled_from(["best", "first", "last"])),
+        truth_origin=draw(st.sampled_from([0, 1])),
+        truth_end=draw(st.sampled_from(["as_annotated", "last_pixel"])),
+        truth_integers=draw(st.sampled_from(["none", "corners", "sides"])),
+        truth_scaling=draw(st.sampled_from(["multiply_first", "divide_first"])),
         truth_rounding=draw(st.sampled_from(["truncate", "none"])),
-        truth_clipped=draw(st.booleans()),
-        empty_box=draw(st.sampled_from([None, (0, 0, 0, 0), (0, 0, 1, 1)])),
-        thresholds=draw(st.sampled_from([TAUS, 0.013, "levels"])),
+        truth_clipped=draw(st.sampled_from(["none", "one_sided", "one_sided_last_pixel", "both", "both_last_pixel"])),
+        empty_box=draw(st.sampled_from([None, (0, 0, 0, 0), (0, 0, 1, 1), "image"])),
+        thresholds=thresholds,
     )
 
 
@@ -105,15 +115,15 @@ def test_runs_and_conversions_agree(score_map: np.ndarray, protocol: Protocol, s
     plain = wsol.sweep_thresholds(score_map, truth, replace(protocol, box_convention="inclusive", empty_box=None))
     there = plain.boxes_largest[:, 2] >= 0
     assert np.array_equal(sweep.to_inclusive().boxes_largest[there], plain.boxes_largest[there])
-    for which in ("largest", "any"):
+    for which in ("largest", "any", "union"):
         runs = sweep.runs(which)
         assert runs.first[0] == 0 and (np.diff(runs.first) > 0).all()
         lengths = np.diff(runs.first, append=len(sweep.thresholds))
         assert np.array_equal(np.repeat(runs.boxes, lengths, axis=0), getattr(sweep, f"boxes_{which}"))
         assert np.array_equal(np.repeat(runs.iou, lengths), getattr(sweep, f"iou_{which}"))
     if protocol.iou_convention == "inclusive":
-        size = (width, height)
-        scored = box_iou(boxes=sweep.boxes_any, truth=truth_boxes(truth, protocol, size, size), convention="inclusive")
+        counted = truth_boxes(truth, protocol, None, (width, height))
+        scored = box_iou(sweep.boxes_any, counted, "inclusive", protocol.iou_clamped)
         assert np.abs(scored.max(axis=1) - sweep.iou_any)[there].max(initial=0) <= 1e-12
 
 

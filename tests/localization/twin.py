@@ -16,11 +16,16 @@ def slow_thresholds(score_map: np.ndarray, protocol: Protocol) -> tuple[np.ndarr
     if protocol.thresholds == "levels":
         cuts = sorted({0, *values.ravel().tolist()})
         cuts = np.array([cut for cut in cuts if protocol.pixel_comparison == ">=" or cut < top] if top > 0 else [0])
-        return cuts / max(top, 1e-300), cuts
-    taus = protocol.grid()
+        full = (protocol.levels - 1 if protocol.levels else 1) if protocol.cut_of == "absolute" else top
+        return cuts / max(full, 1e-300), cuts
+    taus, full = protocol.grid(), top
+    if protocol.cut_of == "absolute":
+        full = 1 if protocol.levels is None else protocol.levels - 1
+    elif protocol.cut_of != "max":
+        full = np.percentile(values, protocol.cut_of)
     if protocol.levels is None:
-        return taus, np.array([tau * top for tau in taus])
-    return taus, np.array([int(tau * top) for tau in taus])
+        return taus, np.array([tau * full for tau in taus])
+    return taus, np.array([int(tau * full) for tau in taus])
 
 
 def quantized(score_map: np.ndarray, levels: int) -> np.ndarray:
@@ -58,49 +63,84 @@ def slow_boxes(mask: np.ndarray, protocol: Protocol) -> tuple[list[int] | None, 
 
 
 def in_convention(box: list[int] | None, protocol: Protocol, shape: tuple[int, int]) -> list[float]:
+    inclusive, (height, width) = protocol.box_convention == "inclusive", shape
+    if box is None and protocol.empty_box == "image":
+        return in_convention([0, 0, width - 1, height - 1], protocol, shape)
     if box is None:
-        return (
-            list(protocol.empty_box)
-            if protocol.empty_box
-            else ([0, 0, -1, -1] if protocol.box_convention == "inclusive" else [0] * 4)
-        )
-    late = protocol.box_convention != "inclusive"
-    x0, y0, x1, y1 = box[0], box[1], box[2] + late, box[3] + late
+        return list(protocol.empty_box) if protocol.empty_box else ([0, 0, -1, -1] if inclusive else [0] * 4)
+    x0, y0, x1, y1 = box if inclusive else (box[0], box[1], box[2] + 1, box[3] + 1)
     if protocol.box_convention == "half_open_clipped":
-        x1, y1 = min(x1, shape[1] - 1), min(y1, shape[0] - 1)
+        x1, y1 = min(x1, width - 1), min(y1, height - 1)
     return [x0, y0, x1, y1]
 
 
 def slow_truth(
-    gt_boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int], shape: tuple[int, int]
+    gt_boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int] | None, shape: tuple[int, int]
 ) -> list[list[float]]:
-    height, width = shape
-    scaled = []
-    for x0, y0, x1, y1 in np.asarray(gt_boxes, float):
-        if protocol.iou_convention == "continuous":
-            x1, y1 = min(x1 + 1, image_size[0]), min(y1 + 1, image_size[1])
-        box = [
-            x0 * width / image_size[0],
-            y0 * height / image_size[1],
-            x1 * width / image_size[0],
-            y1 * height / image_size[1],
-        ]
-        if protocol.truth_rounding == "truncate":
-            box = [float(int(value)) for value in box]
-        if protocol.truth_clipped:
-            box = [min(value, (width, height)[k % 2] - 1) for k, value in enumerate(box)]
-        scaled.append(box)
-    return scaled
+    """Ground truth one rule after the other, as section 2 of the rules lists them; without image_size in the view."""
+    gt_boxes = np.asarray(gt_boxes, float).tolist()
+    counted = {"best": gt_boxes, "first": gt_boxes[:1], "last": gt_boxes[-1:]}[protocol.truths]
+    return [one_truth(box, protocol, image_size, (shape[1], shape[0])) for box in counted]
+
+
+def one_truth(
+    box: list[float], protocol: Protocol, image_size: tuple[int, int] | None, size: tuple[int, int]
+) -> list[float]:
+    x0, y0, x1, y1 = box
+    if image_size is not None:
+        if protocol.truth_origin == 1:
+            x0, y0, x1, y1 = x0 - 1, y0 - 1, x1 - 1, y1 - 1
+        if protocol.truth_end == "last_pixel":
+            x1, y1 = x1 - 1, y1 - 1
+        if protocol.truth_integers == "corners":
+            x0, y0, x1, y1 = int(x0), int(y0), int(x1), int(y1)
+        elif protocol.truth_integers == "sides":
+            w, h = int(round(x1 - x0, 6)), int(round(y1 - y0, 6))
+            x0, y0, x1, y1 = int(x0), int(y0), int(x0) + w, int(y0) + h
+    if protocol.iou_convention == "continuous":
+        x1, y1 = min(x1 + 1, (image_size or size)[0]), min(y1 + 1, (image_size or size)[1])
+    x0, x1 = (seen(x, 0, protocol, image_size, size) for x in (x0, x1))
+    y0, y1 = (seen(y, 1, protocol, image_size, size) for y in (y0, y1))
+    if protocol.truth_rounding == "truncate":
+        x0, y0, x1, y1 = float(int(x0)), float(int(y0)), float(int(x1)), float(int(y1))
+    width, height = (side - protocol.truth_clipped.endswith("last_pixel") for side in size)
+    if protocol.truth_clipped.startswith("one_sided"):
+        return [max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)]
+    if protocol.truth_clipped.startswith("both"):
+        return [*np.clip([x0, y0], 0, [width, height]).tolist(), *np.clip([x1, y1], 0, [width, height]).tolist()]
+    return [x0, y0, x1, y1]
+
+
+def seen(
+    value: float, axis: int, protocol: Protocol, image_size: tuple[int, int] | None, size: tuple[int, int]
+) -> float:
+    """Where one coordinate of the image lies in the view."""
+    if image_size is None:
+        return value
+    old, view, shift = image_size[axis], size[axis], 0.0
+    if protocol.view == "square_crop":
+        whole = view / protocol.view_share if protocol.size == "heatmap" else round(view / protocol.view_share)
+        shift, view = (whole - view) / 2, whole
+    elif protocol.view == "short_side":
+        old, view = min(image_size), min(size)
+    elif protocol.view == "short_side_crop":
+        whole = round(view / protocol.view_share)
+        shift = round((image_size[axis] * whole / min(image_size) - view + 1) / 2)
+        old, view = min(image_size), whole
+    return (value / old * view if protocol.truth_scaling == "divide_first" else value * view / old) - shift
 
 
 def overlap(box: list[float], truth: list[float], protocol: Protocol) -> float:
     plus = protocol.iou_convention == "inclusive"
-    if not plus and protocol.box_convention == "inclusive":
+    if protocol.iou_convention == "continuous" and protocol.box_convention == "inclusive":
         box = [box[0], box[1], box[2] + 1, box[3] + 1]
-    w = max(0, min(box[2], truth[2]) - max(box[0], truth[0]) + plus)
-    h = max(0, min(box[3], truth[3]) - max(box[1], truth[1]) + plus)
+    w, h = min(box[2], truth[2]) - max(box[0], truth[0]) + plus, min(box[3], truth[3]) - max(box[1], truth[1]) + plus
+    if protocol.iou_clamped:
+        w, h = max(0, w), max(0, h)
     union = sum((b[2] - b[0] + plus) * (b[3] - b[1] + plus) for b in (box, truth)) - w * h
-    return w * h / union if union > 0 else 0.0
+    if protocol.iou_clamped:
+        return w * h / union if union > 0 and w > 0 and h > 0 else 0.0
+    return w * h / union if union != 0 else 0.0
 
 
 def slow_sweep(
@@ -108,10 +148,10 @@ def slow_sweep(
 ) -> dict[str, np.ndarray]:
     """What `sweep_thresholds` says, one threshold at a time."""
     shape = score_map.shape
-    truth = slow_truth(gt_boxes, protocol, image_size or (shape[1], shape[0]), shape)
+    truth = slow_truth(gt_boxes, protocol, image_size, shape)
     values = score_map if protocol.levels is None else quantized(score_map, protocol.levels)
     taus, cuts = slow_thresholds(score_map, protocol)
-    outcomes: dict[bytes, tuple[list[float], float, list[float], float]] = {}
+    outcomes: dict[bytes, tuple[list[float], float, list[float], float, list[float], float]] = {}
     rows = []
     for cut in cuts:
         mask = values > cut if protocol.pixel_comparison == ">" else values >= cut
@@ -127,10 +167,16 @@ def slow_sweep(
             for candidate in sorted(boxes):
                 candidate = in_convention(candidate, protocol, shape)
                 candidate_iou = max(overlap(candidate, t, protocol) for t in truth)
-                if candidate_iou > best_iou:
+                if candidate_iou > max(best_iou, 0):
                     best_box, best_iou = candidate, candidate_iou
-            outcomes[mask.tobytes()] = (box, iou, best_box, best_iou)
+            union_box, union_iou = box, iou
+            if mask.any():
+                rows_of, columns_of = np.nonzero(mask)
+                union_box = [columns_of.min(), rows_of.min(), columns_of.max(), rows_of.max()]
+                union_box = in_convention([int(side) for side in union_box], protocol, shape)
+                union_iou = max(overlap(union_box, t, protocol) for t in truth)
+            outcomes[mask.tobytes()] = (box, iou, best_box, best_iou, union_box, union_iou)
         rows.append(outcomes[mask.tobytes()])
     columns = list(zip(*rows, strict=True))
-    names = ("boxes_largest", "iou_largest", "boxes_any", "iou_any")
+    names = ("boxes_largest", "iou_largest", "boxes_any", "iou_any", "boxes_union", "iou_union")
     return {"thresholds": taus, **{name: np.array(column, float) for name, column in zip(names, columns, strict=True)}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsol.errors import UserError
+from wsol.localization.boxes import view_rectangle
 from wsol.localization.kernels.pixels import resize
 from wsol.localization.protocol import Protocol, load_protocol
 
@@ -32,22 +33,24 @@ def score_map(
     heatmap : array or tensor (h, w)
         As the network gave it: any range, no NaN or infinity.
     protocol : Protocol, str or path
-        Its `size`, `interpolation` and `normalization` are used.
+        Its `size`, `view`, `interpolation` and `normalization` are used.
     image_size : (width, height), optional
-        Of the original image in pixels; needed where the protocol evaluates at that size, and with `rectangle`.
+        Of the original image in pixels; needed where the protocol evaluates at that size, and with `rectangle`. None:
+        the heatmap covers what the protocol's `view` covers.
     rectangle : (x0, y0, x1, y1), optional
         The part of the original image that the heatmap covers, `[x0, x1) x [y0, y1)` in its pixels; None: all of it.
 
     Returns
     -------
     array of float64 (H, W)
-        In [0, 1]. What lies outside the rectangle is 0. All zeros if the heatmap's values are all equal (or, with
-        "max" normalization, if none is positive).
+        In [0, 1]. What lies outside the rectangle is 0. All zeros where normalization would divide by 0: if all values
+        are equal, for "max" if none is positive, for "percentile" if its two values are equal.
 
     Raises
     ------
     UserError
-        If the heatmap is not a finite, non-empty array of rank 2, or if sizes are missing or wrong.
+        If the heatmap is not a finite, non-empty array of rank 2, if it is not in [0, 1] and the protocol does not
+        normalize, or if sizes are missing or wrong.
 
     Examples
     --------
@@ -55,15 +58,21 @@ def score_map(
     array([[0.  , 0.25],
            [0.5 , 1.  ]])
     """
-    protocol, raw = load_protocol(protocol), checked_map(heatmap, "heatmap")
+    protocol, raw = load_protocol(protocol).for_dataset(), checked_map(heatmap, "heatmap")
     if not np.isfinite(raw).all():
         raise UserError("heatmap contains NaN or infinity: fix what computes it, or leave it out")
-    (width, height), (x0, y0, x1, y1) = _target(protocol, image_size, rectangle)
-    values = _normalized(raw, (x1 - x0, y1 - y0), protocol)
+    if protocol.normalization == "none" and not 0 <= raw.min() <= raw.max() <= 1:
+        raise UserError(
+            f"protocol {protocol.name} takes heatmaps as they are, in [0, 1]; this one has {raw.min():g} to "
+            f"{raw.max():g}: leave the protocol out, or score maps that its method made"
+        )
+    (width, height), (x0, y0, x1, y1) = _target(protocol, raw.shape[::-1], image_size, rectangle)
+    inside = slice(max(-y0, 0), height - y0), slice(max(-x0, 0), width - x0)
+    values = _normalized(raw, (x1 - x0, y1 - y0), inside, protocol)
     if values.shape == (height, width):
         return values
     padded = np.zeros((height, width))
-    padded[y0:y1, x0:x1] = values
+    padded[max(y0, 0) : y1, max(x0, 0) : x1] = values
     return padded  # (H, W)
 
 
@@ -118,41 +127,62 @@ def checked_map(values: object, name: str) -> np.ndarray:
 
 
 def _target(
-    protocol: Protocol, image_size: Size | None, rectangle: Rectangle | None
+    protocol: Protocol, heatmap_size: Size, image_size: Size | None, rectangle: Rectangle | None
 ) -> tuple[Size, tuple[int, int, int, int]]:
-    """Evaluation size, and the part of it that the heatmap fills, both in whole pixels."""
-    size = protocol.size or image_size
-    if size is None:
-        raise UserError(f"protocol {protocol.name} evaluates at the original image's size: pass image_size")
-    width, height = int(size[0]), int(size[1])
-    if rectangle is None:
+    """Evaluation size, and what of its pixels, whole ones, the heatmap fills; maybe more than there are."""
+    width, height = protocol.evaluation_size(image_size, heatmap_size)
+    if rectangle is None and (image_size is None or protocol.view in ("squash", "short_side")):
         return (width, height), (0, 0, width, height)
     if image_size is None:
         raise UserError("a rectangle of the image needs image_size: pass (width, height)")
-    x0, y0, x1, y1 = rectangle
+    x0, y0, x1, y1 = rectangle or (0, 0, *image_size)
     if not (0 <= x0 < x1 <= image_size[0] and 0 <= y0 < y1 <= image_size[1]):
         raise UserError(f"rectangle {rectangle} is empty or not inside the image of {image_size[0]} x {image_size[1]}")
-    left, right = _span(x0, x1, width / image_size[0], width)
-    top, bottom = _span(y0, y1, height / image_size[1], height)
-    return (width, height), (left, top, right, bottom)
+    left, top, right, bottom = view_rectangle(protocol, image_size, (width, height))
+    x0, x1 = _span(x0 - left, x1 - left, width / (right - left), width)
+    y0, y1 = _span(y0 - top, y1 - top, height / (bottom - top), height)
+    return (width, height), (x0, y0, x1, y1)
 
 
 def _span(low: float, high: float, scale: float, length: int) -> tuple[int, int]:
-    # At least one pixel, however small the rectangle is at evaluation size.
+    # At least one pixel, however small the rectangle is at evaluation size, and one that is inside.
     start = min(int(np.floor(low * scale + 0.5)), length - 1)
-    return start, max(int(np.floor(high * scale + 0.5)), start + 1)
+    return start, max(int(np.floor(high * scale + 0.5)), start + 1, 1)
 
 
-def _normalized(raw: np.ndarray, size: Size, protocol: Protocol) -> np.ndarray:
+def _normalized(raw: np.ndarray, size: Size, inside: tuple[slice, slice], protocol: Protocol) -> np.ndarray:
+    """Resize to that size, of which `inside` is kept, and normalize, in the protocol's order."""
     # Resizing a constant leaves rounding errors that normalization would blow up, so equality is judged before it.
-    if raw.min() == raw.max():
-        return np.zeros(size[::-1])
-    values = raw.copy() if raw.shape == size[::-1] else resize(raw[None], size, protocol.interpolation)[0]  # (H, W)
+    if raw.min() == raw.max() and protocol.normalization != "none":
+        return np.zeros(size[::-1])[inside]
+    none, first = protocol.normalization == "none", protocol.normalization_order == "before_resizing"
+    values = _stretch(raw.copy(), protocol) if first and not none else raw
+    values = values.copy() if values.shape == size[::-1] else resize(values[None], size, protocol.interpolation)[0]
+    values = values[inside]  # (H, W)
+    if first or none:  # bicubic interpolation may leave the range
+        return np.clip(values, 0, 1, out=np.ascontiguousarray(values))
+    return _stretch(np.ascontiguousarray(values), protocol)
+
+
+def _stretch(values: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Normalize in place."""
+    top = None
     if protocol.normalization == "minmax":
         values -= values.min()
-    else:
+    elif protocol.normalization == "max":
         np.maximum(values, 0, out=values)
-    top = values.max()
+    else:
+        low, high = (_order_statistic(values, share) for share in protocol.normalization_percentiles)
+        values -= low
+        top = high - low
+        np.clip(values, 0, top, out=values)
+    top = (values.max() if top is None else top) + protocol.normalization_epsilon
     if top > 0:
         values /= top
     return values
+
+
+def _order_statistic(values: np.ndarray, share: float) -> float:
+    """Return the value at index `int(n * share)` of all n sorted, the last where there is none."""
+    index = min(int(values.size * share), values.size - 1)
+    return float(np.partition(values, index, axis=None)[index])

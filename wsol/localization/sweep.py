@@ -16,6 +16,7 @@ from wsol.localization.boxes import (
     IouRules,
     box_ious,
     checked_boxes,
+    empty_box,
     from_inclusive,
     iou_rules,
     to_inclusive,
@@ -40,7 +41,7 @@ class Runs(NamedTuple):
     boxes : array of float64 (R, 4)
         `x0 y0 x1 y1` in score-map pixels and the sweep's convention.
     iou : array of float64 (R,)
-        In [0, 1].
+        In [0, 1] unless the protocol's `iou_clamped` is false.
     """
 
     first: np.ndarray
@@ -67,7 +68,7 @@ class Sweep:
     --------
     >>> sweep = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")
     >>> sweep
-    Sweep(1000 thresholds of 4 x 4 pixels; runs: 1 largest, 1 any)
+    Sweep(1000 thresholds of 4 x 4 pixels; runs: 1 largest, 1 any, 1 union)
     >>> sweep.iou_largest.shape, sweep.boxes_any.shape
     ((1000,), (1000, 4))
     """
@@ -84,7 +85,7 @@ class Sweep:
         return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; runs: {runs})"
 
     def runs(self, which: str) -> Runs:
-        """Boxes and IoUs, run-length coded, of the "largest" component or the best of "any"."""
+        """Boxes and IoUs, run-length coded, of the "largest" component, the best of "any", or their "union"."""
         packed = self.packed[which]
         return Runs(packed.first, self._boxes(packed.boxes), packed.iou)
 
@@ -117,6 +118,16 @@ class Sweep:
         """That IoU: float64 (T,)."""
         return self._spread(self.packed["any"].iou, "any")
 
+    @property
+    def boxes_union(self) -> np.ndarray:
+        """Box around all of the foreground at each threshold: float64 (T, 4)."""
+        return self._spread(self.runs("union").boxes, "union")
+
+    @property
+    def iou_union(self) -> np.ndarray:
+        """Its largest IoU with a ground-truth box: float64 (T,)."""
+        return self._spread(self.packed["union"].iou, "union")
+
     def to_inclusive(self) -> Sweep:
         """Return the same sweep with boxes whose corners are inclusive; IoUs stay as the protocol counts them.
 
@@ -136,11 +147,11 @@ class Sweep:
         Only for a map that has one component without holes at every threshold, such as a Gaussian around the center:
         the best component is then the largest whatever the ground truth, and nothing but the IoUs changes.
         """
-        image_size = self.size if image_size is None else image_size
-        gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), self.protocol, image_size, self.size)
+        gt_boxes = checked_boxes(gt_boxes, image_size or self.size)
+        gt_boxes = truth_boxes(gt_boxes, self.protocol, image_size, self.size)
         packed = self.packed["largest"]
         packed = packed._replace(iou=box_ious(packed.boxes, gt_boxes, iou_rules(self.protocol, self.size)))
-        return replace(self, packed={"largest": packed, "any": packed})
+        return replace(self, packed=dict.fromkeys(self.packed, packed))
 
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         boxes = from_inclusive(unpack(packed), self.convention, self.size)  # (R, 4)
@@ -149,9 +160,10 @@ class Sweep:
         return boxes
 
     def _empty_box(self) -> np.ndarray:
-        if self.protocol.empty_box is None:
+        box = empty_box(self.protocol, self.size)
+        if box is None:
             return np.array([0.0, 0, -1, -1]) if self.convention == "inclusive" else np.zeros(4)
-        empty = np.array([self.protocol.empty_box])
+        empty = np.array([box])
         if self.convention != self.protocol.box_convention:
             empty = to_inclusive(empty, self.protocol.box_convention)
         return empty[0]
@@ -179,7 +191,7 @@ def sweep_thresholds(
     protocol: Protocol | str | Path = "choe2020",
     image_size: tuple[int, int] | None = None,
 ) -> Sweep:
-    """Boxes of the largest and of the best component at every threshold, and their IoUs with the ground truth.
+    """Boxes of the largest component, the best and the union of all at every threshold, and IoUs with ground truth.
 
     Parameters
     ----------
@@ -191,7 +203,7 @@ def sweep_thresholds(
     protocol : Protocol, str or path
         The rules, a preset's name, or a file; it says nothing about the map's size here.
     image_size : (width, height), optional
-        Of the original image.
+        Of the original image; the score map covers what the protocol's `view` covers of it.
 
     Returns
     -------
@@ -214,16 +226,15 @@ def sweep_thresholds(
     >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
     ([1.0, 2.0, 7.0, 6.0], 1.0)
     """
-    protocol, values = load_protocol(protocol), checked_map(score_map, "score map")
+    protocol, values = load_protocol(protocol).for_dataset(), checked_map(score_map, "score map")
     size = (values.shape[1], values.shape[0])
     if max(size) > LONGEST_SIDE:
         raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
-    image_size = size if image_size is None else image_size
-    gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size), protocol, image_size, size)
+    gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size or size), protocol, image_size, size)
     WORKSPACE.reserve(size)
     cuts, bins = bin_pixels(values, protocol, WORKSPACE.bins)
-    largest, best = sweep_bins(bins, size, cuts.first, gt_boxes, *_kernel_rules(protocol, size), WORKSPACE.scratch)
-    return Sweep(cuts.thresholds, size, protocol, protocol.box_convention, {"largest": largest, "any": best})
+    runs = sweep_bins(bins, size, cuts.first, gt_boxes, *_kernel_rules(protocol, size), WORKSPACE.scratch)
+    return Sweep(cuts.thresholds, size, protocol, protocol.box_convention, runs)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -28,12 +28,6 @@ logger = logging.getLogger("wsol")
 
 NUMBERS = ("pointing_game", "energy_in_box", "empty_heatmaps", "missing_heatmaps")  # of each sample
 CHUNK = 64  # samples whose scores are added up at a time
-MAP_RULES = ("size", "interpolation", "normalization")  # what a score map depends on
-PIXEL_RULES = ("interpolation", "normalization", "mask_size", "mask_interpolation", "pxap_bin")
-READ_LATER = ("name", "component", "iou_comparison", "topk_iou_comparison", "iou_thresholds")  # from the same sweep
-SWEEP_RULES = tuple(
-    rule.name for rule in fields(Protocol) if rule.name not in (*READ_LATER, *PIXEL_RULES) or rule.name in MAP_RULES
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +86,10 @@ class Scorer:
         self.sample_ids, self.boxes, self.labels = (table[name].to_numpy() for name in ("sample_id", "boxes", "label"))
         self.masked = table["mask"].notna().to_numpy()
         self.positions = pd.Index(store.sample_ids).get_indexer(pd.Index(table["sample_id"]))
-        self.sweep_rules = {name: _only(SWEEP_RULES, protocol) for name, protocol in protocols.items()}
+        self.sweep_rules = {name: protocol.box_rules() for name, protocol in protocols.items()}
         self.pixel_rules: dict[str, Protocol] = {}
         if self.masked.any():
-            self.pixel_rules = {name: _only(PIXEL_RULES, protocol) for name, protocol in protocols.items()}
+            self.pixel_rules = {name: protocol.pixel_rules() for name, protocol in protocols.items()}
             self.draws = draws_of(table)
 
     def score_method(self, method: str, workers: int, show_progress: bool) -> MethodScores:
@@ -133,7 +127,7 @@ class Scorer:
             if sample is not None:
                 mask, ignore = _fitting_masks(sample, heatmap)
                 histograms = {
-                    rules: mask_histograms(scores_under(_only(MAP_RULES, rules)), mask, ignore, rules)
+                    rules: mask_histograms(scores_under(rules.map_rules()), mask, ignore, rules)
                     for rules in {*self.pixel_rules.values()}
                 }
             if heatmap is None:
@@ -146,13 +140,6 @@ class Scorer:
             raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error
         empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
         return SampleScores(sweeps, histograms, (hit, energy, empty, False))
-
-
-@lru_cache(maxsize=1024)
-def _only(names: tuple[str, ...], protocol: Protocol) -> Protocol:
-    """Keep these rules, all others at their defaults: protocols that agree on them share what depends on them."""
-    rules = Protocol(**{name: getattr(protocol, name) for name in names})
-    return replace(rules, size=rules.mask_size) if names == PIXEL_RULES else rules  # there maps have the masks' size
 
 
 def _fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -172,16 +159,16 @@ def _sweep(
     heatmap: StoredHeatmap, boxes: np.ndarray, rules: Protocol, scores_under: Callable[[Protocol], np.ndarray]
 ) -> Sweep:
     if heatmap.values is not None:
-        return sweep_thresholds(scores_under(_only(MAP_RULES, rules)), boxes, rules, heatmap.image_size)
-    sweep = _baseline_sweep(heatmap.kind, rules.size or heatmap.image_size, rules)
+        return sweep_thresholds(scores_under(rules.map_rules()), boxes, rules, heatmap.image_size)
+    sweep = _baseline_sweep(heatmap.kind, rules.evaluation_size(heatmap.image_size), rules)
     return sweep.against(boxes, heatmap.image_size)
 
 
 def stored_score_map(heatmap: StoredHeatmap | None, rules: Protocol) -> np.ndarray:
     """Score map of a stored heatmap under a protocol: float64 (H, W) in [0, 1]. Not to be written to."""
     if heatmap is None:
-        return np.zeros((rules.size or rules.mask_size)[::-1])
-    size = rules.size or heatmap.image_size
+        return np.zeros(rules.evaluation_size(rules.mask_size)[::-1])
+    size = rules.evaluation_size(heatmap.image_size, None if heatmap.values is None else heatmap.values.shape[::-1])
     if heatmap.values is None:
         return _baseline_map(heatmap.kind, size, rules)
     if heatmap.kind != "scoremap":
@@ -195,7 +182,7 @@ def stored_score_map(heatmap: StoredHeatmap | None, rules: Protocol) -> np.ndarr
 @lru_cache(maxsize=4)
 def _baseline_map(kind: str, size: tuple[int, int], rules: Protocol) -> np.ndarray:
     """Score map of a baseline, the same for all images of one evaluation size."""
-    return full(size) if kind == "full" else score_map(center(size), rules, size)
+    return full(size) if kind == "full" else score_map(center(size), replace(rules, size=size, view="squash"))
 
 
 @lru_cache(maxsize=256)
@@ -209,7 +196,8 @@ def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str
     shapes, masked = store.score_map_shapes, bool(dataset.table["mask"].notna().any())
     asked: dict[tuple[tuple[int, int] | None, str], list[str]] = defaultdict(list)  # who evaluates at a size
     for name, rules in protocols.items() if shapes else ():
-        asked[rules.size, rules.interpolation].append(name)
+        if rules.size != "heatmap":
+            asked[rules.size, rules.interpolation].append(name)
         if masked:
             asked[rules.mask_size, rules.interpolation].append(f"{name}'s PxAP")
     changes = []

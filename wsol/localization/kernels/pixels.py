@@ -31,7 +31,7 @@ def bin_pixels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) ->
     levels, every_value = protocol.levels, protocol.thresholds == "levels"
     n = (score_map.shape[0] + 2) * (score_map.shape[1] + 2)
     if levels is None:
-        values, bins, top = score_map, buffer[:n], score_map.max()
+        values, bins, top = score_map, buffer[:n], float(score_map.max())
         bad = not (score_map.min() >= 0 and top <= 1)
     else:
         values = bins = buffer[:n] if levels <= 256 and not every_value else buffer[: 4 * n].view(np.int32)
@@ -41,44 +41,57 @@ def bin_pixels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) ->
     if top == 0:  # one cut, which no pixel passes
         bins[:] = 0
         return Cuts(np.zeros(1) if every_value else _grid(protocol), np.zeros(1, np.int64)), bins
+    full = _full(protocol, top, bins if levels else score_map, score_map.shape)
     if levels is None:
-        cuts, values = _cuts(protocol, top, values)
+        cuts, values = _cuts(protocol, full, top, values)
         kind = np.uint8 if len(values) <= 255 else np.uint16 if len(values) <= 65535 else np.int32
         bins = buffer[: n * kind().itemsize].view(kind)
         # Where to begin the search for a value: exactness comes from the steps that follow.
         buckets = np.searchsorted(values, np.linspace(0.0, 1.0, BUCKETS + 1) * values[-1]).astype(np.int32)
         place(score_map, values, buckets, protocol.pixel_comparison == ">", bins)
         return cuts, bins
-    cuts, table = _quantized_cuts(protocol, top, values) if every_value else _grid_cuts(protocol, top)
+    cuts, table = _quantized_cuts(protocol, full, top, values) if every_value else _grid_cuts(protocol, full, top)
     if table is not None:
         look_up(table, score_map.shape[1] + 2, bins)
     return cuts, bins
 
 
-def _cuts(protocol: Protocol, top: float, values: np.ndarray | None) -> tuple[Cuts, np.ndarray]:
+def _full(protocol: Protocol, top: float, values: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return what tau is multiplied with, for a map with that maximum; quantized values lie within a frame."""
+    if protocol.cut_of == "max":
+        return top
+    if protocol.cut_of == "absolute":
+        return 1.0 if protocol.levels is None else protocol.levels - 1
+    inside = values if values.ndim == 2 else values.reshape(shape[0] + 2, shape[1] + 2)[1:-1, 1:-1]
+    return float(np.percentile(inside, protocol.cut_of))
+
+
+def _cuts(protocol: Protocol, full: float, top: float, values: np.ndarray | None) -> tuple[Cuts, np.ndarray]:
     """Cuts of a map with that maximum, and what pixels are compared with; its values count if each is a threshold."""
     if protocol.thresholds == "levels":
         compared = np.union1d([0.0], values)
         if protocol.pixel_comparison == ">":  # above the maximum there is nothing
             compared = compared[:-1]
-        return Cuts(compared / top, np.arange(len(compared))), compared
-    products = _grid(protocol) * top
+        return Cuts(compared / full, np.arange(len(compared))), compared
+    products = _grid(protocol) * full
     products = products if protocol.levels is None else products.astype(np.int64)
     compared, first = np.unique(products, return_index=True)
     return Cuts(_grid(protocol), first), compared
 
 
-def _quantized_cuts(protocol: Protocol, top: int, values: np.ndarray | None) -> tuple[Cuts, np.ndarray | None]:
+def _quantized_cuts(
+    protocol: Protocol, full: float, top: int, values: np.ndarray | None
+) -> tuple[Cuts, np.ndarray | None]:
     """Cuts of a quantized map, and the bin of each integer (None: the integer itself)."""
-    cuts, compared = _cuts(protocol, top, values)
+    cuts, compared = _cuts(protocol, full, top, values)
     integers = np.arange(top + 1)
     bins = np.searchsorted(compared, integers, side="left" if protocol.pixel_comparison == ">" else "right")
     return cuts, None if np.array_equal(bins, integers) else bins
 
 
 @lru_cache(maxsize=1024)
-def _grid_cuts(protocol: Protocol, top: int) -> tuple[Cuts, np.ndarray | None]:
-    return _quantized_cuts(protocol, top, None)
+def _grid_cuts(protocol: Protocol, full: float, top: int) -> tuple[Cuts, np.ndarray | None]:
+    return _quantized_cuts(protocol, full, top, None)
 
 
 @lru_cache(maxsize=64)

@@ -77,8 +77,8 @@ def sweep_bins(
     iou_rules: IouRules,
     rules: ComponentRules,
     scratch: Scratch,
-) -> tuple[PackedRuns, PackedRuns]:
-    """Boxes and IoUs of the largest and of the best component at every cut.
+) -> dict[str, PackedRuns]:
+    """Boxes and IoUs of the "largest" and of the best component ("any"), and of their "union", at every cut.
 
     `bins` ((height + 2) * (width + 2),) says for each pixel how many cuts it passes, within a frame of zeros, and is
     overwritten; `first` (J,) is the first threshold of each cut.
@@ -89,18 +89,48 @@ def sweep_bins(
     starts = np.empty(cuts + 2, np.uint32)
     boxes = np.empty(cuts, np.int64)
     contest = Contest(gt_boxes, iou_rules, Boxes(np.zeros(2 * cuts, np.int64), np.zeros(2 * cuts)))
+    union = np.empty(cuts, np.int64)
+    union_boxes(bins, height, width, union)
     sort_pixels(bins, height, width, starts, scratch.order)
     neighbor_masks(bins, height, width, scratch.masks)
     has_holes = grow_components(starts, width, scratch, rules, contest, boxes)
     boxes = Boxes(boxes, box_ious(boxes, gt_boxes, iou_rules))
-    largest = encode_runs(first, boxes)
+    runs = {"largest": encode_runs(first, boxes)}
     if has_holes and rules.holes:
         # The lowest bin first: the order of bins is turned round.
         neighbor_masks(np.invert(bins, out=bins), height, width, scratch.masks)
         mark_frame(scratch.masks, width)
         grow_holes(starts, width, scratch, not rules.eight, contest)
     take_best(contest.tree, boxes)
-    return largest, encode_runs(first, boxes)
+    runs["any"] = encode_runs(first, boxes)
+    return runs | {"union": encode_runs(first, Boxes(union, box_ious(union, gt_boxes, iou_rules)))}
+
+
+@jit
+def union_boxes(bins: np.ndarray, height: int, width: int, boxes: np.ndarray) -> None:
+    """Box around all foreground at each cut, packed; -1 where there is none. `bins` lie within a frame of zeros."""
+    rows, columns = np.zeros(height, bins.dtype), np.zeros(width, bins.dtype)
+    for y in range(height):
+        row = bins[(y + 1) * (width + 2) + 1 : (y + 2) * (width + 2) - 1]
+        most = rows[y]
+        for x in range(width):
+            most = max(most, row[x])
+            columns[x] = max(columns[x], row[x])
+        rows[y] = most
+    x0, x1, y0, y1 = 0, width - 1, 0, height - 1
+    for cut in range(len(boxes)):
+        while y0 < height and rows[y0] <= cut:
+            y0 += 1
+        if y0 == height:
+            boxes[cut:] = -1
+            return
+        while rows[y1] <= cut:
+            y1 -= 1
+        while columns[x0] <= cut:
+            x0 += 1
+        while columns[x1] <= cut:
+            x1 -= 1
+        boxes[cut] = components.pack(x0, y0, x1, y1)
 
 
 @jit
@@ -254,13 +284,23 @@ def take_best(tree: Boxes, boxes: Boxes) -> None:
         ):
             tree_ious[node], tree_packed[node] = tree_ious[above], tree_packed[above]
     for cut in range(cuts):
-        if tree_ious[cut + cuts] > ious[cut]:
+        # Unclamped, an IoU may be negative, and 0 in the tree means that no box competed.
+        if tree_ious[cut + cuts] > max(ious[cut], 0.0):
             ious[cut], packed[cut] = tree_ious[cut + cuts], tree_packed[cut + cuts]
 
 
 def encode_runs(first: np.ndarray, boxes: Boxes) -> PackedRuns:
     """Keep the first of each run of equal boxes and IoUs."""
-    packed, ious = boxes
-    changes = (packed[1:] != packed[:-1]) | (ious[1:] != ious[:-1])
-    kept = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    return PackedRuns(first[kept], packed[kept], ious[kept])
+    kept = run_starts(*boxes)
+    return PackedRuns(first[kept], boxes.packed[kept], boxes.ious[kept])
+
+
+@jit
+def run_starts(packed: np.ndarray, ious: np.ndarray) -> np.ndarray:
+    """Index at which each run begins."""
+    starts, runs = np.zeros(len(packed), np.int64), 1
+    for i in range(1, len(packed)):
+        if packed[i] != packed[i - 1] or ious[i] != ious[i - 1]:
+            starts[runs] = i
+            runs += 1
+    return starts[:runs]
