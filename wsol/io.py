@@ -67,6 +67,15 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path} can't be written: {reason}; make room there or choose another folder") from error
 
 
+def own_folder(path: Path) -> Path:
+    """Make a folder inside a run's, in place of a link, which would lead elsewhere."""
+    with writing(path):
+        if path.is_symlink():
+            path.unlink()
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def sync(path: Path) -> None:
     """Have the disk hold what was written to a file, or the names in a folder, also after a power cut."""
     handle = os.open(path, os.O_RDONLY)

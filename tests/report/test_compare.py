@@ -216,7 +216,7 @@ def test_data_of_the_same_name_must_be_the_same(copies: dict[str, Path]) -> None
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("sample_id", "another", "a has samples that b has not.* 27 more"),
+        ("sample_id", None, "a has samples that b has not.* 27 more"),
         ("class", "another", "class of sample test/00000.*another in b"),
         ("width", 1, "width of sample test/00000 is 32 in a, 1 in b"),
         ("true_boxes", np.ones(4), r"true_boxes of sample test/00000 is .* \[1.0, 1.0, 1.0, 1.0\] in b"),
@@ -226,7 +226,7 @@ def test_samples_of_the_same_name_must_be_the_same(
     copies: dict[str, Path], column: str, value: object, message: str
 ) -> None:
     samples = pd.read_parquet(copies["b"] / "samples.parquet")
-    samples[column] = [value] * len(samples)
+    samples[column] = [f"other{row}" if value is None else value for row in range(len(samples))]
     samples.to_parquet(copies["b"] / "samples.parquet")
     with pytest.raises(UserError, match=message):
         compare([copies["a"], copies["b"]], shared=True)

@@ -7,8 +7,8 @@ it is missing), `heatmaps.json` (where the maps come from) and per method `<meth
 
 from __future__ import annotations
 
-import json
 import shutil
+import sys
 import threading
 import zipfile
 import zlib
@@ -29,13 +29,14 @@ from wsol.datasets.images import load_ahead, read_size
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.method import BASELINES, Method
-from wsol.io import reading, temporary_path, write_json, writing
+from wsol.io import data_file, read_json, reading, temporary_path, write_json, writing
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
 NOISE = (14, 14)  # of the random baseline: what the last layer of a ResNet or VGG of stride 16 gives at 224 x 224
 COLUMNS = ["width", "height", "x0", "y0", "x1", "y1"]
 UNKNOWN = -1, np.zeros(0, np.int32), np.zeros(0, np.float32)  # rank, best classes and their probabilities
+LARGEST_MAP = 2**26  # values of one map
 CHUNK = 1024  # samples whose noise is made at a time
 Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1 in original pixels, half-open
 
@@ -176,7 +177,7 @@ class HeatmapStore:
         """Open the `heatmaps/` folder of a run that has ended; the arrays are mapped, not read."""
         folder = Path(folder)
         with reading(folder / "heatmaps.json"):
-            content = json.loads((folder / "heatmaps.json").read_text(encoding="utf-8"))
+            content = read_json(folder / "heatmaps.json")
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
             methods = {
@@ -190,7 +191,7 @@ class HeatmapStore:
             store.unreadable = index["missing"].to_numpy(bool)
         for method in methods:
             if store.kind(method) not in GENERATED and not store.unreadable.all():
-                halves = _load(folder / f"{method}.npy", len(index), 3, "r")
+                halves = _load(folder / f"{method}.npy", len(index), 3)
                 scales = _load(folder / f"{method}.scale.npy", len(index), 1)
                 store._maps[method] = RoundedMaps(halves, scales)
         store.folder = folder
@@ -273,11 +274,11 @@ def _image_size(sample: Sample) -> tuple[int, int]:
     return read_size(sample.image, sample.sample_id) if isinstance(sample.image, Path) else sample.size()
 
 
-def _load(path: Path, count: int, rank: int, mode: Any = None) -> np.ndarray:
-    """Open an array of numbers with so many entries and dimensions."""
+def _load(path: Path, count: int, rank: int) -> np.ndarray:
+    """Map an array of numbers with so many entries and dimensions."""
     with reading(path):
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
-        if array.ndim != rank or array.dtype.kind != "f" or len(array) != count:
+        array = np.load(data_file(path, sys.maxsize), mmap_mode="r", allow_pickle=False)
+        if array.ndim != rank or array.dtype.kind != "f" or len(array) != count or array[:1].size > LARGEST_MAP:
             raise ValueError(f"shape {array.shape} of {array.dtype}, for the index's {count} samples")
     return array
 
@@ -306,7 +307,7 @@ def random(size: tuple[int, int], sample_id: str, seed: int = 0) -> np.ndarray:
     return np.random.default_rng((seed, zlib.crc32(sample_id.encode()))).random(size[::-1])
 
 
-LARGEST = 2**30  # bytes of one map
+LARGEST = 2**28  # bytes of one map in its file, which may be integers of one
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
@@ -350,8 +351,9 @@ class MapFiles:
     def _load(self, key: str) -> np.ndarray:
         """Read one map: float64 (h, w)."""
         name = f"{key}.npy"
-        if self._archive and self._archive.getinfo(name).file_size > LARGEST:
-            raise UserError(f"more than {LARGEST} bytes")
+        size = self._archive.getinfo(name).file_size if self._archive else (self.path / name).stat().st_size
+        if size > LARGEST:
+            raise UserError(f"{size:,} bytes, more than {LARGEST:,}")
         try:
             with self._lock, self._archive.open(name) if self._archive else (self.path / name).open("rb") as stream:
                 values = np.lib.format.read_array(stream, allow_pickle=False)

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from rich.cells import cell_len
 from rich.text import Text
 
-from wsol.io import atomic_write
+from wsol.io import atomic_write, own_folder
 from wsol.report.charts import IOU_STEPS, KINDS, Style, series_styles
 from wsol.report.summary import MEASURES, judged_parts
 
@@ -40,7 +40,7 @@ Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y)
 
 def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder: Path) -> list[Path]:
     """Draw the charts of a run's page, by protocol, as far as there is data, such as `accuracy_<protocol>.svg`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder)
     paths: list[Path] = []
     for protocol, chart in charts.items():
         if not chart["curves"]:

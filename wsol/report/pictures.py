@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from wsol.errors import UserError
+from wsol.io import own_folder
 from wsol.metrics.pixels import at_image_size
 from wsol.report.charts import method_name
 from wsol.report.figures import figure_style, panel_axes, save_figure, short_text
@@ -50,7 +51,7 @@ class Panel(NamedTuple):
 
 def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count: int, folder: Path) -> list[Path]:
     """Draw evenly spaced samples of a run, with the boxes of its first protocol, as `example_00.png` and so on."""
-    folder.mkdir(parents=True, exist_ok=True)
+    own_folder(folder)
     positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
     per_image = results.per_image[results.per_image["protocol"] == results.summary["protocol"].iloc[0]]
     paths = []

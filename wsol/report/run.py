@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as arrow
-import yaml
+from pyarrow import parquet
 
 from wsol.errors import UserError
-from wsol.io import reading
+from wsol.io import data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD
+from wsol.localization.protocol import protocol_names
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, METRICS
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -28,6 +28,15 @@ FILES = (
 COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
+MOST_SAMPLES = 5_000_000
+LARGEST = 1 << 33  # bytes of a table
+MOST_VALUES = 1 << 28  # in a column that is read whole; rows of sweeps are read by method and protocol
+RANGES = dict.fromkeys((*METRICS, "low", "high"), (0.0, 100.0)) | {
+    "threshold": (0, 1), "iou_threshold": (0, 1), "iou": (0, 1), "value": (0, 1e12), "rank": (-1, 1e9),
+    "label": (0, 1e9), "width": (0, 1e9), "height": (0, 1e9), "n_images": (1, MOST_SAMPLES),
+    "n_samples": (1, MOST_SAMPLES),
+}  # fmt: skip
+NEVER_MISSING = {"sample_id", "image_id", "label", "rank", "width", "height", "iou", "threshold", "iou_threshold"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,7 @@ class Run:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per method and protocol, percent."""
-        return self._read("summary.csv", partial(_read_csv, columns=SUMMARY_COLUMNS))
+        return self._read("summary.csv", partial(_read_csv, columns=SUMMARY_COLUMNS, key=["method", "protocol"]))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -64,22 +73,30 @@ class Run:
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row per sample: image, label, rank of the true class, image size, ground-truth boxes."""
-        return self._read("samples.parquet", pd.read_parquet)
+        table, count = self._read("samples.parquet", _read_parquet), self.summary["n_samples"].iloc[0]
+        if len(table) != count or table["sample_id"].duplicated().any():
+            raise UserError(f"{self.folder}/samples.parquet: wanted {count} samples, each once, as summary.csv says")
+        return table
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Accuracies over τ, percent; no rows where the dataset has masks only."""
-        return self._read("curves.parquet", pd.read_parquet)
+        return self._read("curves.parquet", _read_parquet)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What was asked for."""
-        return self._read("config.yaml", lambda path: dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        """What was asked for: plain values, of which nothing is ever resolved, imported or called."""
+        return read_yaml(self.folder / "config.yaml")
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, device, times; `source` says what the heatmaps were made from."""
-        return self._read("environment.json", lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
+        path = self.folder / "environment.json"
+        content = read_json(path)
+        for name, kind in (("source", dict), ("versions", dict), ("notes", list)):
+            if not isinstance(content.get(name, kind()), kind):
+                raise UserError(f"{path}: {name} is {content[name]!r}; wanted a {kind.__name__}")
+        return content
 
     @property
     def source(self) -> dict[str, Any]:
@@ -94,10 +111,15 @@ class Run:
     @cached_property
     def protocols(self) -> dict[str, Protocol]:
         """Protocols by name, in the order of the tables, each with a grid that all maps share."""
-        recorded = (self.config.get("protocols") or {}).items()
-        protocols = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded]
+        with reading(self.folder / "config.yaml"):
+            recorded = dict(self.config.get("protocols") or {}).items()
+            protocols = [Protocol.from_mapping({"name": name, **(fields or {})}) for name, fields in recorded]
         by_name = {protocol.name: protocol for protocol in protocols}
-        names = dict.fromkeys(self.summary["protocol"])
+        names = list(dict.fromkeys(self.summary["protocol"]))
+        if unknown := [name for name in names if name not in by_name and name not in protocol_names()]:
+            raise UserError(
+                f"{self.folder}/config.yaml says nothing of protocol {unknown[0]!r}, which summary.csv names"
+            )
         return {name: (by_name.get(name) or load_protocol(name)).for_many_maps() for name in names}
 
     @property
@@ -109,7 +131,7 @@ class Run:
     def heatmaps(self) -> Path | None:
         """Folder of the heatmaps, if they were kept."""
         folder = self.folder / "heatmaps"
-        return folder if folder.is_dir() else None
+        return folder if folder.is_dir() and not folder.is_symlink() else None
 
     @property
     def intervals(self) -> pd.DataFrame:
@@ -126,11 +148,25 @@ class Run:
 
         A row holds from `threshold` to the next row of its sample; each sample's rows stand together.
         """
-        return self._rows_of("sweeps.parquet", method, protocol, ["sample_id", "threshold", "iou"])
+        table = self._rows_of("sweeps.parquet", method, protocol, ["sample_id", "threshold", "iou"])
+        begins = table["sample_id"].cat.codes.diff().ne(0)
+        first, rises = table["threshold"] - self.protocols[protocol].grid()[0], table["threshold"].diff() > 0
+        rows = self.metrics[(self.metrics["metric"] == "missing_heatmaps") & (self.metrics["method"] == method)]
+        count = len(self.samples) - int(rows["value"].sum())
+        if not rises.where(~begins, first.abs() < 1e-9).all() or {begins.sum(), table["sample_id"].nunique()} != {
+            count
+        }:
+            where = f"{self.folder}/sweeps.parquet, {method} under {protocol}"
+            raise UserError(f"{where}: wanted {count} samples, the thresholds of each together and rising")
+        return table
 
     def per_image(self, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
         """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive."""
-        return self._rows_of("per_image.parquet", method, protocol, columns)
+        table = self._rows_of("per_image.parquet", method, protocol, columns)
+        if len(table) != len(self.samples):
+            where = f"{self.folder}/per_image.parquet, {method} under {protocol}"
+            raise UserError(f"{where}: {len(table)} rows for {len(self.samples)} samples")
+        return table
 
     def drawn_pxap(self, method: str, protocol: str, resamples: int) -> np.ndarray | None:
         """PxAP in the first resamples of the images, fractions (resamples,); None without masks or so many of them."""
@@ -146,6 +182,7 @@ class Run:
         """
         path = self.folder / name
         with reading(path):
+            _check_declared(path, MOST_SAMPLES * 1000)
             names = columns or arrow.dataset(path).schema.names
             # Not those that are only filtered by: as plain texts they let the scanner skip what can't match.
             repeated = [column for column in names if column in REPEATED]
@@ -153,7 +190,8 @@ class Run:
             options = arrow.ParquetFragmentScanOptions(pre_buffer=False)
             layout = arrow.ParquetFileFormat(dictionary_columns=repeated, default_fragment_scan_options=options)
             ahead = {"batch_size": BATCH, "batch_readahead": 1, "fragment_readahead": 1}
-            return arrow.dataset(path, format=layout).scanner(names, filter=only, **ahead).to_table().to_pandas()
+            table = arrow.dataset(path, format=layout).scanner(names, filter=only, **ahead).to_table()
+            return _check_values(table.to_pandas(), NEVER_MISSING)
 
     def _rows_of(self, name: str, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
         return self.rows(name, (arrow.field("method") == method) & (arrow.field("protocol") == protocol), columns)
@@ -163,9 +201,41 @@ class Run:
             return reader(self.folder / name)
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, columns: Sequence[str], key: Sequence[str] = ()) -> pd.DataFrame:
     """Read these columns; an empty text is no missing value, nor is a class called "NA"."""
     types = dict.fromkeys(TEXTS, object) | dict.fromkeys(COUNTS, np.int64)
     # Not every pandas reads numbers to the last bit; Python does.
     numbers = {name: lambda text: float(text or "nan") for name in columns if name not in types}
-    return pd.read_csv(path, usecols=list(columns), dtype=types, converters=numbers, keep_default_na=False)
+    data_file(path, MOST_VALUES)
+    table = pd.read_csv(path, usecols=list(columns), dtype=types, converters=numbers, keep_default_na=False)
+    if key and (table.empty or table.duplicated(list(key)).any()):
+        raise ValueError(f"wanted a row for each {' and '.join(key)}, and one only")
+    return _check_values(table)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    _check_declared(path, MOST_VALUES)
+    return _check_values(pd.read_parquet(path), NEVER_MISSING)
+
+
+def _check_declared(path: Path, most: int) -> None:
+    """Refuse a table that declares to unpack to more than any run has: by its footer, before anything is unpacked."""
+    about = parquet.read_metadata(data_file(path, LARGEST))
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    values = [sum(group.column(number).num_values for group in groups) for number in range(about.num_columns)]
+    if max([about.num_rows, *values]) > most or sum(group.total_byte_size for group in groups) > LARGEST:
+        raise ValueError(f"it declares {about.num_rows:,} rows of up to {max(values, default=0):,} values")
+
+
+def _check_values(table: pd.DataFrame, never_missing: Collection[str] = ()) -> pd.DataFrame:
+    """Refuse values that no run writes, naming column and row; missing ones where none may be."""
+    for name in table.columns.intersection([*RANGES, *never_missing]):
+        low, high = RANGES.get(name, (0, 0))
+        numbers = pd.to_numeric(table[name]) if name in RANGES else table[name]
+        wrong = numbers.isna() if name in never_missing else np.zeros(len(table), bool)
+        if name in RANGES:
+            wrong |= ~(numbers.isna() | numbers.between(low - 1e-9, high + 1e-9))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"{name} is {table[name].iloc[row]} in row {row + 1}")
+    return table
