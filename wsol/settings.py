@@ -67,12 +67,14 @@ def _message(cls: type, values: dict[str, Any], error: ValidationError) -> str:
     """Say for each field what is wrong with it: a union's members may each have their say."""
     reasons: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
-        name = str(fault["loc"][0])
-        if fault["type"] == "unexpected_keyword_argument":
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        if not name:  # several fields don't fit together: `__post_init__` says which
+            reason = fault["msg"].removeprefix("Value error, ")
+        elif fault["type"] == "unexpected_keyword_argument":
             reason = f"no field '{name}'" + suggest(name, cls.__dataclass_fields__)  # type: ignore[attr-defined]
         else:
             reason = f"{name} = {values[name]!r} {fault['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
         said = reasons.setdefault(name, [])
-        said.append(reason.removeprefix(f"{name} = {values[name]!r} ") if said else reason)
+        said.append(reason.removeprefix(f"{name} = {values.get(name)!r} ") if said else reason)
     title = " ".join(filter(None, [cls.__name__.lower(), str(values.get("name", ""))]))
     return f"{title}: " + "; ".join(" or ".join(dict.fromkeys(said)) for said in reasons.values())

@@ -1,0 +1,275 @@
+"""Faithfulness against closed forms, against plain loops, and against what two libraries compute under that name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+from torch.nn import functional
+
+from wsol.errors import UserError
+from wsol.metrics.faithfulness import (
+    Faithfulness,
+    faithfulness_names,
+    impute,
+    load_faithfulness,
+    measure_faithfulness,
+)
+
+SIZE = 16
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def heatmaps():
+    generator = torch.Generator().manual_seed(2)
+    return {"a": torch.rand(3, 4, 4, generator=generator), "b": torch.rand(3, 7, 5, generator=generator) - 0.5}
+
+
+def linear(weight):
+    return lambda images: torch.stack([(images * weight).flatten(1).sum(1), torch.zeros(len(images))], 1)
+
+
+def test_curves_of_a_linear_score_are_sums_of_what_is_left():
+    weight, images = torch.rand(1, 6, 6).double(), torch.randn(2, 1, 6, 6).double()
+    maps = torch.rand(2, 6, 6).double()
+    preset = Faithfulness(
+        metrics=["deletion", "insertion"], score="logit", relative=False, pixels_per_step=5, insertion_baseline="mean"
+    )
+    measured = measure_faithfulness(linear(weight), images, {"m": maps}, torch.tensor([0, 0]), preset)
+    counts = [0, 5, 10, 15, 20, 25, 30, 35, 36]
+    for number in range(2):
+        order = np.argsort(-maps[number].ravel().numpy(), kind="stable")
+        parts = (images[number] * weight).ravel().numpy()[order]
+        left = np.array([parts[count:].sum() for count in counts])
+        np.testing.assert_allclose(measured.curves["deletion"][0, number], left, atol=1e-12)
+        np.testing.assert_allclose(measured.curves["insertion"][0, number], parts.sum() - left, atol=1e-12)
+        area = np.trapezoid(left, np.array(counts) / 36)
+        np.testing.assert_allclose(measured.values["deletion"][0, number], area, atol=1e-12)
+
+
+def plain_deletion_and_insertion(network, image, relevance, target, step):
+    """RISE's definition: one pixel after the other, `step` of them between two looks at the probability."""
+    kernel = np.zeros((11, 11))
+    kernel[5, 5] = 1
+    kernel = torch.tensor(gaussian_filter(kernel, 5), dtype=image.dtype)
+    blurred = functional.conv2d(image[:, None], kernel[None, None], padding=5)[:, 0]
+    pixels = sorted(np.ndindex(*relevance.shape), key=lambda place: -relevance[place])  # stable
+    areas = []
+    for start, end in ((image, torch.zeros_like(image)), (blurred, image)):
+        now, scores = start.clone(), []
+        for count in range(len(pixels) + 1):
+            if count % step == 0:
+                scores.append(network(now[None]).softmax(1)[0, target].item())
+            if count < len(pixels):
+                now[:, pixels[count][0], pixels[count][1]] = end[:, pixels[count][0], pixels[count][1]]
+        areas.append((sum(scores) - scores[0] / 2 - scores[-1] / 2) / (len(scores) - 1))
+    return areas
+
+
+def test_rise_written_plainly(network, images):
+    maps = torch.randint(0, 6, (3, SIZE, SIZE)).float()  # many ties
+    preset = replace(load_faithfulness("petsiuk2018"), pixels_per_step=SIZE)
+    measured = measure_faithfulness(network, images, {"m": maps}, torch.tensor([0, 1, 2]), preset, chunk=7)
+    with torch.no_grad():
+        for number in range(3):
+            areas = plain_deletion_and_insertion(network, images[number], maps[number].numpy(), number, SIZE)
+            assert [measured.values[name][0, number] for name in preset.metrics] == pytest.approx(areas, abs=1e-6)
+
+
+def test_torchcams_numbers(network, images):
+    torchcam = pytest.importorskip("torchcam.metrics")
+    from torchcam.methods import CAM
+
+    extractor = CAM(network, "1", "4")
+    softmax = partial(torch.softmax, dim=-1)
+    curves, drops = (
+        torchcam.DeletionInsertionMetric(extractor, softmax),
+        torchcam.ClassificationMetric(extractor, softmax),
+    )
+    targets, maps = [], []
+    for image in images:
+        curves.update(image[None].clone())
+        drops.update(image[None].clone())
+        logits = network(image[None])
+        targets.append(int(logits.argmax()))
+        maps.append(torch.einsum("k,khw->hw", network[4].weight[targets[-1]], network[1](network[0](image))).detach())
+    measured = measure_faithfulness(
+        network, images, {"cam": torch.stack(maps)}, torch.tensor(targets), load_faithfulness("torchcam")
+    )
+    theirs = curves.summary() | drops.summary()
+    for name, key in (("deletion", "deletion_auc"), ("insertion", "insertion_auc"),
+                      ("average_drop", "avg_drop"), ("increase", "conf_increase")):  # fmt: skip
+        assert measured.values[name].mean() == pytest.approx(theirs[key], abs=1e-5), name
+
+
+def test_the_library_grad_cams_numbers(network, images):
+    metrics = pytest.importorskip("pytorch_grad_cam.metrics.cam_mult_image")
+    from pytorch_grad_cam.metrics import road
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    preset = replace(load_faithfulness("gradcam_library"), noise=0.0)
+    # Half of the map is 0, as of many a Grad-CAM; the rest are different multiples of 1/256, exact in any precision.
+    values = torch.randperm(SIZE * SIZE, generator=torch.Generator().manual_seed(3)).view(1, SIZE, SIZE) - 128
+    maps = (values.clamp(min=0).float() / 127).expand(3, -1, -1)
+    given, targets = maps.numpy(), [ClassifierOutputTarget(2)] * 3
+    measured = measure_faithfulness(network, images, {"m": maps}, torch.tensor([2, 2, 2]), preset)
+    theirs = {
+        "average_drop": metrics.DropInConfidence()(images, given, targets, network),
+        "increase": metrics.IncreaseInConfidence()(images, given, targets, network),
+    }
+    quiet = road.NoisyLinearImputer(noise=0.0)
+    for name, remover in (("road_most", road.RemoveMostRelevantFirst), ("road_least", road.RemoveLeastRelevantFirst)):
+        changes = [
+            road.PerturbationConfidenceMetric(remover(percentile, quiet))(images, given, targets, network)
+            for percentile in range(10, 100, 10)
+            # Where ties leave no pixel to start from, the library's equations have no solution of their own.
+            if name == "road_least" or percentile > 50
+        ]
+        theirs[name] = np.mean(changes, 0)
+    few = replace(preset, shares=(0.1, 0.2, 0.3, 0.4), metrics=["road_most"])
+    values = dict(measured.values)
+    values["road_most"] = measure_faithfulness(network, images, {"m": maps}, torch.tensor([2, 2, 2]), few).values[
+        "road_most"
+    ]
+    for name, expected in theirs.items():
+        np.testing.assert_allclose(values[name][0], expected, atol=1e-5, err_msg=name)
+
+
+def test_drop_increase_and_gain_are_their_formulas(network, images, heatmaps):
+    preset, mean, std = load_faithfulness("chattopadhay2018"), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    targets = torch.tensor([0, 1, 4])
+    measured = measure_faithfulness(network, images, heatmaps, targets, preset, mean=mean, std=std)
+    with torch.no_grad():
+        for row, maps in enumerate(heatmaps.values()):
+            for number, target in enumerate(targets):
+                mask = functional.interpolate(maps[None, number : number + 1].double(), (SIZE, SIZE), mode="bilinear")[
+                    0
+                ]
+                mask = (mask - mask.min()) / (mask.max() - mask.min())
+                colors = images[number] * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
+                seen = (colors * mask - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+                before, after = (network(x[None].float()).softmax(1)[0, target].item() for x in (images[number], seen))
+                expected = (max(0, before - after) / before, after > before, max(0, after - before) / (1 - before))
+                values = [measured.values[name][row, number] for name in preset.metrics]
+                assert values == pytest.approx([float(value) for value in expected], abs=1e-5)
+
+
+def test_road_keeps_counts_where_values_are_equal(network, images):
+    seen = []
+
+    def watching(batch):
+        seen.append(batch.clone())
+        return network(batch)
+
+    preset = replace(load_faithfulness("rong2022"), noise=0.0, shares=(0.25, 0.5))
+    flat = torch.zeros(1, SIZE, SIZE)
+    measure_faithfulness(watching, images[:1], {"m": flat}, torch.tensor([0]), preset)
+    changed = [int((image != images[0]).any(0).sum()) for batch in seen[1:] for image in batch]
+    assert changed == [64, 128, 64, 128]
+    first, last = seen[1][0], seen[2][0]
+    assert torch.equal(first[:, 4:], images[0, :, 4:])  # the first in raster order count as the most relevant
+    assert torch.equal(last[:, :12], images[0, :, :12])
+
+
+def test_a_pixel_is_imputed_from_its_neighbors():
+    image = np.arange(25, dtype=np.float64).reshape(1, 5, 5) ** 2
+    known = np.ones((5, 5), bool)
+    known[2, 2] = known[0, 0] = False
+    filled = impute(image, known)[0]
+    around = sum(
+        image[0, 2 + y, 2 + x] / (6 if 0 in (y, x) else 12) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
+    )
+    assert filled[2, 2] == pytest.approx(around)
+    assert filled[0, 0] == pytest.approx((image[0, 0, 1] / 6 + image[0, 1, 0] / 6 + image[0, 1, 1] / 12) / (5 / 12))
+    assert np.array_equal(filled[known], image[0][known])
+
+
+def test_many_unknown_pixels_solve_the_same_equations():
+    rng = np.random.default_rng(0)
+    image, known = rng.random((3, 12, 9)), rng.random((12, 9)) < 0.2
+    filled, steps = impute(image, known), np.where(known, image, 0.5)
+    for _ in range(4000):  # the slow way: again and again the mean of the neighbors
+        total, weights = np.zeros_like(steps), np.zeros((12, 9))
+        padded = np.pad(steps, ((0, 0), (1, 1), (1, 1)))
+        inside = np.pad(np.ones((12, 9)), 1)
+        for y in (-1, 0, 1):
+            for x in (-1, 0, 1):
+                if (y, x) != (0, 0):
+                    weight = 1 / 6 if 0 in (y, x) else 1 / 12
+                    total += weight * padded[:, 1 + y : 13 + y, 1 + x : 10 + x]
+                    weights += weight * inside[1 + y : 13 + y, 1 + x : 10 + x]
+        steps = np.where(known, image, total / weights)
+    np.testing.assert_allclose(filled, steps, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+def test_constant_maps(value, network, images):
+    maps = torch.full((3, 4, 4), value)
+    measured = measure_faithfulness(
+        network, images, {"m": maps}, torch.tensor([0, 1, 2]), load_faithfulness("chattopadhay2018")
+    )
+    if value > 0:  # it hides nothing
+        assert (measured.values["average_drop"] == 0).all() and (measured.values["increase"] == 0).all()
+    else:
+        assert (measured.values["average_drop"] + measured.values["gain"] > 0).all()
+
+
+def test_one_pixel():
+    preset = Faithfulness(metrics=["deletion", "insertion", "road"], pixels_per_step=224, noise=0.0)
+    image, network = torch.ones(1, 3, 1, 1), lambda images: images.flatten(1)
+    measured = measure_faithfulness(network, image, {"m": torch.ones(1, 1, 1)}, torch.tensor([0]), preset)
+    assert measured.shares.tolist() == [0.0, 1.0]
+    assert np.isfinite([value.item() for value in measured.values.values()]).all()
+
+
+def test_chunks_and_the_company_of_other_methods_change_nothing(network, images, heatmaps):
+    targets = torch.tensor([0, 3, 2])
+    for name in faithfulness_names():
+        preset = load_faithfulness(name)
+        together = measure_faithfulness(network, images, heatmaps, targets, preset, chunk=5)
+        alone = measure_faithfulness(network, images[1:2], {"b": heatmaps["b"][1:2]}, targets[1:2], preset)
+        for metric, values in together.values.items():
+            assert values[1, 1] == pytest.approx(alone.values[metric][0, 0], abs=1e-6), (name, metric)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"metrics": ["deletion"]}, "steps"),
+        ({"metrics": ["deletion"], "steps": 3, "pixels_per_step": 3}, "steps"),
+        ({"metrics": ["average_drop"], "score": "logit"}, "relative"),
+        ({"metrics": []}, "metrics"),
+        ({"metrics": ["auc"]}, "metrics"),
+        ({"metrics": ["road"], "shares": [0.5, 0.5]}, "shares"),
+        ({"metrics": ["road"], "noise": float("nan")}, "noise"),
+        ({"metrics": ["insertion"], "steps": 3, "blur_kernel": 10}, "blur_kernel"),
+    ],
+)
+def test_what_does_not_fit_is_named(options, named):
+    with pytest.raises(UserError, match=named):
+        Faithfulness(**options)
+
+
+def test_an_unknown_preset_is_named(tmp_path):
+    with pytest.raises(UserError, match="petsuik"):
+        load_faithfulness("petsuik2018")
+    path = tmp_path / "mine.yaml"
+    path.write_text("metrics: [road]\nshares: [0.5]\n")
+    assert load_faithfulness(path).name == "mine"

@@ -1,0 +1,363 @@
+"""Faithfulness: does the network's answer follow what a heatmap calls relevant? Pixels are taken away, and it is asked.
+
+One preset (`Faithfulness`, a YAML in `conf/faithfulness/`) says everything on which implementations of the same name
+differ. s is the score of the class whose heatmap it is, s(·) that of a changed image, n the number of its pixels.
+
+    deletion       area under s(the most relevant k pixels hidden) over k / n        Petsiuk et al., BMVC 2018
+    insertion      area under s(all but these hidden) over k / n                     the same
+    average_drop   max(0, s - s(image ∘ heatmap)) / s, or without the division       Chattopadhay et al., WACV 2018
+    increase       [s(image ∘ heatmap) > s]                                          the same
+    gain           max(0, s(image ∘ heatmap) - s) / (1 - s)                          Zhang et al. (Opti-CAM), CVIU 2024
+    road_most      mean over shares of s(most relevant imputed) - s                  Rong et al., ICML 2022
+    road_least     the same of the least relevant
+    road           (road_least - road_most) / 2
+
+High is good for insertion, increase, gain, road_least and road, low for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from pydantic import AfterValidator, Field
+from scipy.ndimage import gaussian_filter1d
+from torch.nn import functional
+
+from wsol.errors import UserError, suggest
+from wsol.io import conf_dir, read_text
+from wsol.settings import settings
+
+Metric = Literal["deletion", "insertion", "average_drop", "increase", "gain", "road_most", "road_least", "road"]
+Baseline = Literal["black", "mean", "blur"]
+CURVES, MASKED, ROAD = ("deletion", "insertion"), ("average_drop", "increase", "gain"), ("road_most", "road_least")
+# What surrounds a pixel in ROAD's linear imputation, and how much it counts.
+NEIGHBORS = {(y, x): 1 / 6 if 0 in (y, x) else 1 / 12 for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)}
+
+
+def _distinct(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if not shares or len(set(shares)) != len(shares):
+        raise ValueError("should be distinct, and at least one")
+    return shares
+
+
+@settings
+class Faithfulness:
+    """How faithfulness is measured: everything on which implementations of one name differ.
+
+    Parameters
+    ----------
+    name : str
+        What the tables call it.
+    metrics : tuple of str
+        Of those that this module's text lists.
+    target : "label" or "predicted"
+        The class whose heatmap and score these are: the sample's, or the network's best.
+    score : "prob" or "logit"
+        Softmax over all logits, or the logit itself.
+    relative : bool
+        Whether drop and gain are divided, by s and by 1 - s; needs `prob`.
+    interpolation : "bilinear", "bicubic" or "nearest"
+        How a heatmap is brought to the size of the network's input.
+    normalization : "before" or "after"
+        Whether the map is brought to [0, 1] before or after that; one that is constant hides nothing if positive.
+    space : "pixels" or "normalized"
+        Which tensor a map is multiplied with: colors in [0, 1], or the network's input, where 0 is the mean color.
+    deletion_baseline, insertion_baseline : "black", "mean" or "blur"
+        What hides a pixel.
+    blur_kernel, blur_sigma : odd int and float
+        Side and standard deviation of the Gaussian, in pixels of the input; outside is the mean color.
+    pixels_per_step, steps : int, optional
+        One of the two: how many pixels more each step hides, or into how many steps a curve is cut.
+    shares : tuple of float
+        Shares of pixels that ROAD takes away.
+    ties : "raster" or "percentile"
+        Among equals the first in raster order is the most relevant, so that counts are kept; or, for ROAD, all pixels
+        below a percentile of the map stay, as many as these are.
+    noise : float
+        Standard deviation of what ROAD adds to imputed values.
+
+    Raises
+    ------
+    UserError
+        Naming the field and the value that is not allowed.
+
+    Examples
+    --------
+    >>> load_faithfulness("petsiuk2018").metrics
+    ('deletion', 'insertion')
+    """
+
+    name: Annotated[str, Field(min_length=1)] = "custom"
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    target: Literal["label", "predicted"] = "label"
+    score: Literal["prob", "logit"] = "prob"
+    relative: bool = True
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    normalization: Literal["before", "after"] = "after"
+    space: Literal["pixels", "normalized"] = "pixels"
+    deletion_baseline: Baseline = "mean"
+    insertion_baseline: Baseline = "blur"
+    blur_kernel: Annotated[int, Field(ge=1)] = 11
+    blur_sigma: Annotated[float, Field(gt=0)] = 5.0
+    pixels_per_step: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(_distinct)] = (
+        0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
+    )  # fmt: skip
+    ties: Literal["raster", "percentile"] = "raster"
+    noise: Annotated[float, Field(ge=0)] = 0.01
+
+    def __post_init__(self) -> None:
+        if (self.pixels_per_step is None) == (self.steps is None) and self.measures(CURVES):
+            raise UserError("pass one of pixels_per_step and steps")
+        if self.blur_kernel % 2 == 0:
+            raise UserError(f"blur_kernel={self.blur_kernel} has no middle: pass an odd one")
+        if self.relative and self.score == "logit" and self.measures(MASKED):
+            raise UserError("relative=true divides by a probability: pass score=prob")
+
+    def measures(self, metrics: Sequence[str]) -> bool:
+        """Whether any of these is asked for."""
+        return any(metric in self.metrics for metric in metrics)
+
+    def counts(self, pixels: int) -> list[int]:
+        """How many pixels are hidden at each step of a curve, from 0 to all.
+
+        Examples
+        --------
+        >>> Faithfulness(metrics=["deletion"], steps=3).counts(10)
+        [0, 4, 8, 10]
+        """
+        step = self.pixels_per_step or -(-pixels // (self.steps or 1))
+        return [*range(0, pixels, step), pixels]
+
+
+def faithfulness_names() -> list[str]:
+    """Names of the presets, sorted."""
+    return sorted(path.stem for path in (conf_dir() / "faithfulness").glob("*.yaml"))
+
+
+def load_faithfulness(preset: Faithfulness | str | Path) -> Faithfulness:
+    """Read a preset by its name, or from a YAML file of `Faithfulness`'s fields; one that is there comes back."""
+    if isinstance(preset, Faithfulness):
+        return preset
+    path = Path(preset).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        if str(preset) not in faithfulness_names():
+            raise UserError(f"no faithfulness preset '{preset}'{suggest(str(preset), faithfulness_names())}")
+        path = conf_dir() / "faithfulness" / f"{preset}.yaml"
+    fields: dict[str, Any] = {"name": path.stem} | dict(yaml.safe_load(read_text(path)) or {})
+    return Faithfulness(**fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one preset gives for M methods and B images."""
+
+    values: dict[str, np.ndarray]  # by metric, (M, B)
+    curves: dict[str, np.ndarray]  # "deletion" and "insertion": the score at each step, (M, B, steps)
+    shares: np.ndarray  # (steps,) of pixels hidden, in [0, 1]
+
+
+@torch.no_grad()
+def measure_faithfulness(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    heatmaps: Mapping[str, torch.Tensor],
+    targets: torch.Tensor,
+    preset: Faithfulness,
+    *,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    chunk: int = 32,
+    seeds: Sequence[int] | None = None,
+) -> Measured:
+    """Measure one preset on a batch; all methods share the passes of the whole and the hidden image.
+
+    Parameters
+    ----------
+    network : callable
+        Images (n, C, H, W) → logits (n, classes), in eval mode.
+    images : tensor (B, C, H, W)
+        Normalized.
+    heatmaps : dict of str to tensor (B, h, w)
+        M methods' raw maps of the classes asked for, of the whole input.
+    targets : int64 tensor (B,)
+        These classes.
+    preset : Faithfulness
+    mean, std : sequence of float
+        By which the images were normalized.
+    chunk : int
+        Images in one pass: the memory bound.
+    seeds : sequence of int, optional
+        One for each image, of ROAD's noise; by default 0 for all.
+
+    Examples
+    --------
+    Of a linear network the deletion curve is a sum of what is left:
+
+    >>> image, heatmap = torch.ones(1, 1, 2, 2), {"mine": torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])}
+    >>> network = lambda images: images.flatten(1).sum(1, keepdim=True)
+    >>> preset = Faithfulness(metrics=["deletion"], score="logit", relative=False, pixels_per_step=1)
+    >>> measure_faithfulness(network, image, heatmap, torch.tensor([0]), preset).curves["deletion"].tolist()
+    [[[4.0, 3.0, 2.0, 1.0, 0.0]]]
+    """
+    bench = _Bench(network, images, targets, preset, mean, std, chunk, seeds or [0] * len(images))
+    masks = torch.stack([bench.as_mask(maps) for maps in heatmaps.values()])  # (M, B, H, W)
+    # Stable, so that among equals the first in raster order comes first.
+    order = masks.flatten(2).argsort(dim=2, descending=True, stable=True)
+    ranks = torch.empty_like(order).scatter_(2, order, torch.arange(order.shape[2]).to(order).expand_as(order))
+    values: dict[str, np.ndarray] = {}
+    curves = {name: bench.curve(name, ranks) for name in CURVES if name in preset.metrics}
+    shares = np.array(preset.counts(order.shape[2]) if curves else [0]) / order.shape[2]
+    values |= {name: np.trapezoid(curve, shares, axis=2) for name, curve in curves.items()}
+    if preset.measures(MASKED):
+        values |= bench.masked(masks)
+    if preset.measures((*ROAD, "road")):
+        most, least = (bench.road(ranks, masks, name == "road_least") for name in ROAD)
+        values |= {"road_most": most, "road_least": least, "road": (least - most) / 2}
+    asked: dict[str, np.ndarray] = {metric: values[metric] for metric in preset.metrics}
+    return Measured(asked, curves, shares)
+
+
+class _Bench:
+    """A batch, its network, and what is the same for every method."""
+
+    def __init__(
+        self, network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, targets: torch.Tensor,
+        preset: Faithfulness, mean: Sequence[float], std: Sequence[float], chunk: int, seeds: Sequence[int],
+    ) -> None:  # fmt: skip
+        self.network, self.images, self.targets, self.preset = network, images, targets, preset
+        self.mean, self.std = (images.new_tensor(color)[: images.shape[1], None, None] for color in (mean, std))
+        self.chunk, self.seeds = chunk, seeds
+        self.whole = self.scores(images, np.arange(len(images)))  # (B,)
+
+    def scores(self, images: torch.Tensor, index: np.ndarray) -> np.ndarray:
+        """Score of the class of image `index` (n,) in each of these images (n, C, H, W): float64 (n,)."""
+        logits = torch.cat([self.network(part).double() for part in images.split(self.chunk)])
+        answers = logits.softmax(1) if self.preset.score == "prob" else logits
+        return answers.gather(1, self.targets[index, None])[:, 0].cpu().numpy()
+
+    def as_mask(self, maps: torch.Tensor) -> torch.Tensor:
+        """Bring raw maps (B, h, w) to the input's size and to [0, 1]: float64 (B, H, W)."""
+        maps = maps.to(self.images.device, torch.float64)
+        if self.preset.normalization == "before":
+            maps = _to_unit(maps)
+        corners = {} if self.preset.interpolation == "nearest" else {"align_corners": False}
+        size = self.images.shape[2:]
+        maps = functional.interpolate(maps[:, None], size, mode=self.preset.interpolation, **corners)[:, 0]
+        return maps.clamp(0, 1) if self.preset.normalization == "before" else _to_unit(maps)
+
+    def hidden(self, baseline: str) -> torch.Tensor:
+        """What the images are where everything is hidden: (B, C, H, W)."""
+        if baseline == "mean":
+            return torch.zeros_like(self.images)
+        if baseline == "black":
+            return (-self.mean / self.std).expand_as(self.images)
+        side, colors = self.preset.blur_kernel, self.images.shape[1]
+        # A point blurred within the kernel's own window, mirrored at its border: what RISE's evaluation does.
+        profile = torch.from_numpy(gaussian_filter1d(np.eye(side)[side // 2], self.preset.blur_sigma))
+        kernel = (profile[:, None] * profile).to(self.images).expand(colors, 1, side, side)
+        return functional.conv2d(self.images, kernel, padding=side // 2, groups=colors)
+
+    def curve(self, name: str, ranks: torch.Tensor) -> np.ndarray:
+        """Score while pixels are hidden, or shown, from the most relevant on: (M, B, steps)."""
+        inserting = name == "insertion"
+        hidden = self.hidden(self.preset.insertion_baseline if inserting else self.preset.deletion_baseline)
+        counts = self.preset.counts(ranks.shape[2])
+        ends = self.whole, self.scores(hidden, np.arange(len(hidden)))
+        curve = np.empty((*ranks.shape[:2], len(counts)))
+        curve[..., 0], curve[..., -1] = reversed(ends) if inserting else ends
+        inner = np.array(counts[1:-1], np.int64)
+        jobs = np.indices((*ranks.shape[:2], len(inner))).reshape(3, -1)
+        for start in range(0, jobs.shape[1], self.chunk):
+            method, image, step = jobs[:, start : start + self.chunk]
+            reached = torch.from_numpy(inner[step, None]).to(ranks)
+            before = ranks[method, image] < reached  # (n, H·W)
+            shown = (before if inserting else ~before).view(-1, 1, *self.images.shape[2:])
+            curve[method, image, step + 1] = self.scores(torch.where(shown, self.images[image], hidden[image]), image)
+        return curve
+
+    def masked(self, masks: torch.Tensor) -> dict[str, np.ndarray]:
+        """What becomes of the score when the image is multiplied by the map: (M, B) each."""
+        origin = self.images if self.preset.space == "normalized" else self.images * self.std + self.mean
+        after = np.empty(masks.shape[:2])
+        for method, mask in enumerate(masks):
+            changed = origin * mask[:, None].to(origin)
+            changed = changed if self.preset.space == "normalized" else (changed - self.mean) / self.std
+            after[method] = self.scores(changed, np.arange(len(mask)))
+        lost, won = np.maximum(self.whole - after, 0), np.maximum(after - self.whole, 0)
+        if self.preset.relative:
+            lost = np.divide(lost, self.whole, out=np.zeros_like(lost), where=self.whole > 0)
+            won = np.divide(won, 1 - self.whole, out=np.zeros_like(won), where=self.whole < 1)
+        return {"average_drop": lost, "increase": (after > self.whole).astype(np.float64), "gain": won}
+
+    def road(self, ranks: torch.Tensor, masks: torch.Tensor, least: bool) -> np.ndarray:
+        """Mean over shares of the change of the score when the most, or least, relevant pixels are imputed: (M, B)."""
+        change = np.zeros(ranks.shape[:2])
+        for image, seed in enumerate(self.seeds):
+            pixels = self.images[image].cpu().double().numpy()
+            noise = self.preset.noise * np.random.default_rng(seed).standard_normal(pixels.shape)
+            jobs = [(method, share) for method in range(len(ranks)) for share in self.preset.shares]
+            for start in range(0, len(jobs), self.chunk):
+                part = jobs[start : start + self.chunk]
+                gone = [self._removed(ranks[m, image], masks[m, image], share, least) for m, share in part]
+                imputed = np.stack([np.where(away, impute(pixels, ~away) + noise, pixels) for away in gone])
+                changed = torch.from_numpy(imputed).to(self.images)
+                scores = self.scores(changed, np.full(len(part), image))
+                np.add.at(change[:, image], [method for method, _ in part], scores - self.whole[image])
+        return change / len(self.preset.shares)
+
+    def _removed(self, ranks: torch.Tensor, mask: torch.Tensor, share: float, least: bool) -> np.ndarray:
+        """Which pixels are taken away: bool (H, W)."""
+        if self.preset.ties == "percentile":
+            relevance = (1 - mask if least else mask).cpu().numpy()
+            return relevance >= np.percentile(relevance, 100 * (1 - share))
+        count = round(share * len(ranks))
+        away = ranks >= len(ranks) - count if least else ranks < count
+        return away.view(mask.shape).cpu().numpy()
+
+
+def _to_unit(maps: torch.Tensor) -> torch.Tensor:
+    """Bring each map to [0, 1] by its minimum and maximum; a constant one to 1 if it is positive, else to 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), (high > 0).to(maps))
+
+
+def impute(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fill pixels so that each is the weighted mean of its eight neighbors: float64 (C, H, W) from (C, H, W).
+
+    Neighbors at the sides count 1/6, at the corners 1/12; those outside the image don't count. Where no pixel is
+    known (H, W), all become 0. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
+    ICML 2022, section 4.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import splu
+
+    (height, width), missing = known.shape, np.flatnonzero(~known)
+    if len(missing) in (0, known.size):
+        return image if len(missing) == 0 else np.zeros_like(image)
+    flat, y, x = image.reshape(len(image), -1), *np.divmod(missing, width)
+    equation = np.full(known.size, -1)
+    equation[missing] = np.arange(len(missing))
+    total, right, entries = np.zeros(len(missing)), np.zeros((len(missing), len(image))), []
+    for (down, across), weight in NEIGHBORS.items():
+        inside = np.flatnonzero((y + down >= 0) & (y + down < height) & (x + across >= 0) & (x + across < width))
+        neighbor = missing[inside] + down * width + across
+        total[inside] += weight
+        there = known.ravel()[neighbor]
+        right[inside[there]] += weight * flat[:, neighbor[there]].T
+        entries.append((inside[~there], equation[neighbor[~there]], np.full((~there).sum(), -weight)))
+    entries.append((np.arange(len(missing)), np.arange(len(missing)), total))
+    rows, columns, weights = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    matrix = coo_matrix((weights, (rows, columns))).tocsc()
+    # It is symmetric: this ordering halves the time of the usual one.
+    solver = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
+    filled = flat.copy()
+    filled[:, missing] = solver.solve(right).T
+    return filled.reshape(image.shape)
