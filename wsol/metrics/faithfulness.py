@@ -213,7 +213,7 @@ def measure_faithfulness(
     order = masks.flatten(2).argsort(dim=2, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(2, order, torch.arange(order.shape[2]).to(order).expand_as(order))
     values: dict[str, np.ndarray] = {}
-    curves = {name: bench.curve(name, ranks) for name in CURVES if name in preset.metrics}
+    curves: dict[str, np.ndarray] = {name: bench.curve(name, ranks) for name in CURVES if preset.measures([name])}
     shares = np.array(preset.counts(order.shape[2]) if curves else [0]) / order.shape[2]
     values |= {name: np.trapezoid(curve, shares, axis=2) for name, curve in curves.items()}
     if preset.measures(MASKED):
@@ -221,8 +221,7 @@ def measure_faithfulness(
     if preset.measures((*ROAD, "road")):
         most, least = (bench.road(ranks, masks, name == "road_least") for name in ROAD)
         values |= {"road_most": most, "road_least": least, "road": (least - most) / 2}
-    asked: dict[str, np.ndarray] = {metric: values[metric] for metric in preset.metrics}
-    return Measured(asked, curves, shares)
+    return Measured({name: table for name, table in values.items() if name in preset.metrics}, curves, shares)
 
 
 class _Bench:
@@ -235,6 +234,7 @@ class _Bench:
         self.network, self.images, self.targets, self.preset = network, images, targets, preset
         self.mean, self.std = (images.new_tensor(color)[: images.shape[1], None, None] for color in (mean, std))
         self.chunk, self.seeds = chunk, seeds
+        self.at_the_end: dict[str, np.ndarray] = {}
         self.whole = self.scores(images, np.arange(len(images)))  # (B,)
 
     def scores(self, images: torch.Tensor, index: np.ndarray) -> np.ndarray:
@@ -265,12 +265,19 @@ class _Bench:
         kernel = (profile[:, None] * profile).to(self.images).expand(colors, 1, side, side)
         return functional.conv2d(self.images, kernel, padding=side // 2, groups=colors)
 
+    def scores_hidden(self, baseline: str) -> np.ndarray:
+        """Score of each image where everything is hidden, asked for once: (B,)."""
+        if baseline not in self.at_the_end:
+            self.at_the_end[baseline] = self.scores(self.hidden(baseline), np.arange(len(self.images)))
+        return self.at_the_end[baseline]
+
     def curve(self, name: str, ranks: torch.Tensor) -> np.ndarray:
         """Score while pixels are hidden, or shown, from the most relevant on: (M, B, steps)."""
         inserting = name == "insertion"
-        hidden = self.hidden(self.preset.insertion_baseline if inserting else self.preset.deletion_baseline)
+        baseline = self.preset.insertion_baseline if inserting else self.preset.deletion_baseline
+        hidden = self.hidden(baseline)
         counts = self.preset.counts(ranks.shape[2])
-        ends = self.whole, self.scores(hidden, np.arange(len(hidden)))
+        ends = self.whole, self.scores_hidden(baseline)
         curve = np.empty((*ranks.shape[:2], len(counts)))
         curve[..., 0], curve[..., -1] = reversed(ends) if inserting else ends
         inner = np.array(counts[1:-1], np.int64)
