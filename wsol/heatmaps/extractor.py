@@ -144,8 +144,8 @@ class HeatmapExtractor:
     def __enter__(self) -> HeatmapExtractor:
         with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(frozen(self.model))
-            if self.score:  # everything below sees a network whose logits are these scores
-                stack.enter_context(self.model.register_forward_hook(partial(_scored, self.score)))
+            if score := self.score:  # everything below sees a network whose logits are these scores
+                stack.enter_context(self.model.register_forward_hook(lambda _, __, answer: scores_of(score, answer)))
             self._memory = stack.enter_context(ExitStack())  # what brings the weights' own memory back
             self._in_channels_last = self.channels_last
             if self.channels_last:
@@ -199,8 +199,10 @@ class HeatmapExtractor:
 
     def _by_name(self, targets: Targets, count: int) -> torch.Tensor | str | None:
         """Turn names of classes into indices."""
-        if targets is None or isinstance(targets, torch.Tensor) or str(targets) == "top5":
+        if targets is None or isinstance(targets, torch.Tensor):
             return targets
+        if isinstance(targets, str) and targets == "top5":
+            return "top5"
         rows = np.asarray([targets] * count if isinstance(targets, str) else targets)
         if rows.dtype.kind != "U":
             return torch.as_tensor(targets)
@@ -285,12 +287,12 @@ def fuse(maps: Sequence[torch.Tensor], how: str = "max") -> torch.Tensor:
     return stacked.amax(0) if how == "max" else stacked.mean(0)
 
 
-def _scored(score: Callable[[Any], torch.Tensor], model: nn.Module, images: object, answer: object) -> torch.Tensor:
+def scores_of(score: Callable[[Any], torch.Tensor], answer: object) -> torch.Tensor:
     """Scores (B, K) that somebody's function makes of a network's answer."""
     scores = score(answer)
     if not isinstance(scores, torch.Tensor) or scores.ndim not in (1, 2):
         shape = tuple(getattr(scores, "shape", ())) or type(scores).__name__
-        raise UserError(f"score makes {shape} of what {type(model).__name__} answers: return (B,), or (B, K)")
+        raise UserError(f"score makes {shape} of what the network answers: return (B,), or (B, K)")
     return scores if scores.ndim == 2 else scores[:, None]
 
 
