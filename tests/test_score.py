@@ -287,7 +287,7 @@ def test_random_depends_on_the_seed_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "heatmaps is needed: pass heatmaps=FOLDER .* or method=center, full or random"),
+        ([], "heatmaps, boxes or masks .* method=center, full or random"),
         (["heatmaps=nowhere"], "heatmaps=nowhere"),
         (["method=cam"], "method=cam"),
         (["heatmaps=m", "heatmaps_kind=gray"], "heatmaps_kind=gray: pass scoremap"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
 from wsol.io import expand_path, write_json, write_yaml
 from wsol.localization import Protocol, load_protocol
 from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
-from wsol.predictions import read_predictions, read_samples
+from wsol.predictions import read_given, read_predictions, read_samples, score_given
 from wsol.settings import settings
 from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, write_tables
 
@@ -122,6 +123,8 @@ def score(
     heatmaps: Path | str | None = None,
     protocols: Protocols = ("choe2020", "choe2020_v2"),
     *,
+    boxes: Path | str | None = None,
+    masks: Path | str | None = None,
     methods: Methods = (),
     predictions: Path | str | None = None,
     threshold_from: Path | str | None = None,
@@ -131,7 +134,7 @@ def score(
     options: ScoreOptions | None = None,
     **more: Any,
 ) -> Results:
-    """Make the tables from heatmaps that are there already, or of baselines, without a network.
+    """Make the tables from heatmaps, boxes or masks that are there already, or of baselines, without a network.
 
     Parameters
     ----------
@@ -143,6 +146,9 @@ def score(
         with sample ids as keys: each a map (h, w) of the whole image, at any resolution. None: baselines alone.
     protocols, threshold_from, run_dir, config, command
         As in `evaluate`.
+    boxes, masks : path, optional
+        Boxes or masks that somebody's method gave, see `wsol.predictions.read_given`; options say the boxes' corners
+        and units. No threshold has a say in them.
     methods : sequence of names, or dict of name to Method
         Baselines ("center", "full", "random") beside the heatmaps, or instead of them.
     predictions : path, optional
@@ -157,8 +163,9 @@ def score(
     True
     """
     started, options = time.time(), _options(ScoreOptions, options, more)
-    if heatmaps is None and not methods:
-        raise UserError("heatmaps is needed: pass heatmaps=FOLDER or FILE.npz; or method=center, full or random alone")
+    if all(source is None for source in (heatmaps, boxes, masks)) and not methods:
+        hint = "heatmaps=FOLDER or FILE.npz, boxes=FILE or masks=FOLDER; or method=center, full or random alone"
+        raise UserError(f"heatmaps, boxes or masks are needed: pass {hint}")
     dataset, protocols, part = options.first_of(dataset), _load_protocols(protocols), options.limit is not None
     gt_boxes = ground_truth_boxes(dataset)
 
@@ -166,7 +173,10 @@ def score(
     store, notes = open_heatmaps(dataset, expand_path(heatmaps), part=part, **options.for_reading())
     add_baselines(store, _load_methods(methods) if methods else {}, options.seed)
     samples, about = read_samples(dataset, store, part), store.source
-    notes += resizing_notes(dataset, store, protocols)
+    given, remarks = read_given(dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes())
+    if given:
+        about = about | {"heatmaps": ", ".join(str(path) for path in (heatmaps, boxes, masks) if path is not None)}
+    notes += resizing_notes(dataset, store, protocols) + remarks
     if predictions is not None:
         path, naming = Path(predictions).expanduser(), options.predictions_classes
         samples, about_file, file_notes = read_predictions(path, dataset, samples, naming, options.on_error)
@@ -174,11 +184,13 @@ def score(
     provenance = Provenance.of(about)
     source, notes = provenance.to_dict(), _warn(notes)
     thresholds = choose_thresholds(store.methods, protocols, source, threshold_from, options.threshold_from_test)
+    thresholds |= {(source.name, name): (None, source.kind) for source in given for name in protocols}
 
-    # 2. and 3. As in `evaluate`.
+    # 2. and 3. As in `evaluate`; boxes that are given have no sweeps.
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     scored = score_heatmaps(dataset, store, protocols, options.workers, options.progress)
-    results = make_tables(scored, table, protocols, thresholds, source)
+    scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
+    results = make_tables(chain(scored, scored_boxes), table, protocols, thresholds, source)
     results.environment = _environment(started, provenance, notes, command)
     results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     return _write_run(results, dataset, store, run_dir, options)
@@ -299,12 +311,22 @@ class ScoreOptions(RunOptions):
     heatmaps_name : str, optional
         What the tables call somebody else's maps; by default the folder's or file's name.
     predictions_classes : "id", "name" or "position", optional
-        What the file of predictions calls classes by.
+        What the file of predictions, or that of boxes, calls classes by.
+    box_corners, box_units : "inclusive" or "exclusive", "pixels" or "relative"
+        Needed with boxes, as for `boxes_file` of a folder: whether x1 and y1 are the last pixels inside or one beyond;
+        pixels of the image, or shares of its sides.
     """
 
     heatmaps_kind: str | None = None
     heatmaps_name: str | None = None
     predictions_classes: str | None = None
+    box_corners: str | None = None
+    box_units: str | None = None
+
+    def for_boxes(self) -> dict[str, Any]:
+        """Keywords of `read_given`."""
+        rules = {"corners": self.box_corners, "units": self.box_units}
+        return {"rules": rules, "naming": self.predictions_classes, "on_error": self.on_error}
 
     def for_reading(self) -> dict[str, Any]:
         """Keywords of `open_heatmaps`."""

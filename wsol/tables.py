@@ -38,6 +38,7 @@ from wsol.metrics.localization import (
     ERROR_KINDS,
     METRICS,
     OUTCOMES,
+    ScoredBoxes,
     Sweeps,
     compare,
     error_kind,
@@ -137,10 +138,12 @@ class Entry:
     ) -> None:
         self.protocol, self.samples, self.source = protocol, samples, source
         self.names: dict[str, Any] = {"method": scores.method, "protocol": protocol.name}
-        self.sample_sweeps = scores.sweeps[protocol.name]
+        self.scored = scores.sweeps[protocol.name]
         self.sweeps: Sweeps | None = None  # None where the dataset has masks only
-        if samples.gt_boxes is not None:
-            self.sweeps = Sweeps.join(self.sample_sweeps, protocol.component, protocol.grid())
+        if isinstance(self.scored, ScoredBoxes):
+            self.sweeps = self.scored.sweeps()
+        elif samples.gt_boxes is not None:
+            self.sweeps = Sweeps.join(self.scored, protocol.component, protocol.grid())
         self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
         self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
         counts = scores.pixels.get(protocol.name)
@@ -214,8 +217,9 @@ class Entry:
         """Its rows of the tables that have many."""
         tables: dict[str, pd.DataFrame] = {}
         if self.sweeps is not None:
-            tables |= {"per_image": self.per_image, "curves": self._curves(self.sweeps)}
-            tables["sweeps"] = self._coded_sweeps(self.sweeps)
+            rows = slice(0) if isinstance(self.scored, ScoredBoxes) else slice(None)  # nothing over τ
+            tables |= {"per_image": self.per_image, "curves": self._curves(self.sweeps)[rows]}
+            tables["sweeps"] = self._coded_sweeps(self.sweeps)[rows]
         if self.drawn_pxap is not None:
             tables["resamples"] = pd.DataFrame(self.names | {"pxap": self.drawn_pxap})
         return tables
@@ -224,9 +228,13 @@ class Entry:
     def per_image(self) -> pd.DataFrame:
         """What became of each sample at the summary's τ."""
         protocol, samples, values = self.protocol, self.samples, self.outcomes.values
-        index, table = protocol.threshold_index(self.threshold), samples.table
-        sized = zip(self.sample_sweeps, table["width"], table["height"], strict=True)
-        boxes = np.array([_box_at(*sample, protocol.component, index) for sample in sized])  # (N, 4)
+        table = samples.table
+        if isinstance(self.scored, ScoredBoxes):
+            boxes = self.scored.boxes.copy()
+        else:
+            index = protocol.threshold_index(self.threshold)
+            sized = zip(self.scored, table["width"], table["height"], strict=True)
+            boxes = np.array([_box_at(*sample, protocol.component, index) for sample in sized])  # (N, 4)
         topk_right = compare(values["mean_iou"], 0.5, protocol.topk_iou_comparison)
         judged = zip(samples.ranks.tolist(), topk_right, boxes, samples.gt_boxes or (), strict=True)
         kinds = [error_kind(*sample) for sample in judged]
@@ -303,12 +311,13 @@ def make_tables(
 
 
 def _method_rows(scores: MethodScores, samples: SampleTable) -> list[dict[str, Any]]:
-    """Rows of `metrics` that no protocol changes: pointing, energy, empty and missing heatmaps."""
+    """Rows of `metrics` that no protocol changes: pointing, energy, empty and missing heatmaps or boxes."""
     rows: list[dict[str, Any]] = []
-    for metric in ("pointing_game", "energy_in_box") if samples.gt_boxes is not None else ():
-        rows += samples.rows(*samples.means(scores.numbers[metric].to_numpy()), method=scores.method, metric=metric)
-    for metric in ("empty_heatmaps", "missing_heatmaps"):
-        rows.append({"method": scores.method, "metric": metric, "value": float(scores.numbers[metric].sum())})
+    for metric, values in scores.numbers.items():
+        if metric not in ("pointing_game", "energy_in_box"):
+            rows.append({"method": scores.method, "metric": metric, "value": float(values.sum())})
+        elif samples.gt_boxes is not None:
+            rows += samples.rows(*samples.means(values.to_numpy()), method=scores.method, metric=metric)
     return rows
 
 

@@ -26,7 +26,7 @@ from tests.datasets.layouts import (
     write_photos,
 )
 from wsol.datasets import AnnotatedFolder, Dataset, ImageFolder, OxfordPet
-from wsol.datasets.folder import _BoxRules
+from wsol.datasets.folder import BoxRules
 from wsol.datasets.sample import boxes_from_masks
 from wsol.errors import UserError
 from wsol.models import Classifier, gapnet
@@ -93,7 +93,7 @@ def test_the_same_box_in_four_ways(root: Path, corners: str, units: str, written
 
 
 def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
-    assert _BoxRules("exclusive", "pixels").to_pixels(np.array([[3, 3, 3.5, 9]])).tolist() == [[3, 3, 3, 8]]
+    assert BoxRules("exclusive", "pixels").to_pixels(np.array([[3, 3, 3.5, 9]])).tolist() == [[3, 3, 3, 8]]
 
 
 @pytest.mark.parametrize(

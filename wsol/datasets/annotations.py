@@ -167,8 +167,8 @@ def read_lines(path: Path, columns: Sequence[str], separator: str | None = ",", 
     return Rows(path, {name: cells[column :: splits + 1] for column, name in enumerate(columns)}, numbers)
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Rows:
-    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`; others are passed over."""
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Rows:
+    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`, and optional ones; others are passed over."""
     csv_options: dict[str, Any] = {"dtype": str, "index_col": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
     csv_options |= {"keep_default_na": False, "skip_blank_lines": False}
     suffix = path.suffix.lower()
@@ -184,7 +184,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Rows:
     table = table[(table.notna() & (table != "")).any(axis=1)]  # without empty lines, which count
     place, first = ("row", 1) if suffix == ".parquet" else ("line", 2)
     places = [f"{path}, {place} {number + first}" for number in table.index]
-    return Rows(path, {name: table[name].tolist() for name in columns}, places)
+    names = [*columns, *(name for name in optional if name in table)]
+    return Rows(path, {name: table[name].tolist() for name in names}, places)
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):

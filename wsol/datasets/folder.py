@@ -102,7 +102,7 @@ def AnnotatedFolder(
     columns: dict[str, dict[str, Any]] = {}  # of Sample's fields, by image
     options: dict[str, Any] = {}
     if boxes_file is not None:
-        rules = _BoxRules(box_corners, box_units)
+        rules = BoxRules(box_corners, box_units)
         columns["boxes"], options = _read_boxes(Path(boxes_file).expanduser(), rules, prefix, files)
     if masks is not None:
         columns |= _find_masks(Path(masks).expanduser(), mask_ignore, top, prefix, files)
@@ -126,26 +126,30 @@ def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: 
 
 
 @dataclass(frozen=True)
-class _BoxRules:
+class BoxRules:
     """What the numbers of a table mean: nothing is guessed."""
 
     corners: str | None
     units: str | None
+    where: str = "dataset.box_"  # the keys that say it, for messages
 
     def __post_init__(self) -> None:
         for key, meanings in MEANINGS.items():
             if getattr(self, key) not in meanings:
                 choices = " or ".join(f"{choice} ({meaning})" for choice, meaning in meanings.items())
-                raise UserError(f"dataset.box_{key}={getattr(self, key) or ''}: say which: {choices}")
+                raise UserError(f"{self.where}{key}={getattr(self, key) or ''}: say which: {choices}")
 
     def right(self, boxes: np.ndarray) -> np.ndarray:
         """Whether each box (N, 4) may be one, whatever its image: bool (N,)."""
         right = are_boxes(boxes) & ((self.units == "pixels") | (boxes <= 1).all(axis=1))
         return right & ((self.corners == "inclusive") | (boxes[:, :2] < boxes[:, 2:]).all(axis=1))
 
-    def to_pixels(self, boxes: np.ndarray, size: Size = (1, 1)) -> np.ndarray:
-        """Pixels with inclusive corners (G, 4); a box narrower than a pixel becomes one pixel wide."""
-        pixels = boxes * np.array([*size, *size])
+    def to_pixels(self, boxes: np.ndarray, size: Sequence[Any] = (1, 1)) -> np.ndarray:
+        """Pixels with inclusive corners (G, 4), of one image's size, or widths and heights (G,).
+
+        A box narrower than a pixel becomes one pixel wide.
+        """
+        pixels = boxes * np.array([*size, *size]).T
         if self.corners == "exclusive":
             ends = pixels[:, 2:] - 1
             pixels[:, 2:] = np.where(pixels[:, 2:] > pixels[:, :2], np.maximum(ends, pixels[:, :2]), ends)
@@ -158,7 +162,7 @@ class _BoxRules:
 
 
 def _read_boxes(
-    path: Path, rules: _BoxRules, prefix: str, files: Sequence[str]
+    path: Path, rules: BoxRules, prefix: str, files: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Boxes of each image that has some, and what the dataset must know of them."""
     rows = read_table(path, ("image", *CORNERS))

@@ -366,7 +366,7 @@ class MapFiles:
     def match(self, table: pd.DataFrame) -> dict[str, list[str]]:
         """Find each sample's map, by its id or by the id without its image's suffix; return faults by their kind."""
         sample_ids = list(table["sample_id"])
-        names = list(map(_names_of, sample_ids, table["image_id"]))
+        names = list(map(names_of, sample_ids, table["image_id"]))
         keys = [next((name for name in several if name in self.keys), None) for several in names]
         times = Counter(keys)
         self.key_of = [key if times[key] == 1 else None for key in keys]
@@ -431,7 +431,7 @@ def open_map_files(
     return maps, [f"{text} and count as misses"]
 
 
-def _names_of(sample_id: str, image_id: str) -> list[str]:
+def names_of(sample_id: str, image_id: str) -> list[str]:
     """Names that a sample's map may have, with or without the suffix of the image: `a.jpg#cat` or `a#cat`."""
     if not sample_id.startswith(image_id):
         image_id = sample_id

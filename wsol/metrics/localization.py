@@ -25,6 +25,8 @@ RIGHT_OR_WRONG = (
 METRICS = (*RIGHT_OR_WRONG[:5], "mean_iou", *RIGHT_OR_WRONG[5:], "max_box_acc_v2", "pxap")
 AT_THE_SUMMARYS_THRESHOLD = ("top1_loc", "top5_loc", "gt_known_loc", "mean_iou")
 FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
+NO_THRESHOLD = np.array([np.nan])  # the grid of boxes that were given
+GIVEN = ("boxes", "masks")  # what a summary's `threshold_source` says of them
 SAME_THRESHOLD = 1e-9  # as in `Protocol.threshold_index`
 
 
@@ -102,6 +104,19 @@ def coverage(box: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, np.ndar
 def compare(iou: np.ndarray | float, delta: np.ndarray | float, comparison: str) -> np.ndarray:
     """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
     return np.asarray(iou) >= delta if comparison == ">=" else np.asarray(iou) > delta
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBoxes:
+    """The box that counts of each of N samples, where somebody gave boxes or masks: no threshold changes it."""
+
+    iou: np.ndarray  # (N,); 0 without a box
+    boxes: np.ndarray  # (N, 4) inclusive, in original pixels; x1 < x0 where there is none
+
+    def sweeps(self) -> Sweeps:
+        """The same IoUs as sweeps over one threshold, which is NaN."""
+        count = len(self.iou)
+        return Sweeps(np.arange(count), np.zeros(count, np.int64), self.iou, count, NO_THRESHOLD, self.boxes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +261,8 @@ def outcomes_of(
     deltas = sorted({*protocol.iou_thresholds, 0.5})
     curves = {delta: sweeps.right(delta, protocol.iou_comparison) for delta in deltas}
     tau = float(sweeps.grid[curves[0.5].argmax()]) if threshold is None else threshold
-    iou = sweeps.iou_at(protocol.threshold_index(tau))
+    given = bool(np.isnan(tau))  # boxes, which have no threshold
+    iou = sweeps.iou_at(0 if given else protocol.threshold_index(tau))
     topk_right = compare(iou, 0.5, protocol.topk_iou_comparison)
     values |= {f"{top}_loc": correct & topk_right for top, correct in in_top(ranks).items()}
     values |= {"gt_known_loc": compare(iou, 0.5, protocol.iou_comparison), "mean_iou": iou}
@@ -262,7 +278,7 @@ def outcomes_of(
     values["max_box_acc_v2"], thresholds["max_box_acc_v2"] = counted / len(protocol.iou_thresholds), np.nan
     oracle = {metric for metric in values if metric.startswith("max_box_acc")}
     oracle |= set(AT_THE_SUMMARYS_THRESHOLD) if threshold is None else set()
-    return Outcomes(values, thresholds, frozenset(oracle), curves)
+    return Outcomes(values, thresholds, frozenset(() if given else oracle), curves)
 
 
 def sample_outcomes(
@@ -273,9 +289,10 @@ def sample_outcomes(
     `row` is the summary's, whose metrics are kept; `sweep` has the rows of its method and protocol; `pxap` (R,) is
     PxAP in resamples of the images, where the row's PxAP is of these very samples.
     """
-    boxed = pd.notna(row["gt_known_loc"])
-    sweeps = Sweeps.from_table(sweep, samples["sample_id"], protocol.grid()) if boxed else None
-    fixed = boxed and row["threshold_source"] != "oracle"
+    boxed, given = pd.notna(row["gt_known_loc"]), row["threshold_source"] in GIVEN
+    grid = NO_THRESHOLD if given else protocol.grid()
+    sweeps = Sweeps.from_table(sweep, samples["sample_id"], grid) if boxed else None
+    fixed = boxed and not given and row["threshold_source"] != "oracle"
     outcomes = outcomes_of(sweeps, samples["rank"].to_numpy(), protocol, float(row["threshold"]) if fixed else None)
     drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
     return outcomes.only([metric for metric in METRICS if pd.notna(row[metric])], drawn)

@@ -21,6 +21,7 @@ from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.kernels.pixels import resize
+from wsol.metrics.localization import ScoredBoxes
 from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
 
@@ -45,7 +46,8 @@ class MethodScores:
 
     method: str
     layer: str  # "" for none
-    sweeps: dict[str, list[Sweep | None]]  # (N,) by protocol; None: no heatmap, or the dataset has no boxes
+    # By protocol, (N,): None where there is no heatmap, or the dataset has no boxes.
+    sweeps: Mapping[str, list[Sweep | None] | ScoredBoxes]
     pixels: dict[str, ResampledPxAP]  # by protocol; empty where the dataset has no masks
     numbers: pd.DataFrame  # (N, 4): `NUMBERS`
 
@@ -125,7 +127,7 @@ class Scorer:
             scores_under = cache(partial(stored_score_map, heatmap))
             histograms = {}
             if sample is not None:
-                mask, ignore = _fitting_masks(sample, heatmap)
+                mask, ignore = fitting_masks(sample, heatmap)
                 histograms = {
                     rules: mask_histograms(scores_under(rules.map_rules()), mask, ignore, rules)
                     for rules in {*self.pixel_rules.values()}
@@ -142,7 +144,7 @@ class Scorer:
         return SampleScores(sweeps, histograms, (hit, energy, empty, False))
 
 
-def _fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
+def fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a sample's mask and ignore mask, of its image's size or at least its aspect."""
     mask, ignore = np.asarray(sample.read_mask()), sample.read_ignore()
     width, height = mask.shape[::-1] if heatmap is None else heatmap.image_size

@@ -75,7 +75,7 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
     of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes`, `errors` by kind, all at the
     summary's τ, and `classes` by metric.
     """
-    rows = run.summary[(run.summary["protocol"] == protocol) & run.summary["threshold"].notna()]
+    rows = run.summary[(run.summary["protocol"] == protocol) & run.summary["gt_known_loc"].notna()]
     metrics, methods = run.metrics[run.metrics["protocol"] == protocol], list(rows["method"])
     per_image = {method: run.per_image(method, protocol, ["iou", "gt_known_loc"]) for method in methods}
     right = pd.DataFrame({method: table["gt_known_loc"].astype(float) for method, table in per_image.items()})
@@ -83,8 +83,8 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
     return {
         "count": count,
         "grid": run.protocols[protocol].grid(),
-        "thresholds": dict(zip(methods, rows["threshold"], strict=True)),
-        "curves": _curves(run.curves[run.curves["protocol"] == protocol], count) if methods else {},
+        "thresholds": rows.set_index("method")["threshold"].dropna().to_dict(),
+        "curves": _curves(run.curves[run.curves["protocol"] == protocol], count) if len(run.curves) else {},
         "shares": {method: share_at_least(table["iou"].to_numpy()).round(2) for method, table in per_image.items()},
         "sizes": _by_size(object_sizes(run.samples), right) if methods else None,
         "errors": _errors(metrics, methods),

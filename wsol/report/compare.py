@@ -27,7 +27,9 @@ logger = logging.getLogger("wsol")
 NOT_THE_IMAGES = {"root", "class_map", "length", "_target_"}  # keys of a dataset that don't change what a sample shows
 NOT_THE_RULES = {"name", "threshold"}  # a fixed τ is told by the summary's threshold_source
 SAMPLE_COLUMNS = ["class", "width", "height", "true_boxes"]
-THRESHOLD_SOURCES = {"oracle": "an oracle, which has an advantage", "fixed": "a fixed value"}
+THRESHOLD_SOURCES = {
+    "oracle": "an oracle, which has an advantage", "fixed": "a fixed value", "boxes": "none", "masks": "none",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,7 +154,7 @@ def _chart_data(comparison: Comparison, functions: Mapping[str, str]) -> dict[st
     styles = series_styles(list(functions), functions)
     charts: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for entry, tau in zip(comparison.entries, comparison.summary["threshold"], strict=True):
-        for delta, right in entry.outcomes.curves.items():
+        for delta, right in entry.outcomes.curves.items() if pd.notna(tau) else ():  # not of boxes that were given
             series = {"name": entry.title, "x": entry.grid.round(6), "tau": tau, "right": right}
             charts.setdefault((entry.protocol, delta), []).append(series)
     return {

@@ -12,6 +12,7 @@ import io
 import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
@@ -27,6 +28,7 @@ from wsol.localization.boxes import to_inclusive
 from wsol.report.charts import KINDS, Style
 from wsol.report.run import Run
 from wsol.report.templating import as_json
+from wsol.tables import BOX
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset
@@ -84,8 +86,9 @@ def gallery(
 
 def _drawing(name: str, store: HeatmapStore | None) -> dict[str, Any]:
     """What the page must know to make a method's score maps."""
-    function = "" if store is None else store.methods[name]["function"]
-    score_map = store is not None and store.kind(name) == "scoremap"
+    known = store is not None and name in store.methods  # boxes that were given have no heatmaps
+    function = store.methods[name]["function"] if store is not None and known else ""
+    score_map = store is not None and known and store.kind(name) == "scoremap"
     return {"function": function, "baseline": (function or name) in BASELINES, "score_map": score_map}
 
 
@@ -237,7 +240,18 @@ def _sweeps_and_kinds(run: Run, chosen: Mapping[str, int]) -> tuple[Nested, Nest
     sweeps: Any = run.rows("sweeps.parquet", only).groupby(keys, sort=False, observed=True)
     kinds: Any = run.rows("per_image.parquet", only, [*keys, "error_kind"])
     coded = ((*names, coded_sweep(rows, run.protocols[names[2]])) for names, rows in sweeps)
-    return _nested(coded), _nested(kinds.itertuples(index=False))
+    boxes = run.given_boxes(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])
+    rows_of_boxes: Any = boxes.itertuples(index=False)
+    given = ((*row[:3], _coded_box(row, run.protocols[row.protocol])) for row in rows_of_boxes)
+    return _nested(chain(coded, given)), _nested(kinds.itertuples(index=False))
+
+
+def _coded_box(row: Any, protocol: Protocol) -> dict[str, np.ndarray]:
+    """The same of a box that was given, which stays at every τ."""
+    scale = np.divide(protocol.size or (row.width, row.height), (row.width, row.height))
+    edges = np.array([row.x0, row.y0, row.x1 + 1, row.y1 + 1]) * np.tile(scale, 2)
+    iou = np.array([int(10_000 * row.iou)])
+    return {"first": np.zeros(1, int), "boxes": np.nan_to_num(edges, nan=-1).round(2), "iou": iou}
 
 
 def _nested(items: Iterable[tuple[str, str, str, Any]]) -> Nested:

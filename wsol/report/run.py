@@ -17,7 +17,7 @@ from wsol.errors import UserError
 from wsol.io import data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, METRICS
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -32,7 +32,7 @@ MOST_SAMPLES = 5_000_000
 LARGEST = 1 << 33  # bytes of a table
 MOST_VALUES = 1 << 28  # in a column that is read whole; rows of sweeps are read by method and protocol
 RANGES = dict.fromkeys((*METRICS, "low", "high"), (0.0, 100.0)) | {
-    "threshold": (0, 1), "iou_threshold": (0, 1), "iou": (0, 1), "value": (0, 1e12), "rank": (-1, 1e9),
+    "threshold": (0, 1), "iou_threshold": (0, 1), "iou": (-1e9, 1e9), "value": (0, 1e12), "rank": (-1, 1e9),
     "label": (0, 1e9), "width": (0, 1e9), "height": (0, 1e9), "n_images": (1, MOST_SAMPLES),
     "n_samples": (1, MOST_SAMPLES),
 }  # fmt: skip
@@ -141,13 +141,28 @@ class Run:
         percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
         metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
         chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & (table["threshold_source"] == "oracle")
-        return table.assign(metric=metric, oracle=chosen_here | metric.str.startswith("max_box_acc"))
+        best = metric.str.startswith("max_box_acc") & ~table["threshold_source"].isin(GIVEN)
+        return table.assign(metric=metric, oracle=chosen_here | best)
+
+    @property
+    def given(self) -> list[str]:
+        """Methods whose boxes or masks were given, so that they have no sweeps."""
+        return list(self.summary["method"][self.summary["threshold_source"].isin(GIVEN)].unique())
+
+    def given_boxes(self, only: arrow.Expression, columns: list[str]) -> pd.DataFrame:
+        """Read these columns of `per_image` of such methods, as far as an expression lets them through."""
+        if not self.given:
+            return pd.DataFrame(columns=columns)
+        return self.rows("per_image.parquet", only & arrow.field("method").isin(self.given), columns)
 
     def sweep(self, method: str, protocol: str) -> pd.DataFrame:
         """Read `sample_id`, `threshold` and `iou` of one method's run-length coded sweeps under one protocol.
 
-        A row holds from `threshold` to the next row of its sample; each sample's rows stand together.
+        A row holds from `threshold` to the next row of its sample; each sample's rows stand together. Boxes that
+        were given have one row each, whose threshold is NaN.
         """
+        if method in self.given:
+            return self.per_image(method, protocol, ["sample_id", "iou"]).assign(threshold=np.nan)
         table = self._rows_of("sweeps.parquet", method, protocol, ["sample_id", "threshold", "iou"])
         begins = table["sample_id"].cat.codes.diff().ne(0)
         first, rises = table["threshold"] - self.protocols[protocol].grid()[0], table["threshold"].diff() > 0

@@ -13,6 +13,7 @@ import pandas as pd
 from wsol.console import are_numbers, print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
+from wsol.metrics.localization import GIVEN
 from wsol.metrics.statistics import RESAMPLES
 from wsol.report.charts import METRIC_NAMES
 from wsol.tables import SHOWN, is_for_testing
@@ -29,6 +30,7 @@ TOOLTIPS = METRIC_NAMES | {
     "protocol": "rules of scoring",
     "threshold": "threshold, relative to the score map's maximum",
 }
+THRESHOLD_NOTES = {"oracle": "oracle*", "fixed": "fixed", "boxes": "", "masks": "", "": ""}
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -145,7 +147,7 @@ def html_summary(
     for number, row in enumerate(summary.to_dict("records")):
         notes = {key: ranges.get((row["method"], row["protocol"], key), "") for key in texts}
         notes["method"] = f"at {row['layer']}" if row["layer"] else ""
-        notes["threshold"] = {"oracle": "oracle*", "fixed": "fixed"}.get(row["threshold_source"], "from another run")
+        notes["threshold"] = THRESHOLD_NOTES.get(row["threshold_source"], "from another run")
         kind = "baseline" if functions.get(row["method"], row["method"]) in BASELINES else ""
         bold = [key for key in texts if best.at[number, key]]
         rows.append({"kind": kind, "texts": dict(texts.iloc[number]), "values": row, "notes": notes, "best": bold})
@@ -183,13 +185,13 @@ def _note(summary: pd.DataFrame) -> str:
     oracle = "oracle" in set(summary["threshold_source"])
     notes = ["τ*: the best on this very split (oracle)"] if oracle else []
     notes += [f"τ from {run}" for run in _threshold_runs(summary)]
-    if summary.filter(like="max_box_acc").notna().any(axis=None):
+    if summary[~summary["threshold_source"].isin(GIVEN)].filter(like="max_box_acc").notna().any(axis=None):
         notes.append("MBA (MaxBoxAcc) is an oracle by definition")
     return "; ".join(notes) + "." if notes else ""
 
 
 def _threshold_runs(summary: pd.DataFrame) -> list[str]:
-    return sorted(set(summary["threshold_source"]) - {"oracle", "fixed", ""})
+    return sorted(set(summary["threshold_source"]) - set(THRESHOLD_NOTES))
 
 
 def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
