@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -475,7 +476,7 @@ def _rules_of_given(protocol: Protocol) -> Protocol:
 
     Papers whose evaluator is handed boxes (PSOL, CREAM, TokenCut) neither round nor clip these.
     """
-    ready = {"truth_rounding": "none", "truth_clipped": "none"} if protocol.ready_boxes else {}
+    ready: dict[str, Any] = {"truth_rounding": "none", "truth_clipped": "none"} if protocol.ready_boxes else {}
     return replace(protocol, truths="best", truth_origin=0, truth_end="as_annotated", truth_integers="none", **ready)
 
 
