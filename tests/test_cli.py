@@ -193,7 +193,7 @@ def test_info_and_hydra_help_come_from_hydra(words, text):
         (["model=shapes,resnet18"], "--multirun"),
         (["limit=cat (1).jpg"], """'limit="cat (1).jpg"'"""),
         (["view=größe"], """'view="größe"'"""),
-        (["train", "method=cam"], "dataset, model, experiment"),
+        (["train", "method=cam"], "dataset, model, training_method, experiment"),
         (["evaluate", "experiment=shapes"], "experiment/evaluate=shapes"),
         (["train", "experiment=shape"], "shapes"),
         (["evaluate", "train"], "'train'"),

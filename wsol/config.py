@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wsol.heatmaps.method import Method
     from wsol.localization import Protocol
     from wsol.models import Classifier
+    from wsol.training import TrainingMethod
 
 
 NOT_THE_DATASETS_OWN = ("class_map", "boxes")  # the evaluation's; boxes=from_masks goes with any dataset
@@ -64,7 +65,11 @@ def call(function: Callable[..., Any], config: Config, options: type | None = No
 @cache
 def own_targets() -> frozenset[str]:
     """What `_target_` says in wsol's own options: all that is ever built because a run's folder names it."""
-    paths = (path for group in ("dataset", "method", "model") for path in (conf_dir() / group).glob("*.yaml"))
+    paths = (
+        path
+        for group in ("dataset", "method", "model", "training_method")
+        for path in (conf_dir() / group).glob("*.yaml")
+    )
     return frozenset(
         name for path in paths for name in re.findall(r"^_target_: *([\w.]+)", path.read_text("utf-8"), re.M)
     )
@@ -157,6 +162,13 @@ def build_model(config: Config, dataset: Dataset | None, for_training: bool = Fa
     if classifier.classes is None and not loads:
         classifier.classes, classifier.class_ids = tuple(dataset.classes), tuple(dataset.ids)
     return classifier
+
+
+def build_training_method(config: Config) -> TrainingMethod:
+    """Make the training method that a section describes."""
+    from wsol.training import TrainingMethod
+
+    return _build(to_dict(config, "training_method"), "training_method", TrainingMethod)  # type: ignore[no-any-return]
 
 
 def build_methods(config: Config) -> dict[str, Method]:

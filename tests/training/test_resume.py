@@ -43,7 +43,8 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(
         assert same(dict(parts.state), dict(expected.state))
         assert parts.metadata == expected.metadata
     kept = sorted(path.name for path in (tmp_path / "parts").iterdir())
-    assert kept == ["best.safetensors", "history.csv", "last.safetensors", "resume.pt"]
+    expected = ["best.safetensors", "environment.json", "history.csv", "history.png", "last.safetensors", "resume.pt"]
+    assert kept == expected
 
 
 def test_resuming_what_has_ended_changes_nothing(tmp_path: Path) -> None:

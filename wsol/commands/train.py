@@ -1,32 +1,38 @@
 """`wsol train`: dataset + classifier + recipe → weights in the run's folder."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
 from wsol.commands.task import Job, print_steps
-from wsol.config import build_dataset, build_model, call, to_dict
+from wsol.config import build_dataset, build_model, build_training_method, call, to_dict
 from wsol.console import print_line
+from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
 from wsol.io import from_here, write_yaml
 from wsol.training import Recipe, Stage, train
+from wsol.training.watch import spread
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Train, say what came out, and how to evaluate it."""
-    settings, run_dir = to_dict(cfg), job.run_dir
+    settings, run_dir, first = to_dict(cfg), job.run_dir, os.environ.get("RANK", "0") == "0"  # of torchrun's processes
     _refuse_without_effect(job.typed("training."), settings["training"]["stages"])
     stages = build_stages(settings)
     classifier = build_model(cfg.model, stages[-1].dataset, for_training=True)
     if not cfg.resume and (run_dir / "resume.pt").exists():
         raise UserError(f"{run_dir} holds a training run already: go on with resume=true, or choose another run_dir")
-    write_yaml(run_dir / "config.yaml", settings | {"run_dir": str(run_dir)})
-    objects = {"classifier": classifier, "stages": stages, "run_dir": run_dir}
-    trained = call(train, cfg, show_progress=cfg.progress and job.verbose, **objects)
+    settings["run_dir"] = str(run_dir)
+    if first:
+        write_yaml(run_dir / "config.yaml", settings)
+    objects = {"classifier": classifier, "stages": stages, "run_dir": run_dir, "config": settings}
+    objects |= {"method": build_training_method(cfg.training_method), "command": job.request.line}
+    trained = call(train, cfg, show_progress=cfg.progress and job.verbose and first, **objects)
     last = trained.history.iloc[-1]
     best = trained.history.loc[trained.history["stage"] == last["stage"], "val_top1"].max()
-    if job.verbose:
+    if job.verbose and first:
         _print_end(cfg, job, best)
     return {"epochs": len(trained.history), "train_loss": f"{last['train_loss']:.4f}", "val_top1": f"{best:.4f}"}
 
@@ -53,18 +59,29 @@ def _refuse_without_effect(words: Sequence[str], stages: Sequence[Any]) -> None:
 def build_stages(settings: Mapping[str, Any]) -> list[Stage]:
     """Make the stages of a training: each with its dataset, its validation set and its recipe.
 
-    `settings` has `dataset`, `validation` (keys of `dataset` that differ, or None) and `training`: keys of a `Recipe`,
-    and `stages`, a list of mappings that override them and, under `dataset` and `validation`, keys of those.
+    `settings` has `dataset`, `validation` and `localization` (keys of `dataset` that differ, or None), `training`: keys
+    of a `Recipe`, and `stages`, a list of mappings that override them and, under `dataset` and `validation`, keys of
+    those; `limit`, how many samples of each are taken; and `hold_out`, how many are localized on, not trained on.
     """
     common = {key: value for key, value in settings["training"].items() if key != "stages"}
     Recipe(**common)  # also where each stage has its own
-    stages = []
+    limit, stages = settings.get("limit"), []
+
+    def build(config: Mapping[str, Any]) -> Dataset:
+        dataset = build_dataset(config)
+        return dataset if limit is None or limit >= len(dataset) else spread(dataset, limit)[1]
+
     for stage in settings["training"]["stages"] or [{}]:
         stage_keys = to_dict(stage, "training.stages")
         data = settings["dataset"] | (stage_keys.pop("dataset", None) or {})
         changes = stage_keys.pop("validation", None) or {}
-        validation = None
+        recipe, validation, localization = Recipe(**common | stage_keys), None, None
         if settings["validation"] is not None:
-            validation = build_dataset(data | settings["validation"] | changes)
-        stages.append(Stage(dataset=build_dataset(data), recipe=Recipe(**common | stage_keys), validation=validation))
+            validation = build(data | settings["validation"] | changes)
+        dataset = build(data)
+        if recipe.localize_every and settings.get("localization") is not None:
+            localization = build(data | settings["localization"])
+        elif recipe.localize_every:
+            dataset, localization = spread(dataset, settings["hold_out"])
+        stages.append(Stage(dataset=dataset, recipe=recipe, validation=validation, localization=localization))
     return stages

@@ -21,7 +21,7 @@ from wsol.errors import UserError
 from wsol.models.layers import Classifier
 
 Stages = dict[str, nn.Module]  # run one after the other
-HEADS = ("classifier_A.4", "SPG_A4", "SPG_A_4")  # what makes the logits of ACoL and SPG
+HEADS = ("classifier_A.4", "SPG_A4", "SPG_A_4", "fc")  # what makes the logits of ACoL, SPG and the reference's VGG
 CHANNELS = 1024  # of ACoL's heads, or twice the trunk's where that is less
 
 

@@ -56,7 +56,6 @@ def build(
         module = make(num_classes or default_classes or 2)
     method: dict[str, Any] = {}  # what a training method put into the network
     if loaded:
-        loaded.state = own_names(loaded.state, module)
         method = loaded.metadata.get("training_method") or method_of(set(loaded.state))
     heads = [loaded.state[head] for head in (f"{name}.weight" for name in (head_name(module), *HEADS))
              if head in loaded.state] if loaded else []  # fmt: skip
@@ -86,6 +85,7 @@ def build(
         adapt(classifier, **method)
         classifier.layer = str(asked.get("layer") or classifier.layer)
     if loaded:
+        loaded.state = own_names(loaded.state, classifier.module)
         load_state(classifier.module, loaded)
         classifier.trained_size = loaded.metadata.get("input_size")
     find_layer(classifier.module, classifier.layer)

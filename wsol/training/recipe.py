@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,11 +17,12 @@ from torch.optim import lr_scheduler
 from torchvision.transforms.v2 import functional
 
 from wsol.datasets.sample import Dataset
-from wsol.datasets.views import apply_view
+from wsol.datasets.views import CROP_SHARE, apply_view
 from wsol.errors import UserError
+from wsol.models.reference import is_slow
 from wsol.settings import settings
 
-Augmentation = Literal["crop", "shift", "flip", "turn", "color"]
+Augmentation = Literal["crop", "window", "shift", "flip", "turn", "color"]
 
 
 def augment(
@@ -33,7 +35,12 @@ def augment(
     """Change an image uint8 (H, W, 3) at random and bring it to the input size: uint8 (height, width, 3)."""
     if "crop" in kinds:
         image = _random_part(image, generator)
-    pixels = apply_view(image, "squash", input_size, interpolation)[0].permute(2, 0, 1)  # (3, h, w)
+    pixels = apply_view(image, "squash", _canvas(input_size, kinds), interpolation)[0].permute(2, 0, 1)  # (3, h, w)
+    if "window" in kinds:
+        places = [
+            int(generator.integers(side - size + 1)) for side, size in zip(pixels.shape[1:], input_size, strict=True)
+        ]
+        pixels = functional.crop(pixels, *places, *input_size)
     if "shift" in kinds:
         pixels = _shift(pixels, generator)
     if "flip" in kinds and generator.random() < 0.5:
@@ -44,6 +51,12 @@ def augment(
         for adjust in (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation):
             pixels = adjust(pixels, generator.uniform(0.7, 1.3))
     return pixels.permute(1, 2, 0).contiguous()
+
+
+def _canvas(input_size: tuple[int, int], kinds: Collection[Augmentation]) -> tuple[int, int]:
+    """What the image is resized to: 256 where a window of 224 pixels is cut out."""
+    height, width = (round(side / CROP_SHARE) if "window" in kinds else side for side in input_size)
+    return height, width
 
 
 def _random_part(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -70,6 +83,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, le=100)]
 OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value or ()))
+Pairs = BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, Mapping) else tuple(value or ()))
 PARTS = ("optimizer", "schedule", "scaler")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -88,17 +102,28 @@ class Recipe:
     momentum, weight_decay, label_smoothing : float
         Momentum is SGD's under the step and constant schedules; one cycle moves it, and AdamW's first β, between 0.95
         and 0.85. Weight decay spares biases and normalization.
+    groups : "default" or "choe2020"
+        As Choe et al.'s code has it: weight decay on everything, and ten times the learning rate for what follows the
+        trunk; of ResNets, oddly, for the last stage and fc, but not for the heads of ACoL and SPG.
+    lr_factors : mapping of str to float
+        Factors of the learning rate, by a regular expression found in a parameter's name; the first that is counts.
     schedule : "onecycle", "step" or "constant"
         One cycle rises for `warmup` of the steps and falls as a cosine; step multiplies by `gamma` every
-        `step_epochs` epochs.
+        `step_epochs` epochs, the first time `step_offset` epochs earlier.
     precision : "fp32", "bf16" or "fp16"
         Mixed precision by autocast; fp16 needs a GPU.
-    augment : sequence of "crop", "shift", "flip", "turn", "color"
-        See `wsol.training.recipe`.
+    sync_bn : bool
+        On several GPUs: batch normalization over all of them; otherwise each normalizes its own share of a batch.
+    augment : sequence of "crop", "window", "shift", "flip", "turn", "color"
+        See `wsol.training.recipe`; "window" resizes the whole image to 8/7 of the input size and cuts that out.
     input_size : (height, width), optional
         By default the classifier's.
     freeze : sequence of str
         Dotted names of layers whose weights and statistics stay as they are: less to calculate.
+    localize_every : int
+        Localize on the stage's held-out images after so many epochs; 0: never.
+    best : "classification" or "localization"
+        Which validation decides on the best weights: accuracy, or MaxBoxAccV2 of those images.
 
     Raises
     ------
@@ -117,15 +142,21 @@ class Recipe:
     lr: Amount = 2e-3
     momentum: Share = 0.9
     weight_decay: Amount = 0.05
+    groups: Literal["default", "choe2020"] = "default"
+    lr_factors: Annotated[tuple[tuple[str, float], ...], Pairs] = ()
     label_smoothing: Share = 0.0
     schedule: Literal["onecycle", "step", "constant"] = "onecycle"
     warmup: Share = 0.2
     step_epochs: Count = 10
+    step_offset: Annotated[int, Field(ge=0)] = 0
     gamma: Share = 0.1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    sync_bn: bool = False
     augment: Annotated[tuple[Augmentation, ...], OneOrMore] = ("crop", "flip")
     input_size: tuple[Count, Count] | None = None
     freeze: Annotated[tuple[str, ...], OneOrMore] = ()
+    localize_every: Annotated[int, Field(ge=0)] = 0
+    best: Literal["classification", "localization"] = "classification"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +170,25 @@ class Stage:
     recipe : Recipe
     validation : Dataset, optional
         Its classification accuracy decides which weights are the best; None: the last are.
+    localization : Dataset, optional
+        What `localize_every` localizes on, with boxes or masks: none of the test set's, none that is trained on.
     """
 
     dataset: Dataset
     recipe: Recipe
     validation: Dataset | None = None
+    localization: Dataset | None = None
 
 
 class Optimization:
     """Optimizer, schedule and mixed precision of one stage: what turns a loss into a step."""
 
-    def __init__(self, module: nn.Module, recipe: Recipe, num_images: int, device: torch.device) -> None:
+    def __init__(
+        self, module: nn.Module, recipe: Recipe, num_images: int, device: torch.device, world: int = 1
+    ) -> None:
         if recipe.precision == "fp16" and device.type != "cuda":
             raise UserError("training.precision=fp16 needs a GPU; use bf16 or fp32 here")
-        # Batches of a single image are dropped, because batch normalization can't train on them.
-        steps = max(num_images // recipe.batch_size + (num_images % recipe.batch_size > 1), 1)
+        steps = max(-(-whole_batches(num_images, recipe.batch_size, world) // recipe.batch_size), 1)
         self.precision, self.device = PRECISIONS[recipe.precision], device
         self.optimizer = _optimizer(module, recipe)
         self.schedule = _schedule(self.optimizer, recipe, steps)
@@ -186,20 +221,41 @@ class Optimization:
             getattr(self, name).load_state_dict(state[name])
 
 
+def whole_batches(count: int, batch_size: int, world: int = 1) -> int:
+    """How many of an epoch's images are trained on: no last batch of one, which batch normalization can't train on.
+
+    Nor one with fewer images than there are processes.
+    """
+    rest = count % batch_size
+    return count - rest if rest < max(2, world) and count > batch_size else count
+
+
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    decayed, spared = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for pattern, factor in recipe.lr_factors if re.search(pattern, name)), 1.0)
+            if recipe.groups == "choe2020" and not is_slow(name, module):
+                factor *= 10
+            groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+    spared = 0.0 if recipe.groups == "default" else recipe.weight_decay
+    parts = [
+        {"params": parameters, "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay if decayed else spared}
+        for (factor, decayed), parameters in groups.items()
+    ]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, recipe.lr)
+        return torch.optim.SGD(parts, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(parts, recipe.lr)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
     """A schedule that goes on with every step; `steps` of them are an epoch."""
     if recipe.schedule == "onecycle":
         total = steps * recipe.epochs + 1
-        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=total, pct_start=recipe.warmup)
+        highest = [group["lr"] for group in optimizer.param_groups]
+        return lr_scheduler.OneCycleLR(optimizer, highest, total_steps=total, pct_start=recipe.warmup)
     if recipe.schedule == "step":
-        return lr_scheduler.StepLR(optimizer, steps * recipe.step_epochs, recipe.gamma)
+        schedule = lr_scheduler.StepLR(optimizer, steps * recipe.step_epochs, recipe.gamma)
+        schedule.last_epoch = steps * recipe.step_offset  # as if so much were behind it
+        return schedule
     return lr_scheduler.ConstantLR(optimizer, 1.0)

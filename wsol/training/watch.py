@@ -1,0 +1,117 @@
+"""Watching a training: localization on images held out, the curve over epochs as a picture, other people's loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wsol.datasets.sample import DESCRIPTION, Dataset, Sample
+from wsol.errors import UserError
+from wsol.io import atomic_write
+from wsol.models import Classifier
+
+PERCENT = ("train_top1", "val_top1", "gt_known_loc", "max_box_acc_v2")  # fractions inside the program
+Log = Callable[[Mapping[str, float], int], None]
+
+
+class _Rows(Sequence[Sample]):
+    def __init__(self, dataset: Dataset, indices: np.ndarray) -> None:
+        self.dataset, self.indices = dataset, indices
+        self.labels = dataset.labels[indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.dataset[int(self.indices[index])]
+
+
+def spread(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+    """Split off so many samples, evenly spread over a dataset: the rest, and they."""
+    if not 0 < count < len(dataset):
+        raise UserError(f"{dataset.name} ({dataset.split}) has {len(dataset)} samples: {count} can't be split off")
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    parts = np.setdiff1d(np.arange(len(dataset)), chosen), chosen
+    about = {name: getattr(dataset, name) for name in DESCRIPTION}
+    rest, part = (Dataset(_Rows(dataset, indices), **about) for indices in parts)
+    return rest, part
+
+
+def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str) -> dict[str, float]:
+    """CAM's GT-known localization and MaxBoxAccV2, fractions, and the threshold that is best for the former."""
+    from wsol.engine import evaluate
+
+    options: dict[str, Any] = {"workers": workers, "device": device, "progress": False}
+    summary = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options).summary
+    one, any_component = (summary[summary["protocol"] == name].iloc[0] for name in ("choe2020", "choe2020_v2"))
+    return {
+        "gt_known_loc": float(one["gt_known_loc"]) / 100,
+        "max_box_acc_v2": float(any_component["max_box_acc_v2"]) / 100,
+        "threshold": float(one["threshold"]),
+    }
+
+
+def in_percent(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The history as it is written down and shown."""
+    table = pd.DataFrame(history)
+    columns = [name for name in PERCENT if name in table]
+    table[columns] *= 100
+    return table
+
+
+def draw_history(table: pd.DataFrame, path: Path) -> None:
+    """Draw the loss and all accuracies over the epochs of all stages."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = range(1, len(table) + 1)
+    left.plot(epochs, table["train_loss"], marker=".")
+    left.set(xlabel="epoch", ylabel="training loss")
+    for name in (name for name in PERCENT if name in table and table[name].notna().any()):
+        measured = table[name].notna().to_numpy()
+        right.plot(np.array(epochs)[measured], table[name][measured], marker=".", label=name)
+    right.set(xlabel="epoch", ylabel="percent")
+    right.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+@contextmanager
+def logging_to(name: str | None, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Log]:
+    """Give a function that hands an epoch's numbers to "tensorboard", "wandb" or "mlflow"; None: one that doesn't."""
+    place = folder or Path.cwd()
+    try:
+        if name is None:
+            yield lambda row, step: None
+        elif name == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            with SummaryWriter(str(place / "tensorboard")) as writer:
+
+                def log(row: Mapping[str, float], step: int) -> None:
+                    for key, value in row.items():
+                        writer.add_scalar(key, value, step)
+                    writer.flush()
+
+                yield log
+        elif name == "wandb":
+            import wandb
+
+            with wandb.init(project="wsol", dir=place, name=place.name, config=dict(config)) as run:
+                yield lambda row, step: run.log(dict(row), step=step)
+        elif name == "mlflow":
+            import mlflow
+
+            with mlflow.start_run(run_name=place.name):
+                mlflow.log_params(pd.json_normalize(dict(config)).iloc[0].astype(str).str[:500].to_dict())
+                yield lambda row, step: mlflow.log_metrics(dict(row), step=step)
+        else:
+            raise UserError(f"logger={name}: choose tensorboard, wandb or mlflow, or null")
+    except ImportError as error:
+        raise UserError(f"logger={name} is not installed ({error}): pip install 'wsol[{name}]'") from error
