@@ -110,7 +110,7 @@ def evaluate(
     # 2. From heatmaps to boxes at every threshold; what became of every sample at τ; tables with intervals.
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     scored = score_heatmaps(dataset, heatmaps, protocols, options.workers, options.progress)
-    results = make_tables(scored, table, protocols, thresholds, source)
+    results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
 
     # 3. Everything that a reader needs, years later.
     results.environment = _environment(started, provenance, notes, command, device)
@@ -190,7 +190,8 @@ def score(
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     scored = score_heatmaps(dataset, store, protocols, options.workers, options.progress)
     scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
-    results = make_tables(chain(scored, scored_boxes), table, protocols, thresholds, source)
+    scored = chain(scored, scored_boxes)
+    results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
     results.environment = _environment(started, provenance, notes, command)
     results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     return _write_run(results, dataset, store, run_dir, options)
@@ -398,6 +399,15 @@ def _provenance(
     )  # fmt: skip
 
 
+def run_folder(run_dir: Path | str | None) -> Path | None:
+    """Make a run's folder."""
+    if run_dir is None:
+        return None
+    folder = Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _warn(notes: list[str]) -> list[str]:
     for note in notes:
         logger.warning("%s", note)
@@ -437,7 +447,7 @@ def _write_run(
         return results
     from wsol.report.summary import write_summary
 
-    folder = results.run_dir = Path(run_dir)
+    folder = Path(run_dir)
     write_tables(results, folder)
     write_summary(results.summary, folder)
     write_yaml(folder / "config.yaml", results.config)

@@ -427,7 +427,7 @@ def score_given(
         except UserError as error:
             raise UserError(f"sample {sample_id}, {given.kind} of {given.name}: {error}") from error
     numbers = pd.DataFrame({f"missing_{given.kind}": given.missing})
-    return MethodScores(given.name, "", best if boxed else {name: [] for name in protocols}, pixels, numbers)
+    return MethodScores(given.name, "", {}, pixels, numbers, best if boxed else {})
 
 
 def _fitting_mask(path: Path | None, sample_id: str, size: Size) -> np.ndarray:

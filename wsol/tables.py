@@ -10,7 +10,10 @@ per_image    one row per sample, method and protocol at the summary's threshold;
              `iou` a fraction, `rank` of the true class (0 is the best), `error_kind` as in `wsol.metrics.ERROR_KINDS`
 curves       accuracies in percent over τ, per IoU threshold
 sweeps       box and IoU over τ, run-length coded: a row holds from `threshold` to the next row of its sample; boxes
-             in score-map pixels and the protocol's convention
+             in score-map pixels and the protocol's convention. In `sweeps.parquet` protocols with equal box rules share
+             theirs: `method, rules, sample_id, threshold, x0, y0, x1, y1`, inclusive corners in whole score-map pixels,
+             -1 without a box, and the score map's `width, height`; `rules.json` says each protocol's rules; the IoU
+             follows from the boxes in `samples`
 samples      sample id, label, rank of the true class (0 is the best, -1 without a prediction), five best logits with
              probabilities, image size, the view's rectangle, ground-truth boxes (x0 y0 x1 y1, one after the other)
 sensitivity  GT-known localization in percent: a row per method, a column per protocol
@@ -20,7 +23,8 @@ resamples    PxAP, a fraction, of images drawn again, as often as intervals are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -29,16 +33,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wsol.errors import UserError, first_names
-from wsol.io import atomic_write, read_environment, reading
-from wsol.localization import Protocol, Sweep
+from wsol.io import atomic_write, read_environment, reading, write_json
+from wsol.localization import Protocol
 from wsol.localization.boxes import to_image
+from wsol.localization.kernels.components import unpack
+from wsol.localization.sweep import PackedSweeps, Truths
 from wsol.metrics.localization import (
     ERROR_KINDS,
     METRICS,
     OUTCOMES,
-    ScoredBoxes,
+    SAME_THRESHOLD,
     Sweeps,
     compare,
     error_kind,
@@ -46,7 +54,7 @@ from wsol.metrics.localization import (
     mean_by_class,
     outcomes_of,
 )
-from wsol.metrics.scoring import MethodScores
+from wsol.metrics.scoring import MethodScores, box_rules
 from wsol.metrics.statistics import interval_table, resample
 
 logger = logging.getLogger("wsol")
@@ -59,6 +67,23 @@ METRIC_COLUMNS = ("method", "protocol", "metric", "iou_threshold", "threshold", 
 BOX = ("x0", "y0", "x1", "y1")
 NO_BOX = np.array([0.0, 0.0, -1.0, -1.0])
 TEXTS = ("dataset", "split", "model", "method", "layer", "view", "protocol", "threshold_source", "metric", "class")
+ROWS = 65_536  # samples in a row group of a large table
+TEXT, FLOAT = pa.string(), pa.float64()
+SCHEMAS = {
+    "per_image": pa.schema({
+        "method": TEXT, "protocol": TEXT, "threshold": FLOAT, "sample_id": TEXT, "label": pa.int64(), "class": TEXT,
+        "rank": pa.int64(), **dict.fromkeys((*BOX, "iou"), FLOAT), **dict.fromkeys(OUTCOMES, pa.bool_()),
+        "error_kind": TEXT,
+    }),
+    "curves": pa.schema({
+        "method": TEXT, "protocol": TEXT, "iou_threshold": FLOAT, "threshold": FLOAT, "gt_known_loc": FLOAT,
+        "top1_loc": FLOAT, "top5_loc": FLOAT, "mean_iou": FLOAT,
+    }),
+    "sweeps": pa.schema({
+        "method": TEXT, "rules": TEXT, "sample_id": TEXT, "threshold": FLOAT,
+        **dict.fromkeys((*BOX, "width", "height"), pa.int16()),
+    }),
+}  # fmt: skip
 SHOWN = {
     "method": "method", "protocol": "protocol", "threshold": "τ", "top1_cls": "Top-1 cls", "top1_loc": "Top-1 loc",
     "top5_loc": "Top-5 loc", "gt_known_loc": "GT-known", "max_box_acc_30": "MBA 30", "max_box_acc_50": "MBA 50",
@@ -70,26 +95,53 @@ SHOWN = {
 class Results:
     """The tables of one run; the module's text says their columns and units.
 
+    `.per_image`, `.curves` and `.sweeps` are read from the run's folder whenever they are asked for; of a run without
+    a folder they are in memory, some kilobytes per sample, method and protocol.
+
     Parameters
     ----------
-    summary, metrics, per_image, curves, sweeps, samples, resamples : DataFrame
-        `resamples` has no rows where there are no masks.
+    summary, metrics, samples : DataFrame
+    resamples : DataFrame
+        No rows where there are no masks.
     environment, config : dict
         Versions, device, times, and what the reader must know of the run; and what was asked for.
     run_dir : Path, optional
         Where the tables lie.
+    protocols : dict of str to Protocol
+    tables : dict of str to pyarrow.Table
+        What a run without a folder keeps.
     """
 
     summary: pd.DataFrame
     metrics: pd.DataFrame
-    per_image: pd.DataFrame
-    curves: pd.DataFrame
-    sweeps: pd.DataFrame
     samples: pd.DataFrame
     resamples: pd.DataFrame = field(default_factory=pd.DataFrame)
     environment: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     run_dir: Path | None = None
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+
+    @property
+    def per_image(self) -> pd.DataFrame:
+        """What became of each sample."""
+        return self._table("per_image")
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Accuracies over τ."""
+        return self._table("curves")
+
+    @property
+    def sweeps(self) -> pd.DataFrame:
+        """Box and IoU over τ, for each method and protocol."""
+        return expand_sweeps(self._table("sweeps"), self.protocols, box_rules(self.protocols), self.samples)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        if name in self.tables:
+            return self.tables[name].to_pandas()
+        path = None if self.run_dir is None else self.run_dir / f"{name}.parquet"
+        return pd.DataFrame() if path is None or not path.is_file() else pd.read_parquet(path)
 
     @property
     def sensitivity(self) -> pd.DataFrame:
@@ -107,6 +159,7 @@ class SampleTable:
     classes: Sequence[str]
     multilabel: bool  # of several classes on one image none is "the" true one: there is no Top-k and no wrong class
     top5: bool  # whether Top-5 says anything: more than five classes compete, and five of each prediction are known
+    _truths: dict[str, Truths] = field(default_factory=dict)  # by box rules
 
     @cached_property
     def ranks(self) -> np.ndarray:
@@ -118,6 +171,17 @@ class SampleTable:
         ranked = bool((self.ranks >= 0).any())
         kept = [metric for metric in metrics if ranked or not metric.startswith(("top", "wrong_class"))]
         return [metric for metric in kept if self.top5 or not metric.startswith("top5")]
+
+    @cached_property
+    def image_sizes(self) -> np.ndarray:
+        """Width and height of each sample's image: int64 (N, 2)."""
+        return self.table[["width", "height"]].to_numpy(np.int64)
+
+    def sweeps(self, packed: PackedSweeps, protocol: Protocol, rules: str) -> Sweeps:
+        """IoUs of packed sweeps with the ground truth, under box rules of that name, which the protocol has."""
+        assert self.gt_boxes is not None
+        ious = packed.ious(self.gt_boxes, self.image_sizes, protocol, self._truths.setdefault(rules, {}))
+        return Sweeps(packed.sample, packed.first, ious, len(self.table), protocol.grid())
 
     def means(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean over all samples, and over those of each class (C,): fractions, NaN without any."""
@@ -134,16 +198,23 @@ class Entry:
     """One method under one protocol, with what became of each sample: a row of the summary and some of each table."""
 
     def __init__(
-        self, scores: MethodScores, protocol: Protocol, samples: SampleTable, threshold: float | None, source: str
+        self,
+        scores: MethodScores,
+        protocol: Protocol,
+        rules: str,
+        samples: SampleTable,
+        threshold: float | None,
+        source: str,
     ) -> None:
         self.protocol, self.samples, self.source = protocol, samples, source
         self.names: dict[str, Any] = {"method": scores.method, "protocol": protocol.name}
-        self.scored = scores.sweeps[protocol.name]
+        self.given = scores.given.get(protocol.name)  # boxes that were given have nothing over τ
         self.sweeps: Sweeps | None = None  # None where the dataset has masks only
-        if isinstance(self.scored, ScoredBoxes):
-            self.sweeps = self.scored.sweeps()
-        elif samples.gt_boxes is not None:
-            self.sweeps = Sweeps.join(self.scored, protocol.component, protocol.grid())
+        if self.given is not None:
+            self.sweeps = self.given.sweeps()
+        elif samples.gt_boxes is not None and rules in scores.sweeps:
+            self.packed = scores.sweeps[rules]
+            self.sweeps = samples.sweeps(scores.sweeps[rules], protocol, rules)
         self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
         self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
         counts = scores.pixels.get(protocol.name)
@@ -213,28 +284,12 @@ class Entry:
             rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": 100 * corloc})
         return rows
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Its rows of the tables that have many."""
-        tables: dict[str, pd.DataFrame] = {}
-        if self.sweeps is not None:
-            rows = slice(0) if isinstance(self.scored, ScoredBoxes) else slice(None)  # nothing over τ
-            tables |= {"per_image": self.per_image, "curves": self._curves(self.sweeps)[rows]}
-            tables["sweeps"] = self._coded_sweeps(self.sweeps)[rows]
-        if self.drawn_pxap is not None:
-            tables["resamples"] = pd.DataFrame(self.names | {"pxap": self.drawn_pxap})
-        return tables
-
     @cached_property
     def per_image(self) -> pd.DataFrame:
         """What became of each sample at the summary's τ."""
         protocol, samples, values = self.protocol, self.samples, self.outcomes.values
         table = samples.table
-        if isinstance(self.scored, ScoredBoxes):
-            boxes = self.scored.boxes.copy()
-        else:
-            index = protocol.threshold_index(self.threshold)
-            sized = zip(self.scored, table["width"], table["height"], strict=True)
-            boxes = np.array([_box_at(*sample, protocol.component, index) for sample in sized])  # (N, 4)
+        boxes = self._boxes_at() if self.given is None else self.given.boxes.copy()  # (N, 4)
         topk_right = compare(values["mean_iou"], 0.5, protocol.topk_iou_comparison)
         judged = zip(samples.ranks.tolist(), topk_right, boxes, samples.gt_boxes or (), strict=True)
         kinds = [error_kind(*sample) for sample in judged]
@@ -246,7 +301,8 @@ class Entry:
         columns |= {name: values[name] if name in applicable else pd.NA for name in OUTCOMES}
         return pd.DataFrame(columns | {"error_kind": kinds})
 
-    def _curves(self, sweeps: Sweeps) -> pd.DataFrame:
+    def curves(self, sweeps: Sweeps) -> pd.DataFrame:
+        """Accuracies over τ."""
         ranked = {f"{top}_loc": among for top, among in in_top(self.samples.ranks).items()}
         applicable, tables = self.samples.applicable(ranked), []
         for delta in self.protocol.iou_thresholds:
@@ -258,19 +314,94 @@ class Entry:
             tables.append(pd.DataFrame(columns | {"mean_iou": 100 * sweeps.mean_iou()}))
         return pd.concat(tables, ignore_index=True)
 
-    def _coded_sweeps(self, sweeps: Sweeps) -> pd.DataFrame:
-        sample_ids = self.samples.table["sample_id"].to_numpy(object)
-        columns = self.names | {"sample_id": sample_ids[sweeps.sample], "threshold": sweeps.grid[sweeps.first]}
-        columns |= dict(zip(BOX, sweeps.boxes.astype(np.float32).T, strict=True))
-        return pd.DataFrame(columns | {"iou": sweeps.iou})
+    def _boxes_at(self) -> np.ndarray:
+        """Box (N, 4) at the summary's threshold, inclusive, in original pixels; x1 < x0 where there is none."""
+        assert self.sweeps is not None
+        samples, runs = self.sweeps.at(self.protocol.threshold_index(self.threshold))
+        at, placed = self.packed.take(runs), np.tile(NO_BOX, (len(self.samples.table), 1))
+        boxes = at.corners(self.protocol, "inclusive")
+        there = (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)
+        sizes = np.hstack([at.sizes, self.samples.image_sizes[samples]])[there]  # (n, 4)
+        alike, which = np.unique(sizes, axis=0, return_inverse=True)
+        for number, (width, height, *image_size) in enumerate(alike.tolist()):
+            rows = np.flatnonzero(there)[which == number]
+            placed[samples[rows]] = to_image(boxes[rows], (width, height), tuple(image_size), self.protocol)
+        return placed
 
 
-def _box_at(sweep: Sweep | None, width: int, height: int, component: str, index: int) -> np.ndarray:
-    """Box (4,) at one threshold, inclusive, in original pixels; x1 < x0 where there is none."""
-    box, _ = (NO_BOX, 0.0) if sweep is None else sweep.to_inclusive().at(index, component)
-    if sweep is None or box[2] < box[0] or box[3] < box[1]:
-        return NO_BOX
-    return to_image(box[None], sweep.size, (width, height), sweep.protocol)[0]
+def sweep_tables(
+    method: str, rules: str, sweeps: PackedSweeps, sample_ids: np.ndarray, grid: np.ndarray
+) -> Iterator[pa.Table]:
+    """Rows of `sweeps.parquet` of one method under one set of box rules, so many samples (N,) at a time."""
+    for start in range(0, len(sample_ids), ROWS):
+        begin, end = np.searchsorted(sweeps.sample, (start, start + ROWS))
+        packed, names = sweeps.boxes[begin:end], pa.array(sample_ids[start : start + ROWS], pa.string())
+        boxes = np.where(packed[:, None] < 0, -1, unpack(packed)).astype(np.int16)  # (R, 4)
+        codes = np.zeros(len(packed), np.int32), np.zeros(len(packed), np.int32), sweeps.sample[begin:end] - start
+        coded = map(pa.DictionaryArray.from_arrays, codes, ([method], [rules], names))
+        columns = [*(texts.cast(TEXT) for texts in coded), grid[sweeps.first[begin:end]], *boxes.T]
+        columns += [*sweeps.sizes[begin:end].T]
+        yield pa.Table.from_arrays([*map(pa.array, columns)], schema=SCHEMAS["sweeps"])
+
+
+@contextmanager
+def table_writer(folder: Path | None, tables: dict[str, pa.Table], wide: bool) -> Iterator[Callable[..., None]]:
+    """Yield `add(name, rows)` for the large tables: to files of a folder, each whole or not at all, else to memory.
+
+    A call makes a row group. `wide`: boxes have sides beyond 256 pixels, of which differences take less space.
+    """
+    parts: dict[str, list[pa.Table]] = {name: [] for name in SCHEMAS}
+    texts = ["method", "rules", "protocol", "sample_id", "threshold", "class", "error_kind"]
+    delta = {"use_dictionary": texts, "column_encoding": dict.fromkeys(BOX, "DELTA_BINARY_PACKED")}
+    with ExitStack() as files:
+
+        def create(name: str) -> pq.ParquetWriter:
+            assert folder is not None
+            path, packing = files.enter_context(atomic_write(folder / f"{name}.parquet")), dict[str, Any]()
+            if name == "sweeps":
+                packing = {"compression": "zstd", "compression_level": 9} | (delta if wide else {})
+            return files.enter_context(pq.ParquetWriter(path, SCHEMAS[name], **packing))
+
+        writers = {} if folder is None else {name: create(name) for name in SCHEMAS}
+
+        def add(name: str, rows: pd.DataFrame | pa.Table) -> None:
+            if isinstance(rows, pd.DataFrame):
+                rows = pa.Table.from_pandas(rows, SCHEMAS[name], preserve_index=False)
+            if folder is None:
+                parts[name].append(rows)
+            elif len(rows):
+                writers[name].write_table(rows, row_group_size=len(rows) if name == "sweeps" else ROWS)
+
+        yield add
+    if folder is None:
+        tables |= {name: pa.concat_tables(rows or [SCHEMAS[name].empty_table()]) for name, rows in parts.items()}
+
+
+def expand_sweeps(
+    table: pd.DataFrame, protocols: Mapping[str, Protocol], rules: Mapping[str, str], samples: pd.DataFrame
+) -> pd.DataFrame:
+    """Rows of `sweeps.parquet` as `Results.sweeps` has them: for each method and protocol, boxes and IoUs as it counts.
+
+    `rules` name the box rules of each protocol; `samples`, which has `true_boxes`, may be some of the table's: others'
+    rows are left out.
+    """
+    parts, positions, image_sizes = [], pd.Index(samples["sample_id"]), samples[["width", "height"]].to_numpy(np.int64)
+    gt_boxes = [np.reshape(boxes, (-1, 4)) for boxes in samples.get("true_boxes", ())]
+    for method, protocol in product(dict.fromkeys(table.get("method", ())), protocols.values()):
+        rows = table[(table["method"] == method) & (table["rules"] == rules[protocol.name])]
+        sample = positions.get_indexer(pd.Index(rows["sample_id"]))
+        rows, sample = rows[sample >= 0], sample[sample >= 0]
+        corners = rows[list(BOX)].to_numpy(np.int64)  # (R, 4)
+        boxes = np.where(corners[:, 0] < 0, -1, (corners << np.array([48, 32, 16, 0])).sum(axis=1))
+        first = np.searchsorted(protocol.grid(), rows["threshold"].to_numpy() - SAME_THRESHOLD)
+        packed = PackedSweeps(sample, first, boxes, rows[["width", "height"]].to_numpy(np.int16))
+        corners = packed.corners(protocol, protocol.box_convention)
+        columns = {"method": method, "protocol": protocol.name, "sample_id": rows["sample_id"].to_numpy()}
+        columns |= {"threshold": rows["threshold"].to_numpy()} | dict(
+            zip(BOX, corners.astype(np.float32).T, strict=True)
+        )
+        parts.append(pd.DataFrame(columns | {"iou": packed.ious(gt_boxes, image_sizes, protocol)}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def make_tables(
@@ -279,34 +410,50 @@ def make_tables(
     protocols: Mapping[str, Protocol],
     thresholds: Mapping[tuple[str, str], tuple[float | None, str]],
     source: Mapping[str, Any],
+    folder: Path | None = None,
 ) -> Results:
     """Make all tables, with an interval for every number of the summary.
 
     `scored` are of the samples of the table, in its order; `thresholds` are from `choose_thresholds`; `source` says
-    dataset, split, model and view.
+    dataset, split, model and view. Large tables are written to the folder, if there is one, as they are made.
     """
-    summary, metrics, outcomes = [], [], []
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("per_image", "curves", "sweeps", "resamples")}
+    summary: list[dict[str, Any]] = []
+    metrics, outcomes, drawn, tables, rules = [], [], [], dict[str, pa.Table](), box_rules(protocols)
+    wide = any(not isinstance(protocol.size, tuple) or max(protocol.size) > 256 for protocol in protocols.values())
+    sample_ids = samples.table["sample_id"].to_numpy(object)
     columns = {name: source.get(name) for name in ("dataset", "split", "model", "view")}
     columns |= {"n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
-    for scores in scored:
-        metrics += _method_rows(scores, samples)
-        for protocol in protocols.values():
-            entry = Entry(scores, protocol, samples, *thresholds[scores.method, protocol.name])
-            summary.append(columns | {"layer": scores.layer} | entry.summary_row())
-            metrics += entry.metric_rows()
-            for name, table in entry.tables().items():
-                parts[name].append(table)
-            if entry.applicable.thresholds:
-                outcomes.append((scores.method, protocol.name, entry.applicable))
+    with table_writer(folder, tables, wide) as add:
+        for scores in scored:
+            metrics += _method_rows(scores, samples)
+            for name, sweeps in scores.sweeps.items():
+                for rows in sweep_tables(scores.method, name, sweeps, sample_ids, protocols[name].grid()):
+                    add("sweeps", rows)
+            for name, protocol in protocols.items():
+                entry = Entry(scores, protocol, rules[name], samples, *thresholds[scores.method, name])
+                summary.append(columns | {"layer": scores.layer} | entry.summary_row())
+                metrics += entry.metric_rows()
+                if entry.sweeps is not None:
+                    add("per_image", entry.per_image)
+                    if entry.given is None:
+                        add("curves", entry.curves(entry.sweeps))
+                if entry.drawn_pxap is not None:
+                    drawn.append(pd.DataFrame(entry.names | {"pxap": entry.drawn_pxap}))
+                if entry.applicable.thresholds:
+                    outcomes.append((scores.method, name, entry.applicable))
     if outcomes:
         _add_intervals(metrics, interval_table(outcomes, resample(outcomes, samples.table)))
     table = samples.table
     if samples.gt_boxes is not None:  # reports need them, and not the dataset then
         table = table.assign(true_boxes=pd.Series([boxes.reshape(-1) for boxes in samples.gt_boxes], table.index))
-    joined: Any = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in parts.items()}
     return Results(
-        summary=_combine(summary, SUMMARY_COLUMNS), metrics=_combine(metrics, METRIC_COLUMNS), samples=table, **joined
+        summary=_combine(summary, SUMMARY_COLUMNS),
+        metrics=_combine(metrics, METRIC_COLUMNS),
+        samples=table,
+        resamples=pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(),
+        run_dir=folder,
+        protocols=dict(protocols),
+        tables=tables,
     )
 
 
@@ -344,10 +491,10 @@ def _combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.Da
 
 
 def write_tables(results: Results, folder: Path) -> None:
-    """Write every table as CSV or Parquet into a run's folder, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the small tables as CSV or Parquet into a run's folder, each whole or not at all."""
+    write_json(folder / "rules.json", box_rules(results.protocols))
     drawn = ("resamples",) if len(results.resamples) else ()
-    for name in ("per_image", "curves", "sweeps", "samples", *drawn):
+    for name in ("samples", *drawn):
         with atomic_write(folder / f"{name}.parquet") as path:
             getattr(results, name).to_parquet(path, index=False)
     for name in ("metrics", "sensitivity", "summary"):

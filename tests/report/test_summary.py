@@ -63,7 +63,7 @@ def test_markdown_and_latex(summary: pd.DataFrame, tmp_path: Path) -> None:
 
 def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.CaptureFixture) -> None:
     empty = pd.DataFrame()
-    results = Results(summary, empty, empty, empty, empty, empty, environment={"source": {"weights": "random"}})
+    results = Results(summary, empty, empty, environment={"source": {"weights": "random"}})
     print_summary(results)
     out = capsys.readouterr().out
     assert out.startswith("shapes (test, 9 samples), net, view squash; percent\n| method   | protocol | ")

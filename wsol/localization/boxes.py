@@ -11,6 +11,8 @@ from wsol.errors import UserError
 from wsol.jit import jit, jit_inner
 from wsol.localization.protocol import Protocol
 
+Sides = tuple[int, int] | tuple[np.ndarray, np.ndarray]  # width, height; of several boxes, (N,) each
+
 
 def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes") -> np.ndarray:
     """Make an array of boxes and make sure that each lies in its image.
@@ -166,7 +168,7 @@ def _clipped(value: float, side: int, clipping: str, is_end: bool) -> float:
     return min(value, last) if is_end else max(value, 0)
 
 
-def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) -> np.ndarray:
+def from_inclusive(boxes: np.ndarray, convention: str, size: Sides) -> np.ndarray:
     """Boxes with inclusive corners in another convention.
 
     Parameters
@@ -176,7 +178,7 @@ def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) ->
     convention : "inclusive", "half_open" or "half_open_clipped"
         See `Protocol.box_convention`.
     size : (width, height)
-        Of the map.
+        Of the map; arrays (N,) where each box has a map of its own.
 
     Returns
     -------
@@ -191,7 +193,7 @@ def from_inclusive(boxes: np.ndarray, convention: str, size: tuple[int, int]) ->
     if convention != "inclusive":
         converted[:, 2:] += 1
     if convention == "half_open_clipped":
-        converted[:, 2:] = np.minimum(converted[:, 2:], (size[0] - 1, size[1] - 1))
+        converted[:, 2:] = np.minimum(converted[:, 2:], np.stack([size[0] - 1, size[1] - 1], axis=-1))
     return converted  # (N, 4)
 
 

@@ -156,33 +156,94 @@ class Sweep:
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         boxes = from_inclusive(unpack(packed), self.convention, self.size)  # (R, 4)
         if (packed < 0).any():
-            boxes[packed < 0] = self._empty_box()
+            boxes[packed < 0] = _empty_box(self.protocol, self.convention, self.size)
         return boxes
-
-    def _empty_box(self) -> np.ndarray:
-        box = empty_box(self.protocol, self.size)
-        if box is None:
-            return np.array([0.0, 0, -1, -1]) if self.convention == "inclusive" else np.zeros(4)
-        empty = np.array([box])
-        if self.convention != self.protocol.box_convention:
-            empty = to_inclusive(empty, self.protocol.box_convention)
-        return empty[0]
 
     def _spread(self, values: np.ndarray, which: str) -> np.ndarray:
         lengths = np.diff(self.packed[which].first, append=len(self.thresholds))
         return np.repeat(values, lengths, axis=0)  # (T, …)
 
 
-def join_runs(sweeps: Sequence[Sweep], which: str) -> Runs:
-    """Runs of many sweeps of one protocol, one after the other."""
-    packed = [sweep.packed[which] for sweep in sweeps]
-    if not packed:
-        return Runs(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
-    first, boxes, iou = map(np.concatenate, zip(*packed, strict=True))
-    if len({(sweep.size, sweep.convention) for sweep in sweeps}) == 1:
-        return Runs(first, sweeps[0]._boxes(boxes), iou)
-    parts = [sweep._boxes(runs.boxes) for sweep, runs in zip(sweeps, packed, strict=True)]
-    return Runs(first, np.concatenate(parts), iou)
+class PackedSweeps(NamedTuple):
+    """Sweeps of many samples under one set of box rules: all that need be kept, for the ground truth gives the IoUs.
+
+    Attributes
+    ----------
+    sample : array of int32 (R,)
+        Number of the sample that each run belongs to, not falling; one without a heatmap has no run.
+    first : array of int32 (R,)
+        Index of the run's first threshold; 0 where a sample begins.
+    boxes : array of int64 (R,)
+        Inclusive box in score-map pixels, packed; -1 where there is no component.
+    sizes : array of int16 (R, 2)
+        Width and height of the score map.
+    """
+
+    sample: np.ndarray
+    first: np.ndarray
+    boxes: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def pack(cls, sweeps: Sequence[Sweep | None], which: str, start: int = 0) -> PackedSweeps:
+        """Runs of the sweeps of samples `start`, `start + 1`, …; None where a heatmap is missing."""
+        scored = [(start + number, sweep) for number, sweep in enumerate(sweeps) if sweep is not None]
+        runs, empty = [sweep.packed[which] for _, sweep in scored], np.zeros(0, np.int64)
+        lengths = [len(run.first) for run in runs]
+        return cls(
+            np.repeat(np.array([number for number, _ in scored], np.int32), lengths),
+            np.concatenate([empty, *(run.first for run in runs)]).astype(np.int32),
+            np.concatenate([empty, *(run.boxes for run in runs)]),
+            np.repeat(np.array([sweep.size for _, sweep in scored], np.int16).reshape(-1, 2), lengths, axis=0),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[PackedSweeps]) -> PackedSweeps:
+        """One after the other; each knows the numbers of its samples."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def take(self, runs: np.ndarray) -> PackedSweeps:
+        """Some runs, by index or mask."""
+        return PackedSweeps(*(column[runs] for column in self))
+
+    def ious(
+        self, gt_boxes: Sequence[np.ndarray], image_sizes: np.ndarray, protocol: Protocol, known: Truths | None = None
+    ) -> np.ndarray:
+        """Largest IoU of each box with its sample's ground truth, by the kernel that sweeps use: float64 (R,).
+
+        Boxes and sizes (N, 2) are those of the images; `known` keeps what one method's sweeps have in common with the
+        next one's.
+        """
+        ious, known = np.empty(len(self.boxes)), {} if known is None else known
+        ends = np.flatnonzero(np.diff(self.sample, append=-1)) + 1
+        samples = zip(self.sample[ends - 1].tolist(), *self.sizes[ends - 1].T.tolist(), strict=True)
+        for key, begin, end in zip(samples, np.append(0, ends)[:-1], ends, strict=True):
+            if key not in known:
+                number, *size = key
+                image_size = tuple(image_sizes[number].tolist())
+                truths = truth_boxes(gt_boxes[number], protocol, image_size, tuple(size))
+                known[key] = truths, iou_rules(protocol, tuple(size))
+            ious[begin:end] = box_ious(self.boxes[begin:end], *known[key])
+        return ious
+
+    def corners(self, protocol: Protocol, convention: str) -> np.ndarray:
+        """Boxes in score-map pixels and a convention: float64 (R, 4)."""
+        boxes, missing = from_inclusive(unpack(self.boxes), convention, tuple(self.sizes.T)), self.boxes < 0
+        sizes = map(tuple, self.sizes[missing].tolist())
+        boxes[missing] = np.reshape([_empty_box(protocol, convention, size) for size in sizes], (-1, 4))
+        return boxes
+
+
+Truths = dict[tuple[int, int, int], tuple[np.ndarray, IouRules]]  # by a sample's number and its score map's size
+
+
+def _empty_box(protocol: Protocol, convention: str, size: tuple[int, int]) -> np.ndarray:
+    """Box (4,) of a map where there is no component, in a convention; one without extent if the protocol has none."""
+    box = empty_box(protocol, size)
+    if box is None:
+        return np.array([0.0, 0, -1, -1]) if convention == "inclusive" else np.zeros(4)
+    empty = np.array([box])
+    return (empty if convention == protocol.box_convention else to_inclusive(empty, protocol.box_convention))[0]
 
 
 def sweep_thresholds(

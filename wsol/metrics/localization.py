@@ -8,14 +8,13 @@ exactly, in any order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from wsol.localization import Protocol, Sweep
-from wsol.localization.sweep import join_runs
+from wsol.localization import Protocol
 
 OUTCOMES = ("gt_known_loc", "top1_loc", "top5_loc")
 RIGHT_OR_WRONG = (
@@ -116,7 +115,7 @@ class ScoredBoxes:
     def sweeps(self) -> Sweeps:
         """The same IoUs as sweeps over one threshold, which is NaN."""
         count = len(self.iou)
-        return Sweeps(np.arange(count), np.zeros(count, np.int64), self.iou, count, NO_THRESHOLD, self.boxes)
+        return Sweeps(np.arange(count), np.zeros(count, np.int64), self.iou, count, NO_THRESHOLD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +138,6 @@ class Sweeps:
     iou: np.ndarray  # (R,) float64
     count: int  # N
     grid: np.ndarray  # (T,) τ
-    boxes: np.ndarray = field(
-        default_factory=lambda: np.zeros((0, 4))
-    )  # (R, 4) in score-map pixels and the protocol's convention
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -155,15 +151,6 @@ class Sweeps:
         return np.where(following > 0, following, len(self.grid))
 
     @classmethod
-    def join(cls, sweeps: Sequence[Sweep | None], component: str, grid: np.ndarray) -> Sweeps:
-        """Join the sweeps of N samples, one after the other; None where a heatmap is missing."""
-        scored = [number for number, sweep in enumerate(sweeps) if sweep is not None]
-        runs = join_runs([sweep for sweep in sweeps if sweep is not None], component)
-        lengths = np.diff([*np.flatnonzero(runs.first == 0), len(runs.first)])  # each begins at the first threshold
-        sample = np.repeat(np.array(scored, np.int64), lengths)
-        return cls(sample, runs.first, runs.iou, len(sweeps), grid, runs.boxes)
-
-    @classmethod
     def from_table(cls, table: pd.DataFrame, sample_ids: Sequence[str] | pd.Series, grid: np.ndarray) -> Sweeps:
         """Read the rows of these samples, in their order, back from `sample_id`, `threshold`, `iou` of a table."""
         named = table["sample_id"].astype("category")
@@ -173,12 +160,16 @@ class Sweeps:
         first = np.searchsorted(grid, table["threshold"].to_numpy()[listed] - SAME_THRESHOLD)
         return cls(sample[listed], first, table["iou"].to_numpy()[listed], len(sample_ids), grid)
 
+    def at(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Samples that have a run at one threshold, and the number of that run: int64 (n,) each."""
+        passed = np.add.reduceat((self.first <= index).astype(np.int64), self.starts) if len(self.starts) else 0
+        return self.sample[self.starts], self.starts + passed - 1
+
     def iou_at(self, index: int) -> np.ndarray:
         """IoU of each sample at one threshold: float64 (N,)."""
         iou = np.zeros(self.count)
-        if len(self.starts):
-            passed = np.add.reduceat((self.first <= index).astype(np.int64), self.starts)
-            iou[self.sample[self.starts]] = self.iou[self.starts + passed - 1]
+        samples, runs = self.at(index)
+        iou[samples] = self.iou[runs]
         return iou
 
     def right(self, delta: float, comparison: str, among: np.ndarray | None = None) -> np.ndarray:

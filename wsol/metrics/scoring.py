@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -21,6 +21,7 @@ from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.kernels.pixels import resize
+from wsol.localization.sweep import PackedSweeps
 from wsol.metrics.localization import ScoredBoxes
 from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
@@ -42,14 +43,21 @@ class SampleScores:
 
 @dataclass(frozen=True, eq=False)
 class MethodScores:
-    """What one method's heatmaps gave, sample by sample in the order of the dataset."""
+    """What one method's heatmaps gave, of all samples in the order of the dataset."""
 
     method: str
     layer: str  # "" for none
-    # By protocol, (N,): None where there is no heatmap, or the dataset has no boxes.
-    sweeps: Mapping[str, list[Sweep | None] | ScoredBoxes]
+    sweeps: dict[str, PackedSweeps]  # by the name of their box rules, see `box_rules`
     pixels: dict[str, ResampledPxAP]  # by protocol; empty where the dataset has no masks
     numbers: pd.DataFrame  # (N, 4): `NUMBERS`
+    given: dict[str, ScoredBoxes] = field(default_factory=dict)  # by protocol: boxes that are no heatmap's
+
+
+def box_rules(protocols: Mapping[str, Protocol]) -> dict[str, str]:
+    """Name of each protocol's box rules: that of the first protocol with equal ones, whose sweeps it shares."""
+    names: dict[tuple[Protocol, str], str] = {}
+    keys = {name: (protocol.box_rules(), protocol.component) for name, protocol in protocols.items()}
+    return {name: names.setdefault(key, name) for name, key in keys.items()}
 
 
 def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
@@ -88,7 +96,10 @@ class Scorer:
         self.sample_ids, self.boxes, self.labels = (table[name].to_numpy() for name in ("sample_id", "boxes", "label"))
         self.masked = table["mask"].notna().to_numpy()
         self.positions = pd.Index(store.sample_ids).get_indexer(pd.Index(table["sample_id"]))
-        self.sweep_rules = {name: protocol.box_rules() for name, protocol in protocols.items()}
+        self.sweep_rules = {  # by the name of the box rules: what a sweep depends on, and the component
+            name: (protocols[name].box_rules(), protocols[name].component)
+            for name in dict.fromkeys(box_rules(protocols).values())
+        }
         self.pixel_rules: dict[str, Protocol] = {}
         if self.masked.any():
             self.pixel_rules = {name: protocol.pixel_rules() for name, protocol in protocols.items()}
@@ -98,7 +109,7 @@ class Scorer:
         """Score all samples of a method."""
         classes, missing = len(self.dataset.classes), self.store.missing(method)[self.positions]
         pixels = {rules: ResampledPxAP(rules.pxap_bin, classes, *self.draws) for rules in self.pixel_rules.values()}
-        sweeps: dict[str, list[Sweep | None]] = {name: [] for name in self.sweep_rules}
+        sweeps: dict[str, list[PackedSweeps]] = {name: [] for name in self.sweep_rules}
         numbers: list[tuple[bool, float, bool, bool]] = []
         score = partial(self.score_sample, method, missing)
         with progress(f"scoring {method}", len(missing), show_progress) as advance:
@@ -108,8 +119,9 @@ class Scorer:
                 for rules, counts in pixels.items() if len(masked) else ():
                     histograms = np.array([chunk[index - start].histograms[rules] for index in masked])  # (n, 2, bins)
                     counts.add(masked, histograms, self.labels[masked])
-                for name, rules in self.sweep_rules.items():
-                    sweeps[name] += [scores.sweeps.get(rules) for scores in chunk]
+                for name, (rules, component) in self.sweep_rules.items():
+                    of_rules = [scores.sweeps.get(rules) for scores in chunk]
+                    sweeps[name].append(PackedSweeps.pack(of_rules, component, start))
                 numbers += [scores.numbers for scores in chunk]
                 advance(len(chunk))
         table = pd.DataFrame(numbers, columns=list(NUMBERS))
@@ -117,7 +129,8 @@ class Scorer:
             names = self.sample_ids[table["empty_heatmaps"]]
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(names), first_names(names))
         of_protocols = {name: pixels[rules] for name, rules in self.pixel_rules.items()}
-        return MethodScores(method, self.store.methods[method]["layer"], sweeps, of_protocols, table)
+        joined = {name: PackedSweeps.join(parts) for name, parts in sweeps.items()}
+        return MethodScores(method, self.store.methods[method]["layer"], joined, of_protocols, table)
 
     def score_sample(self, method: str, missing: np.ndarray, index: int) -> SampleScores:
         """Score one sample; one without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
@@ -136,7 +149,8 @@ class Scorer:
                 return SampleScores({}, histograms, (False, 0.0, False, True))
             sweeps, hit, energy = {}, False, 0.0
             if boxes is not None:
-                sweeps = {rules: _sweep(heatmap, boxes, rules, scores_under) for rules in {*self.sweep_rules.values()}}
+                every = {rules for rules, _ in self.sweep_rules.values()}
+                sweeps = {rules: _sweep(heatmap, boxes, rules, scores_under) for rules in every}
                 hit, energy = stored_point_and_energy(heatmap, boxes)
         except UserError as error:
             raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error

@@ -237,7 +237,7 @@ def coded_map(heatmap: np.ndarray, is_score_map: bool = False) -> dict[str, Any]
 
 def _sweeps_and_kinds(run: Run, chosen: Mapping[str, int]) -> tuple[Nested, Nested]:
     keys, only = ["sample_id", "method", "protocol"], field("sample_id").isin(list(chosen))
-    sweeps: Any = run.rows("sweeps.parquet", only).groupby(keys, sort=False, observed=True)
+    sweeps: Any = run.sweeps(only, run.protocols).groupby(keys, sort=False, observed=True)
     kinds: Any = run.rows("per_image.parquet", only, [*keys, "error_kind"])
     coded = ((*names, coded_sweep(rows, run.protocols[names[2]])) for names, rows in sweeps)
     boxes = run.given_boxes(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from wsol.io import data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
 from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS
-from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS
+from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS, expand_sweeps
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
 FILES = (
@@ -26,7 +26,7 @@ FILES = (
     "config.yaml", "environment.json",
 )  # fmt: skip
 COUNTS = ("n_images", "n_samples")
-REPEATED = ("sample_id", "method", "protocol", "class", "error_kind")  # texts that become categoricals
+REPEATED = ("sample_id", "method", "protocol", "rules", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
 MOST_SAMPLES = 5_000_000
 LARGEST = 1 << 33  # bytes of a table
@@ -163,7 +163,8 @@ class Run:
         """
         if method in self.given:
             return self.per_image(method, protocol, ["sample_id", "iou"]).assign(threshold=np.nan)
-        table = self._rows_of("sweeps.parquet", method, protocol, ["sample_id", "threshold", "iou"])
+        table = self.sweeps(arrow.field("method") == method, {protocol: self.protocols[protocol]})
+        table = table[["sample_id", "threshold", "iou"]].astype({"sample_id": "category"})
         begins = table["sample_id"].cat.codes.diff().ne(0)
         first, rises = table["threshold"] - self.protocols[protocol].grid()[0], table["threshold"].diff() > 0
         rows = self.metrics[(self.metrics["metric"] == "missing_heatmaps") & (self.metrics["method"] == method)]
@@ -174,6 +175,16 @@ class Run:
             where = f"{self.folder}/sweeps.parquet, {method} under {protocol}"
             raise UserError(f"{where}: wanted {count} samples, the thresholds of each together and rising")
         return table
+
+    def sweeps(self, only: arrow.Expression, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
+        """Read those rows of sweeps under these protocols as `Results.sweeps` has them, from any format."""
+        if not (self.folder / "rules.json").is_file():  # format 1 has them by protocol, with IoUs
+            return self.rows("sweeps.parquet", only & arrow.field("protocol").isin([*protocols]))
+        rules = self._read("rules.json", read_json)
+        if not set(protocols) <= set(rules):
+            raise UserError(f"{self.folder / 'rules.json'}: wanted the rules of {', '.join(protocols)}")
+        rows = self.rows("sweeps.parquet", only & arrow.field("rules").isin([rules[name] for name in protocols]))
+        return expand_sweeps(rows, protocols, rules, self.samples)
 
     def per_image(self, method: str, protocol: str, columns: list[str]) -> pd.DataFrame:
         """Read what became of each sample at the summary's threshold; boxes in original pixels, inclusive."""
