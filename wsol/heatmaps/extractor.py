@@ -123,6 +123,7 @@ class HeatmapExtractor:
             layer = default_layer(self.model)
         self.methods = expand_layers(made, layer, "logit" if callable(score) else score)
         self.names = (model.classes, model.class_ids) if isinstance(model, Classifier) else (None, None)
+        self.normalization = (model.mean, model.std) if isinstance(model, Classifier) else None
         self.score = score if callable(score) else None
         own = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
         if own and self.score:
@@ -187,11 +188,13 @@ class HeatmapExtractor:
         self.seen += len(images)
         with torch.inference_mode(False), _eager():  # gradients can't be recorded inside inference mode
             recording = self._record(images.detach(), targets)
+            self._versions = {(1.0, 1.0): recording}
             for layer, tensor in recording.outputs.items():
                 _check_finite(tensor, f"activations of layer {layer}", names)
             _check_finite(recording.logits, "logits", names)
             with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
                 maps = {name: self._map(name, method, recording, names) for name, method in self.methods.items()}
+            del self._versions
         classes = recording.classes
         if targets is None or (not isinstance(targets, str) and torch.as_tensor(targets).ndim == 1):
             classes, maps = classes[:, 0], {name: heatmap[:, 0] for name, heatmap in maps.items()}
@@ -249,6 +252,8 @@ class HeatmapExtractor:
         if score in ("prob", "log_prob") and recording.logits.shape[1] == 1:
             raise UserError(f"method {name}: score={score} of a network with one logit never changes; use score=logit")
         view = replace(recording, score=score, say=lambda text: self.say(f"{name} {text}"))
+        if method.views:
+            return self._averaged(name, method, recording, sample_ids)
         columns = []
         for column in range(recording.classes.shape[1]):
             maps = []
@@ -258,6 +263,32 @@ class HeatmapExtractor:
                 maps.append(_checked(heatmap, name, layer, sample_ids))
             columns.append((fuse(maps, method.fuse) if method.fuse else maps[0]).float())
         return torch.stack(columns, 1)
+
+    def _averaged(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
+        """Average a method's maps over versions of the images, at the size of the largest."""
+        assert method.views
+        versions = [(scale, factor) for scale in method.views.scale for factor in method.views.brightness]
+        recordings = (self._version(recording, *version) for version in versions)
+        maps = [self._map(name, replace(method, views=None), version, sample_ids) for version in recordings]
+        size = max((heatmap.shape[2:] for heatmap in maps), key=torch.Size.numel)
+        return torch.stack([functional.interpolate(heatmap, size, mode="bilinear") for heatmap in maps]).mean(0)
+
+    def _version(self, recording: Recording, scale: float, brightness: float) -> Recording:
+        """Record the images once more, larger or brighter; all methods share it."""
+        if (scale, brightness) not in self._versions:
+            images, size = recording.images, [round(side * scale) for side in recording.images.shape[2:]]
+            if brightness != 1:
+                if self.normalization is None:
+                    raise UserError("views: brightness needs the mean and std of the pixels: pass a Classifier")
+                mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.normalization)
+                images = brightness * images + (brightness - 1) * mean / std
+            images = functional.interpolate(images, size, mode="bilinear") if scale != 1 else images
+            try:
+                with recording.precision():
+                    self._versions[scale, brightness] = self._record(images, recording.classes)
+            except (AssertionError, RuntimeError, ValueError) as error:
+                raise UserError(f"views: the network does not run at {size[0]} x {size[1]} pixels: {error}") from error
+        return self._versions[scale, brightness]
 
     def _baseline(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
         """Maps (B, K, h, w) of a baseline: noise of a layer's size, or others of the images'."""

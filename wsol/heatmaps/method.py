@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveFloat
 
 from wsol.errors import UserError, suggest
 from wsol.io import conf_dir
@@ -86,6 +86,22 @@ def method_cards() -> dict[str, MethodCard]:
 
 
 @settings
+class Views:
+    """Versions of the image that a method sees, all combinations; its maps are averaged, at the largest one's size.
+
+    Parameters
+    ----------
+    scale : tuple of float
+        Sides of the network's input, relative to what it usually is.
+    brightness : tuple of float
+        Factors of the pixels' values, which are not clipped.
+    """
+
+    scale: tuple[PositiveFloat, ...] = (1.0,)
+    brightness: tuple[PositiveFloat, ...] = (1.0,)
+
+
+@settings
 class Method:
     """A heatmap method, ready to run; `make_method` makes it.
 
@@ -101,6 +117,8 @@ class Method:
         None: what the extractor or the method itself says.
     requirements : Requirements
         What it needs; by default a layer and gradients.
+    views : Views, optional
+        Versions of the image to average over; None: the image itself.
     """
 
     function: Function | str
@@ -108,6 +126,7 @@ class Method:
     fuse: Literal["max", "mean"] | None = None
     score: Literal["logit", "log_prob", "prob", "rest"] | None = None
     requirements: Requirements = Requirements()
+    views: Views | None = None
 
     @property
     def baseline(self) -> str | None:
@@ -134,6 +153,7 @@ def make_method(
     fuse: str | None = None,
     score: str | None = None,
     about: object = None,
+    views: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Method:
     """Make a method from a name of ours, a dotted path to your own function, or the function itself.
@@ -149,6 +169,8 @@ def make_method(
     score : "logit", "log_prob", "prob" or "rest", optional
         What is differentiated; by default the logit (ShapleyCAM: `rest`, y_c + log p_c; RISE and occlusion: `prob`).
         CAM, Eigen-CAM, KPCA-CAM, FEM, Finer-CAM and rollout take none.
+    views : mapping, optional
+        Versions of the image to average over: {"scale": [1, 1.5], "brightness": [0.9, 1, 1.1]}, see `Views`.
     about : mapping, optional
         What a method's file says for readers; ignored here.
     **options
@@ -166,14 +188,15 @@ def make_method(
     """
     where: dict[str, Any] = {"layer": layer, "fuse": fuse, "score": score}
     if function in BASELINES:
-        if options or layer or fuse or score:
+        if options or layer or fuse or score or views:
             raise UserError(f"{function} sees no network: it takes neither a layer nor {list(options) or 'options'}")
         needs: Needs = "activations" if function == "random" else "images"  # noise has the size of a layer's maps
         return Method(function=function, requirements=Requirements(needs, score=None))
     code = _find(function) if isinstance(function, str) else function
     _check_options(str(function), code, options)
     needed = getattr(code, "requirements", Requirements())
-    made = Method(function=partial(code, **options), requirements=needed, **where)
+    versions = Views(**views) if views else None
+    made = Method(function=partial(code, **options), requirements=needed, views=versions, **where)
     if made.score and needed.score is None:
         raise UserError(f"method {function} looks at no score, or at one of its own: leave out score")
     if (made.layer or made.fuse) and not needed.layer:

@@ -2,7 +2,7 @@
 
 X is the image as the network sees it, f its class score. Those that weigh channels watch the logit and return maps
 (B, h, w), not negative; RISE and occlusion the probability, and maps (B, H, W) at the size of the image. What is
-hidden becomes 0, the mean color of the training data once images are normalized.
+hidden becomes 0, the mean color of the training data once images are normalized. `eigen` is as in `gradient.py`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @method(needs="activations")
-def scorecam(recording: Recording) -> torch.Tensor:
+def scorecam(recording: Recording, eigen: bool = False) -> torch.Tensor:
     """Score-CAM: L = ReLU(Σ_k α_k A_k), α the softmax over k of f(X ∘ H_k), H_k = A_k enlarged and brought to [0, 1].
 
     Wang et al., "Score-CAM: Score-Weighted Visual Explanations for CNNs", CVPR Workshops 2020, eq. 6 to 9, algorithm 1.
     """
-    return _weighted_by_scores(recording, 1, lambda images, masks, _: images * masks)
+    return _weighted_by_scores(recording, 1, lambda images, masks, _: images * masks, eigen)
 
 
 @method(needs="activations")
@@ -66,7 +66,7 @@ def iscam(recording: Recording, steps: Count = 10, cumulative: bool = False) -> 
 
 
 @method(needs="activations")
-def ablationcam(recording: Recording) -> torch.Tensor:
+def ablationcam(recording: Recording, eigen: bool = False) -> torch.Tensor:
     """Ablation-CAM: L = ReLU(Σ_k w_k A_k) with w_k = (f − f_k) / |f|, f_k the score when A_k is 0 everywhere.
 
     Only what stands behind the layer runs again. The paper divides by f; its size keeps the sign of what is added.
@@ -82,7 +82,7 @@ def ablationcam(recording: Recording) -> torch.Tensor:
             recording.layout.as_map(changed)[channel - part.start, channel] = 0
             without[image, part] = recording.scores_of(behind(changed, image), image)
     size = torch.where(full == 0, 1, full.abs())
-    return weighted((full[:, None] - without) / size[:, None], activations)
+    return weighted((full[:, None] - without) / size[:, None], activations, eigen)
 
 
 @method(needs="images", score="prob")
@@ -131,7 +131,9 @@ def occlusion(recording: Recording, size: Share = 0.2, stride: Share = 0.1, valu
     return total / (rows.sum(0)[:, None] * columns.sum(0))
 
 
-def _weighted_by_scores(recording: Recording, count: int, mask: Callable[..., torch.Tensor]) -> torch.Tensor:
+def _weighted_by_scores(
+    recording: Recording, count: int, mask: Callable[..., torch.Tensor], eigen: bool = False
+) -> torch.Tensor:
     """ReLU(Σ_k α_k A_k), α the softmax over channels of the mean score of `count` versions of mask(X, H_k, version)."""
     images, activations = recording.images, recording.activations
     channels = activations.shape[1]
@@ -141,7 +143,7 @@ def _weighted_by_scores(recording: Recording, count: int, mask: Callable[..., to
         return mask(images[image], masks, version // channels)
 
     scores = _scores(recording, count * channels, change).unflatten(1, (count, channels))
-    return weighted(scores.mean(1).softmax(1), activations)
+    return weighted(scores.mean(1).softmax(1), activations, eigen)
 
 
 def _scores(recording: Recording, count: int, change: Callable[..., torch.Tensor]) -> torch.Tensor:

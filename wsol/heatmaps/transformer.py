@@ -6,8 +6,9 @@ does. Each method takes a `Recording` and returns maps (B, h, w) of the patches,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -32,14 +33,17 @@ def rollout(recording: Recording, keep: Annotated[float, Field(ge=0, lt=1)] = 0.
 
 
 @method(needs="attention")
-def legrad(recording: Recording, blocks: Annotated[int, Field(ge=1)] | None = None) -> torch.Tensor:
+def legrad(
+    recording: Recording, blocks: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+) -> torch.Tensor:
     """LeGrad: L = mean over blocks, heads and query tokens of ReLU(∂s_l / ∂A_l), for the keys that are patches.
 
-    s_l is the score of class c from the mean of block l's tokens, through norm and head; of the last `blocks` only.
+    s_l is the score of class c from the mean of block l's tokens, through norm and head; of the last so many `blocks`
+    only, or of those listed, 0 the first.
     Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature …", ICCV 2025.
     """
     model, maps = recording.model, []
-    for block, tokens in _blocks(recording)[-(blocks or 0) :]:
+    for block, tokens in _chosen(_blocks(recording), blocks):
         attention = _attention(block, tokens).requires_grad_()  # (B, heads, N, N)
         output = _behind_attention(block, tokens, attention)
         logits = model.heads(model.encoder.ln(output.mean(1)))  # type: ignore[operator, union-attr]
@@ -61,6 +65,15 @@ def attention_blocks(model: nn.Module) -> tuple[str, ...]:
 def _blocks(recording: Recording) -> list[tuple[nn.Module, torch.Tensor]]:
     """Every block with the tokens (B, N, K) that went into it."""
     return [(recording.model.get_submodule(name), tokens) for name, tokens in recording.inputs.items()]
+
+
+def _chosen(blocks: list[Any], which: int | Sequence[int] | None) -> list[Any]:
+    """The last so many blocks, or those listed."""
+    if which is None or isinstance(which, int):
+        return blocks[-(which or 0) :]
+    if not which or max(which) >= len(blocks):
+        raise UserError(f"legrad: blocks={list(which)}: name some of the blocks 0 … {len(blocks) - 1}")
+    return [blocks[number] for number in which]
 
 
 def _attention(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
