@@ -50,7 +50,7 @@ def test_every_option_composes_and_fits_its_target(command, group, name):
         assert list(config.build_methods(composed.methods)) == [name]
     elif kind in ("dataset", "model"):
         target = inspect.signature(get_object(section._target_)).parameters
-        extra = {"_target_", *(config.NOT_THE_DATASETS_OWN if kind == "dataset" else MODEL_SETTINGS)}
+        extra = {"_target_", *(config.FOR_ANY_DATASET if kind == "dataset" else MODEL_SETTINGS)}
         assert set(section) - extra <= set(target), f"{section._target_} does not take all of {list(section)}"
 
 

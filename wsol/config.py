@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from wsol.training import TrainingMethod
 
 
-NOT_THE_DATASETS_OWN = ("class_map", "boxes")  # the evaluation's; boxes=from_masks goes with any dataset
+# Keys that go with any dataset; one that takes such an argument itself gets it.
+FOR_ANY_DATASET = {"class_map": (), "boxes": ("from_masks",), "sizes": ("stop", "scale")}
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
 LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
 REFUSALS = (ImportError, OSError, TypeError, ValueError, InstantiationException)
@@ -129,20 +130,26 @@ def resume_config(folder: Path, given: Mapping[str, Any], words: Collection[str]
 
 def build_dataset(config: Config, strict: bool = True) -> Dataset:
     """Make the dataset that a section describes; with `strict=False` wrong boxes are kept, to be listed."""
-    from wsol.datasets.sample import Dataset, boxes_from_masks
+    from wsol.datasets.sample import Dataset, boxes_from_masks, scale_to_files
 
     arguments = to_dict(config, "dataset")
-    boxes = arguments.get("boxes")
-    if boxes not in (None, "from_masks"):
-        raise UserError(f"dataset.boxes={boxes}: pass from_masks, or null for the boxes that were annotated")
-    for name in NOT_THE_DATASETS_OWN:
-        arguments.pop(name, None)
+    common = {name: arguments.pop(name, None) for name in for_any_dataset(config)}
+    for name in common.keys() - {"class_map"}:
+        if common[name] not in (None, *FOR_ANY_DATASET[name]):
+            raise UserError(f"dataset.{name}={common[name]}: pass {' or '.join(FOR_ANY_DATASET[name])}, or null")
     if isinstance(arguments.get("root"), int):  # YAML's reading of a folder named 2012
         arguments["root"] = str(arguments["root"])
     if not strict and "strict" in _parameters(arguments.get("_target_")):
         arguments["strict"] = False
     dataset = _build(arguments, "dataset", Dataset)
-    return boxes_from_masks(dataset) if boxes == "from_masks" else dataset
+    dataset = scale_to_files(dataset) if common.get("sizes") == "scale" else dataset
+    return boxes_from_masks(dataset) if common.get("boxes") == "from_masks" else dataset
+
+
+def for_any_dataset(config: Config) -> list[str]:
+    """Which of `FOR_ANY_DATASET` are not arguments of this dataset's own."""
+    own = _parameters(config.get("_target_"))
+    return [name for name in FOR_ANY_DATASET if name not in own]
 
 
 def build_model(config: Config, dataset: Dataset | None, for_training: bool = False) -> Classifier:
@@ -188,6 +195,9 @@ def build_protocols(config: Config) -> dict[str, Protocol]:
 
 
 def _sections(config: Config, group: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(config, Mapping):
+        names = config if isinstance(config, str) else ",".join(map(str, config or ()))
+        raise UserError(f"{group}s={names} is no choice: write {group}={names}, or '{group}=[{names}]'")
     sections = to_dict(config, f"{group}s")
     if not sections:
         raise UserError(f"no {group} to evaluate: choose some, as in '{group}=[NAME,NAME]'")

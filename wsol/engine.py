@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import wsol
+from wsol.datasets.benchmarks import compare_with_benchmark
 from wsol.datasets.classes import ClassMap, map_classes
-from wsol.datasets.sample import Dataset
+from wsol.datasets.sample import Dataset, check_sizes
 from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
@@ -95,10 +96,12 @@ def evaluate(
     started, options = time.time(), _options(Options, options, more)
     dataset, protocols, methods = options.first_of(dataset), _load_protocols(protocols), _load_methods(methods)
     gt_boxes = ground_truth_boxes(dataset)
+    check_sizes(dataset, options.workers)
     classifier, device = _on_device(model, options.device)
     class_map, competing = _map_classes(dataset, classifier, device, options)
     provenance = _provenance(dataset, classifier, class_map, competing, view, options)
-    source, notes = provenance.to_dict(), _warn([*class_map.notes, *_knob_notes(dataset, classifier)])
+    source, notes = provenance.to_dict(), _warn([*class_map.notes, *_weights_notes(dataset, classifier)])
+    notes += _benchmark_notes(dataset)
     thresholds = choose_thresholds(methods, protocols, source, threshold_from, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
@@ -168,6 +171,7 @@ def score(
         raise UserError(f"heatmaps, boxes or masks are needed: pass {hint}")
     dataset, protocols, part = options.first_of(dataset), _load_protocols(protocols), options.limit is not None
     gt_boxes = ground_truth_boxes(dataset)
+    check_sizes(dataset, options.workers)
 
     # 1. Heatmaps that are there already, and predictions where somebody made some.
     store, notes = open_heatmaps(dataset, expand_path(heatmaps), part=part, **options.for_reading())
@@ -182,7 +186,7 @@ def score(
         samples, about_file, file_notes = read_predictions(path, dataset, samples, naming, options.on_error)
         about, notes = about | about_file, notes + file_notes
     provenance = Provenance.of(about)
-    source, notes = provenance.to_dict(), _warn(notes)
+    source, notes = provenance.to_dict(), _warn(notes) + _benchmark_notes(dataset)
     thresholds = choose_thresholds(store.methods, protocols, source, threshold_from, options.threshold_from_test)
     thresholds |= {(source.name, name): (None, source.kind) for source in given for name in protocols}
 
@@ -380,8 +384,17 @@ def _map_classes(
     return class_map, logits if options.predict_over == "all" else len(class_map.present)
 
 
-def _knob_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
-    """Warn where the weights were trained on generated images with other settings."""
+def _benchmark_notes(dataset: Dataset) -> list[str]:
+    """Say whether this is the split that papers report on."""
+    text, same = compare_with_benchmark(dataset)
+    logger.log(logging.INFO if same else logging.WARNING, "%s", text) if text else None
+    return [text] if text else []
+
+
+def _weights_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
+    """Warn where weights are random, or were trained on generated images with other settings."""
+    if classifier.weights == "random" or "random (seed" in classifier.weights:
+        return [f"weights of {classifier.name}: {classifier.weights}; what they see says nothing: load trained ones"]
     trained = classifier.knobs
     changed = {knob: value for knob, value in dataset.knobs.items() if trained.get(knob, value) != value}
     other = [f"{knob}={value} (trained for {trained[knob]})" for knob, value in changed.items()]

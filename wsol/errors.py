@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from unicodedata import normalize
 
 
 class UserError(ValueError):
@@ -40,9 +41,18 @@ def suggest(word: object, names: Iterable[object], most: int = 3) -> str:
     """End of a sentence about an unknown name: what was probably meant, else what there is."""
     names = list(names)
     alike = closest(word, names, most)
+    if twin := composed_otherwise(str(word), names):
+        return twin
     if alike:
         return f"; did you mean {' or '.join(alike)}?"
     return f"; there are {first_names(names, 40)}" if names else "; there are none"
+
+
+def composed_otherwise(word: str, names: Iterable[object]) -> str:
+    """End of a sentence about a name that looks like one that is there, but is made of other code points."""
+    form = normalize("NFC", word)
+    twins = [name for name in map(str, names) if name != word and normalize("NFC", name) == form]
+    return f"; {twins[0]} looks the same, but one is Unicode's NFC and the other NFD: rename one" if twins else ""
 
 
 def first_names(names: Iterable[object], most: int = 5) -> str:

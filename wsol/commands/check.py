@@ -11,6 +11,7 @@ from wsol.commands.task import Job
 from wsol.config import build_dataset, call
 from wsol.console import print_line, print_table
 from wsol.datasets import Dataset
+from wsol.datasets.benchmarks import compare_with_benchmark
 from wsol.datasets.check import Checked, check_dataset
 from wsol.errors import FaultyDataError
 from wsol.io import atomic_write
@@ -35,6 +36,8 @@ def print_check(dataset: Dataset, checked: Checked) -> None:
     counts = f"{checked.n_images:,} images, {checked.n_samples:,} samples, {len(dataset.classes):,} classes"
     role = f"; role {dataset.role}" if dataset.role else ""
     print_table(_figures(checked.figures), f"{dataset.name} ({dataset.split}): {counts}{role}", keys=("",))
+    if benchmark := compare_with_benchmark(dataset)[0]:
+        print_line(benchmark[0].upper() + benchmark[1:] + ".")
     if checked.faults.empty:
         print_line("No faults.")
     else:

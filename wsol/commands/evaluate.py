@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 
 from wsol.commands.task import Job, print_run, print_steps, sweep_step
-from wsol.config import build_dataset, build_methods, build_model, build_protocols, call
+from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, for_any_dataset
 from wsol.engine import Options, evaluate
 
 
@@ -13,8 +13,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Evaluate, say what came out, and how to go on."""
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
     dataset = build_dataset(cfg.dataset)
+    class_map = cfg.dataset.get("class_map") if "class_map" in for_any_dataset(cfg.dataset) else None
     objects = {"dataset": dataset, "methods": methods, "protocols": protocols, "model": build_model(cfg.model, dataset)}
-    results = call(evaluate, cfg, Options, class_map=cfg.dataset.get("class_map"), **objects, **job.keywords(cfg))
+    results = call(evaluate, cfg, Options, class_map=class_map, **objects, **job.keywords(cfg))
     if job.verbose:
         print_run(results, job.run_dir)
         other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")

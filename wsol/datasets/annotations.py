@@ -6,7 +6,9 @@ first, and the dataset keeps that until it is judged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -20,6 +22,7 @@ from wsol.io import read_text
 CORNERS = ("x0", "y0", "x1", "y1")
 XML_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 XML_OBJECT = {"name": "name", **{corner: f"bndbox/{corner}" for corner in XML_CORNERS}, "difficult": "difficult"}
+EMPTY = {"", "nan", "none", "<na>"}  # what a cell without a number may be
 
 
 class Rows:
@@ -42,8 +45,11 @@ class Rows:
         return f"{self.path}, line {place}" if isinstance(place, int) else place
 
     def complaint(self, row: int, why: str) -> str:
-        """What a row is to blame for."""
-        return f"{self.where(row)}: {' '.join(str(cells[row]) for cells in self.columns.values())!r} {why}"
+        """What a row is to blame for; the number of an image that its file doesn't say is left out."""
+        cells = [
+            column[row] for name, column in self.columns.items() if name != "image" or isinstance(column[row], str)
+        ]
+        return f"{self.where(row)}: {' '.join(map(str, cells)).strip()!r} {why}"
 
     def refuse(self, row: int, why: str) -> NoReturn:
         """Raise the error that a row is to blame for."""
@@ -52,6 +58,17 @@ class Rows:
     def first_wrong(self, right: np.ndarray, why: str) -> str:
         """Complaint about the first row that is not right (N,); nothing where all are."""
         return "" if right.all() else self.complaint(int(right.argmin()), why)
+
+    def split(self, columns: Sequence[str]) -> tuple[Rows, Rows]:
+        """Rows that say something in one of these columns, and those that say nothing in any."""
+        rows = zip(*(self[column] for column in columns), strict=True)
+        empty = [{str(cell).strip().lower() for cell in cells} <= EMPTY for cells in rows]
+        return self._take(row for row, none in enumerate(empty) if not none), self._take(np.flatnonzero(empty))
+
+    def _take(self, rows: Iterable[int]) -> Rows:
+        chosen = list(rows)
+        columns = {name: [cells[row] for row in chosen] for name, cells in self.columns.items()}
+        return Rows(self.path, columns, [self.places[row] for row in chosen])
 
     def numbers(self, columns: Sequence[str], kind: type = np.float64) -> np.ndarray:
         """Numbers of several columns (N, columns)."""
@@ -76,10 +93,11 @@ class Rows:
             self.refuse(outside[0], f"has a {column} that is not {limits}; fix the line")
         return values
 
-    def boxes(self, columns: Sequence[str], least: float = 0.0) -> tuple[np.ndarray, str]:
+    def boxes(self, columns: Sequence[str], least: float = 0.0, why: str = "") -> tuple[np.ndarray, str]:
         """Corners float64 (N, 4), and a complaint about the first that can't be a box's; "" where all can."""
         corners = self.numbers(columns)
-        return corners, self.first_wrong(are_boxes(corners, least), "has a box that is none: inverted, negative or NaN")
+        text = f"has a box that is none: inverted, below {least:g} or NaN{f' ({why})' if why else ''}; fix it"
+        return corners, self.first_wrong(are_boxes(corners, least), text)
 
     def unique(self, column: str) -> dict[Any, int]:
         """Row of each cell of a column in which nothing may come twice."""
@@ -168,24 +186,44 @@ def read_lines(path: Path, columns: Sequence[str], separator: str | None = ",", 
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Rows:
-    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`, and optional ones; others are passed over."""
-    csv_options: dict[str, Any] = {"dtype": str, "index_col": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
-    csv_options |= {"keep_default_na": False, "skip_blank_lines": False}
+    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`, and optional ones; empty rows are passed over."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UserError(f"{path}: wanted a .csv or .parquet file")
     try:
-        table = pd.read_csv(path, **csv_options) if suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        names, rows, places = _read_csv(path) if suffix == ".csv" else _read_parquet(path)
+    except UserError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} can't be read as a table: {error}; write it anew, a CSV in UTF-8") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
-    table = table[(table.notna() & (table != "")).any(axis=1)]  # without empty lines, which count
-    place, first = ("row", 1) if suffix == ".parquet" else ("line", 2)
-    places = [f"{path}, {place} {number + first}" for number in table.index]
-    names = [*columns, *(name for name in optional if name in table)]
-    return Rows(path, {name: table[name].tolist() for name in names}, places)
+    wanted = [*columns, *(name for name in optional if name in names)]
+    for name in wanted:
+        if names.count(name) != 1:
+            why = f"the column {name} twice" if name in names else f"no column {name}"
+            raise UserError(f"{path} has {why}; it has {', '.join(names)}")
+    cells = {name: [row[names.index(name)] for row in rows] for name in wanted}
+    return Rows(path, cells, [f"{path}, {place}" for place in places])
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[Any]], list[str]]:
+    """Names of columns, rows as long as these, and the line that each row ends in."""
+    reader = csv.reader(io.StringIO(read_text(path)), skipinitialspace=True, strict=True)
+    names, rows, places = [name.strip() for name in next(reader, [])], [], []
+    for row in reader:
+        if any(row[len(names) :]):
+            raise UserError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(names)}; a "
+                            "number with a decimal comma needs a point")  # fmt: skip
+        if any(cell.strip() for cell in row):
+            rows.append(row[: len(names)] + [""] * (len(names) - len(row)))
+            places.append(f"line {reader.line_num}")
+    return names, rows, places
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[list[Any]], list[str]]:
+    table = pd.read_parquet(path)
+    kept = np.flatnonzero((table.notna() & (table != "")).any(axis=1))
+    rows = table.iloc[kept].to_numpy(object).tolist()
+    return list(map(str, table.columns)), rows, [f"row {row + 1}" for row in kept]
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):

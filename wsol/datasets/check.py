@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import progress
-from wsol.datasets.images import SKIP_HINT, load_ahead, mask_fits, unusual
-from wsol.datasets.sample import Dataset, Sample, Size
+from wsol.datasets.images import SKIP_HINT, load_ahead, mask_fits, unusual, uses_few_bits
+from wsol.datasets.sample import Dataset, Sample, Size, describe_sizes
 from wsol.errors import UserError
 
 CHUNK = 32  # samples between two steps of the progress
@@ -25,7 +25,8 @@ FAULTS = {
     "image truncated": True, "image unreadable": True, "image size": True, "no box": True, "box not finite": True,
     "box inverted": True, "box empty": True, "box outside": True, "no mask": True, "mask unreadable": True,
     "mask size": True, "mask empty": True, "box one pixel late": False, "mask resolution": False, "CMYK": False,
-    "palette": False, "16-bit": False, "animated": False, "EXIF-rotated": False, "class without images": False,
+    "palette": False, "16-bit": False, "few bits": False, "animated": False, "EXIF-rotated": False,
+    "class without images": False,
 }  # fmt: skip
 
 
@@ -120,19 +121,20 @@ def _image_before(dataset: Dataset, index: int) -> str | None:
 def _inspect_image(sample: Sample, seen: _Inspected) -> None:
     seen.size = sample.image_size
     try:
-        height, width = sample.read_image().shape[:2]
+        image = sample.read_image()
     except UserError as error:
         missing = isinstance(sample.image, Path) and not sample.image.is_file()
         kind = "missing" if missing else "truncated" if "truncated" in str(error) else "unreadable"
         seen.faults.append((f"image {kind}", str(error).removesuffix(f"; {SKIP_HINT}")))
         return
     kinds = unusual(sample.image) if isinstance(sample.image, Path) else {}
+    if uses_few_bits(image, sample.image):
+        kinds["few bits"] = f"16-bit, but its brightest pixel is read as {image.max()} of 255; spread it over all 16"
     seen.faults += kinds.items()
-    if seen.size not in (None, (width, height)):
-        turned = "; the annotation may count pixels as turned" if "EXIF-rotated" in kinds else ""
-        detail = f"the annotation says {_times(seen.size)} pixels, the file has {_times((width, height))}{turned}"
-        seen.faults.append(("image size", detail))
-    seen.size = width, height
+    size = image.shape[1], image.shape[0]
+    if seen.size is not None and seen.size != size:
+        seen.faults.append(("image size", describe_sizes(seen.size, size, sample.image)))
+    seen.size = size
 
 
 def _judge(samples: Sequence[_Inspected], num_classes: int) -> dict[str, np.ndarray]:
@@ -173,7 +175,7 @@ def _box_faults(sample: _Inspected, has_boxes: bool) -> Iterator[Fault]:
     image = f", image {_times(sample.size)}" if sample.size else ""
     for number, box in enumerate(() if sample.boxes is None else sample.boxes):
         if fault := box_fault(box, sample.size):
-            yield fault, f"box {number}: {' '.join(f'{value:g}' for value in box)}{image}"
+            yield fault, f"box {number} (from 0, inclusive): {' '.join(f'{value:g}' for value in box)}{image}"
 
 
 def box_fault(box: np.ndarray, image_size: Size | None) -> str:

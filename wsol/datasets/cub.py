@@ -9,7 +9,7 @@ import numpy as np
 
 from wsol.datasets.annotations import Rows, are_boxes, read_lines
 from wsol.datasets.images import read_values
-from wsol.datasets.sample import Dataset, Sample, Size, Table, reader, size_or_none
+from wsol.datasets.sample import Dataset, Sample, Size, Table, find_home, reader, size_or_none
 
 BOX = ("x", "y", "width", "height")
 MAJORITY = 128  # of 255: three of the five annotators
@@ -34,8 +34,7 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
     boxes are those of `WSOLEvaluation`. `segmentations/` (an archive of its own, unpacked in `CUB_200_2011/` or beside
     it) gives the masks: a pixel is the bird's where at least three of the five annotators say so, gray 128 and above.
     """
-    home = Path(root).expanduser()
-    home = home / "CUB_200_2011" if (home / "CUB_200_2011").is_dir() else home
+    home = find_home(root, "CUB_200_2011")
     images, classes = _read(home, "images", "image id", "file"), _read(home, "classes", "class", "name")
     images.check_paths("file", home / "images")
     images.unique("file")
@@ -68,7 +67,12 @@ def _labels(home: Path, images: Rows, classes: Rows) -> np.ndarray:
     for row, number in enumerate(rows["class"]):
         if number not in label_of:
             rows.refuse(row, f"has a class that is not in {classes.path}; add it there, or fix the line")
-    return np.array([label_of[number] for number in rows["class"]], np.int64)[rows.one_each(images, "image id")]
+    labels, order = [label_of[number] for number in rows["class"]], rows.one_each(images, "image id")
+    for row, file in zip(order, images["file"], strict=True):
+        name, folder = classes["name"][labels[row]], file.partition("/")[0]
+        if name != folder and folder in classes["name"]:
+            rows.refuse(row, f"says {name} of {file}, which lies in another class's folder; fix the class")
+    return np.array(labels, np.int64)[order]
 
 
 def _read_majority(path: Path, name: str) -> np.ndarray:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from wsol.datasets.annotations import CORNERS, are_boxes, read_lines, read_table
-from wsol.datasets.images import read_size, read_values
-from wsol.datasets.sample import Dataset, Sample, Size, Table, reader
-from wsol.errors import UserError, closest, first_names
+from wsol.datasets.images import read_mask, read_size, read_values
+from wsol.datasets.sample import Dataset, Sample, Size, Table, find_home, reader
+from wsol.errors import UserError, closest, composed_otherwise, first_names
 
 logger = logging.getLogger("wsol")
 
@@ -80,7 +80,8 @@ def AnnotatedFolder(
         A folder between root and classes; None: the classes lie directly under the root.
     boxes_file : path, optional
         A `.csv` or `.parquet` table with the columns `image, x0, y0, x1, y1`: the image's path from the root, with
-        forward slashes, and a box; several rows for several objects. Rows of other splits are passed over.
+        forward slashes, and a box; several rows for several objects. Rows of other splits are passed over; one without
+        any corner, `image,,,,`, says that the image has no box.
     box_corners : "inclusive" or "exclusive"
         Needed with `boxes_file`: whether x1 and y1 are the last pixels inside, or one beyond.
     box_units : "pixels" or "relative"
@@ -166,14 +167,18 @@ def _read_boxes(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Boxes of each image that has some, and what the dataset must know of them."""
     rows = read_table(path, ("image", *CORNERS))
-    corners, file_of = rows.numbers(CORNERS), {prefix + file: file for file in files}
-    members: dict[str, list[int]] = {}
+    file_of = {prefix + file: file for file in files}
+    for row, name in enumerate(rows["image"]):
+        if name not in file_of and (not isinstance(name, str) or name.startswith(prefix)):
+            near = composed_otherwise(str(name), file_of) or f", such as {(closest(name, file_of) or [*file_of])[0]}"
+            rows.refuse(row, f"is a box of none of the images{near}; fix or remove the row")
+    rows, without = rows.split(CORNERS)
+    corners, members = rows.numbers(CORNERS), dict[str, list[int]]()
     for row, name in enumerate(rows["image"]):
         if name in file_of:
             members.setdefault(file_of[name], []).append(row)
-        elif not isinstance(name, str) or name.startswith(prefix):
-            near = ", ".join(closest(name, file_of) or list(file_of)[:1])
-            rows.refuse(row, f"is a box of none of the images, such as {near}; fix or remove the row")
+    for row in (row for row, name in enumerate(without["image"]) if file_of.get(name) in members):
+        without.refuse(row, "says that there is no box, but another row has one; remove one of them")
     if not members:
         raise UserError(f"{path} has no box of an image such as {prefix + files[0]!r}; paths start at dataset.root")
     why = f"has a box that is none with {rules.corners} corners in {rules.units}; fix it"
@@ -212,8 +217,10 @@ def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
 
 
 def _read_object(path: Path, name: str, ignore: int | None) -> np.ndarray:
+    if ignore is None:
+        return read_mask(path, name)
     values = read_values(path, name)
-    return (values > 0) & (values != ignore)
+    return (values != 0) & (values != ignore)
 
 
 def _read_value(path: Path, name: str, value: int) -> np.ndarray:
@@ -227,7 +234,8 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     Parameters
     ----------
     root : path
-        The folder that holds `oxford-iiit-pet/`; `download` fetches it first where it is missing, through torchvision.
+        The folder that holds `oxford-iiit-pet/`, or that folder; `download` fetches it first where it is missing,
+        through torchvision.
     split : "trainval" or "test"
 
     Notes
@@ -237,9 +245,9 @@ def OxfordPet(root: str | Path, split: str = "test", download: bool = False) -> 
     together, since thin parts such as tails and ears are all border. The boxes in `annotations/xmls/` are of the heads
     only, and only of some pictures, so they are not used.
     """
-    home = Path(root).expanduser() / "oxford-iiit-pet"
     if download:
-        open_torchvision("OxfordIIITPet", "pet", home.parent, split=split, download=True)
+        open_torchvision("OxfordIIITPet", "pet", root, split=split, download=True)
+    home = find_home(root, "oxford-iiit-pet")
     hint = f"dataset.root={root} must hold oxford-iiit-pet/, or pass dataset.download=true"
     columns = ("picture", "breed", "species", "number")
     rows = read_lines(home / "annotations" / f"{split}.txt", columns, separator=None, hint=hint)

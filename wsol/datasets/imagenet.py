@@ -256,7 +256,7 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     ----------
     root : path
         The folder that holds `train/<wnid>/<wnid>_boxes.txt`, `val/val_annotations.txt`, `wnids.txt` and `words.txt`
-        (names, if there). The classes are those of `wnids.txt`, sorted; copies with fewer are fine.
+        (names, if there). The classes are those of `wnids.txt`, else the folders of `train/`, sorted.
     split : "train" or "val"
         The test split was handed out without labels. So val has the role `test`: it is what figures are reported on,
         and no hyper-parameter should be chosen there unnoticed.
@@ -265,7 +265,8 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     """
     home = Path(root).expanduser()
     listing, words = home / "wnids.txt", home / "words.txt"
-    wnids = sorted(set(read_text(listing, "dataset.root holds train/, val/ and wnids.txt").split()))
+    folders = [] if listing.is_file() else [path.name for path in home.glob("train/n*") if WNID.fullmatch(path.name)]
+    wnids = sorted(folders or set(read_text(listing, "dataset.root holds train/, val/ and wnids.txt").split()))
     class_ids = choose_classes(wnids, classes, str(listing))
     parts = {"val": home / "val/val_annotations.txt"}
     if split == "train":

@@ -7,6 +7,7 @@ orientation belongs to the format itself; Pillow applies it, for us as for every
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +17,16 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from wsol.errors import UserError
+from wsol.errors import UserError, composed_otherwise
 
 SKIP_HINT = "replace the file; an evaluation also takes on_error=skip, which counts it as a miss and goes on"
 MASK_HINT = "fix or replace the file"
 # Pillow reads forty more; what nobody's images are in is not tried, above all EPS, which would run Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+LIFT = ("this many pixels in a picture are taken for an attack; if you trust the file, set WSOL_MAX_PIXELS=0 in the "
+        "environment, or PIL.Image.MAX_IMAGE_PIXELS = None in Python")  # fmt: skip
+if (_most := os.environ.get("WSOL_MAX_PIXELS", "")).isdecimal():
+    Image.MAX_IMAGE_PIXELS = int(_most) or None
 
 Source = np.ndarray | Path | str | Callable[[], np.ndarray]
 T = TypeVar("T")
@@ -47,17 +52,20 @@ def read_upright(path: Path) -> np.ndarray:
 
 
 def read_mask(source: Source, name: str) -> np.ndarray:
-    """Get a mask as bool (H, W): every pixel that isn't zero belongs to it."""
+    """Get a mask as bool (H, W): every pixel that isn't zero, in whichever channel, belongs to it.
+
+    Of a palette the index counts. Transparency that tells another object than the colors do is refused.
+    """
     if isinstance(source, str | Path):
-        return read_values(Path(source), name) > 0
+        return _decode(Path(source), f"mask of sample {name!r}", MASK_HINT, _object)
     mask = np.asarray(source() if callable(source) else source)
-    if mask.ndim != 2 or 0 in mask.shape:
-        raise UserError(f"mask of sample {name!r} has shape {mask.shape}; wanted (height, width)")
-    return mask > 0
+    if mask.ndim != 2 or 0 in mask.shape or (mask != mask).any():
+        raise UserError(f"mask of sample {name!r} has shape {mask.shape}, or NaN in it; wanted (height, width)")
+    return mask != 0
 
 
 def read_values(path: Path, name: str) -> np.ndarray:
-    """Get the gray values, or a palette's indices, of a file that says what each pixel is: uint8 (H, W)."""
+    """Get the gray values, or a palette's indices, of a file that says what each pixel is: (H, W)."""
     return _decode(path, f"mask of sample {name!r}", MASK_HINT, _levels)
 
 
@@ -88,10 +96,26 @@ def unusual(path: Path) -> dict[str, str]:
             kinds["16-bit"] = "its upper 8 bits are read"
         if getattr(picture, "is_animated", False) and picture.format != "MPO":  # two views of one photograph
             kinds["animated"] = "its first frame is read"
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation > 1 and picture.format != "TIFF":
+        if (orientation := _orientation(picture)) > 1:
             kinds["EXIF-rotated"] = f"orientation {orientation}; read as stored, so boxes count stored pixels"
     return kinds
+
+
+def uses_few_bits(image: np.ndarray, source: Source) -> bool:
+    """Whether a picture (H, W, 3) came from a file of 16 bits of which the brightest pixel leaves some unused."""
+    if not isinstance(source, str | Path) or image.max() > 127:
+        return False
+    return "16-bit" in unusual(Path(source))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's number for how a picture is to be turned, 1 where it isn't."""
+    return 1 if picture.format == "TIFF" else int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def read_orientation(path: Path) -> int:
+    """EXIF's number for how a picture is to be turned, 1 where it isn't; no pixel is decoded."""
+    return _decode(path, "image", SKIP_HINT, _orientation)
 
 
 def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], T]) -> T:
@@ -99,6 +123,10 @@ def _decode(path: Path, what: str, hint: str, convert: Callable[[Any], T]) -> T:
         with Image.open(path, formats=FORMATS) as picture:
             return convert(picture)
     except Exception as error:  # of a damaged file Pillow's decoders make whatever happens to break
+        if isinstance(error, Image.DecompressionBombError):
+            hint = LIFT
+        elif isinstance(error, FileNotFoundError) and path.parent.is_dir():
+            hint = composed_otherwise(path.name, os.listdir(path.parent)).lstrip("; ") or hint
         raise UserError(f"{what} can't be read from {path}: {type(error).__name__}, {error}; {hint}") from error
 
 
@@ -113,8 +141,29 @@ def _colors(picture: Image.Image) -> np.ndarray:
 
 
 def _levels(picture: Image.Image) -> np.ndarray:
-    """Gray levels; of a palette's mask the index counts, not the color that it is shown in."""
-    return np.asarray(picture if picture.mode == "P" else picture.convert("L"))
+    """Gray levels, of colors only where all are gray; of a palette's mask the index counts, not its color."""
+    values = _channels(picture)
+    if (values != values[..., :1]).any():
+        raise ValueError("it has colors, which are no values of pixels; save it in gray")
+    return values[..., 0]
+
+
+def _object(picture: Image.Image) -> np.ndarray:
+    return np.asarray(_channels(picture).any(axis=2))
+
+
+def _channels(picture: Image.Image) -> np.ndarray:
+    """Values of a mask without alpha (H, W, channels), which must leave out no other pixels than those with 0."""
+    image = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
+    plain = {"1": "L", "LA": "L"} | dict.fromkeys(("RGBA", "RGBX", "CMYK", "YCbCr", "LAB"), "RGB")
+    values = np.atleast_3d(np.asarray(image.convert(plain.get(image.mode, image.mode))))
+    if (values != values).any():
+        raise ValueError("it has NaN, which is neither object nor background")
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255 and ((alpha > 0) != values.any(axis=2)).any():
+            raise ValueError("its transparency tells another object than its colors do; save it in gray, 0 outside")
+    return values
 
 
 Item = TypeVar("Item")

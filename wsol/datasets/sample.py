@@ -11,13 +11,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
 import numpy as np
 import pandas as pd
 
-from wsol.datasets.images import mask_fits, read_image, read_mask, read_size
+from wsol.datasets.images import load_ahead, mask_fits, read_image, read_mask, read_orientation, read_size
 from wsol.errors import UserError, suggest
 
 COLUMNS: dict[str, type] = {
@@ -79,6 +80,11 @@ class Sample:
             object.__setattr__(self, "image_id", self.sample_id)
         if self.image_size is None and isinstance(self.image, np.ndarray):
             object.__setattr__(self, "image_size", (self.image.shape[1], self.image.shape[0]))
+
+    def check_size(self, size: Size) -> None:
+        """Refuse an image of another size, in pixels, than the annotation counts in."""
+        if self.image_size is not None and tuple(self.image_size) != size:
+            raise UserError(f"sample {self.sample_id}: {describe_sizes(self.image_size, size, self.image)}")
 
     def read_image(self) -> np.ndarray:
         """Decode the picture: uint8 (H, W, 3). Raises `UserError` naming the file if it can't be decoded."""
@@ -285,6 +291,12 @@ def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read]
     return register
 
 
+def find_home(root: str | Path, *places: str) -> Path:
+    """The first of these places below a root that is a folder, else the root, which may be that folder itself."""
+    top = Path(root).expanduser()
+    return next((top / place for place in places if (top / place).is_dir()), top)
+
+
 def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
     """Classes asked for, in the order asked for; all of them when nothing is asked."""
     if chosen is None:
@@ -314,10 +326,59 @@ def _measure_mask(sample: Sample) -> tuple[np.ndarray, Size | None]:
                         f"dataset.boxes=from_masks gives no box; fix it")  # fmt: skip
     boxes, mask_size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0])
     size = sample.image_size or size_or_none(sample.image)
-    if size is not None and size != mask_size and mask_fits(mask_size, size):
-        pixel = np.array([0, 0, 1, 1])
-        boxes = (boxes + pixel) * np.tile(np.divide(size, mask_size), 2) - pixel
-    return boxes, size
+    return _scale(boxes, mask_size, size) if size is not None and mask_fits(mask_size, size) else boxes, size
+
+
+def _scale(boxes: np.ndarray, size: Size, image_size: Size) -> np.ndarray:
+    """Boxes (G, 4) that count pixels of one size in those of another."""
+    if size == image_size:
+        return boxes
+    pixel = np.array([0, 0, 1, 1])
+    return (boxes + pixel) * np.tile(np.divide(image_size, size), 2) - pixel
+
+
+def scale_to_files(dataset: Dataset) -> Dataset:
+    """Scale the boxes of images that were annotated at another resolution than their files have.
+
+    Without a file a sample stays as it is; another aspect is refused, for a turned picture has its boxes elsewhere.
+    """
+    return Dataset(dataset, measure=_measure_file, **_describe(dataset))
+
+
+def _measure_file(sample: Sample) -> tuple[np.ndarray | None, Size | None]:
+    annotated, size = sample.image_size, size_or_none(sample.image)
+    if annotated is None or size is None:
+        return sample.boxes, annotated
+    if abs(annotated[0] * size[1] - annotated[1] * size[0]) > max(*annotated, *size):
+        sample.check_size(size)
+    return None if sample.boxes is None else _scale(sample.boxes, annotated, size), size
+
+
+def check_sizes(dataset: Dataset, workers: int = 2) -> None:
+    """Refuse images on the disk whose size is not the one that their annotation counts in; only headers are read."""
+    table = dataset.table.drop_duplicates("image_id")
+    table = table[(table["width"] > 0) & table["image"].notna()]
+    files = list(table[["sample_id", "image", "width", "height"]].itertuples(index=False, name=None))
+    pairs = zip(
+        files, chain.from_iterable(load_ahead([file[1] for file in files], size_or_none, 256, workers)), strict=True
+    )
+    wrong = [(*file, size) for file, size in pairs if size not in (None, file[2:])]
+    if wrong:
+        sample_id, image, width, height, size = wrong[0]
+        text = describe_sizes((width, height), size, image)
+        raise UserError(f"sample {sample_id} ({len(wrong)} of {len(files)} images are such): {text}")
+
+
+def describe_sizes(annotated: Size, size: Size, image: Pixels) -> str:
+    """Say that an image hasn't the annotated size, why that may be, and what to do."""
+    orientation = read_orientation(image) if isinstance(image, Path) else 1
+    text = f"the annotation counts in {annotated[0]} x {annotated[1]} pixels, the image has {size[0]} x {size[1]}"
+    if orientation > 1:
+        return (f"{text} as stored and EXIF orientation {orientation}: store it turned, without the orientation, or "
+                "annotate the stored pixels")  # fmt: skip
+    if annotated == size[::-1]:
+        return f"{text}: width and height are swapped; fix the annotation's size, or leave it out"
+    return f"{text}: replace one of them; where one is the other at another resolution, pass dataset.sizes=scale"
 
 
 def boxes_of_mask(mask: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 
 from wsol.datasets.annotations import XML_CORNERS, read_lines, read_xml, safe_join
 from wsol.datasets.folder import open_torchvision
-from wsol.datasets.sample import Dataset, Sample, Size, choose_classes, reader
+from wsol.datasets.sample import Dataset, Sample, Size, choose_classes, find_home, reader
 from wsol.errors import UserError
 
 logger = logging.getLogger("wsol")
@@ -94,8 +94,8 @@ def VOC(
     Parameters
     ----------
     root : path
-        The folder that holds `VOCdevkit/VOC<year>/`; `download` fetches it first where it is missing, through
-        torchvision.
+        The folder that holds `VOCdevkit/VOC<year>/`, or one of these; `download` fetches it first where it is missing,
+        through torchvision.
     split : "train", "val", "trainval" or "test"
         `ImageSets/Main/<split>.txt`; the annotations of the test sets after 2007 were never handed out.
     year : 2007 to 2012
@@ -109,10 +109,9 @@ def VOC(
     roles = VOC_2007 if str(year) == "2007" else VOC_LATER
     if split not in roles:
         raise UserError(f"dataset.split={split}: VOC {year} has {', '.join(roles)}")
-    above = Path(root).expanduser()
     if download:
-        open_torchvision("VOCDetection", "voc", above, year=str(year), image_set=split, download=True)
-    home = above / ("TrainVal" if str(year) == "2011" else "") / f"VOCdevkit/VOC{year}"  # as that archive unpacks
+        open_torchvision("VOCDetection", "voc", root, year=str(year), image_set=split, download=True)
+    home = find_home(root, f"TrainVal/VOCdevkit/VOC{year}", f"VOCdevkit/VOC{year}", f"VOC{year}")  # 2011 has TrainVal/
     hint = f"dataset.root={root} must hold VOCdevkit/VOC{year}/, or pass dataset.download=true"
     listing = read_lines(home / "ImageSets" / "Main" / f"{split}.txt", ["image"], separator=None, hint=hint)
     listing.check_paths("image", home / "JPEGImages")
@@ -123,12 +122,14 @@ def VOC(
         why = "is not of PASCAL VOC's twenty classes; fix it, or name this data's own: 'dataset.classes=[…]'"
         rows.refuse(rows["name"].index(others[0]), why)
     chosen = choose_classes([*VOC_CLASSES, *others], classes, "PASCAL VOC and these annotations")
-    corners, wrong_box = rows.boxes(XML_CORNERS, least=-np.inf)
+    corners, wrong_box = rows.boxes(XML_CORNERS, least=1, why="PASCAL VOC counts pixels from 1")
     paths = [home / "JPEGImages" / f"{name}.jpg" for name in ids]
     images = [_Image(name, path, size, []) for name, path, size in zip(ids, paths, sizes, strict=True)]
-    for image, name, box, difficult in zip(rows["image"], rows["name"], corners - 1, rows["difficult"], strict=True):
+    for row, (image, name, box) in enumerate(zip(rows["image"], rows["name"], corners - 1, strict=True)):
         if name in chosen:
-            images[image].objects.append(_Object(chosen.index(name), box, difficult == "1"))
+            with _blaming(rows.where(row), "difficult"):
+                ignored = _flag(rows["difficult"][row] or 0)
+            images[image].objects.append(_Object(chosen.index(name), box, ignored))
     return _dataset(images, f"{year} {split}", chosen, wrong_box=wrong_box, role=roles[split])
 
 
@@ -193,6 +194,22 @@ def _blaming(where: str, entry: Any = "") -> Iterator[None]:
         raise UserError(f"{where}: {type(error).__name__}, {error}; fix or remove {str(entry)[:200]}") from error
 
 
+def _whole(value: Any) -> int:
+    """A whole number, also one that some program has made floating or text."""
+    if float(value) != int(float(value)):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(float(value))
+
+
+def _flag(value: Any) -> bool:
+    """Yes or no, as 0 and 1, floating or text too, or in words."""
+    words = {"false": 0, "true": 1}
+    number = _whole(words.get(value.lower(), value) if isinstance(value, str) else value)
+    if number not in (0, 1):
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return bool(number)
+
+
 def _coco_categories(entries: Sequence[Any], file: Path) -> dict[Any, str]:
     """Names by id."""
     names: dict[Any, str] = {}
@@ -209,7 +226,7 @@ def _coco_images(entries: Sequence[Any], file: Path, folder: Path) -> dict[Any, 
     for number, entry in enumerate(entries):
         where = f"{file}, images[{number}]"
         with _blaming(where, entry):
-            size = int(entry["width"]), int(entry["height"])
+            size = _whole(entry["width"]), _whole(entry["height"])
             if entry["id"] in images or not 0 < min(size) <= max(size) <= LONGEST_SIDE:
                 raise ValueError(f"id {entry['id']!r} comes twice, or {size} is not 1 to {LONGEST_SIDE} pixels each")
             images[entry["id"]] = _Image(entry["file_name"], safe_join(folder, entry["file_name"], where), size, [])
@@ -234,7 +251,7 @@ def _add_coco_objects(
             draw = partial(draw_region, region, image.size, image.image_id) if region else None
             if label >= 0:
                 corners = inclusive_corners((x, y, width, height), image.size)
-                image.objects.append(_Object(label, corners, bool(entry.get("iscrowd")), draw))
+                image.objects.append(_Object(label, corners, _flag(entry.get("iscrowd") or 0), draw))
     return wrong_box
 
 

@@ -15,6 +15,7 @@ called by its number.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -156,12 +157,31 @@ def _classes(folder: Path, labels: Rows) -> tuple[Sequence[str], Sequence[str]]:
     # The other splits may have more classes, or name those that are missing here.
     others = sorted(path / "class_labels.txt" for path in folder.parent.iterdir() if path != folder)
     files = [labels, *(read_lines(path, tuple(labels.columns)) for path in others if path.is_file())]
-    pairs = {pair for file in files for pair in _pairs(file)}
-    count, folder_of = 1 + max((label for _, label in pairs), default=-1), {label: folder for folder, label in pairs}
-    if not len(folder_of) == len(set(folder_of.values())) == len(pairs):
-        folder_of = {}
+    folder_of = _folders(files)
+    count = 1 + max((label for file in files for label in file.integers("label").tolist()), default=-1)
     keys = [folder_of.get(label) or str(label) for label in range(count)]
     return [_spoken(key) for key in keys], keys
+
+
+def _folders(files: Sequence[Rows]) -> dict[int, str]:
+    """The class folder of each label, where each has one of its own; a line or so that says another is refused."""
+    lines = Counter(pair for file in files for pair in _pairs(file))
+    label_of: dict[str, int] = {}
+    for (folder, label), _ in lines.most_common():
+        label_of.setdefault(folder, label)
+    folder_of = {label: folder for folder, label in label_of.items()}
+    if len(folder_of) < len(label_of) or folder_of.keys() != {label for _, label in lines}:
+        return {}  # folders mean something else
+    strangers = sum(times for (folder, label), times in lines.items() if label_of[folder] != label)
+    if strangers > max(1, lines.total() // 10):
+        return {}
+    for file in files if strangers else ():
+        for row, (folder, label) in enumerate(_pairs(file)):
+            if label_of[folder] != label:
+                file.refuse(
+                    row, f"gives label {label} to an image of {folder!r}, else {label_of[folder]}; fix the label"
+                )
+    return folder_of
 
 
 def _pairs(labels: Rows) -> Iterator[tuple[str, int]]:

@@ -20,7 +20,7 @@ import torch
 
 from wsol.console import progress
 from wsol.datasets.classes import ClassMap, allowed_logits, rank_of_true, top_classes
-from wsol.datasets.images import load_ahead
+from wsol.datasets.images import load_ahead, uses_few_bits
 from wsol.datasets.sample import Dataset
 from wsol.datasets.views import View, average_crops
 from wsol.errors import UserError, first_names
@@ -42,6 +42,7 @@ class _Image:
     size: tuple[int, int]
     rectangle: tuple[float, float, float, float]
     pixels: torch.Tensor | None  # (V, h, w, 3), a picture for each of the view's crops; None: it can't be read
+    few_bits: bool = False
 
 
 @dataclass(eq=False)
@@ -118,12 +119,14 @@ def collect_heatmaps(
             for name, method in extractor.methods.items()
         }
         store = HeatmapStore(list(table["sample_id"]), described, source, folder)
+        dark = list[str]()
         network = _Pass(classifier, extractor, way, true_logits, allowed, device, store)
         try:
             with extractor:
                 for batch in load_ahead(_by_image(dataset), load, images_at_once, workers):
                     for image in batch:
                         store.place(image.samples, image.size, image.rectangle, missing=image.pixels is None)
+                        dark += [image.image_id] if image.few_bits else []
                     if images := [image for image in batch if image.pixels is not None]:
                         network.run(images)
                     advance(sum(len(image.samples) for image in batch))
@@ -131,6 +134,10 @@ def collect_heatmaps(
         except BaseException:
             store.discard()
             raise
+    if dark:
+        logger.warning(
+            "%d images of 16 bits use fewer, so the network sees them dark: %s", len(dark), first_names(dark)
+        )
     if store.unreadable.any():
         ids, total = table["image_id"][store.unreadable].unique(), table["image_id"].nunique()
         logger.warning("%d of %d images could not be read and count as misses: %s", len(ids), total, first_names(ids))
@@ -164,5 +171,7 @@ def _load(dataset: Dataset, view: View, interpolation: str, on_error: str, sampl
         if on_error != "skip":
             raise
         return _Image(samples, sample.image_id, sample.image_size or (0, 0), (0.0, 0.0, 0.0, 0.0), None)
-    pixels, rectangle = view.apply(image, interpolation)
-    return _Image(samples, sample.image_id, (image.shape[1], image.shape[0]), rectangle, pixels)
+    size = image.shape[1], image.shape[0]
+    sample.check_size(size)
+    few_bits = uses_few_bits(image, sample.image)
+    return _Image(samples, sample.image_id, size, *view.apply(image, interpolation)[::-1], few_bits)

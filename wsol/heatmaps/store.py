@@ -215,6 +215,7 @@ def open_heatmaps(
             raise UserError(f"heatmaps_kind={kind}, heatmaps_name={name}: leave these out, for {path} is of a run")
         store = HeatmapStore.open(path)
         store.source["role"] = dataset.role
+        _check_sizes(dataset, store, path)
         return store, []
     table, notes = dataset.table, list[str]()
     source = {"dataset": dataset.name, "split": dataset.split, "role": dataset.role, "heatmaps": "none"}
@@ -230,6 +231,17 @@ def open_heatmaps(
         size = (width, height) if width else _image_size(dataset[index])
         store.place([index], size, (0, 0, *size))
     return store, notes
+
+
+def _check_sizes(dataset: Dataset, store: HeatmapStore, path: Path) -> None:
+    """Refuse heatmaps of images that had another size than the annotation counts in."""
+    sizes = {sample_id: store.image_size(index) for index, sample_id in enumerate(store.sample_ids)}
+    columns = (dataset.table[name] for name in ("sample_id", "width", "height"))
+    for sample_id, *annotated in zip(*columns, strict=True):
+        size = sizes.get(sample_id, (0, 0))
+        if all(annotated) and all(size) and tuple(annotated) != size:
+            raise UserError(f"sample {sample_id}: {path} is of an image of {size[0]} x {size[1]} pixels, the dataset's "
+                            f"has {annotated[0]} x {annotated[1]}: pass the dataset that the run had")  # fmt: skip
 
 
 def samples_table(dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] = {}) -> pd.DataFrame:

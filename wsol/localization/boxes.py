@@ -48,8 +48,8 @@ def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes")
     for index, (x0, y0, x1, y1) in enumerate(array.tolist()):
         if not (0 <= x0 <= x1 <= width > x0 and 0 <= y0 <= y1 <= height > y0):
             raise UserError(
-                f"{where}: box {index} ({x0:g} {y0:g} {x1:g} {y1:g}) is inverted, or not inside {width} x {height} "
-                "pixels: fix the annotation, or pass the right image_size"
+                f"{where}: box {index} (x0 y0 x1 y1 from 0, inclusive: {x0:g} {y0:g} {x1:g} {y1:g}) is inverted, or "
+                f"not inside {width} x {height} pixels: fix the annotation, or pass the right image_size"
             )
     return array
 

@@ -192,7 +192,7 @@ def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
     except (UserError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{file} can't be read or downloaded ({error}): delete it, or put there what lies at {weights.url} "
-            "(TORCH_HOME moves that folder), or pass weights=null checkpoint=FILE"
+            "(TORCH_HOME moves that folder), or pass model.weights=null model.checkpoint=FILE"
         ) from error
 
 
