@@ -1,4 +1,5 @@
 from . import datasets, heatmaps, localization, metrics, models
+from . import memory as memory
 from .datasets import Dataset, Sample
 from .engine import Options, ScoreOptions, evaluate, score
 from .errors import UserError

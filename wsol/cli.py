@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import re
 import sys
@@ -60,9 +61,14 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         request = read_words(words)
         with showing_messages():
-            return _dispatch(request)
+            status = _dispatch(request)
+        sys.stdout.flush()
+        return status
     except SystemExit as end:  # Hydra, when it has shown something
         return int(end.code or 0)
+    except BrokenPipeError:  # whoever read it, as `| head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print_message("interrupted")
         return 130
@@ -78,6 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _dispatch(request: Request) -> int:
     flags = request.flags
+    logging.raiseExceptions = not flags.info  # Hydra logs it, and `| head` closes the pipe
     if request.config_dir is not None:
         _make_importable(request.config_dir)
     if flags.help:

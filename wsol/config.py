@@ -196,8 +196,7 @@ def build_protocols(config: Config) -> dict[str, Protocol]:
 
 def _sections(config: Config, group: str) -> dict[str, dict[str, Any]]:
     if not isinstance(config, Mapping):
-        names = config if isinstance(config, str) else ",".join(map(str, config or ()))
-        raise UserError(f"{group}s={names} is no choice: write {group}={names}, or '{group}=[{names}]'")
+        raise UserError(f"{group}s={config} chooses none: write {group}={config or 'NAME'}")
     sections = to_dict(config, f"{group}s")
     if not sections:
         raise UserError(f"no {group} to evaluate: choose some, as in '{group}=[NAME,NAME]'")

@@ -93,7 +93,7 @@ class Request:
     def config_dir(self) -> Path | None:
         """The user's own folder of options."""
         folder = self.flags.config_dir
-        return None if folder is None else Path(folder).absolute()
+        return None if folder is None else Path(folder).expanduser().absolute()
 
 
 def read_words(words: Sequence[str]) -> Request:
@@ -115,8 +115,17 @@ def read_words(words: Sequence[str]) -> Request:
         raise UserError(f"{others[0]!r} is neither key=value nor a flag, and the command is {command} already")
     if command in ALONE and not {key_of(word) for word in overrides} & {"dataset", "model", "experiment"}:
         overrides.insert(0, ALONE[command])
-    overrides = [to_preset(word, command) for word in overrides]
+    overrides = [to_preset(expand_home(word), command) for word in overrides]
     return Request(command, flags, overrides, shlex.join(["wsol", *words]))
+
+
+def expand_home(override: str) -> str:
+    """Write out `~/` where a value, or one of several, begins with it, as a shell does for a word of its own."""
+    key, equals, value = override.partition("=")
+    home = str(Path.home())
+    plain, quoted = re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", home), home.replace("\\", "\\\\")
+    value = re.sub(r"(?:^|(?<=[\[,:(])|(?<=[,:] ))~(?=/|$)", lambda _: plain, value)
+    return key + equals + re.sub(r"(?:^|(?<=[\[,:( ]))(['\"])~(?=/)", lambda found: found[1] + quoted, value)
 
 
 def key_of(override: str) -> str:
@@ -149,6 +158,9 @@ def explain_error(error: BaseException, request: Request) -> str:
         return f"{error.override}: this value can't be read; it needs quotes inside the shell's own: {quoted}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_such_option(error.missing_cfg_file.removesuffix(".yaml"), request)
+    plural = re.match(r"Error merging override (method|protocol)s=(.+)", str(error))
+    if plural:
+        return f"{plural[1]}s={plural[2]} chooses none: write '{plural[1]}={plural[2]}'"
     unknown = re.match(r"Could not (?:override|delete from config\.) '(.+?)'", str(error))
     if unknown:
         return f"unknown key {unknown[1]!r}{_hint(unknown[1], request)} (+{unknown[1]}=… adds a key that is not there)"
