@@ -21,7 +21,7 @@ from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.folder import SUFFIXES, BoxRules
 from wsol.datasets.images import mask_fits, read_mask
 from wsol.datasets.sample import Dataset, boxes_of_mask
-from wsol.errors import UserError, closest, first_names
+from wsol.errors import UserError, closest, composed_otherwise, first_names
 from wsol.heatmaps.store import HeatmapStore, names_of, samples_table
 from wsol.io import read_environment, reading
 from wsol.localization import Protocol, box_iou, checked_boxes, sweep_thresholds, truth_boxes
@@ -187,7 +187,7 @@ def _match_samples(path: Path, ids: pd.Index, samples: pd.DataFrame, on_error: s
     if len(missing) and (on_error == "stop" or not has_row.any()):
         raise UserError(
             f"{message}; its column sample_id holds {first_names(ids)}: add rows by the dataset's sample ids, or pass "
-            "on_error=skip, which counts some that are missing as wrong"
+            f"on_error=skip, which counts some that are missing as wrong{composed_otherwise(missing.iloc[0], ids)}"
         )
     return has_row, [f"predictions={path}: {message}; they count as wrong"] if len(missing) else []
 

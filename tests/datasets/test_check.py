@@ -90,6 +90,7 @@ CASES: dict[str, Make] = {
     "CMYK": pictured("a.jpg", RGB.convert("CMYK")),
     "palette": pictured("a.png", RGB.convert("P")),
     "16-bit": pictured("a.png", DEEP),
+    "few bits": pictured("a.png", Image.fromarray(np.asarray(DEEP) >> 4)),
     "animated": pictured("a.webp", **TWO_FRAMES),
     "EXIF-rotated": pictured("a.jpg", exif=orientation(6)),
     "class without images": lambda _: [sample()],
@@ -208,7 +209,9 @@ def test_command_lists_all_boxes_that_an_evaluation_refuses(command, tiny_imagen
     table = pd.read_csv("out/check.csv")
     assert table["fault"].tolist() == ["box inverted", "box not finite"]
     assert table["sample_id"].tolist() == ["val/images/val_1.JPEG", "val/images/val_3.JPEG"]
-    assert table["detail"].tolist() == ["box 0: 30 5 10 9, image 64 x 64", "box 0: 3 5 10 inf, image 64 x 64"]
+    assert table["detail"].tolist() == [
+        f"box 0 (from 0, inclusive): {box}, image 64 x 64" for box in ("30 5 10 9", "3 5 10 inf")
+    ]
     assert table["file"].str.endswith(".JPEG").all() and table["changes_numbers"].all()
 
 

@@ -85,7 +85,7 @@ def test_voc_download_is_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
-        ({}, "VOCdevkit/VOC2007.*dataset.root.*dataset.download=true"),
+        ({}, "dataset.root.*VOCdevkit/VOC2007.*dataset.download=true"),
         ({"split": "val2017"}, "dataset.split=val2017: .* train, val, trainval, test"),
         ({"split": "test", "year": 2012}, "dataset.split=test: VOC 2012 has train, val, trainval$"),
     ],

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from wsol.errors import UserError
+from wsol.errors import UserError, composed_otherwise
 from wsol.io import read_text
 
 CORNERS = ("x0", "y0", "x1", "y1")
@@ -125,7 +125,10 @@ class Rows:
         rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:
-            self.refuse(strangers[0], f"has a {column} that is not in {listing.path} ({strangers.size} such); fix one")
+            twin = composed_otherwise(str(self[column][strangers[0]]), keys)
+            self.refuse(
+                strangers[0], f"has a {column} not in {listing.path} ({strangers.size} such){twin or '; fix one'}"
+            )
         absent = np.flatnonzero(np.bincount(rows[rows >= 0], minlength=len(keys)) == 0)
         if absent.size:
             key = f"{column} {listing[column][absent[0]]!r}, which is in {listing.path} ({absent.size} such)"
@@ -186,7 +189,7 @@ def read_lines(path: Path, columns: Sequence[str], separator: str | None = ",", 
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Rows:
-    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`, and optional ones; empty rows are passed over."""
+    """Read columns of a `.csv` (UTF-8, commas, a header) or `.parquet`, and optional ones; no empty rows."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UserError(f"{path}: wanted a .csv or .parquet file")

@@ -27,7 +27,7 @@ from wsol.console import progress
 from wsol.datasets.folder import SUFFIXES
 from wsol.datasets.images import load_ahead, read_size
 from wsol.datasets.sample import Dataset, Sample
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError, composed_otherwise, first_names
 from wsol.heatmaps.method import BASELINES, Method
 from wsol.io import data_file, read_json, reading, temporary_path, write_json, writing
 
@@ -385,7 +385,9 @@ class MapFiles:
         pairs = list(zip(sample_ids, keys, strict=True))
         no_file = [sample_id for sample_id, key in pairs if key is None]
         if no_file:
-            no_file[0] += f" (looked for {' or '.join(f'{name}.npy' for name in names[keys.index(None)])})"
+            wanted = names[keys.index(None)]
+            no_file[0] += f" (looked for {' or '.join(f'{name}.npy' for name in wanted)}"
+            no_file[0] += f"{composed_otherwise(wanted[-1], self.keys)})"
         shared = [f"{sample_id} ({key})" for sample_id, key in pairs if key is not None and times[key] > 1]
         unused = sorted(self.keys - times.keys())
         return {"no file": no_file, "one file for several, use the suffix": shared, "files of no sample": unused}
