@@ -129,7 +129,7 @@ def _inspect_image(sample: Sample, seen: _Inspected) -> None:
         return
     kinds = unusual(sample.image) if isinstance(sample.image, Path) else {}
     if uses_few_bits(image, sample.image):
-        kinds["few bits"] = f"16-bit, but its brightest pixel is read as {image.max()} of 255; spread it over all 16"
+        kinds["few bits"] = f"{kinds.pop('16-bit')}, but of the brightest pixel that leaves {image.max()} of 255"
     seen.faults += kinds.items()
     size = image.shape[1], image.shape[0]
     if seen.size is not None and seen.size != size:
