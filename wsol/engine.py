@@ -399,7 +399,11 @@ def _weights_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
     changed = {knob: value for knob, value in dataset.knobs.items() if trained.get(knob, value) != value}
     other = [f"{knob}={value} (trained for {trained[knob]})" for knob, value in changed.items()]
     weights = f"the weights ({classifier.weights}) were not trained for this {dataset.name} set"
-    return [f"{weights}: {', '.join(other)}"] if other else []
+    notes = [f"{weights}: {', '.join(other)}"] if other else []
+    if classifier.trained_size not in (None, classifier.input_size):
+        sizes = (" x ".join(map(str, size)) for size in (classifier.trained_size, classifier.input_size) if size)
+        notes.append("the weights were trained on {} pixels and see {} here".format(*sizes))
+    return notes
 
 
 def _provenance(

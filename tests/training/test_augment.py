@@ -85,6 +85,17 @@ def test_crop_is_a_part_of_the_stated_area_and_aspect() -> None:
     assert min(lefts) < 10 < 40 < max(lefts)
 
 
+def test_window_is_cut_from_the_whole_image_at_eight_sevenths() -> None:
+    y, x = np.mgrid[:64, :64].astype(np.uint8)
+    image, places = np.stack([x, y, x], -1), set()
+    for seed in range(200):  # 64 x 64 is 56 / 0.875: nothing is resized
+        result = changed(image, "window", size=(56, 56), seed=seed)
+        left, top = map(int, result[0, 0, :2])
+        assert np.array_equal(result, image[top : top + 56, left : left + 56])
+        places.add((top, left))
+    assert {top for top, _ in places} == {left for _, left in places} == set(range(9))
+
+
 def test_crop_of_an_image_too_long_for_the_aspect_is_the_image() -> None:
     image = picture(1, 60)
     assert all(np.array_equal(changed(image, "crop", size=(1, 60), seed=seed), image) for seed in range(9))

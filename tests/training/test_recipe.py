@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +36,11 @@ from wsol.training.recipe import Optimization
         ("input_size", [0, 48]),
         ("freeze", [1]),
         ("learning_rate", 0.1),
+        ("groups", "choe"),
+        ("lr_factors", {"fc": "ten"}),
+        ("step_offset", -1),
+        ("localize_every", -1),
+        ("best", "loss"),
     ],
 )
 def test_wrong_values_are_named(key: str, value: object) -> None:
@@ -93,3 +101,31 @@ def test_adamw_is_the_default_and_sgd_goes_with_nesterov_momentum(momentum: floa
     optimizer = tools(nn.Linear(2, 2), 8, optimizer="sgd", momentum=momentum).optimizer
     assert isinstance(optimizer, torch.optim.SGD)
     assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (momentum, nesterov)
+
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "training.json").read_text())
+
+
+@pytest.mark.parametrize("name", GOLDEN["lr_factor_of_training_epoch_1_to_n"])
+def test_the_reference_decays_one_epoch_early(name: str) -> None:
+    factors = GOLDEN["lr_factor_of_training_epoch_1_to_n"][name]
+    keys = {"schedule": "step", "step_epochs": int(name.split()[1].strip(",")), "step_offset": 1, "lr": 0.2}
+    rates = learning_rates(8, len(factors), **keys)  # one step an epoch
+    assert rates == pytest.approx([0.2 * factor for factor in factors])
+
+
+def test_factors_by_pattern_and_the_references_groups() -> None:
+    module = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "head": nn.Linear(4, 2)})
+    factors = {"head.bias": 0.5, "head": 10}
+    for schedule in ("constant", "onecycle"):
+        made = tools(module, 8, optimizer="sgd", lr=0.1, weight_decay=0.2, lr_factors=factors, schedule=schedule)
+        share = 1 / 25 if schedule == "onecycle" else 1  # where one cycle begins
+        of = {id(p): group for group in made.optimizer.param_groups for p in group["params"]}
+        rates = {name: of[id(p)]["lr"] / share for name, p in module.named_parameters()}
+        assert rates["head.weight"] == pytest.approx(1.0) and rates["head.bias"] == pytest.approx(0.05)
+        assert rates["features.0.weight"] == rates["features.1.bias"] == pytest.approx(0.1)
+        assert made.lr == pytest.approx(0.1 * share)
+    groups = tools(module, 8, optimizer="sgd", lr=0.1, weight_decay=0.2, groups="choe2020", schedule="constant")
+    groups = groups.optimizer.param_groups
+    of = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert of[id(module["head"].bias)] == (1.0, 0.2) and of[id(module["features"][1].weight)] == (0.1, 0.2)

@@ -4,8 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 
+from wsol.commands.request import group_options
 from wsol.commands.task import Job, print_steps
 from wsol.config import build_dataset, build_model, build_training_method, call, to_dict
 from wsol.console import print_line
@@ -14,6 +16,9 @@ from wsol.errors import UserError
 from wsol.io import from_here, write_yaml
 from wsol.training import Recipe, Stage, train
 from wsol.training.watch import spread
+
+# Keys of a training's dataset and model that say nothing about how its weights are evaluated.
+EVALUATIONS_OWN = ("split", "length", "weights", "checkpoint", "backbone", "seed")
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
@@ -43,9 +48,21 @@ def _print_end(cfg: DictConfig, job: Job, best: float) -> None:
     key = "weights" if str(cfg.model.get("_target_")).endswith("shapes_classifier") else "checkpoint"
     accuracy = "" if best != best else f"Validation accuracy {100 * best:.1f} %. "
     print_line(f"{accuracy}Weights: {weights}")
-    data = [word for word in job.typed("dataset.") if not word.startswith("dataset.split=")]
-    words = ["wsol", f"dataset={job.choices['dataset']}", *data, f"model={job.choices['model']}"]
+    words = ["wsol"]
+    for group in ("dataset", "model"):
+        plain = _option(group, job.choices[group], job)
+        words.append(f"{group}={job.choices[group]}")
+        for name, value in cfg[group].items():
+            if name not in EVALUATIONS_OWN and value != plain.get(name):
+                words.append(f"{group}.{name}={'null' if value is None else value}")
     print_steps(job, ([*words, f"model.{key}={weights}"], "evaluate it"))
+
+
+def _option(group: str, name: str, job: Job) -> dict[str, Any]:
+    """What an option's file says, and the files that it begins with."""
+    content = yaml.safe_load(group_options(group, job.request.config_dir)[name].read_text("utf-8"))
+    above = [_option(group, other, job) for other in content.pop("defaults", []) if other != "_self_"]
+    return {key: value for part in (*above, content) for key, value in part.items()}
 
 
 def _refuse_without_effect(words: Sequence[str], stages: Sequence[Any]) -> None:

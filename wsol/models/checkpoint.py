@@ -123,6 +123,7 @@ def save_checkpoint(
     path = Path(path)
     entries = {name: getattr(classifier, name) for name in ENTRIES} | {"arch": classifier.name}
     entries |= {"knobs": dict(classifier.knobs), "training_method": dict(classifier.training_method) or None}
+    entries |= {"output_stride": classifier.output_stride}
     entries |= extra_metadata or {}
     metadata = {name: json.dumps(value) for name, value in entries.items() if value is not None}
     # A copy of each: safetensors takes neither channels-last nor shared tensors.

@@ -42,6 +42,8 @@ class Classifier:
         What was loaded, for people: "IMAGENET1K_V2", a file, "random".
     knobs : mapping
         What the training data was generated with (Shapes); empty elsewhere.
+    output_stride : int, optional
+        Side of a map's cell in pixels, where the network was told.
     trained_size : (height, width), optional
         Pixels that the weights were trained with, where their file says so.
     training_method : mapping
@@ -62,6 +64,7 @@ class Classifier:
     class_ids: tuple[str, ...] | None = None
     weights: str = "as passed"
     knobs: Mapping[str, object] = field(default_factory=dict)
+    output_stride: PositiveInt | None = None
     trained_size: tuple[PositiveInt, PositiveInt] | None = None
     training_method: Mapping[str, object] = field(default_factory=dict)
     class_map: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None

@@ -39,6 +39,7 @@ def build(
     default_classes: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    output_stride: int | None = None,
     defaults: Mapping[str, Any] | None = None,
     label: str = "",
     **asked: Any,
@@ -67,7 +68,11 @@ def build(
     asked["input_size"] = _sides(asked.get("input_size"))
     if asked.get("classes") == "imagenet":
         asked |= _imagenet()
-    fields = dict(defaults or {})
+    stride = loaded.metadata.get("output_stride") if loaded else None
+    if stride not in (None, output_stride):  # the same names and shapes at another stride: nothing else would tell
+        raise UserError(f"checkpoint {checkpoint} was trained with output_stride={stride}: pass output_stride={stride}")
+    trained_size = loaded.metadata.get("input_size") if loaded else None
+    fields = {**(defaults or {}), "output_stride": output_stride, "trained_size": trained_size}
     for source in ({name: loaded.metadata.get(name) for name in ENTRIES} if loaded else {}, asked):
         if source.get("classes"):  # the ids belong to the names
             fields.pop("class_ids", None)
@@ -87,7 +92,6 @@ def build(
     if loaded:
         loaded.state = own_names(loaded.state, classifier.module)
         load_state(classifier.module, loaded)
-        classifier.trained_size = loaded.metadata.get("input_size")
     find_layer(classifier.module, classifier.layer)
     return classifier
 
@@ -140,9 +144,9 @@ def torchvision_classifier(
     names = models.list_models(module=torchvision.models)
     if name not in names:
         raise UserError(f"torchvision has no classifier {name!r}{suggest(name, names)}")
-    settings |= {"checkpoint": checkpoint, "num_classes": num_classes}
+    settings |= {"checkpoint": checkpoint, "num_classes": num_classes, "output_stride": output_stride}
     if weights is not None:
-        return _with_ready_weights(name, weights_named(name, weights), output_stride, **settings)
+        return _with_ready_weights(name, weights_named(name, weights), **settings)
     usual = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
     options = _options(name, _sides(settings.get("input_size")))
     make = lambda count: reduce_stride(  # noqa: E731
@@ -160,7 +164,7 @@ def _with_ready_weights(name: str, ready: models.WeightsEnum, output_stride: int
     else:
         label += f", head random (seed {settings.get('seed', 0)})"
     settings |= {"default_classes": len(categories), "defaults": defaults, "label": label}
-    return build(name, lambda _: reduce_stride(load_weights(name, ready), output_stride), **settings)
+    return build(name, lambda _: reduce_stride(load_weights(name, ready), settings["output_stride"]), **settings)
 
 
 def weights_named(name: str, weights: str) -> models.WeightsEnum:
@@ -310,7 +314,7 @@ def shapes_classifier(
     if output_stride not in (8, 4, 2):
         raise UserError(f"output_stride={output_stride}: choose 8, 4 or 2")
     strides = [2 if 2 ** (number + 1) <= output_stride else 1 for number in range(len(STRIDES))]
-    make = partial(GapNet, strides=strides)
+    make, settings["output_stride"] = partial(GapNet, strides=strides), output_stride
     classifier = build("shapes", make, default_classes=10, defaults=defaults, **settings)
     if weights == "shipped":
         classifier.weights = "shipped"
@@ -353,7 +357,7 @@ def vgg16_gap(
     """
     if output_stride not in (16, 8):
         raise UserError(f"output_stride={output_stride}: choose 16 or 8")
-    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "pools": 4 if output_stride == 16 else 3}
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "output_stride": output_stride}
     return _gap("vgg16", backbone, (512, channels), groups, dropout, **settings)
 
 
@@ -413,6 +417,7 @@ def inception_v3_gap(
         return inception(network, count, output_stride)
 
     settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"layer": "SPG_A3_2b"}}
+    settings["output_stride"] = output_stride
     if ready is not None:
         settings["label"] = f"inception_v3 {ready.name}, the rest random (seed {settings.get('seed', 0)})"
     return build("inception_v3_gap", make, default_classes=1000, **settings)
@@ -443,6 +448,7 @@ def tiny_resnet18(
         return reduce_stride(network, output_stride)
 
     settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
+    settings["output_stride"] = output_stride
     return build("tiny_resnet18", make, **settings)
 
 
@@ -507,7 +513,7 @@ def _gap(
     groups: int,
     dropout: float,
     extended: bool = False,
-    pools: int | None = None,
+    output_stride: int | None = None,
     **settings: Any,
 ) -> Classifier:
     """Put convolutions of these widths, and behind them the head of Zhou et al., on a family of torchvision's."""
@@ -515,10 +521,8 @@ def _gap(
 
     def make(count: int) -> nn.Module:
         trunk = _trunk(family, ready)
-        if pools is not None:
-            places = [place for place, layer in enumerate(trunk) if isinstance(layer, nn.MaxPool2d)]
-            for place in places[pools:]:
-                del trunk[place]
+        if output_stride == 8:
+            del trunk[[place for place, layer in enumerate(trunk) if isinstance(layer, nn.MaxPool2d)][3]]
         if extended:
             trunk.append(nn.MaxPool2d(kernel_size=3, stride=1))
         for inputs, units in pairwise(widths):
@@ -533,7 +537,7 @@ def _gap(
         defaults |= preprocessing(ready)
         settings["label"] = f"{family} {ready.name}, the rest random (seed {settings.get('seed', 0)})"
     name = f"{family}_gap_extended" if extended else f"{family}_gap"
-    return build(name, make, default_classes=1000, defaults=defaults, **settings)
+    return build(name, make, default_classes=1000, defaults=defaults, output_stride=output_stride, **settings)
 
 
 def _trunk(family: str, ready: models.WeightsEnum | None) -> nn.Sequential:

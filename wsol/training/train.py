@@ -123,6 +123,7 @@ def train(
     prefer_channels_last(module, stages[0].recipe.input_size or classifier.input_size, place)
     goal = stages[-1].dataset
     classifier.classes, classifier.class_ids, classifier.knobs = goal.classes, goal.ids, goal.knobs
+    classifier.weights = "as trained"
     _check_logits(classifier, place)
     folder = None if run_dir is None else Path(run_dir)
     state = TrainingState.load(folder, module, place) if resume else TrainingState()
