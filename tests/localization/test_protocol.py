@@ -1,6 +1,6 @@
 """Protocols: what is refused and how it is said, presets, files that build upon each other."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ def test_a_fixed_threshold_joins_the_grid() -> None:
 
 def test_presets_are_those_of_the_papers() -> None:
     presets = {name: load_protocol(name) for name in protocol_names()}
-    assert set(presets) == {"choe2020", "choe2020_v2", "zhou2016", "selvaraju2017", "gao2021", "exact"}
     assert presets["choe2020"] == Protocol(name="choe2020")
     assert presets["choe2020_v2"] == Protocol(name="choe2020_v2", component="any")
     assert (presets["zhou2016"].threshold, presets["selvaraju2017"].threshold) == (0.2, 0.15)
@@ -69,6 +68,24 @@ def test_a_preset_says_where_it_goes_and_how_it_is_chosen(path: Path) -> None:
         ("empty_box", (3.0, 0.0, 1.0, 1.0)),
         ("truth_rounding", "round"),
         ("truth_clipped", 1),
+        ("truth_clipped", "all"),
+        ("view", "crop"),
+        ("view_share", 0),
+        ("normalization_percentiles", (0.9, 0.1)),
+        ("normalization_percentiles", (0.1, 1.5)),
+        ("normalization_order", "never"),
+        ("cut_of", 0),
+        ("cut_of", "mean"),
+        ("truths", "all"),
+        ("truth_origin", 2),
+        ("truth_end", 1),
+        ("truth_integers", True),
+        ("truth_scaling", "both"),
+        ("iou_clamped", 1),
+        ("threshold", {"cub": 1.0}),
+        ("threshold_of", "top1"),
+        ("v2_threshold", "own"),
+        ("average", "macro"),
         ("iou_convention", "giou"),
         ("iou_comparison", "=="),
         ("iou_thresholds", ()),
@@ -92,6 +109,49 @@ def test_what_is_refused_is_named_with_its_value(field: str, value: object) -> N
     with pytest.raises(ValueError) as caught:
         Protocol.from_mapping({field: value})
     assert field in str(caught.value) and repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": None, "view": "square_crop"},
+        {"size": "heatmap", "view": "short_side"},
+        {"size": (224, 200), "view": "short_side_crop"},
+        {"cut_of": 90.0, "thresholds": "levels"},
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError) as caught:
+        Protocol.from_mapping(fields)
+    assert all(name in str(caught.value) for name in fields)
+
+
+def test_values_by_dataset_are_chosen_once_and_case_does_not_matter() -> None:
+    protocol = Protocol(threshold={"CUB": 0.15, "ilsvrc": 0.5}, thresholds={"cub": [0.1, 0.15], "default": 0.1})
+    assert protocol.by_dataset == ("thresholds", "threshold") and hash(protocol)
+    assert Protocol.from_mapping(asdict(protocol)) == protocol
+    cub = protocol.for_dataset("Cub")
+    assert (cub.threshold, cub.grid().tolist(), cub.by_dataset) == (0.15, [0.1, 0.15], ())
+    assert protocol.for_dataset("shapes").threshold is None and len(protocol.grid()) == 10
+    assert cub.for_dataset("ilsvrc") is cub
+    assert replace(protocol, threshold=0.3).for_dataset("cub").threshold == 0.3
+
+
+def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
+    released = {"choe2020": "f8aeebb9", "choe2020_v2": "dcf80d0d", "exact": "d47876e6", "selvaraju2017": "3a2fc53f"}
+    assert {name: load_protocol(name).fingerprint() for name in released} == released
+    assert Protocol(name="mine", truth_clipped=False).fingerprint() == Protocol().fingerprint()
+    assert replace(load_protocol("choe2020_v2"), truths="first").fingerprint() != released["choe2020_v2"]
+
+
+def test_protocols_that_differ_only_in_what_is_read_from_sweeps_share_them() -> None:
+    shared = {
+        load_protocol(name).box_rules() for name in ("choe2020", "choe2020_v2", "zhu2022_dawsol", "zhu2022_bagcams")
+    }
+    assert len(shared) == 1
+    assert load_protocol("zhou2016").box_rules() == load_protocol("selvaraju2017").box_rules()
+    assert Protocol(threshold=0.1234).box_rules() != Protocol().box_rules() == Protocol(threshold=0.5).box_rules()
+    assert load_protocol("exact").map_rules() == replace(Protocol(), size=None, interpolation="bilinear")
 
 
 def test_an_unknown_field_names_the_nearest() -> None:

@@ -44,8 +44,10 @@ def score_maps(draw: st.DrawFn) -> np.ndarray:
 def protocols(draw: st.DrawFn) -> Protocol:
     """Every rule that the sweep knows, in any combination."""
     thresholds = draw(st.sampled_from([TAUS, 0.013, "levels"]))
+    view = draw(st.sampled_from(["squash", "square_crop", "short_side_crop", "short_side"]))
     return Protocol(
-        view=draw(st.sampled_from(["squash", "square_crop"])),
+        size=draw(st.sampled_from([(224, 224), *["heatmap"] * view.startswith("squ")])),
+        view=view,
         view_share=draw(st.sampled_from([0.875, 0.9333, 0.5])),
         levels=draw(st.sampled_from([None, 256, 16, 1000])),
         cut_of=draw(st.sampled_from(["max", "absolute"] + [90.0, 100.0, 33.3] * (thresholds != "levels"))),
@@ -200,3 +202,34 @@ def test_boxes_are_checked_in_the_image_they_belong_to() -> None:
     wsol.sweep_thresholds(np.eye(4), [10, 10, 100, 50], image_size=(100, 50))
     with pytest.raises(ValueError, match="inside 99 x 50"):
         wsol.sweep_thresholds(np.eye(4), [10, 10, 100, 50], image_size=(99, 50))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    score_maps(),
+    st.sampled_from(["minmax", "max", "relu_minmax", "percentile", "none"]),
+    st.sampled_from(["squash", "square_crop", "short_side_crop", "short_side"]),
+    st.sampled_from(["bicubic", "bilinear", "nearest"]),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_score_maps_equal_the_twins(
+    heatmap: np.ndarray, normalization: str, view: str, interpolation: str, before: bool, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    heatmap = heatmap if normalization == "none" else heatmap - generator.choice([0, 0.5])
+    low, high = np.sort(generator.choice([0, 0.1, 0.45, 0.9, 1], 2, replace=False)).tolist()
+    protocol = Protocol(
+        size="heatmap" if view.startswith("squ") and seed % 3 == 0 else (24, 24),
+        view=view,
+        interpolation=interpolation,
+        normalization=normalization,
+        normalization_percentiles=(low, high),
+        normalization_order="before_resizing" if before else "after_resizing",
+        normalization_epsilon=float(generator.choice([0, 1e-5])),
+    )
+    width, height = (int(side) for side in generator.integers(5, 60, 2))
+    x, y = np.sort(generator.uniform(0, [[width], [height]], (2, 2)), axis=1).tolist()
+    rectangle = (x[0], y[0], x[1], y[1]) if seed % 2 else None
+    values = wsol.score_map(heatmap, protocol, (width, height), rectangle)
+    assert values == pytest.approx(twin.slow_score_map(heatmap, protocol, (width, height), rectangle), abs=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import label, regionprops
 
@@ -180,3 +181,51 @@ def slow_sweep(
     columns = list(zip(*rows, strict=True))
     names = ("boxes_largest", "iou_largest", "boxes_any", "iou_any", "boxes_union", "iou_union")
     return {"thresholds": taus, **{name: np.array(column, float) for name, column in zip(names, columns, strict=True)}}
+
+
+def slow_score_map(
+    heatmap: np.ndarray,
+    protocol: Protocol,
+    image_size: tuple[int, int],
+    rectangle: tuple[float, float, float, float] | None,
+) -> np.ndarray:
+    """What `score_map` says: torch enlarges the map, and each pixel of the view is looked up in it."""
+    width, height = protocol.evaluation_size(image_size, heatmap.shape[::-1])
+    if rectangle is None and protocol.view == "short_side":
+        x0, y0, x1, y1 = 0, 0, width, height
+    else:
+        edges = [
+            seen(value, k % 2, protocol, image_size, (width, height))
+            for k, value in enumerate(rectangle or (0, 0, *image_size))
+        ]
+        x0, y0, x1, y1 = (int(np.floor(round(edge, 9) + 0.5)) for edge in edges)
+        x0, y0 = min(x0, width - 1), min(y0, height - 1)
+        x1, y1 = max(x1, x0 + 1, 1), max(y1, y0 + 1, 1)
+    result = np.zeros((height, width))
+    if heatmap.min() == heatmap.max() and protocol.normalization != "none":
+        return result
+    first = protocol.normalization_order == "before_resizing"
+    values = slow_normalization(heatmap, protocol) if first else heatmap
+    mode = {"mode": protocol.interpolation}
+    mode |= {"align_corners": False} if protocol.interpolation != "nearest" else {}
+    enlarged = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], (y1 - y0, x1 - x0), **mode)
+    values = values if values.shape == (y1 - y0, x1 - x0) else enlarged[0, 0].numpy()
+    values = values[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    values = (
+        np.clip(values, 0, 1) if first or protocol.normalization == "none" else slow_normalization(values, protocol)
+    )
+    result[max(y0, 0) : y1, max(x0, 0) : x1] = values
+    return result
+
+
+def slow_normalization(values: np.ndarray, protocol: Protocol) -> np.ndarray:
+    ordered, kind = sorted(values.ravel().tolist()), protocol.normalization
+    if kind == "none":
+        return values
+    low, high = ordered[0], ordered[-1]
+    if kind == "percentile":
+        low, high = (ordered[min(int(len(ordered) * p), len(ordered) - 1)] for p in protocol.normalization_percentiles)
+    elif kind != "minmax":
+        values, low, high = np.maximum(values, 0), max(low, 0) if kind == "relu_minmax" else 0, max(high, 0)
+    span = high - low + protocol.normalization_epsilon
+    return np.clip(values - low, 0, high - low) / span if span > 0 else np.zeros_like(values)

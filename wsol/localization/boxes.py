@@ -84,22 +84,6 @@ def view_axes(protocol: Protocol, image_size: tuple[int, int], size: tuple[int, 
     return axes[0], axes[1]
 
 
-def view_rectangle(
-    protocol: Protocol, image_size: tuple[int, int], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """Rectangle `[x0, x1) x [y0, y1)` of an image, in its pixels, that a score map of that size covers.
-
-    Examples
-    --------
-    >>> view_rectangle(Protocol(view="square_crop"), (512, 256), (224, 224))
-    (32.0, 16.0, 480.0, 240.0)
-    """
-    x, y = view_axes(protocol, image_size, size)
-    x0, y0 = (axis.offset * axis.old / axis.new for axis in (x, y))
-    x1, y1 = ((axis.offset + axis.side) * axis.old / axis.new for axis in (x, y))
-    return x0, y0, x1, y1
-
-
 def truth_boxes(
     boxes: np.ndarray, protocol: Protocol, image_size: tuple[int, int] | None, size: tuple[int, int]
 ) -> np.ndarray:

@@ -99,9 +99,9 @@ class Protocol:
     interpolation : "bicubic", "bilinear" or "nearest"
         How a heatmap is brought to evaluation size: in float64, pixel centers, corners not aligned, as
         `torch.nn.functional.interpolate` does. Only bicubic (a = -0.75) leaves the range of the heatmap's values.
-    normalization : "minmax", "max", "percentile" or "none"
-        `(f - min f) / (max f - min f)`; or `max(f, 0) / max f`; or `(f - low) / (high - low)`, clipped to [0, 1]; or
-        `f` as it is, which must lie in [0, 1].
+    normalization : "minmax", "max", "relu_minmax", "percentile" or "none"
+        `(f - min f) / (max f - min f)`; or `max(f, 0) / max f`; or the former of `max(f, 0)`; or
+        `(f - low) / (high - low)`, clipped to [0, 1]; or `f` as it is, which must lie in [0, 1].
     normalization_percentiles : (low, high)
         Shares p of the n values: the one at index `int(n * p)` of all sorted, the maximum where p is 1.
     normalization_order : "after_resizing" or "before_resizing"
@@ -213,7 +213,7 @@ class Protocol:
     ] = "squash"
     view_share: Share = 0.875
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
-    normalization: Literal["minmax", "max", "percentile", "none"] = "minmax"
+    normalization: Literal["minmax", "max", "relu_minmax", "percentile", "none"] = "minmax"
     normalization_percentiles: Annotated[tuple[Annotated[float, Field(ge=0)], Share], AfterValidator(_increasing)] = (
         0.0,
         1.0,

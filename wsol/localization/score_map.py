@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsol.errors import UserError
-from wsol.localization.boxes import view_rectangle
+from wsol.localization.boxes import Axis, view_axes
 from wsol.localization.kernels.pixels import resize
 from wsol.localization.protocol import Protocol, load_protocol
 
@@ -138,16 +138,17 @@ def _target(
     x0, y0, x1, y1 = rectangle or (0, 0, *image_size)
     if not (0 <= x0 < x1 <= image_size[0] and 0 <= y0 < y1 <= image_size[1]):
         raise UserError(f"rectangle {rectangle} is empty or not inside the image of {image_size[0]} x {image_size[1]}")
-    left, top, right, bottom = view_rectangle(protocol, image_size, (width, height))
-    x0, x1 = _span(x0 - left, x1 - left, width / (right - left), width)
-    y0, y1 = _span(y0 - top, y1 - top, height / (bottom - top), height)
-    return (width, height), (x0, y0, x1, y1)
+    across, down = view_axes(protocol, image_size, (width, height))
+    (left, right), (top, bottom) = _span(x0, x1, across), _span(y0, y1, down)
+    return (width, height), (left, top, right, bottom)
 
 
-def _span(low: float, high: float, scale: float, length: int) -> tuple[int, int]:
+def _span(low: float, high: float, axis: Axis) -> tuple[int, int]:
     # At least one pixel, however small the rectangle is at evaluation size, and one that is inside.
-    start = min(int(np.floor(low * scale + 0.5)), length - 1)
-    return start, max(int(np.floor(high * scale + 0.5)), start + 1, 1)
+    # Rounding errors of halves are rounded off first.
+    low, high = (np.floor(round(edge * axis.new / axis.old - axis.offset, 9) + 0.5) for edge in (low, high))
+    start = min(int(low), axis.side - 1)
+    return start, max(int(high), start + 1, 1)
 
 
 def _normalized(raw: np.ndarray, size: Size, inside: tuple[slice, slice], protocol: Protocol) -> np.ndarray:
@@ -166,17 +167,19 @@ def _normalized(raw: np.ndarray, size: Size, inside: tuple[slice, slice], protoc
 
 def _stretch(values: np.ndarray, protocol: Protocol) -> np.ndarray:
     """Normalize in place."""
-    top = None
-    if protocol.normalization == "minmax":
-        values -= values.min()
-    elif protocol.normalization == "max":
-        np.maximum(values, 0, out=values)
-    else:
+    kind = protocol.normalization
+    if kind == "percentile":
         low, high = (_order_statistic(values, share) for share in protocol.normalization_percentiles)
         values -= low
+        np.clip(values, 0, high - low, out=values)
         top = high - low
-        np.clip(values, 0, top, out=values)
-    top = (values.max() if top is None else top) + protocol.normalization_epsilon
+    else:
+        if kind != "minmax":
+            np.maximum(values, 0, out=values)
+        if kind != "max":
+            values -= values.min()
+        top = values.max()
+    top += protocol.normalization_epsilon
     if top > 0:
         values /= top
     return values

@@ -12,7 +12,7 @@ import io
 import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
@@ -69,7 +69,8 @@ def gallery(
         "colormaps": {name: _colors(name) for name in COLOR_MAPS},
         "samples": samples,
     }
-    sizes = [rules.size or sample["size"] for sample in samples for rules in run.protocols.values()]
+    pairs = product(samples, run.protocols.values())
+    sizes = [rules.evaluation_size((sample["size"][0], sample["size"][1])) for sample, rules in pairs]
     return {
         "packed": base64.b64encode(zlib.compress(as_json(data).encode(), 9)).decode(),
         "colormaps": COLOR_MAPS,
