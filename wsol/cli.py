@@ -134,7 +134,7 @@ def _run_hydra(request: Request) -> None:
     try:
         utils._run_hydra(arguments, utils.get_args_parser(), task, str(conf_dir()), request.command)
     except (OSError, TypeError, ValueError) as error:  # what goes wrong in a job is kept by the task
-        if is_user_error(error):
+        if is_user_error(error) or isinstance(error, BrokenPipeError):
             raise
         raise UserError(f"no run can be set up from these options and this run_dir: {error}") from error
     if task.error is not None:
