@@ -182,7 +182,7 @@ def test_info_and_hydra_help_come_from_hydra(words, text):
         (["method=gradcamm"], "gradcam"),
         (["model=resnet51"], "resnet50"),
         (["protocol=[choe2020,zhou2017]"], "zhou2016"),
-        (["viw=crop"], "view?"),
+        (["viw=crop"], "did you mean view"),
         (["metod=cam"], "did you mean method"),
         (["root=x"], "dataset.root"),
         (["protocols.choe2020.treshold=0.2"], "protocols.choe2020.threshold"),
@@ -241,7 +241,7 @@ def test_unknown_things_get_the_nearest_and_exit_code_2(capsys, place, job, word
         (["on_error=maybe"], "on_error"),
         (["dataset.length=1e400"], "dataset.length"),
         (["dataset=7"], "options"),
-        (["methods=5"], "methods is 5"),
+        (["methods=5"], "method=5"),
         (["dataset=tiny_imagenet", "dataset.root=7"], "7/wnids.txt"),
     ],
 )
