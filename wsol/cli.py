@@ -7,9 +7,12 @@ import gc
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +36,13 @@ from wsol.commands.request import (
     search_path,
     to_preset,
 )
-from wsol.commands.task import Task, forget_earlier
-from wsol.console import print_message, showing_messages
+from wsol.commands.task import Task, forget_earlier, list_jobs
+from wsol.console import clean, print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import conf_dir
 from wsol.memory import keep_memory
 
+PATIENCE = 8  # seconds from a signal to the end
 # OpenMP's threads spin while they wait, and so keep the threads that load images from running: beside other work that
 # made training five times slower. A short spin, 10 to 30 µs, is enough where they wait for each other; sleeping at once
 # costs a wake-up for every small layer. It is read when torch is loaded, which happens later.
@@ -49,9 +53,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, by default the one that the program was started with.
 
     Returns 0; 2 for what the user can fix, 1 for faults that `wsol check` found and for anything else, 130 after
-    Ctrl-C.
+    Ctrl-C or SIGTERM.
     """
-    words = list(sys.argv[1:] if words is None else words)
+    words, as_program = list(sys.argv[1:] if words is None else words), words is None
     request = read_words([])
     keep_memory()
     gc.disable()  # nothing that is loaded now becomes garbage; the job turns it on again
@@ -60,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"wsol {__version__}")
             return 0
         request = read_words(words)
-        with showing_messages():
+        with showing_messages(), _ending_when_asked(as_program):
             status = _dispatch(request)
         sys.stdout.flush()
         return status
@@ -74,12 +78,43 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if "--debug" in words or not is_user_error(error):
-            traceback.print_exc()
+            print(clean(traceback.format_exc()), file=sys.stderr)
         else:
             print_message(explain_error(error, request))
         return exit_code(error)
     finally:
         gc.enable()
+
+
+@contextmanager
+def _ending_when_asked(as_program: bool) -> Iterator[None]:
+    """Have SIGTERM, as clusters send it, end the block as Ctrl-C does, and either end the program after `PATIENCE`.
+
+    Python's handler waits for what runs, a kernel or a disk that doesn't answer; the byte in the pipe doesn't.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    (told, tell), ended = os.pipe(), threading.Event()
+    os.set_blocking(tell, False)
+
+    def watch() -> None:
+        while (signals := os.read(told, 1)) and signals[0] not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        if signals and not ended.wait(PATIENCE):
+            os._exit(130)
+
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(tell)
+        if not as_program:  # else what still runs may keep the interpreter from ending
+            ended.set()
 
 
 def _dispatch(request: Request) -> int:
@@ -112,6 +147,7 @@ def _sweep(request: Request) -> int:
     config = compose_application(request.command, request.overrides, request.config_dir)
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     forget_earlier(folder)
+    list_jobs(folder, config, request.overrides)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     try:
         _run_hydra(replace(request, overrides=[*request.overrides, f"hydra.sweep.dir='{quoted}'"]))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Keys that go with any dataset; one that takes such an argument itself gets it.
 FOR_ANY_DATASET = {"class_map": (), "boxes": ("from_masks",), "sizes": ("stop", "scale")}
+BUILT = ("dataset", "method", "model", "training_method")  # groups whose options say what is built
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
 LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
 REFUSALS = (ImportError, OSError, TypeError, ValueError, InstantiationException)
@@ -66,11 +67,7 @@ def call(function: Callable[..., Any], config: Config, options: type | None = No
 @cache
 def own_targets() -> frozenset[str]:
     """What `_target_` says in wsol's own options: all that is ever built because a run's folder names it."""
-    paths = (
-        path
-        for group in ("dataset", "method", "model", "training_method")
-        for path in (conf_dir() / group).glob("*.yaml")
-    )
+    paths = (path for group in BUILT for path in (conf_dir() / group).glob("*.yaml"))
     return frozenset(
         name for path in paths for name in re.findall(r"^_target_: *([\w.]+)", path.read_text("utf-8"), re.M)
     )

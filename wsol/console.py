@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ logger = logging.getLogger("wsol")
 QUIET_SECONDS = 20  # between two lines where there is no terminal
 WIDE = 10_000  # columns where there is no terminal: nothing is folded in a file
 FOLDS_FROM = 30  # texts longer than this may be folded
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 COLORS = {"error": "red", "warning": "yellow"}
 
 
@@ -40,9 +42,14 @@ def console() -> Console:
     return Console(width=None if Console().is_terminal else WIDE, highlight=False, emoji=False)
 
 
+def clean(text: object) -> str:
+    """Text that a terminal shows and doesn't obey: escape sequences and turns of direction are written out."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
 def print_line(text: str) -> None:
     """Print a line of text, however long, as it is."""
-    console().print(text, soft_wrap=True, markup=False)
+    console().print(clean(text), soft_wrap=True, markup=False)
 
 
 def print_table(
@@ -59,11 +66,13 @@ def print_table(
     is cut between columns, and each part begins with the columns `keys`.
     """
     screen = console()
-    columns = {name: [str((headings or {}).get(name, name)), *map(str, frame[name])] for name in map(str, frame)}
+    columns = {name: [*map(clean, [(headings or {}).get(name, name), *frame[name]])] for name in map(str, frame)}
     widths = {name: max(map(cell_len, cells)) for name, cells in columns.items()}
     for number, part in enumerate(_parts(widths, [name for name in keys if name in columns], screen.width)):
         if title:
-            screen.print(Text(title if number == 0 else "(more columns)", "" if number else "bold"), soft_wrap=True)
+            screen.print(
+                Text(clean(title) if number == 0 else "(more columns)", "" if number else "bold"), soft_wrap=True
+            )
         table = Table(header_style="bold", box=box.HEAVY_HEAD if screen.is_terminal else box.MARKDOWN)
         for name in part:
             heading, *cells = columns[name]
@@ -129,7 +138,7 @@ def progress(description: str, total: int, show: bool = True) -> Iterator[Callab
 def print_message(message: str, kind: str = "error") -> None:
     """Print an error or a warning to stderr, in color where that is a terminal and NO_COLOR isn't set."""
     screen = Console(stderr=True, width=WIDE, highlight=False, emoji=False)
-    screen.print(Text(f"wsol: {kind}:", COLORS[kind]), message, soft_wrap=True, markup=False)
+    screen.print(Text(f"wsol: {kind}:", COLORS[kind]), clean(message), soft_wrap=True, markup=False)
 
 
 class _Messages(logging.Handler):
@@ -143,7 +152,7 @@ class _Messages(logging.Handler):
         if record.levelno >= logging.WARNING:
             self.warnings[" ".join(record.getMessage().split())] += 1
         else:
-            print(record.getMessage(), file=sys.stderr)
+            print(clean(record.getMessage()), file=sys.stderr)
 
 
 @contextmanager

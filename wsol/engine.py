@@ -22,7 +22,7 @@ from wsol.datasets.sample import Dataset, check_sizes
 from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
-from wsol.io import expand_path, write_json, write_yaml
+from wsol.io import expand_path, remove_stale, write_json, write_yaml
 from wsol.localization import Protocol, load_protocol
 from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
 from wsol.predictions import read_given, read_predictions, read_samples, score_given
@@ -465,6 +465,7 @@ def _write_run(
     from wsol.report.summary import write_summary
 
     folder = Path(run_dir)
+    remove_stale(folder)
     write_tables(results, folder)
     write_summary(results.summary, folder)
     write_yaml(folder / "config.yaml", results.config)

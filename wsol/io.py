@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -74,6 +74,16 @@ def own_folder(path: Path) -> Path:
             path.unlink()
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what an older run left in a folder and this one may not write: its page, pictures and optional tables."""
+    figures = folder / "figures"
+    pictures = [path for kind in ("png", "svg") for path in figures.glob(f"*.{kind}") if not figures.is_symlink()]
+    for path in (*pictures, *(folder / name for name in ("report.html", "resamples.parquet", "faithfulness.parquet"))):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        figures.rmdir()
 
 
 def sync(path: Path) -> None:

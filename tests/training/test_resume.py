@@ -81,11 +81,12 @@ def test_resuming_with_another_plan_is_refused(tmp_path: Path, plan: list[dict[s
     assert (tmp_path / "resume.pt").read_bytes() == before
 
 
-def test_nothing_to_resume(tmp_path: Path) -> None:
-    for folder in (None, tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="resume"):
-            run(small(), stages_of([{}], Tints()), run_dir=folder, resume=True)
-    assert list(tmp_path.iterdir()) == []
+def test_before_the_first_epoch_has_ended_resuming_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="resume"):
+        run(small(), stages_of([{}], Tints()), run_dir=None, resume=True)
+    whole = run(small(), stages_of([{}], Tints()), run_dir=tmp_path / "whole")
+    started = run(small(), stages_of([{}], Tints()), run_dir=tmp_path / "parts", resume=True)
+    assert same(weights(started.classifier), weights(whole.classifier))
 
 
 @pytest.mark.parametrize("damage", [b"", b"text", b"\x80\x02]q\x00.", b"half", [1], torch.zeros(3), {"module": {}}])

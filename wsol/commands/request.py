@@ -113,7 +113,8 @@ def read_words(words: Sequence[str]) -> Request:
         raise UserError(f"unknown command {command!r}, and options are written key=value{suggest(command, COMMANDS)}")
     if others:
         raise UserError(f"{others[0]!r} is neither key=value nor a flag, and the command is {command} already")
-    if command in ALONE and not {key_of(word) for word in overrides} & {"dataset", "model", "experiment"}:
+    chosen = {key_of(word) for word in overrides} & {"dataset", "model", "experiment"}
+    if command in ALONE and not chosen and "resume=true" not in map(str.lower, overrides):
         overrides.insert(0, ALONE[command])
     overrides = [to_preset(expand_home(word), command) for word in overrides]
     return Request(command, flags, overrides, shlex.join(["wsol", *words]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from wsol.commands.task import RECORD, remove_if_unused
+from wsol.commands.task import RECORD, WAITING, forget_earlier, remove_if_unused
 from wsol.console import print_line, print_table
 from wsol.io import read_environment, write_text
 from wsol.report.figures import draw_sweep
@@ -34,7 +34,10 @@ class SweepTable:
 def end_sweep(folder: Path) -> int:
     """Make the one table of a sweep, also where it was cut short; return the program's exit code."""
     sweep = collect(folder)
-    if sweep.frame.empty:
+    if (sweep.frame["error"] == WAITING).all():  # none was started: there is nothing to tell
+        forget_earlier(folder)
+        for place in folder.glob("[0-9]*"):
+            remove_if_unused(place)
         remove_if_unused(folder)
     else:
         print_and_write(sweep, folder)

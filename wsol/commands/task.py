@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
 import shlex
+import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from wsol.commands import COMMANDS
 from wsol.commands.request import Request, exit_code, explain_error, is_user_error
 from wsol.config import to_dict
-from wsol.console import print_line, print_message, showing_messages
+from wsol.console import clean, print_line, print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import from_here, write_json
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 
 RECORD = "job.json"
+WAITING = "never started"
 UNFINISHED = "stopped before its end; look at what it printed"
 ENDING = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")  # what is written when a sweep has ended
 
@@ -54,7 +63,60 @@ class Job:
     def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:
         """Write down what a job of a sweep was asked for and how it ended: error, exit code, what it returned."""
         record = {"job": number, "overrides": self.overrides, "error": error, "status": status, "values": values or {}}
+        self.run_dir.mkdir(parents=True, exist_ok=True)
         write_json(self.run_dir / RECORD, record)
+
+
+def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
+    """Write down every job of a sweep before the first one starts; none shall end because another's worker is killed.
+
+    What another sweeper than Hydra's own will ask for isn't known before.
+    """
+    hydra = config.hydra
+    if str(hydra.sweeper._target_).endswith(".BasicSweeper"):
+        given = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+        overrides = OverridesParser.create().parse_overrides([*given, *words])
+        for number, asked in enumerate(job for jobs in BasicSweeper.split_arguments(overrides, None) for job in jobs):
+            Job(folder / str(number), _typed(asked), {}, Request("", Namespace(), [], "")).record(number, WAITING, 1)
+    if str(hydra.launcher._target_).endswith(".JoblibLauncher"):
+        from hydra_plugins.hydra_joblib_launcher import _core
+
+        _core.Parallel = SeparateWorkers
+
+
+class SeparateWorkers:
+    """What runs jobs side by side in place of joblib's `Parallel`, whose workers all end when one of them is killed."""
+
+    def __init__(self, n_jobs: int = -1, **_: object) -> None:
+        from joblib import cpu_count, effective_n_jobs
+
+        self.count = effective_n_jobs(n_jobs)
+        self.env = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_count() // self.count)))}
+        self.idle: list[Any] = []
+        self.workers: list[Any] = []
+
+    def __call__(self, tasks: Iterable[tuple[Any, Any, Any]]) -> list[JobReturn]:
+        """Run the jobs, each in one of so many processes; of a killed one its record says so."""
+        with ThreadPoolExecutor(self.count) as pool:
+            try:
+                return list(pool.map(self._run, tasks))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in self.workers:
+                    worker.shutdown(kill_workers=True)
+
+    def _run(self, task: tuple[Any, Any, Any]) -> JobReturn:
+        from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+        function, arguments, keywords = task
+        worker = self.idle.pop() if self.idle else ProcessPoolExecutor(1, env=self.env)
+        self.workers.append(worker)
+        try:
+            ended: JobReturn = worker.submit(function, *arguments, **keywords).result()
+        except BrokenProcessPool:
+            return JobReturn(status=JobStatus.COMPLETED)
+        self.idle.append(worker)
+        return ended
 
 
 def forget_earlier(folder: Path) -> None:
@@ -71,6 +133,11 @@ def remove_if_unused(folder: Path) -> None:
         folder.rmdir()
 
 
+def _typed(words: Iterable[str]) -> list[str]:
+    """Overrides of the task as they were typed: presets are kept per command."""
+    return [re.sub(r"experiment/\w+", "experiment", word) for word in words if not word.startswith("hydra")]
+
+
 @dataclass
 class Task:
     """A command made callable by Hydra, here or in a worker of joblib or Slurm, to which it travels by pickle."""
@@ -84,9 +151,8 @@ class Task:
         from hydra.types import RunMode
 
         hydra, single = HydraConfig.get(), HydraConfig.get().mode == RunMode.RUN
-        preset = f"experiment/{self.request.command}"
-        overrides = [word.replace(preset, "experiment") for word in hydra.overrides.task]
-        job = Job(from_here(Path(hydra.runtime.output_dir)), overrides, hydra.runtime.choices, self.request, single)
+        folder, choices = from_here(Path(hydra.runtime.output_dir)), hydra.runtime.choices
+        job = Job(folder, _typed(hydra.overrides.task), choices, self.request, single)
         if not single:
             with showing_messages():
                 return self._in_sweep(cfg, job, int(hydra.job.num))
@@ -115,7 +181,7 @@ class Task:
             message = explain_error(error, self.request) if is_user_error(error) else repr(error)
             job.record(number, message, exit_code(error))
             if not is_user_error(error):
-                traceback.print_exc()
+                print(clean(traceback.format_exc()), file=sys.stderr)
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
 
 

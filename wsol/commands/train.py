@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from wsol.commands.request import group_options
+from wsol.commands.request import group_options, key_of
 from wsol.commands.task import Job, print_steps
-from wsol.config import build_dataset, build_model, build_training_method, call, to_dict
+from wsol.config import build_dataset, build_model, build_training_method, call, resume_config, to_dict
 from wsol.console import print_line
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
@@ -19,22 +19,29 @@ from wsol.training.watch import spread
 
 # Keys of a training's dataset and model that say nothing about how its weights are evaluated.
 EVALUATIONS_OWN = ("split", "length", "weights", "checkpoint", "backbone", "seed")
+FREE = ("resume", "run_dir", "workers", "device", "progress", "training")  # train judges recipes itself
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
-    """Train, say what came out, and how to evaluate it."""
-    settings, run_dir, first = to_dict(cfg), job.run_dir, os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    """Train, say what came out, and how to evaluate it; a run that is resumed goes on with its own configuration."""
+    run_dir, first = job.run_dir, os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    if cfg.resume and (run_dir / "config.yaml").exists():
+        cfg = resume_config(run_dir, to_dict(cfg), job.overrides, FREE)
+    elif cfg.resume and not {key_of(word) for word in job.overrides} & {"dataset", "model", "experiment"}:
+        raise UserError(f"nothing to resume: {run_dir} has no config.yaml; pass the folder of a training run")
+    settings = to_dict(cfg) | {"run_dir": str(run_dir)}
     _refuse_without_effect(job.typed("training."), settings["training"]["stages"])
     stages = build_stages(settings)
     classifier = build_model(cfg.model, stages[-1].dataset, for_training=True)
     if not cfg.resume and (run_dir / "resume.pt").exists():
         raise UserError(f"{run_dir} holds a training run already: go on with resume=true, or choose another run_dir")
-    settings["run_dir"] = str(run_dir)
-    if first:
+    if first and not (run_dir / "resume.pt").exists():
         write_yaml(run_dir / "config.yaml", settings)
     objects = {"classifier": classifier, "stages": stages, "run_dir": run_dir, "config": settings}
     objects |= {"method": build_training_method(cfg.training_method), "command": job.request.line}
     trained = call(train, cfg, show_progress=cfg.progress and job.verbose and first, **objects)
+    if first:  # a run that is resumed was accepted
+        write_yaml(run_dir / "config.yaml", settings)
     last = trained.history.iloc[-1]
     best = trained.history.loc[trained.history["stage"] == last["stage"], "val_top1"].max()
     if job.verbose and first:

@@ -81,6 +81,21 @@ class _Pass:
         rows = zip(samples, ranks, best.astype(np.int32), probabilities.astype(np.float32), strict=True)
         self.answers |= {sample: answer for sample, *answer in rows}
 
+    def run_or_skip(self, images: Sequence[_Image], on_error: str) -> None:
+        """Show images to the network; with on_error="skip" those that it, or a method, fails on alone are missing."""
+        try:
+            self.run(images)
+        except Exception as error:
+            if on_error != "skip":
+                raise
+            for image in images if len(images) > 1 else ():
+                self.run_or_skip([image], on_error)
+            if len(images) == 1:
+                logger.warning("image %s: %s", images[0].image_id, error)
+                self.store.place(images[0].samples, images[0].size, images[0].rectangle, missing=True)
+            elif all(self.store.unreadable[image.samples[0]] for image in images):  # no fault of one image
+                raise
+
 
 def collect_heatmaps(
     dataset: Dataset,
@@ -128,7 +143,7 @@ def collect_heatmaps(
                         store.place(image.samples, image.size, image.rectangle, missing=image.pixels is None)
                         dark += [image.image_id] if image.few_bits else []
                     if images := [image for image in batch if image.pixels is not None]:
-                        network.run(images)
+                        network.run_or_skip(images, on_error)
                     advance(sum(len(image.samples) for image in batch))
             store.save()
         except BaseException:
@@ -140,7 +155,8 @@ def collect_heatmaps(
         )
     if store.unreadable.any():
         ids, total = table["image_id"][store.unreadable].unique(), table["image_id"].nunique()
-        logger.warning("%d of %d images could not be read and count as misses: %s", len(ids), total, first_names(ids))
+        failed = f"{len(ids)} of {total} images could not be read, or have no heatmap"
+        logger.warning("%s, and count as misses: %s", failed, first_names(ids))
     return store, samples_table(dataset, store, network.answers)
 
 
@@ -164,14 +180,16 @@ def _by_image(dataset: Dataset) -> list[tuple[int, ...]]:
 
 
 def _load(dataset: Dataset, view: View, interpolation: str, on_error: str, samples: tuple[int, ...]) -> _Image:
-    sample = dataset[samples[0]]
     try:
+        sample = dataset[samples[0]]
         image = sample.read_image()
-    except UserError:
+        few_bits = uses_few_bits(image, sample.image)
+    except Exception as error:  # of somebody's own dataset whatever may be
+        row = dataset.table.iloc[samples[0]]
         if on_error != "skip":
-            raise
-        return _Image(samples, sample.image_id, sample.image_size or (0, 0), (0.0, 0.0, 0.0, 0.0), None)
+            named = error if isinstance(error, UserError) else UserError(f"sample {row['sample_id']!r}: {error}")
+            raise named from error
+        return _Image(samples, row["image_id"], (row["width"], row["height"]), (0.0, 0.0, 0.0, 0.0), None)
     size = image.shape[1], image.shape[0]
     sample.check_size(size)
-    few_bits = uses_few_bits(image, sample.image)
     return _Image(samples, sample.image_id, size, *view.apply(image, interpolation)[::-1], few_bits)

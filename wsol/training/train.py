@@ -92,7 +92,7 @@ def train(
     device : str
         "auto", "cpu", "cuda", "cuda:1", …
     resume : bool
-        Go on where `run_dir/resume.pt` stopped.
+        Go on where `run_dir/resume.pt` stopped; where there is none yet, start.
     logger : "tensorboard", "wandb" or "mlflow", optional
         Who else gets the history.
     config, command : mapping and str, optional
@@ -436,17 +436,19 @@ class TrainingState:
         """Write `resume.pt` and `history.csv`, whole or not at all."""
         content = vars(self) | (self.optimization or {}) | {"module": module.state_dict()}
         del content["optimization"]
+        with atomic_write(folder / "history.csv") as path:  # first: an epoch that resume.pt counts is in it
+            in_percent(self.history).to_csv(path, index=False)
         with atomic_write(folder / "resume.pt") as path:
             torch.save(content, path)
-        with atomic_write(folder / "history.csv") as path:
-            in_percent(self.history).to_csv(path, index=False)
 
     @classmethod
     def load(cls, folder: Path | None, module: nn.Module, device: torch.device) -> TrainingState:
-        """Read `resume.pt` into the module and a new state."""
-        path = None if folder is None else folder / "resume.pt"
-        if path is None or not path.is_file():
-            raise UserError(f"nothing to resume: no file {path}; pass run_dir=<the interrupted run's folder>")
+        """Read `resume.pt` into the module and a new state; before the first epoch has ended there is none."""
+        if folder is None:
+            raise UserError("nothing to resume without run_dir: pass the interrupted run's folder")
+        path = folder / "resume.pt"
+        if not path.is_file():
+            return cls()
         try:
             content = torch.load(path, map_location=device, weights_only=True)
             module.load_state_dict(content.pop("module"))
