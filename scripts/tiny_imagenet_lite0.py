@@ -37,12 +37,7 @@ LOCATED = ["top1_loc", "top5_loc", "gt_known_loc", "mean_iou"]
 def part(dataset: Dataset, keep: Sequence[bool], name: str) -> Dataset:
     """Those samples that are kept, under a name of their own, in the role of their split."""
     samples = [dataset[index] for index, wanted in enumerate(keep) if wanted]
-    about: dict[str, Any] = {
-        "classes": dataset.classes,
-        "class_ids": dataset.class_ids,
-        "role": dataset.role,
-        "split": name,
-    }
+    about: dict[str, Any] = {"classes": dataset.classes, "class_ids": dataset.class_ids, "role": dataset.role}
     return Dataset(samples, name=dataset.name, split=name, **about)
 
 
