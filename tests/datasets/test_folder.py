@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from torchvision import datasets
 
 import wsol
@@ -245,3 +246,14 @@ def test_pet_download_is_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets.oxford_iiit_pet, "download_and_extract_archive", fetch)
     data = OxfordPet(tmp_path, "trainval", download=True)
     assert (len(data), data.role) == (4, "train-weaksup")
+
+
+def test_folders_of_wordnet_ids_have_names(tmp_path):
+    for wnid in ("n02123045", "n01443537"):
+        (tmp_path / wnid).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / wnid / "a.png")
+    data = ImageFolder(tmp_path)
+    assert (data.classes, data.ids) == (("goldfish", "tabby"), ("n01443537", "n02123045"))
+    (tmp_path / "mine").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "mine" / "a.png")
+    assert ImageFolder(tmp_path).classes == ImageFolder(tmp_path).ids == ("mine", "n01443537", "n02123045")

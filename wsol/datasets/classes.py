@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wsol.errors import UserError, first_names, suggest
-from wsol.io import read_text
+from wsol.io import imagenet_wnids, read_text
 
 HEADINGS = ("dataset class", "dataset_class", "class")  # of a map file's first column
 Names = Sequence[str]
@@ -274,3 +275,12 @@ def imagenet_names() -> tuple[str, ...]:
     from torchvision.models import ResNet18_Weights
 
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def named_classes(folders: Names) -> dict[str, Any]:
+    """Names, and ids, of classes that are called by their folders: WordNet ids of ImageNet's have names."""
+    wnids = imagenet_wnids()
+    if not set(folders).issubset(wnids):
+        return {"classes": folders}
+    names = dict(zip(wnids, imagenet_names(), strict=True))
+    return {"classes": [names[folder] for folder in folders], "class_ids": folders}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wsol.datasets.annotations import CORNERS, are_boxes, read_lines, read_table
+from wsol.datasets.classes import named_classes
 from wsol.datasets.images import read_mask, read_size, read_values
 from wsol.datasets.sample import Dataset, Sample, Size, Table, find_home, reader
 from wsol.errors import UserError, closest, composed_otherwise, first_names
@@ -40,7 +41,9 @@ def ImageFolder(root: str | Path, split: str | None = None) -> Dataset:
     """
     home = Path(root).expanduser() / (split or "")
     classes, files, labels = _list_images(home)
-    return Dataset(Table(home, sample_id=files, label=labels, image=files), split=split or "all", classes=classes)
+    return Dataset(
+        Table(home, sample_id=files, label=labels, image=files), split=split or "all", **named_classes(classes)
+    )
 
 
 def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -111,7 +114,7 @@ def AnnotatedFolder(
     names = [files[row] for row in kept]
     cells = {field: [by_image[name] for name in names] for field, by_image in columns.items()}
     table = Table(top / prefix, sample_id=names, label=labels[kept], image=names, **cells)
-    return Dataset(table, split=split or "all", classes=classes, **options)
+    return Dataset(table, split=split or "all", **named_classes(classes), **options)
 
 
 def _keep(files: Sequence[str], columns: Mapping[str, Container[str]], missing: str) -> list[int]:

@@ -293,5 +293,6 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     names = {wnid: name.strip() for wnid, tab, name in (line.partition("\t") for line in lines) if tab}
     files, labels, boxes = ([sample[column] for sample in samples] for column in range(3))
     table = Table(home, sample_id=files, image=files, label=labels, boxes=boxes)
+    names = names or dict(zip(imagenet_wnids(), imagenet_names(), strict=True))
     names_of_classes = [names.get(wnid, wnid) for wnid in class_ids]
     return Dataset(table, wrong_box=wrong_box, classes=names_of_classes, class_ids=class_ids)
