@@ -137,10 +137,10 @@ def test_callers_gradient_mode_does_not_matter_and_stays(model: nn.Module, mode:
 
 def test_logits_are_the_models_and_the_forward_pass_is_one(model: nn.Module) -> None:
     calls, methods = [], ("cam", "gradcam", "random", "center", "full")
-    model.register_forward_hook(lambda *_: calls.append(1))
+    model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
     with HeatmapExtractor(model, methods, "features") as extractor:
         result = extractor(images())
-    assert len(calls) == 1
+    assert calls == [2, 3], "noise, once, and the images"
     with torch.no_grad():
         torch.testing.assert_close(result.logits, model(images()))
 
@@ -226,7 +226,7 @@ class Split(nn.Module):
         return maps, maps
 
 
-@pytest.mark.parametrize("layer", ["relu", "idle", "split", "head"])
+@pytest.mark.parametrize("layer", ["idle", "split", "head"])
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
 def test_layers_that_can_not_be_looked_at(layer: str, method: str) -> None:
     model = Odd()

@@ -9,24 +9,39 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor
-from wsol.heatmaps.recording import Layout, layout_of, record
+from wsol.heatmaps.recording import record
 from wsol.models.inference import frozen
+from wsol.models.trace import Layout, trace
 
-PLAIN = nn.Sequential(nn.Identity())
+
+class Fixed(nn.Module):
+    """Yields one tensor of a shape, which depends on the image or not."""
+
+    def __init__(self, shape: tuple[int, ...], same: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.shape, self.same, self.inner = shape, same, nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        values = torch.rand(self.shape, generator=generator) * (1 + images.mean())
+        values = torch.stack([values * (1 + image.mean()) for image in images])
+        values[:, list(self.same)] = 1
+        return self.inner(values).flatten(1)[:, :3]
 
 
-@pytest.mark.parametrize("shape", [(2, 8), (2, 12, 4), (2, 2, 4), (2, 1, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(8,), (12, 4), (2, 4), (1, 1, 1, 1), (8, 3, 6), (1, 8, 8, 8), (5, 1, 1)])
 def test_no_spatial_layout(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="layer 0"):
-        layout_of(PLAIN, "0", torch.zeros(shape), torch.zeros(2, 3, 32, 32))
+    with pytest.raises(UserError, match="layer inner"):
+        trace(Fixed(shape), (32, 32)).layout("inner")
 
 
-@pytest.mark.parametrize("skipped", [0, 1, 2])
-def test_tokens_row_by_row_without_those_that_stand_for_no_place(skipped: int) -> None:
-    tokens = torch.arange(skipped + 6).float().reshape(1, -1, 1) - skipped
-    layout = layout_of(PLAIN, "0", tokens, torch.zeros(1, 3, 32, 48))
-    assert layout == Layout(grid=(2, 3), skipped=skipped)
-    assert layout.as_map(tokens)[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+@pytest.mark.parametrize("same", [(), (0,), (0, 1), (0, 1, 2, 3, 4), (6,), (3,), (0, 7)])
+def test_tokens_row_by_row_without_those_that_stand_for_no_place(same: tuple[int, ...]) -> None:
+    count, patches = len(same) + 6, [place for place in range(len(same) + 6) if place not in same]
+    layout = trace(Fixed((count, 5), same), (32, 48)).layout("inner")
+    assert layout == Layout(grid=(2, 3), dropped=same)
+    maps = layout.as_map(torch.arange(count).float().reshape(1, -1, 1))
+    assert maps[0, 0].flatten().tolist() == patches
 
 
 def swin() -> models.SwinTransformer:
@@ -45,7 +60,7 @@ def test_swins_stages_are_channels_last(layer: str, channels_last: bool) -> None
     images = torch.rand(2, 3, 32, 48)
     with torch.no_grad():
         model(images)
-    layout = layout_of(model, layer, seen[0], images)
+    layout = trace(model, (32, 48)).layout(layer)
     assert layout.channels_last == channels_last
     height, width = layout.as_map(seen[0]).shape[2:]
     assert width == height * 48 // 32
@@ -73,6 +88,6 @@ def test_blocks_that_turn_their_maps(place: int, last: bool) -> None:
     images = torch.rand(1, 3, 64, 64)
     with frozen(model):
         output = record(model, [layer], images, None).output
-    layout = layout_of(model, layer, output, images)
+    layout = trace(model, (64, 64)).layout(layer)
     assert layout.channels_last == last
     assert layout.as_map(output).shape[2:] == (4, 4)

@@ -230,8 +230,8 @@ def test_ablationcam_runs_the_head_only() -> None:
     hooks = [model.layer3[1].conv2.register_forward_hook(lambda *_: calls.append("below"))]
     hooks.append(model.fc.register_forward_hook(lambda *_: calls.append("behind")))
     methods.ablationcam(recording)
-    assert calls.count("below") == 3  # once for each image
-    assert calls.count("behind") == 3 * (2 + 512 // 64)  # below too, and once to prove that the logits come again
+    assert calls.count("below") == 4  # once on noise, and once for each image
+    assert calls.count("behind") == 1 + 3 * (2 + 512 // 64)  # below too, and once to prove that the logits come again
     for hook in hooks:
         hook.remove()
 

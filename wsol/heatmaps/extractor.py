@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -20,9 +21,12 @@ from wsol.heatmaps import store
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.recording import Recording, record
 from wsol.heatmaps.transformer import attention_blocks
-from wsol.models import Classifier, default_layer
-from wsol.models.inference import Folding, channels_last, frozen, unwrap, wants_own_memory
-from wsol.models.layers import refuse_scripts
+from wsol.models import Classifier, default_layer, find_layer
+from wsol.models.inference import Folding, answer_with, channels_last, frozen, unwrap, wants_own_memory
+from wsol.models.layers import refuse_quantized, refuse_scripts
+from wsol.models.trace import INPUT, Trace, trace
+
+logger = logging.getLogger("wsol")
 
 Targets = torch.Tensor | Sequence[Any] | str | None
 
@@ -76,11 +80,14 @@ class HeatmapExtractor:
         Called with a text such as "scorecam 64/512" by those.
     channels_last : bool
         Run in channels-last memory, which convolutions like best; a network that can't runs in its own.
+    prefix_tokens, output : optional
+        As in `Classifier`, whose own they are by default: tokens that stand for no place; which output the logits are.
 
     Raises
     ------
     UserError
-        If a method or layer is unknown; if parts of the model are scripts, or let images change each other's logits.
+        If a method or layer is unknown; if the layer lies in a script; if the model is quantized, or lets images change
+        each other's logits.
 
     Examples
     --------
@@ -110,9 +117,12 @@ class HeatmapExtractor:
         chunk: int = 32,
         say: Callable[[str], None] | None = None,
         channels_last: bool = True,
+        prefix_tokens: int | Sequence[int] | None = None,
+        output: int | str | None = None,
     ) -> None:
         self.model = unwrap(model.module if isinstance(model, Classifier) else model)
-        refuse_scripts(self.model, "heatmaps need its layers")
+        refuse_scripts(self.model)
+        refuse_quantized(self.model)
         _refuse_batch_statistics(self.model)
         methods = (methods,) if isinstance(methods, str) else methods
         named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
@@ -120,8 +130,14 @@ class HeatmapExtractor:
         if layer is None and isinstance(model, Classifier):
             layer = model.layer or None
         if layer is None and any(m.layer is None and m.requirements.layer for m in made.values()):
-            layer = default_layer(self.model)
+            with nullcontext() if output is None else answer_with(self.model, output):
+                layer = default_layer(self.model, prefix_tokens=prefix_tokens, channels=None)
         self.methods = expand_layers(made, layer, "logit" if callable(score) else score)
+        for name in dict.fromkeys(name for method in self.methods.values() for name in method.layers):
+            find_layer(self.model, name)
+            refuse_scripts(self.model, name)
+        self.prefix_tokens = getattr(model, "prefix_tokens", None) if prefix_tokens is None else prefix_tokens
+        self.output, self._traces = output, dict[tuple[int, int], Trace]()
         self.names = (model.classes, model.class_ids) if isinstance(model, Classifier) else (None, None)
         self.normalization = (model.mean, model.std) if isinstance(model, Classifier) else None
         self.score = score if callable(score) else None
@@ -145,6 +161,8 @@ class HeatmapExtractor:
     def __enter__(self) -> HeatmapExtractor:
         with torch.inference_mode(False), ExitStack() as stack:
             stack.enter_context(frozen(self.model))
+            if self.output is not None:
+                stack.enter_context(answer_with(self.model, self.output))
             if score := self.score:  # everything below sees a network whose logits are these scores
                 stack.enter_context(self.model.register_forward_hook(lambda _, __, answer: scores_of(score, answer)))
             self._memory = stack.enter_context(ExitStack())  # what brings the weights' own memory back
@@ -186,7 +204,8 @@ class HeatmapExtractor:
         targets = self._by_name(targets, len(images))
         names = [str(self.seen + i) for i in range(len(images))] if sample_ids is None else list(sample_ids)
         self.seen += len(images)
-        with torch.inference_mode(False), _eager():  # gradients can't be recorded inside inference mode
+        # Gradients can't be recorded inside inference mode.
+        with torch.inference_mode(False), _eager(), _differentiable(self.model):
             recording = self._record(images.detach(), targets)
             self._versions = {(1.0, 1.0): recording}
             for layer, tensor in recording.outputs.items():
@@ -229,20 +248,40 @@ class HeatmapExtractor:
         self._folding.forget()  # weights may have changed since
         gradients, twice = not needs.isdisjoint(("gradients", "curvature")), "curvature" in needs
         inputs = attention_blocks(self.model) if "attention" in needs else ()
-        run = partial(
-            record, self.model, list(layers), targets=targets, gradients=gradients, twice=twice, inputs=inputs
-        )
-        run = partial(run, folding=self._folding, chunk=self.chunk, seed=self.seed, class_maps=self.class_maps)
+        also = partial(record, self.model, list(layers), gradients=gradients, twice=twice, inputs=inputs)
+        also = partial(also, folding=self._folding, chunk=self.chunk, seed=self.seed, class_maps=self.class_maps)
+        also = partial(also, traces=self._traces, prefix_tokens=self.prefix_tokens)
+
+        def run(images: torch.Tensor) -> Recording:
+            self._look(images, list(layers))
+            return also(images, targets)
+
         if self._in_channels_last:
             try:
-                return run(images=images.contiguous(memory_format=torch.channels_last))
+                return run(images.contiguous(memory_format=torch.channels_last))
             except RuntimeError as error:
                 if not wants_own_memory(error):
                     raise
             self._in_channels_last = False
             self._memory.close()
             self._folding.forget()
-        return run(images=images.contiguous() if self.channels_last else images)
+        return run(images.contiguous() if self.channels_last else images)
+
+    def _look(self, images: torch.Tensor, layers: Sequence[str]) -> None:
+        """See once for images of a size whether layers yield maps, and whether the network always says the same."""
+        if images.ndim != 4 or all(method.baseline and not method.layers for method in self.methods.values()):
+            return
+        size = images.shape[2], images.shape[3]
+        if size in self._traces:
+            return
+        seen = trace(self.model, size, self.prefix_tokens, images, images.shape[1])
+        if seen.random:
+            raise UserError(f"layer {seen.random} draws random numbers, which change the logits, also in evaluation")
+        for layer in layers:
+            seen.layout(layer)
+            if (runs := seen.runs[layer.removesuffix(INPUT)]) > 1 and not self._traces:
+                logger.warning("layer %s runs %d times in a forward pass: its last run is looked at", layer, runs)
+        self._traces[size] = seen
 
     def _map(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
         """Compute one method's heatmaps (B, K, h, w)."""
@@ -261,7 +300,7 @@ class HeatmapExtractor:
                 with torch.enable_grad():
                     heatmap = method.function(replace(view, layer=layer, column=column))
                 maps.append(_checked(heatmap, name, layer, sample_ids))
-            columns.append((fuse(maps, method.fuse) if method.fuse else maps[0]).float())
+            columns.append((fuse(maps, method.fuse) if method.fuse else maps[0]).to(recording.dtype))
         return torch.stack(columns, 1)
 
     def _averaged(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
@@ -352,6 +391,12 @@ def _check_finite(tensor: torch.Tensor, what: str, sample_ids: Sequence[str]) ->
             f"{what} are not finite for image {sample_ids[image]} (number {image} in the batch): are its pixels or the "
             f"weights broken, or is there a root or a division by 0 in the network?"
         )
+
+
+def _differentiable(model: nn.Module) -> AbstractContextManager[object]:
+    """Run recurrent layers without cuDNN, which differentiates them in training only."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 def _eager() -> AbstractContextManager[object]:

@@ -79,7 +79,7 @@ def ablationcam(recording: Recording, eigen: bool = False) -> torch.Tensor:
         for part in recording.chunks(activations.shape[1]):
             channel = torch.arange(part.start, part.stop, device=output.device)
             changed = output[image].expand(len(channel), *output.shape[1:]).clone()
-            recording.layout.as_map(changed)[channel - part.start, channel] = 0
+            recording.layout.clear(changed, channel)
             without[image, part] = recording.scores_of(behind(changed, image), image)
     size = torch.where(full == 0, 1, full.abs())
     return weighted((full[:, None] - without) / size[:, None], activations, eigen)

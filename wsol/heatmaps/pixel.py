@@ -7,7 +7,7 @@ one of its colors, or the sum where contributions add up to the score.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,8 +19,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.gradient import gradcam
 from wsol.heatmaps.method import Count, method
 from wsol.heatmaps.recording import Recording, gradients_at
-
-_BIASED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Linear)
+from wsol.heatmaps.replay import tolerances
 
 
 @method(needs="images")
@@ -120,42 +119,72 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     What a linear layer adds has no place, also where it works on every place (ConvNeXt): (N, M). All values together
     are the logit, for convolutions, linear layers, batch normalizations, pooling and ReLUs.
     """
-    outputs: list[torch.Tensor] = []
-    biases: list[tuple[torch.Tensor, bool]] = []  # of each output, and whether it has a place
+    with _Biases() as seen:
+        pixels = recording.images[image].requires_grad_()
+        logits = recording.run(pixels.clone(), graph=True)
+    scores = recording.scores_of(logits, image)
+    factors = [(pixels.detach(), True), *seen.biases]
+    (weights,) = torch.autograd.grad(scores.sum(), logits, retain_graph=True)  # 1 and 0 where the score is the logit
+    pairs = zip(factors, gradients_at(scores, pixels, *seen.outputs), strict=True)
+    parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
+    parts = [part if placed else part.flatten(1) for part, placed in parts]
+    whole, sizes = (sum(part.flatten(1).sum(1) for part in some) for some in (parts, [part.abs() for part in parts]))
+    expected = (weights * logits).sum(1).detach()
+    share, floor = tolerances(expected, recording.images)
+    if bool(((whole - expected).abs() > share * expected.abs() + floor * sizes).any()):
+        raise UserError(
+            f"fullgrad takes the score apart, and the parts of this {type(recording.model).__name__} add up to "
+            f"{float(whole[0]):.4g}, not {float(expected[0]):.4g}: it has layers that are not linear between ReLUs, "
+            f"such as layer normalization, GELU or attention; use integratedgradients"
+        )
+    return parts
 
-    def keep(module: nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-        bias, placed = _bias(module), not isinstance(module, nn.Linear)
+
+class _Biases(TorchFunctionMode):
+    """Keeps what every linear layer, convolution and batch normalization yields, and what it adds to a linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[torch.Tensor] = []
+        self.biases: list[tuple[torch.Tensor, bool]] = []  # of each output, and whether it has a place
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        bias = _ADDED[func](*args, **(kwargs or {})) if func in _ADDED else None
         if bias is None or not output.requires_grad:
             return output
-        biases.append((bias.reshape(-1, *[1] * (output.ndim - 2)) if placed else bias, placed))
-        outputs.append(output)
+        placed = func is not functional.linear
+        self.biases.append((bias.reshape(-1, *[1] * (output.ndim - 2)) if placed else bias, placed))
+        self.outputs.append(output)
         return output.clone()  # an in-place ReLU behind it must not reach the output that is differentiated
 
-    pixels = recording.images[image].requires_grad_()
-    with ExitStack() as stack:
-        for module in recording.model.modules():
-            if isinstance(module, _BIASED):
-                stack.enter_context(module.register_forward_hook(keep))
-        scores = recording.scores_of(recording.run(pixels.clone(), graph=True), image)
-    factors = [(pixels.detach(), True), *biases]
-    pairs = zip(factors, gradients_at(scores, pixels, *outputs), strict=True)
-    parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
-    return [part if placed else part.flatten(1) for part, placed in parts]
+
+def _of_norm(
+    input: Any, mean: Any, variance: Any, weight: Any = None, bias: Any = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> torch.Tensor | None:  # fmt: skip
+    """What a batch normalization adds: β − μ γ / σ, (K,)."""
+    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
+    return -mean * scale + (0 if bias is None else bias)
 
 
-def _bias(module: Any) -> torch.Tensor | None:
-    """What a layer adds to what is linear in its input, (K,); None: nothing. Of a batch normalization β − μ γ / σ."""
-    bias: torch.Tensor | None = module.bias
-    if not hasattr(module, "running_mean"):
-        return bias
-    scale = (module.running_var + module.eps).rsqrt() * (1 if module.weight is None else module.weight)
-    return -module.running_mean * scale + (0 if bias is None else bias)
+_CONVOLUTIONS = [getattr(functional, f"conv{kind}") for kind in ("1d", "2d", "3d")]
+_CONVOLUTIONS += [getattr(functional, f"conv_transpose{kind}") for kind in ("1d", "2d", "3d")]
+# Each call's bias, of what it is given.
+_ADDED: dict[Callable[..., Any], Callable[..., torch.Tensor | None]] = {
+    **dict.fromkeys([*_CONVOLUTIONS, functional.linear], lambda input, weight, bias=None, *rest, **more: bias),
+    functional.batch_norm: _of_norm,
+}
 
 
 @contextmanager
 def _relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     """Let every ReLU that runs in this block hand back R = G · [G > 0] · [x > 0] (guided) or R = G · [G > 0]."""
-    with _Caught(guided) as caught:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(f"layer {name} is a torch.jit script or trace, whose ReLUs run unseen: use saliency")
+    # In one thread: what is checkpointed runs again in the backward pass, where others wouldn't see the mode.
+    with torch.autograd.set_multithreading_enabled(False), _Caught(guided) as caught:
         yield
     if not caught.count:
         raise UserError(
@@ -198,13 +227,42 @@ class _Caught(TorchFunctionMode):
         return x.copy_(rectified) if in_place else rectified
 
 
+def _clamped(input: Any, min: Any = None, max: Any = None) -> tuple[torch.Tensor, float | None, bool] | None:
+    return (
+        (input, max, False) if isinstance(min, int | float) and min == 0 and not isinstance(max, torch.Tensor) else None
+    )
+
+
+def _in_place(read: Callable[..., Any]) -> Callable[..., Any]:
+    def again(*args: Any, **kwargs: Any) -> Any:
+        relu = read(*args, **kwargs)
+        return relu and (*relu[:2], True)
+
+    return again
+
+
+def _threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
+    return (input, None, inplace) if threshold == value == 0 else None
+
+
+def _hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+    return (input, max_val, inplace) if min_val == 0 else None  # what nn.ReLU6 calls
+
+
+def _relu(input: Any, inplace: bool = False) -> Any:
+    return input, None, inplace
+
+
 # Each call's tensor, ceiling, and whether it works in place; None: it is no ReLU.
 _READ: dict[Callable[..., Any], Callable[..., tuple[torch.Tensor, float | None, bool] | None]] = {
-    functional.relu: lambda input, inplace=False: (input, None, inplace),
     functional.relu6: lambda input, inplace=False: (input, 6.0, inplace),
-    functional.hardtanh: lambda input, min_val=-1.0, max_val=1.0, inplace=False: (  # what nn.ReLU6 calls
-        (input, max_val, inplace) if min_val == 0 else None
-    ),
-    **dict.fromkeys((torch.relu, torch.Tensor.relu), lambda input: (input, None, False)),
-    **dict.fromkeys((torch.relu_, torch.Tensor.relu_), lambda input: (input, None, True)),
+    **dict.fromkeys((functional.relu, torch.relu, torch.Tensor.relu), _relu),
+    **dict.fromkeys((torch.relu_, torch.Tensor.relu_, functional.relu_), _in_place(_relu)),
+    **dict.fromkeys((functional.hardtanh,), _hardtanh),
+    functional.hardtanh_: _in_place(_hardtanh),
+    **dict.fromkeys((functional.threshold, torch.threshold), _threshold),
+    **dict.fromkeys((functional.threshold_, torch.threshold_), _in_place(_threshold)),
+    **dict.fromkeys((torch.clamp, torch.clip, torch.Tensor.clamp, torch.Tensor.clip), _clamped),
+    **dict.fromkeys((torch.clamp_, torch.Tensor.clamp_, torch.Tensor.clip_), _in_place(_clamped)),
+    **dict.fromkeys((torch.clamp_min, torch.Tensor.clamp_min), lambda input, min: _clamped(input, min)),
 }

@@ -1,6 +1,6 @@
 """One pass through the network keeps all that the methods are functions of: A, G, the head's weights, the logits.
 
-Below it: how the layer's output lies in memory, and the head that CAM reads its weights from.
+Below it: the head that CAM reads its weights from.
 
 The layer's output is handed on as a *clone* of a detached leaf, and after the forward pass A is read from, and the
 score differentiated with respect to, the tensor that was handed on. In-place operations behind the layer
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torchvision import models
-from torchvision.models.maxvit import PartitionAttentionLayer
+from torch.utils._pytree import tree_leaves, tree_map
 
 from wsol.errors import UserError
 from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
 from wsol.models.inference import Folding, logits_of
+from wsol.models.trace import INPUT, Layout, Trace, first_tensor, trace
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, C), targets (B,) → (B,)
 
@@ -87,6 +87,8 @@ class Recording:
     say: Callable[[str], None] = lambda text: None  # told how far further passes are, "64/512"
     # Makes contexts in which `torch.autocast` is as it was in this pass; methods calculate without it.
     precision: Callable[[], AbstractContextManager[object]] = nullcontext
+    prefix_tokens: int | Sequence[int] | None = None
+    traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False)  # by (height, width)
     _once: dict[object, Any] = field(default_factory=dict, repr=False)  # shared by all views of the pass
 
     @property
@@ -128,7 +130,15 @@ class Recording:
     @property
     def layout(self) -> Layout:
         """How the layer's own output lies in memory."""
-        return self._made_once("layout", lambda: layout_of(self.model, self.layer, self.output, self.images))
+        return self.trace.layout(self.layer)
+
+    @property
+    def trace(self) -> Trace:
+        """What the network's layers yield for images of this size, found out on noise."""
+        size = self.images.shape[2], self.images.shape[3]
+        if size not in self.traces:
+            self.traces[size] = trace(self.model, size, self.prefix_tokens, self.images, self.images.shape[1])
+        return self.traces[size]
 
     def scores_of(self, logits: torch.Tensor, image: int | torch.Tensor | None = None) -> torch.Tensor:
         """Score of the class asked for, (N,), in logits (N, C): of all images in order, or of versions of `image`."""
@@ -213,7 +223,7 @@ class Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
         with self.precision():
             recording = record(self.model, [self.layer], images, self.targets[image], folding=self.folding)
-        return replace(recording, score=self.score)
+        return replace(recording, score=self.score, traces=self.traces, prefix_tokens=self.prefix_tokens)
 
     def replay(self) -> Replay:
         """Make the part of the network behind the layer run alone on activations that were changed."""
@@ -246,26 +256,39 @@ def record(
     """
     outputs: dict[str, torch.Tensor] = {}
     first_inputs: dict[str, torch.Tensor] = {}
+    shared: dict[str, tuple[torch.Tensor, int] | None] = {}  # what a layer hands on as it was given it, and its version
     folding = folding or Folding(model)
 
     def keep(name: str, module: nn.Module, values: tuple[torch.Tensor, ...]) -> None:
         first_inputs[name] = values[0].detach()
 
-    def hand_on(name: str, module: nn.Module, values: object, output: object) -> torch.Tensor:
-        """Detach what a layer yields and hand on a clone, from which the graph begins."""
+    def hand_on(name: str, taken: object, output: object) -> torch.Tensor:
+        """Detach what a layer yields, or takes, and hand on a clone, where the graph begins; the last run counts."""
         if not isinstance(output, torch.Tensor):
             raise UserError(f"layer {name} yields {type(output).__name__}, not a tensor; choose another")
-        if name in outputs:
-            raise UserError(f"layer {name} runs more than once in a forward pass; choose another")
+        memory, leaves = output.untyped_storage().data_ptr(), tree_leaves(taken)
+        given = [one for one in leaves if isinstance(one, torch.Tensor) and not one.is_inference()]
+        shared[name] = next(((one, one._version) for one in given if one.untyped_storage().data_ptr() == memory), None)
         if gradients:
             torch.set_grad_enabled(True)
             output = output if output.requires_grad else output.detach().requires_grad_()
         outputs[name] = output.clone()
         return outputs[name]
 
+    def take(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Put the tensor handed on in the place of the first one that a module is given."""
+        tensor = first_tensor(args, kwargs)
+        handed = hand_on(name, [tensor], tensor)
+        return tree_map(lambda leaf: handed if leaf is tensor else leaf, (args, kwargs))
+
     with ExitStack() as stack:
         for name in layers:
-            stack.enter_context(find_layer(model, name).register_forward_hook(partial(hand_on, name)))
+            layer = find_layer(model, name)
+            if name.endswith(INPUT):
+                hook = layer.register_forward_pre_hook(partial(take, name), with_kwargs=True)
+            else:
+                hook = layer.register_forward_hook(lambda _, args, output, name=name: hand_on(name, args, output))
+            stack.enter_context(hook)
         for name in inputs:
             stack.enter_context(find_layer(model, name).register_forward_pre_hook(partial(keep, name)))
         stack.enter_context(torch.no_grad())  # the hook turns gradients on; leaving this restores the caller's mode
@@ -275,10 +298,24 @@ def record(
     for name in layers:
         if name not in outputs:
             raise UserError(f"layer {name} is not reached in the forward pass; choose another")
+        alias = shared[name]
+        if alias and outputs[name]._version + alias[0]._version > alias[1]:
+            _refuse_other_logits(model, images, answer, name)
     kind = images.device.type
     precision = partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
     settings = {"layer": layers[0] if layers else "", "precision": precision, **settings}
     return Recording(model, images, outputs, first_inputs, answer, _classes(targets, answer), folding, **settings)
+
+
+def _refuse_other_logits(model: nn.Module, images: torch.Tensor, answer: torch.Tensor, layer: str) -> None:
+    """Refuse a layer that hands on what it was given if something works in place on either, and so changes logits."""
+    with torch.no_grad():
+        plain = logits_of(model(images.clone()))
+    if float((plain - answer).abs().max()) > 1e-3 * float(plain.abs().max()):
+        raise UserError(
+            f"layer {layer} hands on its own input, and what works in place behind it changes both: choose the layer "
+            f"before it, or the one behind"
+        )
 
 
 def gradients_at(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:
@@ -399,68 +436,3 @@ def _folded(weight: torch.Tensor, bias: torch.Tensor, norm: nn.LayerNorm, activa
     centered = (scaled - scaled.mean(1, keepdim=True))[None] / sigma[:, None, None]  # (B, C, K)
     beta = 0 if norm.bias is None else weight @ norm.bias.detach().double()
     return Head(centered, (bias + beta).expand(len(pooled), -1))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a layer's output has its channels and its places: (B, K, h, w) unless something else is said."""
-
-    channels_last: bool = False  # (B, h, w, K), as Swin's blocks yield it
-    grid: tuple[int, int] | None = None  # (h, w) of tokens (B, skipped + h·w, K)
-    skipped: int = 0  # tokens that stand for no place (class, distillation), in front
-
-    def as_map(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Lay the layer's output, or its gradient, out as (B, K, h, w); a view, not a copy."""
-        if self.grid:
-            return tensor[:, self.skipped :].transpose(1, 2).unflatten(2, self.grid)
-        return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
-
-
-def layout_of(model: nn.Module, layer: str, output: torch.Tensor, images: torch.Tensor) -> Layout:
-    """Tell how a layer's output for images (B, 3, H, W) lies; tokens and maps have the aspect of the images."""
-    image_size = images.shape[2], images.shape[3]
-    if windows := _window_around(model, layer):
-        raise UserError(f"layer {layer} sees windows, not the image: choose {windows}, which puts them together again")
-    if len(output) == len(images) and output.ndim == 4:
-        layout = Layout(channels_last=_is_channels_last(model, layer, output, image_size))
-        if layout.as_map(output).shape[2:].numel() > 1:
-            return layout
-    for skipped in (1, 0, 2) if len(output) == len(images) and output.ndim == 3 else ():
-        if grid := token_grid(output.shape[1] - skipped, image_size):
-            return Layout(grid=grid, skipped=skipped)
-    raise UserError(
-        f"layer {layer} yields shape {tuple(output.shape)} for {len(images)} images, no maps; wanted (B, K, h, w), or "
-        f"(B, 1 + h*w, K) tokens; choose a layer before the pooling, or show the network larger images"
-    )
-
-
-def token_grid(count: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of a number of tokens that cover an image with square patches; None if they can't."""
-    height, width = image_size
-    rows = round((count * height / width) ** 0.5) if count > 1 else 0
-    if rows and count % rows == 0 and rows * width == count // rows * height:
-        return rows, count // rows
-    return None
-
-
-def _is_channels_last(model: nn.Module, layer: str, output: torch.Tensor, image_size: tuple[int, int]) -> bool:
-    """Tell (B, h, w, K) from (B, K, h, w): by the image's aspect where only one of them has it, else by the layer."""
-    height, width = image_size
-    sides = output.shape[1:3], output.shape[2:4]
-    last, first = (abs(h * width - w * height) / max(image_size) for h, w in sides)  # pixels off the image's aspect
-    for most in (0, 1):
-        if (last <= most) != (first <= most):
-            return last <= most
-    module = find_layer(model, layer)
-    if isinstance(model, models.SwinTransformer) and layer.split(".")[0] in ("features", "norm"):
-        return layer != "features.0.0"  # the convolution that makes the patches
-    if type(module) is nn.LayerNorm:
-        return len(module.normalized_shape) == 1
-    return isinstance(module, nn.Linear)
-
-
-def _window_around(model: nn.Module, layer: str) -> str | None:
-    """Name of the layer that cuts maps into windows for its own layers, among them this one (MaxViT)."""
-    parts = layer.split(".")
-    above = (".".join(parts[:count]) for count in range(1, len(parts)))
-    return next((name for name in above if isinstance(model.get_submodule(name), PartitionAttentionLayer)), None)

@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from wsol.errors import UserError
 from wsol.models import find_layer
 from wsol.models.inference import logits_of
+from wsol.models.trace import INPUT, first_tensor
 
 if TYPE_CHECKING:
     from wsol.heatmaps.recording import Recording
 
 # How far logits may be apart, as a share of their spread and of their size: sums in another order, coarse ones on GPUs.
 _TOLERANCES = {"double": (1e-8, 1e-9), "single": (1e-4, 1e-5), "gpu": (5e-3, 1e-3), "half": (0.05, 0.05)}
+
+
+def tolerances(*tensors: torch.Tensor) -> tuple[float, float]:
+    """How far what these give may be off, as a share of its spread and of its size."""
+    half = {tensor.dtype for tensor in tensors} & {torch.float16, torch.bfloat16}
+    precise = "double" if tensors[0].dtype == torch.float64 else "single" if tensors[0].device.type == "cpu" else "gpu"
+    return _TOLERANCES["half" if half else precise]
 
 
 class Replay:
@@ -34,7 +42,8 @@ class Replay:
 
     def __init__(self, recording: Recording) -> None:
         self.model, self.layer = recording.model, recording.layer
-        self.target = find_layer(self.model, self.layer)
+        self.target, self.takes = find_layer(self.model, self.layer), self.layer.endswith(INPUT)
+        self.runs = recording.trace.runs[self.layer.removesuffix(INPUT)]  # the last of them counts
         self.images, self.output, self.logits = recording.images, recording.output, recording.logits
         self.precision = recording.precision
         self._image: int | None = None  # the one whose outputs are kept
@@ -68,9 +77,7 @@ class Replay:
     def _tolerance(self, again: torch.Tensor, image: int) -> float:
         """How far the image's logits may be from those of another pass."""
         logits = self.logits[image]
-        half = {again.dtype, self.output.dtype} & {torch.float16, torch.bfloat16}
-        precise = "double" if again.dtype == torch.float64 else "single" if again.device.type == "cpu" else "gpu"
-        share, floor = _TOLERANCES["half" if half else precise]
+        share, floor = tolerances(again, self.output)
         spread = float((logits - logits.mean()).abs().max())  # a bias that all share proves nothing
         return share * spread + floor * float(logits.abs().max())
 
@@ -86,31 +93,41 @@ class Replay:
         return shared.clone() if self._copies or count == 1 else shared
 
     def _outputs_below(self, image: int) -> dict[nn.Module, list[Any]]:
-        """Run one image and keep the outputs of the outermost modules that finish before the target layer."""
+        """Run one image and keep the outputs of the outermost modules that finish before the target's last run."""
         running: list[nn.Module] = []
         finished: list[tuple[nn.Module | None, nn.Module, Any]] = []  # parent, module, output; outermost only
         kept: dict[nn.Module, list[Any]] = {}
-        reached = False
+        left = self.runs
+
+        def reach() -> None:
+            """Keep what has finished, unless it is inside the target, which is replaced as a whole."""
+            for parent, done, value in finished:
+                if parent in running:
+                    kept.setdefault(done, []).append(value)
 
         def enter(module: nn.Module, _: object) -> None:
             """Note that a module runs."""
+            nonlocal left
+            if self.takes and module is self.target:
+                left -= 1
+                if not left:
+                    reach()
             running.append(module)
 
         def leave(module: nn.Module, _: object, output: Any) -> None:
             """Keep the output of a module that ended before the target; the outermost stands for those inside it."""
-            nonlocal reached
+            nonlocal left
             running.pop()
-            if reached:
+            if not left:
                 return
-            if module is self.target:
-                reached = True
-                for parent, done, value in finished:
-                    if parent in running:  # not inside the target, which is replaced as a whole
-                        kept.setdefault(done, []).append(value)
-            else:
-                finished[:] = [row for row in finished if row[0] is not module]
-                copy = tree_map_only(torch.Tensor, torch.clone, output)  # it may yet be changed in place
-                finished.append((running[-1] if running else None, module, copy))
+            if module is self.target and not self.takes:
+                left -= 1
+                if not left:
+                    reach()
+                    return
+            finished[:] = [row for row in finished if row[0] is not module]
+            copy = tree_map_only(torch.Tensor, torch.clone, output)  # it may yet be changed in place
+            finished.append((running[-1] if running else None, module, copy))
 
         with ExitStack() as stack, torch.no_grad(), self.precision():
             for module in self.model.modules():
@@ -132,8 +149,17 @@ class Replay:
                 tree_map_only(torch.Tensor, repeated, left.pop(0)) if left else forward(*args, **kwargs)
             )
 
+        def last_run(*args: Any, **kwargs: Any) -> Any:
+            changed = activations.clone()  # the caller's stay as they are
+            if not self.takes:
+                return changed
+            tensor = first_tensor(args, kwargs)
+            args, kwargs = tree_map(lambda leaf: changed if leaf is tensor else leaf, (args, kwargs))
+            return forward(*args, **kwargs)
+
+        forward = self.target.forward
         replaced = {module: stub(outputs, module.forward) for module, outputs in self._kept.items()}
-        replaced[self.target] = lambda *args, **kwargs: activations.clone()  # the caller's stay as they are
+        replaced[self.target] = stub(self._kept.get(self.target, []), last_run)
         before = {module: vars(module).get("forward") for module in replaced}
         hook = self.target.register_forward_hook(lambda *_: None)  # keeps transformers from calculating around it
         try:

@@ -17,7 +17,8 @@ from torchvision import models
 
 from wsol.errors import UserError
 from wsol.heatmaps.method import method
-from wsol.heatmaps.recording import Recording, token_grid
+from wsol.heatmaps.recording import Recording
+from wsol.models.trace import token_grid
 
 
 @method(needs="attention", score=None)

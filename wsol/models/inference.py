@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -58,22 +58,39 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def logits_of(output: object, network: str = "the network") -> torch.Tensor:
-    """Take the logits (B, C) from what a network returns: auxiliary outputs come behind them, or each has a name.
+    """Take the logits (B, C) from what a network returns: auxiliary ones come behind them, or each has a name.
 
-    Where there are none a `UserError` names the network.
+    Where there are none, or several tables that differ in shape, a `UserError` names the network.
 
     Examples
     --------
     >>> logits_of({"loss": None, "logits": torch.zeros(2, 7)}).shape
     torch.Size([2, 7])
     """
-    logits = output.get("logits") if isinstance(output, Mapping) else output
-    if isinstance(output, tuple | list) and output:
-        logits = output[0]
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if isinstance(logits, tuple | list):
+        tables = [entry for entry in logits if isinstance(entry, torch.Tensor) and entry.ndim == 2]
+        if len({entry.shape for entry in tables}) > 1:
+            shapes = ", ".join(f"{index}: {tuple(getattr(entry, 'shape', ()))}" for index, entry in enumerate(logits))
+            raise UserError(f"{network} returns several tensors ({shapes}): say which are the logits, output=NUMBER")
+        logits = next(iter(tables), logits)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         answer = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(output).__name__
-        raise UserError(f"{network} answers with {answer}; wrap it in a module that returns its logits (B, C)")
+        keys = f" with {', '.join(map(str, output))} (output=KEY takes one)" if isinstance(output, Mapping) else ""
+        raise UserError(f"{network} answers with {answer}{keys}; wrap it in a module that returns its logits (B, C)")
     return logits
+
+
+def answer_with(module: nn.Module, output: int | str) -> AbstractContextManager[object]:
+    """Let a network return one entry of what it returns, until the context that is handed back ends."""
+
+    def take(_: nn.Module, __: object, answer: Any) -> Any:
+        try:
+            return answer[output]
+        except (LookupError, TypeError) as error:
+            raise UserError(f"output={output}: the network returns a {type(answer).__name__} without it") from error
+
+    return unwrap(module).register_forward_hook(take)
 
 
 @contextmanager

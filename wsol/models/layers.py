@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
 from torchvision import models
 
 from wsol.errors import UserError, suggest
-from wsol.models.inference import frozen, logits_of, unwrap
+from wsol.models.inference import answer_with, unwrap
+from wsol.models.trace import INPUT, Trace, colors, trace
 from wsol.settings import settings
 
 
@@ -51,6 +51,11 @@ class Classifier:
     class_map : callable, optional
         (maps (B, K, h, w) of `layer`, targets (B,)) → (B, h, w): the network's own class activation map, which the
         method cam takes; its attribute `layer`, if it has one, is what the tables call it.
+    prefix_tokens : int or sequence of int, optional
+        Tokens that stand for no place (class, distillation, registers), where the network doesn't show it: how many
+        stand in front of the patches, or their positions ([-1]: the last).
+    output : int or str, optional
+        Which entry of what the network returns are the logits, where it returns several; a hook on the module takes it.
     """
 
     name: str
@@ -68,6 +73,40 @@ class Classifier:
     trained_size: tuple[PositiveInt, PositiveInt] | None = None
     training_method: Mapping[str, object] = field(default_factory=dict)
     class_map: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    prefix_tokens: int | tuple[int, ...] | None = None
+    output: int | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is not None:
+            answer_with(self.module, self.output)
+
+    @classmethod
+    def from_module(cls, module: nn.Module, layer: str | int | None = None, **fields: Any) -> Classifier:
+        """Take any network: layer by default as `default_layer` finds it, the rest fields of this class.
+
+        Examples
+        --------
+        >>> Classifier.from_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())).layer
+        '0'
+        """
+        made = cls(**{"name": type(unwrap(module)).__name__.lower(), "module": module, "layer": "", **fields})
+        made.layer = default_layer(module, made.input_size, made.prefix_tokens) if layer is None else str(layer)
+        find_layer(module, made.layer)
+        return made
+
+    @staticmethod
+    def from_timm(name: str, **settings: Any) -> Classifier:
+        """Build a network of timm's by its name, see `wsol.models.timm_classifier`."""
+        from wsol.models.zoo import timm_classifier
+
+        return timm_classifier(name, **settings)
+
+    @staticmethod
+    def from_huggingface(name: str, **settings: Any) -> Classifier:
+        """Build a network of transformers', from a hub or a folder, see `wsol.models.huggingface_classifier`."""
+        from wsol.models.zoo import huggingface_classifier
+
+        return huggingface_classifier(name, **settings)
 
     def prepare(self, pixels: torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
         """Normalize a batch, uint8 (B, h, w, 3), on its device: float32 (B, 3, h, w) in channels-last memory."""
@@ -80,13 +119,18 @@ class Classifier:
         return pixels.sub_(mean).mul_(scale)
 
 
-def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
-    """Dotted name of the layer whose output heatmaps are made from when no other is asked for.
+def default_layer(
+    module: nn.Module,
+    input_size: tuple[int, int] = (224, 224),
+    prefix_tokens: int | Sequence[int] | None = None,
+    channels: int | None = 3,
+) -> str:
+    """Name of the layer whose maps are looked at when no other is asked for: a dotted name, or `name:input`.
 
     For torchvision's families it is the last spatial map that the literature uses; of VGG and AlexNet the last ReLU
     before the last pool; DenseNet's last normalization (the ReLU behind it works in place, and so on the very tensor
     that is recorded); `ln_1` of ViT's last block (behind it the patch tokens have no influence on the class token any
-    more); Swin after its final norm, channels first. Every other network is run once, see `last_spatial_layer`.
+    more); Swin after its final norm, channels first. Every other network is run once on noise: see `Trace.default`.
 
     Parameters
     ----------
@@ -94,11 +138,16 @@ def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -
         Images (B, 3, H, W) → logits (B, C); it may be compiled or data parallel.
     input_size : (height, width)
         Used only where the network has to be run.
+    prefix_tokens : int or sequence of int, optional
+        Tokens of a transformer that stand for no place: how many stand in front, or where they stand.
+    channels : int, optional
+        Of its images; None: what the network takes.
 
     Raises
     ------
     UserError
-        If an unknown network has no layer with a spatial output, or doesn't run at this input size.
+        If an unknown network doesn't run at this input size, takes other channels, or has no layer whose maps stand for
+        what its logits are made of; it lists those that can be looked at.
 
     Examples
     --------
@@ -111,11 +160,44 @@ def default_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -
         # A subclass may have renamed its parts: only a name that exists is handed out.
         if isinstance(module, family) and (name := name_of(module)) in names:
             return name
-    return last_spatial_layer(module, input_size)
+    return trace_layers(module, input_size, prefix_tokens, channels).default()
+
+
+def trace_layers(
+    module: nn.Module,
+    input_size: tuple[int, int] = (224, 224),
+    prefix_tokens: int | Sequence[int] | None = None,
+    channels: int | None = 3,
+) -> Trace:
+    """Run a network once on noise to see its layers; arguments and errors are those of `default_layer`."""
+    module = unwrap(module)
+    refuse_quantized(module)
+    run, own = partial(trace, module, input_size, prefix_tokens), colors(module)
+    try:
+        return run(channels=channels or 3)
+    except UserError:
+        raise
+    except Exception as error:
+        name, size = type(module).__name__, f"{input_size[0]} x {input_size[1]}"
+        if own == (channels or 3):
+            raise UserError(f"{name} does not run on {size} pixels ({error}): pass layer=NAME") from error
+        if channels:
+            raise UserError(
+                f"{name} takes images of {own} channels, and these have {channels} colors: put a layer before it that "
+                f"makes {own} of them, a 1 x 1 convolution with fixed weights say"
+            ) from error
+    return run(channels=own)
+
+
+def refuse_quantized(module: nn.Module) -> None:
+    """Refuse a network whose parts calculate with whole numbers, through which no gradient passes, naming the first."""
+    for name, layer in module.named_modules():
+        if ".quantized" in type(layer).__module__ and any(True for _ in layer.buffers()):
+            raise UserError(f"layer {name} is quantized and has no gradient: use the float network that it was made of")
 
 
 def find_layer(module: nn.Module, name: str) -> nn.Module:
-    """Find the layer with this dotted name, as `module.named_modules()` spells it ("layer4.1.conv2").
+    """Find the layer with this dotted name, as `module.named_modules()` spells it ("layer4.1.conv2"; `:input` or not).
 
     Wrappers of `torch.compile` and `DataParallel` are looked through. Where there is no such layer, a `UserError` gives
     the nearest names.
@@ -125,7 +207,7 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     >>> find_layer(models.squeezenet1_1(), "classifier.3")
     AdaptiveAvgPool2d(output_size=(1, 1))
     """
-    name = str(name)  # YAML reads the names of a Sequential's layers as numbers
+    name = str(name).removesuffix(INPUT)  # YAML reads the names of a Sequential's layers as numbers
     layers = dict(unwrap(module).named_modules(remove_duplicate=False))  # one layer may have two names
     layers.pop("", None)
     if name not in layers:
@@ -134,48 +216,13 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
-def refuse_scripts(module: nn.Module, why: str) -> None:
-    """Refuse a network with scripted or traced parts, which run unseen, naming the first."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, torch.jit.ScriptModule):
-            raise UserError(f"layer {name} is a torch.jit script or trace, but {why}: use what it was made of")
-
-
-def last_spatial_layer(module: nn.Module, input_size: tuple[int, int] = (224, 224)) -> str:
-    """Run the network once on noise of (height, width) and name the last layer that yields a map (B, C, h, w), h·w > 1.
-
-    Layers that run more than once, such as a ReLU that serves the whole network, can't be recorded and don't count.
-    Where a 1 × 1 convolution, and no linear layer, makes a channel for each class (Network in Network), it is the
-    layer before that: the convolution is the head, and a ReLU behind it would cut its maps.
-    """
-    module = unwrap(module)
-    names = {layer: name for name, layer in module.named_modules() if name}
-    maps: list[tuple[nn.Module, int]] = []  # layer and channels, in the order of the pass
-
-    def note(layer: nn.Module, _inputs: object, output: object) -> None:
-        if layer in names and isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
-            maps.append((layer, output.shape[1]))
-
-    like = next(module.parameters(), torch.empty(0))
-    noise = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))  # (2, 3, H, W)
-    try:
-        with register_module_forward_hook(note), frozen(module), torch.no_grad():
-            classes = logits_of(module(noise.to(like.device, like.dtype))).shape[1]
-    except Exception as error:
-        size = f"{input_size[0]} x {input_size[1]}"
-        raise UserError(f"{type(module).__name__} does not run on {size} pixels ({error}): pass layer=NAME") from error
-    runs = Counter(layer for layer, _ in maps)
-    maps = [(layer, channels) for layer, channels in maps if runs[layer] == 1]
-    heads = [
-        place
-        for place, (layer, channels) in enumerate(maps)
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and channels == classes
-    ]
-    if heads and heads[-1] > 0 and not any(isinstance(layer, nn.Linear) for layer in names):
-        maps = maps[: heads[-1]]
-    if not maps:
-        raise UserError(f"no layer of this {type(module).__name__} yields a map (B, C, h, w): name one with layer=")
-    return names[maps[-1][0]]
+def refuse_scripts(module: nn.Module, layer: str = "") -> None:
+    """Refuse a network that is a script or trace, or whose layer lies in one: what is inside runs unseen."""
+    parts = layer.removesuffix(INPUT).split(".")
+    for name in ("", *(".".join(parts[:count]) for count in range(1, len(parts)))):
+        if isinstance(module.get_submodule(name), torch.jit.ScriptModule):
+            what = f"{name} is" if name else "the network itself is"
+            raise UserError(f"layer {layer}: {what} a torch.jit script or trace: use what it was made of")
 
 
 def _last_child(parent: str, suffix: str = "") -> Callable[[nn.Module], str]:

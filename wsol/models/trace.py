@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from math import isclose
 from typing import Any
 
@@ -32,14 +33,24 @@ class Layout:
     dropped: tuple[int, ...] = ()  # those of the N that stand for no place: class, distillation, registers
 
     def as_map(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Lay a tensor, or its gradient, out as (B, K, h, w): a view, unless dropped tokens stand in the middle."""
+        """Lay a tensor, or its gradient, out as (B, K, h, w)."""
         if self.grid:
-            before = sum(place == index for index, place in enumerate(self.dropped))  # how many stand in front
-            count = tensor.shape[1] - len(self.dropped)
-            places = [place for place in range(tensor.shape[1]) if place not in self.dropped]
-            kept = tensor[:, before : before + count] if places[-1] - places[0] < count else tensor[:, places]
-            return kept.transpose(1, 2).unflatten(2, self.grid)
+            kept = self._kept(tensor)
+            straight = kept[-1] - kept[0] < len(kept)
+            tokens = tensor[:, kept[0] : kept[-1] + 1] if straight else tensor[:, kept]
+            return tokens.transpose(1, 2).unflatten(2, self.grid)
         return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
+
+    def clear(self, tensor: torch.Tensor, channels: torch.Tensor) -> None:
+        """Set one channel of each entry (N, …), channels (N,), to 0 at every place."""
+        entries = torch.arange(len(tensor), device=tensor.device)
+        if self.grid:
+            tensor[entries[:, None], torch.tensor(self._kept(tensor)), channels[:, None]] = 0
+        else:
+            self.as_map(tensor)[entries, channels] = 0
+
+    def _kept(self, tokens: torch.Tensor) -> list[int]:
+        return [place for place in range(tokens.shape[1]) if place not in self.dropped]
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Tap:
 
     name: str
     shape: tuple[int, ...]  # of a batch of one
-    values: tuple[int, float, float, float]  # number, least, largest, sum of sizes: of the same values, however they lie
+    values: tuple[int, float, float, float]  # number, least, largest, sum of sizes: however they lie
     layout: Layout | None = None
     reason: str = ""  # why it is no map
 
@@ -59,7 +70,7 @@ class Tap:
 
     def equals(self, other: Tap) -> bool:
         """Whether both hold the same values."""
-        return self.values[:3] == other.values[:3] and isclose(self.values[3], other.values[3], rel_tol=1e-11)
+        return _equal(self.values, other.values)
 
 
 @dataclass(eq=False)
@@ -68,6 +79,7 @@ class Trace:
 
     network: str
     classes: int = 0
+    image: tuple[int, float, float, float] = (0, 0.0, 0.0, 0.0)  # values of the images themselves
     taps: dict[str, Tap] = field(default_factory=dict)
     runs: Counter[str] = field(default_factory=Counter)
     attention: list[str] = field(default_factory=list)  # modules that compare places with places, in order of calls
@@ -107,7 +119,7 @@ class Trace:
         if not last:
             raise self.refusal(f"no layer of this {self.network} yields a map (B, C, h, w)")
         dropped = [tap.shape[1] for tap in self.maps if tap.layout and tap.layout.dropped]
-        changes = [one for one, two in zip(dropped, [*dropped[1:], 0], strict=True) if one != two]
+        changes = [one for one, two in pairwise([*dropped, 0]) if one != two]
         if len(changes) > len(set(changes)):
             raise self.refusal(f"this {self.network} has branches of {sorted(set(changes))} tokens, none the whole")
         chosen, attended = last[-1], self._last_attended()
@@ -119,17 +131,20 @@ class Trace:
 
     def _last_attended(self) -> Tap | None:
         """What the last attention of a vision transformer takes; None: this is none, or a hierarchical one."""
-        taken = self.taps[self.attention[-1] + INPUT] if self.attention else None
-        if taken is None or taken.layout is None or taken.layout.grid is None:
+        all_taken = [self.taps[name + INPUT] for name in self.attention]
+        taken = next((tap for tap in reversed(all_taken) if tap.layout and tap.layout.grid), None)
+        if taken is None or taken.layout is None:
             return None
         one_size = len({tap.size[1:] for tap in self.maps}) == 1
-        return next((tap for tap in self.maps if tap.equals(taken)), taken) if taken.layout.dropped or one_size else None
+        equal = next((tap for tap in self.maps if tap.equals(taken)), taken)
+        return equal if taken.layout.dropped or one_size else None
 
     def _may_be_last(self, tap: Tap) -> bool:
-        """Layers that run once; and what goes into a module without parameters that yields no map, such as a pooling."""
+        """Layers that run once; and what goes into a module without parameters that yields no map: a pooling."""
         name = tap.name.removesuffix(INPUT)
         taken = name != tap.name
-        return self.runs[name] == 1 and (not taken or (name in self.fixed and not self.taps[name].layout))
+        once = self.runs[name] == 1 and not _equal(tap.values, self.image)
+        return once and (not taken or (name in self.fixed and not self.taps[name].layout))
 
     def _own_head(self, last: Sequence[Tap]) -> int | None:
         """Where a 1 × 1 convolution, and no linear layer, makes a channel for each class (Network in Network)."""
@@ -144,7 +159,10 @@ class Trace:
 
     def _outermost(self, tap: Tap) -> Tap:
         """The layer of the shortest name that yields the same values, or else takes them."""
-        same = [other for other in self.taps.values() if other.layout and other.equals(tap) and self._may_be_last(other)]
+        same = [
+            other for other in self.taps.values() if other.layout and other.equals(tap) and self._may_be_last(other)
+        ]
+        # Of several names of one length the last: what an activation or a norm is called that does nothing here.
         return min(reversed(same), key=lambda other: (other.name.endswith(INPUT), other.name.count(".")), default=tap)
 
 
@@ -153,33 +171,37 @@ def trace(
     image_size: tuple[int, int],
     prefix_tokens: int | Sequence[int] | None = None,
     like: torch.Tensor | None = None,
+    channels: int = 3,
 ) -> Trace:
     """Run a network on noise of (height, width): two images that differ most in their upper left quarter.
 
     `prefix_tokens` are those that stand for no place: how many in front, or their positions; by default those that
     are the same for all images where tokens first have that number, else what the network says of itself.
     """
-    weight = next(model.parameters(), torch.empty(0)) if like is None else like
-    generator, size = torch.Generator().manual_seed(0), (colors(model) if like is None else like.shape[1], *image_size)
-    images = torch.randn(2, *size, generator=generator)
+    like = next(model.parameters(), torch.empty(0)) if like is None else like
+    images = torch.randn(2, channels, *image_size, generator=torch.Generator().manual_seed(0))
     images[1, :, image_size[0] // 2 :] *= 0.05
     images[1, :, :, image_size[1] // 2 :] *= 0.05
     images[1] += images[0]
-    images = images.to(weight.device, weight.dtype)  # (2, C, H, W)
+    images = images.to(like.device, like.dtype)  # (2, C, H, W)
     seen = _Watch(model, image_size, prefix_tokens)
-    with frozen(model), torch.no_grad(), torch.random.fork_rng(devices=[]), seen.hooked(), seen:
-        logits = logits_of(model(images))
-    found = seen.finished(logits.shape[1])
-    if found.random:
-        with frozen(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            again = logits_of(model(images))
-        if float((again - logits).abs().max()) <= 1e-3 * float(logits.abs().max()):
-            found.random = ""
-    return found
+    seen.trace.image = _values(images)
+    with frozen(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with seen.hooked(), seen:
+            answer = model(images)
+        if seen.trace.random and _same(answer, model(images)):
+            seen.trace.random = ""
+    return seen.finished(answer)
+
+
+def _same(*answers: object) -> bool:
+    """Whether two answers of a network hold the same numbers, up to rounding."""
+    one, two = ([leaf for leaf in tree_leaves(answer) if isinstance(leaf, torch.Tensor)] for answer in answers)
+    return all(float((a - b).abs().max()) <= 1e-3 * float(a.abs().max()) for a, b in zip(one, two, strict=True))
 
 
 def colors(model: nn.Module) -> int:
-    """Channels of the images that a network takes: 3, unless its first convolution says otherwise."""
+    """Channels of the images that a network may take: those of its first convolution."""
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     return 3 if first is None else first.in_channels
 
@@ -192,6 +214,7 @@ class _Watch(TorchDispatchMode):
         self.names = {module: name for name, module in model.named_modules() if name}
         self.image_size, self.asked, self.said = image_size, prefix, prefix_said(model)
         self.dropped: dict[int, tuple[int, ...]] = {}  # by number of tokens
+        self.constant: set[str] = set()  # what is the same for both images
         self.stack: list[str] = []
         self.trace = Trace(type(model).__name__)
         self.trace.kinds = {name: type(module) for module, name in self.names.items()}
@@ -241,11 +264,10 @@ class _Watch(TorchDispatchMode):
         if len(value) != 2 or value.ndim not in (3, 4):
             batch, images = tuple(value.shape), "windows or parts of" if len(value) % 2 == 0 else "not each of"
             return Tap(name, shape, nothing, reason=f"its shape for 2 images, {batch}, shows {images} the images")
-        low, high = value.aminmax()
-        numbers = value.numel(), float(low), float(high), float(value.abs().sum(dtype=torch.float64))
-        if torch.equal(value[0], value[1]):
-            return Tap(name, shape, numbers, reason="it does not depend on the image")
-        layout = self._tokens(value) if value.ndim == 3 else self._map(value)
+        numbers = _values(value)
+        if constant := torch.equal(value[0], value[1]):
+            self.constant.add(name)
+        layout = self._tokens(value, constant) if value.ndim == 3 else self._map(value)
         reason = "" if layout else f"its shape {tuple(value.shape[1:])} has not the aspect of {self.image_size}"
         return Tap(name, shape, numbers, layout, reason)
 
@@ -254,27 +276,41 @@ class _Watch(TorchDispatchMode):
         if first and last:  # (B, 8, 8, 8): the quarter that differs says where the image's sides are
             change = (value[1] - value[0]).abs().double()
             ahead, behind = (change.sum([a for a in range(3) if a != axis]) for axis in (0, 2))
-            last = _uneven(ahead) > _uneven(behind)
+            last = _uneven(ahead) > 1.2 and _uneven(behind) < 1.1
         return Layout(channels_last=last) if first or last else None
 
-    def _tokens(self, value: torch.Tensor) -> Layout | None:
+    def _tokens(self, value: torch.Tensor, constant: bool) -> Layout | None:
         count = value.shape[1]
-        if count not in self.dropped:
+        if count not in self.dropped and not constant:
             self.dropped[count] = tuple((value[0] == value[1]).all(1).nonzero()[:, 0].tolist())
-        for dropped in (self.dropped[count], tuple(range(self.said))) if self.asked is None else (self.asked,):
+        for dropped in (self.dropped.get(count, ()), self.said) if self.asked is None else (self.asked,):
             places = tuple(range(dropped)) if isinstance(dropped, int) else tuple(p % count for p in sorted(dropped))
             if grid := token_grid(count - len(places), self.image_size):
                 return Layout(grid=grid, dropped=places)
         return None
 
-    def finished(self, classes: int) -> Trace:
-        """What is inside attention is no map."""
+    def finished(self, answer: object) -> Trace:
+        """What lies inside attention, or is the same for all images, is no map; and how many classes there are."""
         owners = tuple({f"{name}." for name in self.trace.attention})
+        leaves = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        if all(torch.equal(leaf[0], leaf[1]) for leaf in leaves if len(leaf) == 2):
+            self.constant.clear()  # a network at its start whose signal dies away
         for name, tap in self.trace.taps.items():
-            if name.startswith(owners) and tap.layout:
-                self.trace.taps[name] = replace(tap, layout=None, reason="it lies inside attention")
-        self.trace.classes = classes
+            if tap.layout and (name in self.constant or name.startswith(owners)):
+                reason = "it does not depend on the image" if name in self.constant else "it lies inside attention"
+                self.trace.taps[name] = replace(tap, layout=None, reason=reason)
+        with suppress(UserError):  # what a score function is for
+            self.trace.classes = logits_of(answer).shape[1]
         return self.trace
+
+
+def _values(tensor: torch.Tensor) -> tuple[int, float, float, float]:
+    low, high = tensor.aminmax()
+    return tensor.numel(), float(low), float(high), float(tensor.abs().sum(dtype=torch.float64))
+
+
+def _equal(one: tuple[int, float, float, float], other: tuple[int, float, float, float]) -> bool:
+    return one[:3] == other[:3] and isclose(one[3], other[3], rel_tol=1e-11)
 
 
 def _compares(scores: torch.Tensor, axis: int) -> bool:
@@ -296,11 +332,12 @@ def first_tensor(args: Sequence[object], kwargs: Mapping[str, object]) -> object
 def prefix_said(model: nn.Module) -> int:
     """How many tokens stand before the patches, as timm's networks and the configurations of transformers say."""
     said = getattr(model, "num_prefix_tokens", None)
-    return said if isinstance(said, int) else 1 + int(getattr(getattr(model, "config", None), "num_register_tokens", 0) or 0)
+    registers = getattr(getattr(model, "config", None), "num_register_tokens", None)
+    return said if isinstance(said, int) else 1 + int(registers or 0)
 
 
 def fits(sides: Sequence[int], image_size: tuple[int, int]) -> bool:
-    """Whether a map of (rows, columns) has the image's aspect; convolutions without padding may have cut it a little."""
+    """Whether a map of (rows, columns) has the image's aspect; convolutions without padding may have cut it."""
     (rows, columns), (height, width) = sides, image_size
     if rows * columns == 1 or height == width:
         return rows == columns > 1
