@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision import models
+from torchvision import models, ops
 from torchvision.models import swin_transformer
 
 from wsol import HeatmapExtractor
@@ -65,9 +65,7 @@ def test_changed_images_that_have_no_finite_logits(name: str) -> None:
         extractor(images(), sample_ids=["a1", "a2"])
 
 
-@pytest.mark.parametrize(
-    "name", ["saliency", "guidedbackprop", "deconvnet", "guidedgradcam", "integratedgradients", "fullgrad"]
-)
+@pytest.mark.parametrize("name", ["saliency", "guidedbackprop", "deconvnet", "guidedgradcam", "integratedgradients"])
 def test_gradients_of_pixels_that_are_not_finite(name: str) -> None:
     pictures = images()
     pictures[1, :, 3, 3] = 0
@@ -112,10 +110,16 @@ def test_backbone_without_gradients(name: str, without: Callable[[], AbstractCon
 
 def test_scripts_show_no_layers() -> None:
     partly = small()
-    partly[2] = torch.jit.script(partly[2])
-    for model in (partly, torch.jit.trace(small(), images())):
+    expected = {name: maps(partly, name, "3") for name in ("gradcam", "cam", "saliency", "ablationcam")}
+    partly[0] = torch.jit.script(partly[0])
+    for name, heatmap in expected.items():
+        torch.testing.assert_close(maps(partly, name, "3"), heatmap)
+    for model, layer, name in ((partly, "0", "gradcam"), (torch.jit.trace(small(), images()), "3", "gradcam")):
         with pytest.raises(UserError, match="torch.jit"):
-            maps(model, "gradcam", "3")
+            maps(model, name, layer)
+    for name in ("guidedbackprop", "deconvnet"):  # whose ReLUs may run unseen
+        with pytest.raises(UserError, match="layer 0"):
+            maps(partly, name)
 
 
 @pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet"])
@@ -146,13 +150,26 @@ def test_one_logit_is_always_certain(name: str) -> None:
 
 
 def test_fullgrad_leaves_linear_layers_out_wherever_they_stand() -> None:
-    model = models.ConvNeXt([models.convnext.CNBlockConfig(8, None, 2)], num_classes=5).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
+    class Pointwise(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    model = small(Pointwise(8, 8), nn.ReLU())
     with frozen(model):
         parts = full_gradients(record(model, [], images(1), None), torch.tensor([0]))
-    grids = {tuple(part.shape[2:]) for part in parts if part.ndim == 4}
-    assert grids == {(16, 16), (4, 4)}, "the image and what convolutions yield"
+    assert [part.ndim for part in parts] == [4, 4, 4, 2, 2]
+
+
+def frozen_norm() -> nn.Module:
+    norm = ops.FrozenBatchNorm2d(8)
+    norm.running_mean += 1
+    return norm
+
+
+@pytest.mark.parametrize("behind", [nn.GELU, nn.SiLU, lambda: nn.LayerNorm([8, 12, 12]), frozen_norm, nn.Sigmoid])
+def test_fullgrad_whose_parts_do_not_add_up(behind: Callable[[], nn.Module]) -> None:
+    with pytest.raises(UserError, match="fullgrad"):
+        maps(small(behind(), nn.ReLU()), "fullgrad")
 
 
 # --- precision and modes ---
@@ -218,7 +235,7 @@ class Normalizing(nn.Module):
 
 @pytest.mark.parametrize(
     "name",
-    ["saliency", "occlusion", "integratedgradients", "fullgrad", "guidedbackprop", "smoothgrad", "scorecam",
+    ["saliency", "occlusion", "integratedgradients", "guidedbackprop", "smoothgrad", "scorecam",
      "ablationcam", "gradcam", "smoothgradcampp"],
 )  # fmt: skip
 def test_networks_that_normalize_their_images_in_place(name: str) -> None:
@@ -343,7 +360,7 @@ def test_windows_are_no_image() -> None:
     model = models.MaxVit((64, 64), 8, 2, [8, 8], [1, 1], 4, 0.0, num_classes=5).eval()
     block = "blocks.1.layers.0.layers"
     for inner in ("window_attention.mlp_layer.1", "grid_attention.attn_layer.0"):
-        with pytest.raises(UserError, match=f"{block}.{inner.split('.')[0]},"):
+        with pytest.raises(UserError, match=rf"layer {block}.{inner} .*{block}.{inner.split('.')[0]} "):
             maps(model, "gradcam", f"{block}.{inner}", images(1, 64, 64))
 
 

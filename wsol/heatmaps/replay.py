@@ -131,6 +131,8 @@ class Replay:
 
         with ExitStack() as stack, torch.no_grad(), self.precision():
             for module in self.model.modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # takes no hooks: it runs again
                 stack.enter_context(module.register_forward_pre_hook(enter))
                 stack.enter_context(module.register_forward_hook(leave))
             self.model(self.images[image : image + 1].clone())
@@ -155,9 +157,9 @@ class Replay:
                 return changed
             tensor = first_tensor(args, kwargs)
             args, kwargs = tree_map(lambda leaf: changed if leaf is tensor else leaf, (args, kwargs))
-            return forward(*args, **kwargs)
+            return plain(*args, **kwargs)
 
-        forward = self.target.forward
+        plain = self.target.forward
         replaced = {module: stub(outputs, module.forward) for module, outputs in self._kept.items()}
         replaced[self.target] = stub(self._kept.get(self.target, []), last_run)
         before = {module: vars(module).get("forward") for module in replaced}

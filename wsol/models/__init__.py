@@ -9,8 +9,10 @@ from wsol.models.zoo import (
     alexnet_gap,
     efficientnet_lite0,
     gapnet,
+    huggingface_classifier,
     inception_v3_gap,
     shapes_classifier,
+    timm_classifier,
     tiny_resnet18,
     torchvision_classifier,
     vgg16_gap,
@@ -18,6 +20,7 @@ from wsol.models.zoo import (
 
 __all__ = [
     "Classifier", "GapNet", "GlobalAveragePoolingNet", "alexnet_gap", "default_layer", "efficientnet_lite0",
-    "find_layer", "gapnet", "inception_v3_gap", "load_state", "logits_of", "read_checkpoint", "save_checkpoint",
-    "shapes_classifier", "tiny_resnet18", "torchvision_classifier", "unwrap", "vgg16_gap",
+    "find_layer", "gapnet", "huggingface_classifier", "inception_v3_gap", "load_state", "logits_of", "read_checkpoint",
+    "save_checkpoint", "shapes_classifier", "timm_classifier", "tiny_resnet18", "torchvision_classifier", "unwrap",
+    "vgg16_gap",
 ]  # fmt: skip

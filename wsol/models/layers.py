@@ -217,9 +217,9 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
 
 
 def refuse_scripts(module: nn.Module, layer: str = "") -> None:
-    """Refuse a network that is a script or trace, or whose layer lies in one: what is inside runs unseen."""
+    """Refuse a network that is a script or trace, or whose layer is or lies in one: what is inside runs unseen."""
     parts = layer.removesuffix(INPUT).split(".")
-    for name in ("", *(".".join(parts[:count]) for count in range(1, len(parts)))):
+    for name in ("", *(".".join(parts[: count + 1]) for count in range(len(parts)))):
         if isinstance(module.get_submodule(name), torch.jit.ScriptModule):
             what = f"{name} is" if name else "the network itself is"
             raise UserError(f"layer {layer}: {what} a torch.jit script or trace: use what it was made of")

@@ -188,8 +188,8 @@ def trace(
     seen.trace.image = _values(images)
     with frozen(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         with seen.hooked(), seen:
-            answer = model(images)
-        if seen.trace.random and _same(answer, model(images)):
+            answer = model.forward(images.clone())  # hooks on the network itself are for the images that it is shown
+        if seen.trace.random and _same(answer, model.forward(images.clone())):
             seen.trace.random = ""
     return seen.finished(answer)
 
@@ -211,7 +211,8 @@ class _Watch(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, image_size: tuple[int, int], prefix: int | Sequence[int] | None) -> None:
         super().__init__()
-        self.names = {module: name for name, module in model.named_modules() if name}
+        scripts = torch.jit.ScriptModule  # take no hooks
+        self.names = {one: name for name, one in model.named_modules() if name and not isinstance(one, scripts)}
         self.image_size, self.asked, self.said = image_size, prefix, prefix_said(model)
         self.dropped: dict[int, tuple[int, ...]] = {}  # by number of tokens
         self.constant: set[str] = set()  # what is the same for both images

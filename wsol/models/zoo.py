@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +32,8 @@ from wsol.models.reference import (
     reduce_stride,
 )
 
+logger = logging.getLogger("wsol")
+
 
 def build(
     name: str,
@@ -42,13 +46,15 @@ def build(
     output_stride: int | None = None,
     defaults: Mapping[str, Any] | None = None,
     label: str = "",
+    exact: bool = False,
     **asked: Any,
 ) -> Classifier:
     """Make a network, give it a checkpoint's weights, and say how it is used: in evaluation mode, on the CPU.
 
     `make` takes the number of classes: by default that of the checkpoint's head, without one `default_classes`; what it
-    draws comes from the seed, unless `label` says what it loads. The user is `asked` for layer, classes, input_size,
-    mean, std and interpolation; else the checkpoint says it, else `defaults`, else `Classifier`.
+    draws comes from the seed, unless `label` says what it loads. `exact`: its networks have that many logits, and get
+    no other head here. The user is `asked` for layer, classes, input_size, mean, std and interpolation; else the
+    checkpoint says it, else `defaults`, else `Classifier`.
     """
     if checkpoint is not None and label:
         raise UserError(f"{name}: ready weights ({label}) and checkpoint={checkpoint} exclude each other: pass one")
@@ -64,7 +70,10 @@ def build(
     if count is None:
         raise UserError(f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has")
     with seeded(seed):
-        replace_head(module, count)
+        if not exact:
+            replace_head(module, count)
+        elif count != (num_classes or default_classes or 2):
+            module = make(count)
     asked["input_size"] = _sides(asked.get("input_size"))
     if asked.get("classes") == "imagenet":
         asked |= _imagenet()
@@ -85,7 +94,7 @@ def build(
     for what, names in (("classes", classifier.classes), ("class_ids", classifier.class_ids)):
         if names is not None and len(names) != count:
             raise UserError(f"{name} ({weights}) has {count} logits, but {len(names)} {what} are given")
-    classifier.layer = classifier.layer or default_layer(module, classifier.input_size)
+    classifier.layer = classifier.layer or default_layer(module, classifier.input_size, classifier.prefix_tokens)
     if method:
         adapt(classifier, **method)
         classifier.layer = str(asked.get("layer") or classifier.layer)
@@ -450,6 +459,167 @@ def tiny_resnet18(
     settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
     settings["output_stride"] = output_stride
     return build("tiny_resnet18", make, **settings)
+
+
+def timm_classifier(
+    name: str,
+    weights: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Build any of timm's classification networks: `pip install 'wsol[timm]'`.
+
+    Input size, mean, standard deviation, interpolation and the names of classes are those of timm's configuration.
+
+    Parameters
+    ----------
+    name : str
+        As in `timm.list_models()`: "convnext_atto", "vit_small_patch14_reg4_dinov2.lvd142m", …
+    weights : "pretrained" or None
+        Ready weights, from a hub; None: those of `checkpoint`, a safetensors file or a state dict, else random ones.
+    num_classes : int, optional
+        By default the weights' number; ready weights of another get a fresh head.
+    layer, prefix_tokens, output, seed, classes, input_size, mean, std, interpolation : optional
+        As in `Classifier`; instead of what timm says.
+
+    Raises
+    ------
+    UserError
+        If timm is missing or has no such network, if weights can't be had or don't fit, or no layer can be chosen.
+
+    Examples
+    --------
+    >>> timm_classifier("resnet18", num_classes=20).layer  # doctest: +SKIP
+    'layer4'
+    """
+    timm = _package("timm", "timm")
+    ready = _wants_ready(name, weights, checkpoint)
+    try:
+        about = timm.get_pretrained_cfg(name) or timm.create_model(name).pretrained_cfg
+        about = dict(about if isinstance(about, dict) else about.to_dict())
+    except Exception as error:
+        raise UserError(f"timm has no classifier {name!r} ({error}){suggest(name, timm.list_models())}") from error
+    said = timm.data.resolve_data_config(pretrained_cfg=about)
+    defaults = {"input_size": tuple(said["input_size"][1:]), "mean": said["mean"], "std": said["std"]}
+    defaults["interpolation"] = said["interpolation"] if said["interpolation"] in ("bilinear", "bicubic") else "bicubic"
+    count, size = about.get("num_classes") or 1000, _sides(settings.get("input_size"))
+    options = {"img_size": tuple(size)} if size and about.get("fixed_input_size") else {}
+
+    def make(count: int) -> nn.Module:
+        with _from_hub(name):
+            network: nn.Module = timm.create_model(name, pretrained=ready, num_classes=count, **options)
+        return network
+
+    if ready and num_classes in (None, count) and (subset := timm.data.infer_imagenet_subset(about)):
+        info = timm.data.ImageNetInfo(subset)
+        defaults["classes"] = [info.index_to_description(index) for index in range(count)]
+        defaults["class_ids"] = [info.index_to_label_name(index) for index in range(count)]
+    settings |= {"num_classes": num_classes, "default_classes": count, "defaults": defaults, "checkpoint": checkpoint}
+    return build(name, make, label="pretrained" if ready else "", exact=True, **settings)
+
+
+def huggingface_classifier(
+    name: str,
+    weights: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Build any of transformers' image classifiers, from a hub or a folder: `pip install 'wsol[huggingface]'`.
+
+    Input size, mean, standard deviation, interpolation and order of colors are the image processor's, the names of
+    classes the configuration's. No code of a repository is run.
+
+    Parameters
+    ----------
+    name : str
+        A hub's id ("google/vit-base-patch16-224"), or a folder with `config.json`.
+    weights, checkpoint, num_classes, layer, prefix_tokens, output, seed, … : optional
+        As in `timm_classifier`; "pretrained" weights are those of the hub, or of the folder.
+
+    Raises
+    ------
+    UserError
+        If transformers is missing, if what `name` says can't be had, or no layer can be chosen.
+
+    Examples
+    --------
+    >>> huggingface_classifier("google/vit-base-patch16-224", weights="pretrained").layer  # doctest: +SKIP
+    'vit.layers.11.layernorm_before'
+    """
+    transformers = _package("transformers", "huggingface")
+    ready, auto = _wants_ready(name, weights, checkpoint), transformers.AutoModelForImageClassification
+    place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    with _from_hub(name):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+    size = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", 224)
+    defaults: dict[str, Any] = {"input_size": _sides(size)}
+    processor = None
+    with suppress(OSError, ValueError, ImportError):  # a folder may have none
+        processor = transformers.AutoImageProcessor.from_pretrained(place, trust_remote_code=False).to_dict()
+    defaults |= _processing(processor) if processor else {}
+
+    def make(count: int) -> nn.Module:
+        with _from_hub(name):
+            if not ready:
+                network = auto.from_config(transformers.AutoConfig.from_pretrained(place, num_labels=count))
+            else:
+                network = auto.from_pretrained(place, num_labels=count, ignore_mismatched_sizes=True)
+        if processor and processor.get("do_flip_channel_order"):  # MobileViT's weights know images as blue, green, red
+            network.register_forward_pre_hook(lambda _, given: (given[0].flip(1), *given[1:]))
+        return network
+
+    labels = [config.id2label[index] for index in sorted(config.id2label)]
+    if ready and num_classes in (None, len(labels)) and labels != [f"LABEL_{index}" for index in range(len(labels))]:
+        defaults["classes"] = labels
+    settings |= {"num_classes": num_classes, "default_classes": len(labels), "defaults": defaults}
+    title = Path(name).name if place != name or Path(name).is_dir() else name
+    return build(title, make, label="pretrained" if ready else "", exact=True, checkpoint=checkpoint, **settings)
+
+
+def _processing(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """What an image processor of transformers does, as fields of a classifier."""
+    size = processor.get("crop_size") if processor.get("do_center_crop") else None
+    size = size or processor.get("size") or {}
+    side = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    fields: dict[str, Any] = {"interpolation": "bilinear" if processor.get("resample") == 2 else "bicubic"}
+    if side or "height" in size:
+        fields["input_size"] = _sides(side) if side else (size["height"], size["width"])
+    normalized = processor.get("do_normalize", bool(processor.get("image_mean")))
+    fields["mean"] = tuple(processor["image_mean"]) if normalized else (0.0,) * 3
+    fields["std"] = tuple(processor["image_std"]) if normalized else (1.0,) * 3
+    return fields
+
+
+def _package(name: str, extra: str) -> Any:
+    """An extra's package, or what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} is not installed ({error}): pip install 'wsol[{extra}]'") from error
+
+
+def _wants_ready(name: str, weights: str | None, checkpoint: object) -> bool:
+    """Whether ready weights are asked for; random ones get a warning."""
+    if weights not in ("pretrained", None):
+        raise UserError(f"{name}: weights={weights!r}: pass pretrained, or null, and checkpoint=FILE")
+    if weights is None and checkpoint is None:
+        logger.warning("%s has random weights: pass weights=pretrained, or checkpoint=FILE", name)
+    return weights == "pretrained"
+
+
+@contextmanager
+def _from_hub(name: str) -> Iterator[None]:
+    """Say in one line what can't be had."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{name} can't be read or downloaded ({reason}): is the name right, and a hub within reach? Else pass "
+            f"weights=null checkpoint=FILE"
+        ) from error
 
 
 def efficientnet_lite0(
