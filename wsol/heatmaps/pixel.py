@@ -185,8 +185,7 @@ def _relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UserError(f"layer {name} is a torch.jit script or trace, whose ReLUs run unseen: use saliency")
-    # In one thread: what is checkpointed runs again in the backward pass, where others wouldn't see the mode.
-    with torch.autograd.set_multithreading_enabled(False), _Caught(guided) as caught:
+    with _Caught(guided) as caught:
         yield
     if not caught.count:
         raise UserError(
