@@ -13,6 +13,7 @@ from typing import Any
 from wsol.errors import UserError
 
 LARGEST_TEXT = 1 << 20  # bytes of a run's YAML or JSON
+LARGEST_TABLE = 1 << 33  # bytes
 MOST_NODES = 50_000  # values in it, those that are repeated by reference counted each time
 SPARE = 1 << 16  # bytes; a disk with less is full
 
@@ -141,6 +142,20 @@ def data_file(path: Path, largest: int = LARGEST_TEXT) -> Path:
         raise UserError(f"{path} is {'a link' if path.is_symlink() else 'no file'}: a run's folder holds its own files")
     if path.stat().st_size > largest:
         raise UserError(f"{path} has {path.stat().st_size:,} bytes, more than {largest:,}: it is not a run's")
+    return path
+
+
+def check_declared(path: Path, most: int = 1 << 28) -> Path:
+    """A Parquet file that declares to unpack to no more than so many values in a column, and `LARGEST_TABLE`."""
+    from pyarrow import parquet
+
+    about = parquet.read_metadata(data_file(path, LARGEST_TABLE))
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    values = [sum(group.column(number).num_values for group in groups) for number in range(about.num_columns)]
+    if max([about.num_rows, *values]) > most or sum(group.total_byte_size for group in groups) > LARGEST_TABLE:
+        raise ValueError(
+            f"it declares {about.num_rows:,} rows, and up to {max(values, default=0):,} values in a column"
+        )
     return path
 
 

@@ -23,7 +23,7 @@ from wsol.datasets.images import mask_fits, read_mask
 from wsol.datasets.sample import Dataset, boxes_of_mask
 from wsol.errors import UserError, closest, composed_otherwise, first_names
 from wsol.heatmaps.store import HeatmapStore, names_of, samples_table
-from wsol.io import read_environment, reading
+from wsol.io import check_declared, read_environment, reading
 from wsol.localization import Protocol, box_iou, checked_boxes, sweep_thresholds, truth_boxes
 from wsol.localization.boxes import to_image
 from wsol.metrics.localization import ScoredBoxes
@@ -33,6 +33,7 @@ from wsol.metrics.statistics import draws_of
 
 logger = logging.getLogger("wsol")
 
+LARGEST = 1 << 32  # bytes that a file of predictions unpacks to
 NAMINGS = ("id", "name", "position")
 RUN_COLUMNS = {"image_id", "class", "rank", "top5", "top5_probability"}
 FORMATS = (
@@ -63,7 +64,7 @@ def read_samples(dataset: Dataset, store: HeatmapStore, part: bool = False) -> p
         logger.warning("no %s: without predictions the Top-k columns stay empty", path)
         return samples_table(dataset, store)
     with reading(path):
-        samples = pd.read_parquet(path).set_index("sample_id").loc[ids].reset_index()
+        samples = pd.read_parquet(check_declared(path)).set_index("sample_id").loc[ids].reset_index()
     _require_same_classes(path, ids, samples["class"], [dataset.classes[label] for label in dataset.labels])
     return samples.assign(label=dataset.labels)
 
@@ -149,7 +150,7 @@ def _fill(
 def _read_table(path: Path) -> pd.DataFrame:
     """What a file says of each sample id; ids and names of columns are text, arrays are spread out to columns."""
     readers: dict[str, Callable[[Path], pd.DataFrame]]
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet, ".npz": _read_npz}
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     try:
         table = readers[path.suffix.lower()](path).rename(columns=str).astype({"sample_id": str})
         return table.set_index("sample_id")
@@ -167,8 +168,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table[1:].set_axis(columns, axis=1).reset_index(drop=True)
 
 
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(check_declared(path))
+
+
 def _read_npz(path: Path) -> pd.DataFrame:
     with np.load(path, allow_pickle=False) as file:
+        if (size := sum(member.file_size for member in file.zip.infolist())) > LARGEST:
+            raise ValueError(f"it declares to unpack to {size:,} bytes, more than {LARGEST:,}")
         arrays = {name: file[name] for name in ("sample_id", "top5", "logits", "classes") if name in file}
     values = arrays["top5"] if "top5" in arrays else arrays["logits"]
     columns = [f"top{place + 1}" for place in range(values.shape[1])]

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsol.errors import UserError, first_names
-from wsol.io import atomic_write, read_environment, reading, write_json
+from wsol.io import atomic_write, data_file, read_environment, reading, write_json
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_image
 from wsol.localization.kernels.components import unpack
@@ -547,7 +547,7 @@ def _read_thresholds(
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
     with reading(path):
-        summary = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        summary = pd.read_csv(data_file(path, 1 << 28), dtype=dict.fromkeys(TEXTS, str))
         named = summary.dropna(subset=["threshold"]).set_index(["method", "protocol"])
         chosen: Any = named["threshold"].to_dict()
         dataset, split, model = summary[["dataset", "split", "model"]].fillna("").iloc[0]

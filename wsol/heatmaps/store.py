@@ -29,7 +29,7 @@ from wsol.datasets.images import load_ahead, read_size
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, composed_otherwise, first_names
 from wsol.heatmaps.method import BASELINES, Method
-from wsol.io import data_file, read_json, reading, temporary_path, write_json, writing
+from wsol.io import check_declared, data_file, read_json, reading, temporary_path, write_json, writing
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
@@ -185,7 +185,7 @@ class HeatmapStore:
             }
             source = dict(content["source"])
         with reading(folder / "index.parquet"):
-            index = pd.read_parquet(folder / "index.parquet")
+            index = pd.read_parquet(check_declared(folder / "index.parquet"))
             store = cls(list(index["sample_id"]), methods, source)
             store.placement = index[COLUMNS].to_numpy(np.float64)
             store.unreadable = index["missing"].to_numpy(bool)

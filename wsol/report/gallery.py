@@ -21,7 +21,6 @@ import pandas as pd
 from PIL import Image
 from pyarrow.dataset import field
 
-from wsol.errors import UserError
 from wsol.heatmaps.method import BASELINES
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_inclusive
@@ -157,7 +156,7 @@ def _samples(
     sweeps, kinds = _sweeps_and_kinds(run, chosen) if run.boxed else ({}, {})
     positions = {} if store is None else {name: index for index, name in enumerate(store.sample_ids)}
     samples: list[dict[str, Any]] = []
-    unreadable: list[UserError] = []
+    unreadable: list[Exception] = []
     spent = 0
     for sample_id in sorted(chosen, key=lambda name: _turn(name, chosen)):
         number = numbers[sample_id]
@@ -179,7 +178,7 @@ def _samples(
             source = dataset[number] if dataset is not None and number < len(dataset) else None
             if source is not None and source.sample_id == sample_id:
                 sample["image"] = thumbnail(source.read_image())
-        except UserError as error:
+        except Exception as error:  # of somebody's own dataset whatever may be
             unreadable.append(error)
         spent += len(zlib.compress(as_json(sample).encode(), 1)) * 4 // 3
         if spent > BUDGET and samples:

@@ -65,8 +65,8 @@ def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count
         sample = dataset[index]
         try:
             image = sample.read_image()
-        except UserError as error:
-            logger.warning("no example picture: %s", error)
+        except Exception as error:  # of somebody's own dataset whatever may be
+            logger.warning("no example picture of %s: %s", sample.sample_id, error)
             continue
         panels = [Panel(dataset.classes[sample.label].split(",")[0])]
         for row in per_image[per_image["sample_id"] == sample.sample_id].itertuples():

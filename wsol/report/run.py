@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as arrow
-from pyarrow import parquet
 
 from wsol.errors import UserError
-from wsol.io import data_file, read_json, read_yaml, reading
+from wsol.io import check_declared, data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
 from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS
@@ -29,7 +28,6 @@ COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "rules", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
 MOST_SAMPLES = 5_000_000
-LARGEST = 1 << 33  # bytes of a table
 MOST_VALUES = 1 << 28  # in a column that is read whole; rows of sweeps are read by method and protocol
 RANGES = dict.fromkeys((*METRICS, "low", "high"), (0.0, 100.0)) | {
     "threshold": (0, 1), "iou_threshold": (0, 1), "iou": (-1e9, 1e9), "value": (0, 1e12), "rank": (-1, 1e9),
@@ -208,7 +206,7 @@ class Run:
         """
         path = self.folder / name
         with reading(path):
-            _check_declared(path, MOST_SAMPLES * 1000)
+            check_declared(path, MOST_SAMPLES * 1000)
             names = columns or arrow.dataset(path).schema.names
             # Not those that are only filtered by: as plain texts they let the scanner skip what can't match.
             repeated = [column for column in names if column in REPEATED]
@@ -240,17 +238,8 @@ def _read_csv(path: Path, columns: Sequence[str], key: Sequence[str] = ()) -> pd
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    _check_declared(path, MOST_VALUES)
+    check_declared(path, MOST_VALUES)
     return _check_values(pd.read_parquet(path), NEVER_MISSING)
-
-
-def _check_declared(path: Path, most: int) -> None:
-    """Refuse a table that declares to unpack to more than any run has: by its footer, before anything is unpacked."""
-    about = parquet.read_metadata(data_file(path, LARGEST))
-    groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    values = [sum(group.column(number).num_values for group in groups) for number in range(about.num_columns)]
-    if max([about.num_rows, *values]) > most or sum(group.total_byte_size for group in groups) > LARGEST:
-        raise ValueError(f"it declares {about.num_rows:,} rows of up to {max(values, default=0):,} values")
 
 
 def _check_values(table: pd.DataFrame, never_missing: Collection[str] = ()) -> pd.DataFrame:
