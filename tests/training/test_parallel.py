@@ -49,6 +49,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)
     tables = [pd.read_csv(tmp_path / folder / "history.csv").drop(columns="seconds") for folder in ("one", "two")]
+    assert set(tables[1].pop("processes")) == {2} and set(tables[1].pop("batch_statistics")) == {"of each"}
     pd.testing.assert_frame_equal(*tables, atol=1e-5)
     assert '"processes": 2' in (tmp_path / "two" / "environment.json").read_text()
 

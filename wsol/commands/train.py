@@ -17,8 +17,8 @@ from wsol.io import from_here, write_yaml
 from wsol.training import Recipe, Stage, train
 from wsol.training.watch import spread
 
-# Keys of a training's dataset and model that say nothing about how its weights are evaluated.
-EVALUATIONS_OWN = ("split", "length", "weights", "checkpoint", "backbone", "seed")
+# Keys of a training's dataset and model that say nothing about how its weights are evaluated, or that their file says.
+EVALUATIONS_OWN = ("split", "length", "weights", "checkpoint", "backbone", "seed", "input_size")
 FREE = ("resume", "run_dir", "workers", "device", "progress", "training")  # train judges recipes itself
 
 

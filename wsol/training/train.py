@@ -201,13 +201,17 @@ def _run_stage(run: _Run) -> None:
             with progress(name, len(stage.dataset), run.show_progress) as advance:
                 batches = _training_batches(classifier, stage, key, run.workers)
                 loss, top1 = run_epoch(network, run.method, criterion, batches, optimization, key, name, advance)
-            epoch = {"stage": state.stage + 1, "epoch": state.epoch + 1, "lr": lr, "train_loss": loss}
+            epoch: dict[str, Any] = {"stage": state.stage + 1, "epoch": state.epoch + 1, "lr": lr, "train_loss": loss}
             epoch |= {"train_top1": top1} | _validate(run, stage)
+            if run.world > 1:
+                epoch |= {"processes": run.world, "batch_statistics": "of all" if recipe.sync_bn else "of each"}
             state.history.append(epoch | {"seconds": round(time.monotonic() - began, 1)})
             shown = {str(column): value for column, value in in_percent(state.history[-1:]).iloc[0].items()}
             percent = f"train {shown['train_top1']:.1f} %, val {shown['val_top1']:.1f} %"
-            logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, shown["seconds"])
-            run.log({column: float(value) for column, value in shown.items() if value == value}, len(state.history))
+            if _rank() == 0:
+                logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, shown["seconds"])
+            numbers = {column: float(value) for column, value in shown.items() if isinstance(value, int | float)}
+            run.log({column: value for column, value in numbers.items() if value == value}, len(state.history))
             value = epoch["max_box_acc_v2" if recipe.best == "localization" else "val_top1"]
             measured = value == value or recipe.best == "classification"
             is_best = last and measured and state.keep_best(module, value)
@@ -226,6 +230,14 @@ def _parallel(module: nn.Module, sync_bn: bool) -> nn.Module:
     if sync_bn:
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     return nn.parallel.DistributedDataParallel(module)
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def _world() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def _total(*values: float) -> list[float]:
@@ -267,10 +279,9 @@ def run_epoch(
 ) -> tuple[float, float]:
     """Train on every batch once; return the mean loss and the accuracy on the augmented images."""
     seen, correct, total_loss = 0, 0, 0.0
-    rank = distributed.get_rank() if distributed.is_initialized() else 0
     for step, (images, labels, weight) in enumerate(batches):  # (B, 3, h, w), (B,)
         torch.manual_seed(int(np.random.default_rng((*key, step, 1)).integers(2**31)))
-        images, targets = method.change_batch(images, labels, np.random.default_rng((*key, step, 2 + rank)))
+        images, targets = method.change_batch(images, labels, np.random.default_rng((*key, step, 2 + _rank())))
         with optimization.autocast():
             logits, loss = method.loss(network, images, targets, criterion)
         if not torch.isfinite(loss):
@@ -288,10 +299,10 @@ def _training_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
     """An epoch's shuffled and augmented batches; of each this process's share, and what its mean loss counts."""
     recipe, count = stage.recipe, len(stage.dataset)
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    world = _world()
     order = np.random.default_rng(key).permutation(count)[: whole_batches(count, recipe.batch_size, world)]
     batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
-    shares = [np.array_split(batch, world)[rank] for batch in batches]
+    shares = [np.array_split(batch, world)[_rank()] for batch in batches]
     indices, size = np.concatenate(shares).tolist(), recipe.batch_size // world
     loaded = _batches(classifier, stage.dataset, indices, classifier.input_size, size, workers, recipe.augment, key)
     for batch, share, (images, labels) in zip(batches, shares, loaded, strict=True):
@@ -318,8 +329,8 @@ def classification_accuracy(
     batch_size, workers : int
     """
     module, size, correct = classifier.module.eval(), input_size or classifier.input_size, 0
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    for images, labels in _batches(classifier, dataset, range(rank, len(dataset), world), size, batch_size, workers):
+    indices = range(_rank(), len(dataset), _world())
+    for images, labels in _batches(classifier, dataset, indices, size, batch_size, workers):
         correct += int((logits_of(module(images)).argmax(1) == labels).sum())
     return _total(correct)[0] / len(dataset)
 
