@@ -23,7 +23,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
 from wsol.io import expand_path, remove_stale, write_json, write_yaml
-from wsol.localization import Protocol, load_protocol
+from wsol.localization import Protocol, load_protocol, protocol_names
 from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
 from wsol.predictions import read_given, read_predictions, read_samples, score_given
 from wsol.settings import settings
@@ -38,6 +38,7 @@ logger = logging.getLogger("wsol")
 
 Methods = Sequence[str] | Mapping[str, Method]
 Protocols = Sequence[str] | Mapping[str, Protocol]
+ALL = "all"  # every preset that applies
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
 
@@ -94,15 +95,17 @@ def evaluate(
 
     # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
-    dataset, protocols, methods = options.first_of(dataset), _load_protocols(protocols), _load_methods(methods)
+    dataset, methods = options.first_of(dataset), _load_methods(methods)
+    presets, left_out = _load_protocols(protocols)
+    protocols = _for_dataset(presets, dataset)
     gt_boxes = ground_truth_boxes(dataset)
     check_sizes(dataset, options.workers)
     classifier, device = _on_device(model, options.device)
     class_map, competing = _map_classes(dataset, classifier, device, options)
     provenance = _provenance(dataset, classifier, class_map, competing, view, options)
-    source, notes = provenance.to_dict(), _warn([*class_map.notes, *_weights_notes(dataset, classifier)])
-    notes += _benchmark_notes(dataset)
-    thresholds = choose_thresholds(methods, protocols, source, threshold_from, options.threshold_from_test)
+    source = provenance.to_dict()
+    notes = _warn([*class_map.notes, *_weights_notes(dataset, classifier), *left_out]) + _benchmark_notes(dataset)
+    thresholds = choose_thresholds(methods, presets, source, threshold_from, options.threshold_from_test)
 
     # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
     heatmaps, samples = collect_heatmaps(
@@ -116,7 +119,7 @@ def evaluate(
     results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
 
     # 3. Everything that a reader needs, years later.
-    results.environment = _environment(started, provenance, notes, command, device)
+    results.environment = _environment(started, provenance, notes, command, presets, device)
     results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     return _write_run(results, dataset, heatmaps, run_dir, options)
 
@@ -169,7 +172,9 @@ def score(
     if all(source is None for source in (heatmaps, boxes, masks)) and not methods:
         hint = "heatmaps=FOLDER or FILE.npz, boxes=FILE or masks=FOLDER; or method=center, full or random alone"
         raise UserError(f"heatmaps, boxes or masks are needed: pass {hint}")
-    dataset, protocols, part = options.first_of(dataset), _load_protocols(protocols), options.limit is not None
+    dataset, part = options.first_of(dataset), options.limit is not None
+    presets, left_out = _load_protocols(protocols, ready_boxes=heatmaps is None and not methods)
+    protocols = _for_dataset(presets, dataset)
     gt_boxes = ground_truth_boxes(dataset)
     check_sizes(dataset, options.workers)
 
@@ -180,14 +185,14 @@ def score(
     given, remarks = read_given(dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes())
     if given:
         about = about | {"heatmaps": ", ".join(str(path) for path in (heatmaps, boxes, masks) if path is not None)}
-    notes += resizing_notes(dataset, store, protocols) + remarks
+    notes += resizing_notes(dataset, store, protocols) + remarks + left_out
     if predictions is not None:
         path, naming = Path(predictions).expanduser(), options.predictions_classes
         samples, about_file, file_notes = read_predictions(path, dataset, samples, naming, options.on_error)
         about, notes = about | about_file, notes + file_notes
     provenance = Provenance.of(about)
     source, notes = provenance.to_dict(), _warn(notes) + _benchmark_notes(dataset)
-    thresholds = choose_thresholds(store.methods, protocols, source, threshold_from, options.threshold_from_test)
+    thresholds = choose_thresholds(store.methods, presets, source, threshold_from, options.threshold_from_test)
     thresholds |= {(source.name, name): (None, source.kind) for source in given for name in protocols}
 
     # 2. and 3. As in `evaluate`; boxes that are given have no sweeps.
@@ -196,7 +201,7 @@ def score(
     scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
     scored = chain(scored, scored_boxes)
     results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
-    results.environment = _environment(started, provenance, notes, command)
+    results.environment = _environment(started, provenance, notes, command, presets)
     results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     return _write_run(results, dataset, store, run_dir, options)
 
@@ -355,11 +360,24 @@ def _load_methods(methods: Methods) -> dict[str, Method]:
     return expand_layers(named)
 
 
-def _load_protocols(protocols: Protocols) -> dict[str, Protocol]:
-    named = protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in protocols}
-    if not named:
+def _load_protocols(protocols: Protocols, ready_boxes: bool = False) -> tuple[dict[str, Protocol], list[str]]:
+    """Protocols by name, "all" being every preset that applies; and a note of those that don't."""
+    names = list(protocols)
+    if not names:
         raise UserError("no protocols: choose at least one, such as choe2020")
-    return {name: protocol.for_many_maps() for name, protocol in named.items()}
+    presets = {name: load_protocol(name) for name in (protocol_names() if ALL in names else ())}
+    left_out = [name for name, protocol in presets.items() if protocol.ready_boxes and not ready_boxes]
+    named = (
+        protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in names if name != ALL}
+    )
+    named = {name: protocol for name, protocol in (presets | dict(named)).items() if name not in (ALL, *left_out)}
+    note = f"protocols left out, which score boxes that are ready, not heatmaps: {', '.join(left_out)}"
+    return named, [note] if left_out else []
+
+
+def _for_dataset(presets: Mapping[str, Protocol], dataset: Dataset) -> dict[str, Protocol]:
+    """Choose what presets say of a dataset of that name, and a grid that all maps share."""
+    return {name: protocol.for_dataset(dataset.name).for_many_maps() for name, protocol in presets.items()}
 
 
 def _on_device(model: Classifier | torch.nn.Module, name: str) -> tuple[Classifier, torch.device]:
@@ -432,8 +450,9 @@ def _warn(notes: list[str]) -> list[str]:
 
 
 def _environment(
-    started: float, provenance: Provenance, notes: list[str], command: str | None, device: torch.device | None = None
-) -> dict[str, Any]:
+    started: float, provenance: Provenance, notes: list[str], command: str | None, presets: Mapping[str, Protocol],
+    device: torch.device | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What a reader needs to trust a run, years later; without a network there is no device but the CPU."""
     name, threads = platform.processor() or "cpu", os.cpu_count()
     if device is not None:
@@ -445,6 +464,7 @@ def _environment(
         "role": provenance.role or "",
         "source": provenance.to_dict(),
         "notes": notes,
+        "cite": {name: f"{name}@{rules.fingerprint()}, wsol {wsol.__version__}" for name, rules in presets.items()},
         "command": shlex.join(sys.argv) if command is None else command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -467,7 +487,7 @@ def _write_run(
     folder = Path(run_dir)
     remove_stale(folder)
     write_tables(results, folder)
-    write_summary(results.summary, folder)
+    write_summary(results.summary, folder, results.environment["cite"])
     write_yaml(folder / "config.yaml", results.config)
     write_json(folder / "environment.json", results.environment)
     if options.pictures and len(results.per_image):

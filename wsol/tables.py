@@ -43,11 +43,13 @@ from wsol.localization.boxes import to_image
 from wsol.localization.kernels.components import unpack
 from wsol.localization.sweep import PackedSweeps, Truths
 from wsol.metrics.localization import (
+    AT_THE_SUMMARYS_THRESHOLD,
     ERROR_KINDS,
     METRICS,
     OUTCOMES,
     SAME_THRESHOLD,
     Sweeps,
+    Threshold,
     compare,
     error_kind,
     in_top,
@@ -203,7 +205,7 @@ class Entry:
         protocol: Protocol,
         rules: str,
         samples: SampleTable,
-        threshold: float | None,
+        threshold: Threshold,
         source: str,
     ) -> None:
         self.protocol, self.samples, self.source = protocol, samples, source
@@ -215,7 +217,8 @@ class Entry:
         elif samples.gt_boxes is not None and rules in scores.sweeps:
             self.packed = scores.sweeps[rules]
             self.sweeps = samples.sweeps(scores.sweeps[rules], protocol, rules)
-        self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold)
+        labels = samples.table["label"].to_numpy()
+        self.outcomes = outcomes_of(self.sweeps, samples.ranks, protocol, threshold, labels)
         self.threshold = self.outcomes.thresholds.get("gt_known_loc", np.nan)
         counts = scores.pixels.get(protocol.name)
         self.drawn_pxap = None if counts is None else counts.resamples()  # (R,), fractions
@@ -233,10 +236,11 @@ class Entry:
         if self.sweeps is None:
             return row
         row |= {"threshold": self.threshold, "threshold_source": self.source}
-        row["mean_iou"] = 100 * self.samples.means(self.outcomes.values["mean_iou"])[0]
+        if self.outcomes.labels is None:
+            row["mean_iou"] = 100 * self.samples.means(self.outcomes.values["mean_iou"])[0]
         if "max_box_acc_v2" in row:
-            curves = [self.outcomes.curves[delta] for delta in self.protocol.iou_thresholds]
-            row["max_box_acc_v2"] = 100 * float(np.mean([curve.max() / self.sweeps.count for curve in curves]))
+            names = [f"max_box_acc_{round(100 * delta)}" for delta in self.protocol.iou_thresholds]
+            row["max_box_acc_v2"] = 100 * float(np.mean([self.outcomes.mean(name) for name in names]))
         return row
 
     def metric_rows(self) -> list[dict[str, Any]]:
@@ -259,8 +263,8 @@ class Entry:
         counts = np.bincount(labels, minlength=len(self.samples.classes))
         for delta in self.protocol.iou_thresholds:
             columns = self.names | {"metric": "max_box_acc", "iou_threshold": delta}
-            curve = self.outcomes.curves[delta]
-            best = {"threshold": float(sweeps.grid[curve.argmax()]), "value": 100 * float(curve.max() / sweeps.count)}
+            name = f"max_box_acc_{round(100 * delta)}"
+            best = {"threshold": self.outcomes.thresholds[name], "value": 100 * self.outcomes.mean(name)}
             right = sweeps.right_by_class(delta, self.protocol.iou_comparison, labels, len(counts)).max(axis=1)
             with np.errstate(invalid="ignore"):
                 rows += [columns | best, *self.samples.rows(None, right / counts, **columns)]
@@ -278,7 +282,8 @@ class Entry:
             values[f"error_{kind}"] = (self.per_image["error_kind"] == kind).to_numpy()
         for name, of_samples in (values | {"mean_iou": self.outcomes.values["mean_iou"]}).items():
             overall, by_class = samples.means(of_samples)
-            rows += samples.rows(overall if name.startswith("error_") else None, by_class, **columns, metric=name)
+            tau = {"metric": name, "threshold": self.outcomes.thresholds.get(name, self.threshold)}
+            rows += samples.rows(overall if name.startswith("error_") else None, by_class, **columns | tau)
         if samples.multilabel:
             corloc = float(np.nanmean(samples.means(self.outcomes.values["gt_known_loc"])[1]))
             rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": 100 * corloc})
@@ -308,9 +313,10 @@ class Entry:
         for delta in self.protocol.iou_thresholds:
             right: dict[str, Any] = {"gt_known_loc": self.outcomes.curves[delta]} | dict.fromkeys(ranked, np.nan)
             for name in applicable:
-                right[name] = sweeps.right(delta, self.protocol.topk_iou_comparison, ranked[name])
+                comparison, labels = self.protocol.topk_iou_comparison, self.outcomes.labels
+                right[name] = sweeps.accuracy(delta, comparison, ranked[name], labels)
             columns = self.names | {"iou_threshold": delta, "threshold": sweeps.grid}
-            columns |= {name: 100 * (count / sweeps.count) for name, count in right.items()}
+            columns |= {name: 100 * share for name, share in right.items()}
             tables.append(pd.DataFrame(columns | {"mean_iou": 100 * sweeps.mean_iou()}))
         return pd.concat(tables, ignore_index=True)
 
@@ -408,7 +414,7 @@ def make_tables(
     scored: Iterable[MethodScores],
     samples: SampleTable,
     protocols: Mapping[str, Protocol],
-    thresholds: Mapping[tuple[str, str], tuple[float | None, str]],
+    thresholds: Mapping[tuple[str, str], tuple[Threshold, str]],
     source: Mapping[str, Any],
     folder: Path | None = None,
 ) -> Results:
@@ -513,24 +519,27 @@ def choose_thresholds(
     source: Mapping[str, Any],
     run: Path | str | None = None,
     from_test: bool = False,
-) -> dict[tuple[str, str], tuple[float | None, str]]:
+) -> dict[tuple[str, str], tuple[Threshold, str]]:
     """τ by method and protocol, and where it comes from; None: the oracle finds the best on the samples themselves.
 
-    A protocol's own is "fixed" and wins; else those of another `run` are taken. Those that it chose on a split for
-    testing, or on the one that is scored now (`source`: dataset, split, model), are refused unless `from_test` says
-    that they are wanted; the tables then say so.
+    `protocols` may say different τ by dataset. A protocol's own is "fixed" and wins; else those of another `run` are
+    taken. Those that it chose on a split for testing, or on the one that is scored now (`source`: dataset, split,
+    model), are refused unless `from_test` says that they are wanted; the tables then say so.
     """
     chosen, origin = (None, "oracle") if run is None else _read_thresholds(run, source, from_test)
-    thresholds: dict[tuple[str, str], tuple[float | None, str]] = {}
+    thresholds: dict[tuple[str, str], tuple[Threshold, str]] = {}
+    dataset = str(source.get("dataset", ""))
     for method, protocol in product(methods, protocols.values()):
-        key = (method, protocol.name)
-        if protocol.threshold is not None:
-            thresholds[key] = protocol.threshold, "fixed"
+        key, rules = (method, protocol.name), protocol.for_dataset(dataset)
+        if rules.threshold is not None:
+            thresholds[key] = float(rules.threshold), "fixed"  # type: ignore[arg-type]
         elif chosen is None:
-            thresholds[key] = None, origin
+            unpublished = f"oracle (no τ published for {dataset})"
+            thresholds[key] = None, unpublished if "threshold" in protocol.by_dataset else origin
         elif key in chosen:
-            protocol.threshold_index(chosen[key])
-            thresholds[key] = chosen[key], origin
+            for tau in (taus := chosen[key]).values():
+                rules.threshold_index(tau)
+            thresholds[key] = taus if rules.threshold_of == "each" else taus["gt_known_loc"], origin
         else:
             raise UserError(
                 f"threshold_from={run}: that run has no threshold for method {method} under protocol {protocol.name}; "
@@ -541,15 +550,21 @@ def choose_thresholds(
 
 def _read_thresholds(
     run: Path | str, source: Mapping[str, Any], from_test: bool
-) -> tuple[dict[tuple[str, str], float], str]:
-    """τ by method and protocol of another run; and how tables name that run, and a split that it shouldn't be from."""
+) -> tuple[dict[tuple[str, str], dict[str, float]], str]:
+    """τ by method, protocol and metric of another run; and how tables name that run, and a split it shouldn't be of."""
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
     with reading(path):
         summary = pd.read_csv(data_file(path, 1 << 28), dtype=dict.fromkeys(TEXTS, str))
         named = summary.dropna(subset=["threshold"]).set_index(["method", "protocol"])
-        chosen: Any = named["threshold"].to_dict()
+        chosen: Any = {key: dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, tau) for key, tau in named["threshold"].items()}
+        metrics = pd.DataFrame(columns=list(METRIC_COLUMNS))
+        if (path.parent / "metrics.csv").is_file():
+            metrics = pd.read_csv(path.parent / "metrics.csv", dtype=dict.fromkeys(TEXTS, str))
+        own = metrics[metrics["class"].isna() & metrics["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)]
+        for row in own.dropna(subset=["threshold"]).itertuples():  # of metrics that have each their own
+            chosen.get((row.method, row.protocol), {})[str(row.metric)] = row.threshold
         dataset, split, model = summary[["dataset", "split", "model"]].fillna("").iloc[0]
     on_test = is_for_testing(split, str(read_environment(path.parent).get("role") or ""))
     on_this = (dataset, split) == (source.get("dataset"), source.get("split"))

@@ -16,6 +16,7 @@ from wsol.report.summary import (
     html_summary,
     latex_table,
     print_summary,
+    published_beside,
     published_numbers,
     write_summary,
 )
@@ -133,24 +134,44 @@ def test_every_published_number_is_a_percentage_of_a_known_metric_with_its_sourc
     assert set(table["metric"]) <= set(SUMMARY_COLUMNS)
     for column in ("dataset", "split", "method", "source"):
         assert (table[column] != "").all(), column
-    assert not table.duplicated(["dataset", "split", "model", "method", "metric", "source"]).any()
+    keys = ["dataset", "split", "model", "method", "metric", "normalization", "source"]
+    assert not table.duplicated(keys).any()
+    assert table["protocol"].str.fullmatch(r"(\w+\d{4}\w*)?").all() and (table["n_images"] >= 1000).all()
 
 
 @pytest.mark.parametrize(
     ("dataset", "model", "method", "metric", "value"),
     [
-        ("ilsvrc", "resnet50", "CAM", "max_box_acc_v2", 63.7),
+        ("ilsvrc", "resnet50", "CAM", "max_box_acc_v2", 63.65),
         ("ImageNet", "vgg16_gap", "CAM", "top1_loc", 42.8),
-        ("ILSVRC", "vgg16_gap", "CAM", "max_box_acc_v2", 60.0),
-        ("CUB_200_2011", "Inception-v3", "CAM", "max_box_acc_v2", 56.7),
-        ("OpenImages", "resnet50", "CAM", "pxap", 58.5),
+        ("ILSVRC", "vgg16_gap", "CAM", "max_box_acc_v2", 60.02),
+        ("CUB_200_2011", "Inception-v3", "CAM", "max_box_acc_v2", 56.68),
+        ("OpenImages", "resnet50", "CAM", "pxap", 58.49),
         ("cub", "anything", "center baseline", "max_box_acc_v2", 59.7),
         ("tiny_imagenet", "tiny_resnet18", "CAM", "top1_loc", 40.55),
     ],
 )
 def test_names_of_ours_find_those_of_papers(dataset: str, model: str, method: str, metric: str, value: float) -> None:
     table = published_numbers(dataset, model)
+    table = table[table["normalization"].isin(["", "minmax"])]
     assert table[(table["method"] == method) & (table["metric"] == metric)]["value"].tolist() == [value]
+
+
+@pytest.mark.parametrize(("dataset", "split", "images", "shown", "words"), [
+    ("CUB", "test", 5794, 4, ""), ("ILSVRC", "val", 50_000, 4, ""), ("ILSVRC", "test", 50_000, 4, ""),
+    ("Tiny-ImageNet", "val", 200, 0, "200 of 10,000"), ("ILSVRC", "val", 10_000, 0, "10,000 of 50,000"),
+    ("CUB", "val", 5794, 0, "val, not test"), ("shapes", "test", 5794, 0, ""),
+])  # fmt: skip
+def test_published_numbers_stand_beside_the_same_images_only(
+    tmp_path: Path, summary: pd.DataFrame, dataset: str, split: str, images: int, shown: int, words: str
+) -> None:
+    ours = summary.assign(dataset=dataset, split=split, n_images=images, model="resnet50")
+    table, note = published_beside(ours)
+    cam = table.query("method == 'CAM' and model == 'resnet50'")
+    assert len(cam) == shown and words in note and bool(words) == bool(note)
+    write_summary(ours, tmp_path, {"choe2020": "choe2020@01234567, wsol 1"})
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert text.count("| CAM | resnet50 |") == shown and words in text and "choe2020@01234567" in text
 
 
 @pytest.mark.parametrize(

@@ -425,7 +425,7 @@ def _only(names: tuple[str, ...], protocol: Protocol) -> Protocol:
 
 def protocol_names() -> list[str]:
     """Names of the presets, sorted."""
-    return sorted(path.stem for path in (conf_dir() / "protocol").glob("*.yaml"))
+    return sorted(path.stem for path in (conf_dir() / "protocol").glob("*.yaml") if path.stem != "all")
 
 
 def load_protocol(protocol: Protocol | str | Path) -> Protocol:

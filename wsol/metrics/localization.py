@@ -7,7 +7,7 @@ exactly, in any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from wsol.localization import Protocol
 
+Threshold = float | Mapping[str, float] | None  # τ, or one for each metric; None: the best on the samples themselves
 OUTCOMES = ("gt_known_loc", "top1_loc", "top5_loc")
 RIGHT_OR_WRONG = (
     "top1_cls", "top5_cls", "top1_loc", "top5_loc", "gt_known_loc",
@@ -100,6 +101,11 @@ def coverage(box: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, np.ndar
     return shared / max(area, tiny), shared / np.maximum(gt_area, tiny), shared / np.maximum(union, tiny)
 
 
+def is_oracle(threshold_source: str) -> bool:
+    """Whether τ is the best on the samples themselves; for want of a published one, say."""
+    return str(threshold_source).startswith("oracle")
+
+
 def compare(iou: np.ndarray | float, delta: np.ndarray | float, comparison: str) -> np.ndarray:
     """Compare IoUs with an IoU threshold as a protocol says: ">=" or ">"."""
     return np.asarray(iou) >= delta if comparison == ">=" else np.asarray(iou) > delta
@@ -177,6 +183,17 @@ class Sweeps:
         labels = np.zeros(self.count, np.int64) if among is None else np.where(among, 0, -1)
         return self.right_by_class(delta, comparison, labels, 1)[0]
 
+    def accuracy(
+        self, delta: float, comparison: str, among: np.ndarray | None = None, labels: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Share of samples that are right (`among` these) at each threshold (T,); with labels the mean over classes."""
+        if labels is None:
+            return self.right(delta, comparison, among) / max(self.count, 1)
+        counts = np.bincount(labels)
+        counted = labels if among is None else np.where(among, labels, -1)
+        right = self.right_by_class(delta, comparison, counted, len(counts))[counts > 0]
+        return (right / counts[counts > 0, None]).mean(axis=0).round(12)  # equal but for the last bits is equal
+
     def right_by_class(self, delta: float, comparison: str, labels: np.ndarray, classes: int) -> np.ndarray:
         """How many samples of each class are right at each threshold: int64 (C, T); label -1 counts nowhere."""
         label = labels[self.sample]
@@ -201,13 +218,16 @@ class Outcomes:
     values: dict[str, np.ndarray]  # (N,) right or not, the IoU; for MaxBoxAccV2: at which share of the IoU thresholds
     thresholds: dict[str, float]  # τ; NaN where there is none, or several; in the order of `METRICS`
     oracle: frozenset[str]  # metrics whose τ is the best on these very samples
-    curves: dict[float, np.ndarray]  # (T,) by IoU threshold: how many samples are GT-known right at each τ of the grid
+    curves: dict[float, np.ndarray]  # (T,) by IoU threshold: GT-known localization at each τ of the grid, fractions
     pxap: tuple[float, np.ndarray] | None = None  # a fraction, and what it is in each of R resamples of the images
+    labels: np.ndarray | None = None  # (N,) where metrics are means over classes of their means
 
     def mean(self, metric: str) -> float:
         """Return the metric: a fraction."""
         if metric == "pxap" and self.pxap is not None:
             return self.pxap[0]
+        if self.labels is not None:
+            return float(np.nanmean(mean_by_class(self.values[metric], self.labels, self.labels.max() + 1)[1]))
         return float(np.mean(self.values[metric], dtype=np.float64))
 
     def only(self, metrics: Sequence[str], pxap: tuple[float, np.ndarray] | None = None) -> Outcomes:
@@ -223,7 +243,11 @@ def in_top(ranks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def outcomes_of(
-    sweeps: Sweeps | None, ranks: np.ndarray, protocol: Protocol, threshold: float | None = None
+    sweeps: Sweeps | None,
+    ranks: np.ndarray,
+    protocol: Protocol,
+    threshold: Threshold = None,
+    labels: np.ndarray | None = None,
 ) -> Outcomes:
     """What became of each sample, by every metric that has a value per sample: formulas in `wsol.metrics`.
 
@@ -235,8 +259,11 @@ def outcomes_of(
         Of the true class, 0 is the best; -1 without a prediction.
     protocol : Protocol
         With a grid that all maps share.
-    threshold : float, optional
-        τ of the summary; by default the oracle's: the smallest with the most samples GT-known right at IoU 0.5.
+    threshold : float or mapping, optional
+        τ of the summary, or one for each of its metrics; by default the oracle's: the smallest that is the best for
+        what the protocol's `threshold_of` names.
+    labels : int array (N,), optional
+        Class of each sample; needed where the protocol averages over classes.
 
     Examples
     --------
@@ -245,46 +272,79 @@ def outcomes_of(
     >>> outcomes.thresholds["gt_known_loc"], outcomes.mean("gt_known_loc"), outcomes.mean("top1_loc")
     (0.2, 1.0, 0.0)
     """
-    values: dict[str, np.ndarray] = {f"{top}_cls": correct for top, correct in in_top(ranks).items()}
+    correct, group = in_top(ranks), labels if protocol.average == "classes" else None
+    values: dict[str, np.ndarray] = {f"{top}_cls": among for top, among in correct.items()}
     thresholds = dict.fromkeys(values, np.nan)
     if sweeps is None:
-        return Outcomes(values, thresholds, frozenset(), {})
+        return Outcomes(values, thresholds, frozenset(), {}, labels=group)
     deltas = sorted({*protocol.iou_thresholds, 0.5})
-    curves = {delta: sweeps.right(delta, protocol.iou_comparison) for delta in deltas}
-    tau = float(sweeps.grid[curves[0.5].argmax()]) if threshold is None else threshold
-    given = bool(np.isnan(tau))  # boxes, which have no threshold
-    iou = sweeps.iou_at(0 if given else protocol.threshold_index(tau))
-    topk_right = compare(iou, 0.5, protocol.topk_iou_comparison)
-    values |= {f"{top}_loc": correct & topk_right for top, correct in in_top(ranks).items()}
-    values |= {"gt_known_loc": compare(iou, 0.5, protocol.iou_comparison), "mean_iou": iou}
-    thresholds |= dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, tau)
-    counted = np.zeros(sweeps.count)
+    curves = {delta: sweeps.accuracy(delta, protocol.iou_comparison, None, group) for delta in deltas}
+    taus = _taus(sweeps, protocol, threshold, curves[0.5], correct, group)
+    thresholds |= taus
+    iou = {metric: sweeps.iou_at(_index(protocol, tau)) for metric, tau in taus.items()}
+    for name, among in correct.items():
+        values[f"{name}_loc"] = among & compare(iou[f"{name}_loc"], 0.5, protocol.topk_iou_comparison)
+    values["gt_known_loc"] = compare(iou["gt_known_loc"], 0.5, protocol.iou_comparison)
+    values["mean_iou"] = iou["mean_iou"]
+    counted, shared = np.zeros(sweeps.count), protocol.v2_threshold == "shared"
     for delta in protocol.iou_thresholds:
-        metric, best = f"max_box_acc_{round(100 * delta)}", int(curves[delta].argmax())
-        values[metric] = compare(sweeps.iou_at(best), delta, protocol.iou_comparison)
-        thresholds[metric] = float(sweeps.grid[best])
+        best = taus["gt_known_loc"] if shared else float(sweeps.grid[curves[delta].argmax()])
+        metric = f"max_box_acc_{round(100 * delta)}"
+        values[metric] = compare(sweeps.iou_at(_index(protocol, best)), delta, protocol.iou_comparison)
+        thresholds[metric] = best
         counted += values[metric]
     if "max_box_acc_50" in values:
         values["max_box_acc"], thresholds["max_box_acc"] = values["max_box_acc_50"], thresholds["max_box_acc_50"]
-    values["max_box_acc_v2"], thresholds["max_box_acc_v2"] = counted / len(protocol.iou_thresholds), np.nan
-    oracle = {metric for metric in values if metric.startswith("max_box_acc")}
-    oracle |= set(AT_THE_SUMMARYS_THRESHOLD) if threshold is None else set()
-    return Outcomes(values, thresholds, frozenset(() if given else oracle), curves)
+    values["max_box_acc_v2"] = counted / len(protocol.iou_thresholds)
+    thresholds["max_box_acc_v2"] = taus["gt_known_loc"] if shared else np.nan
+    found_here = set(AT_THE_SUMMARYS_THRESHOLD) if threshold is None else set()
+    if threshold is None or not shared:
+        found_here |= {metric for metric in values if metric.startswith("max_box_acc")}
+    oracle = frozenset() if np.isnan(taus["gt_known_loc"]) else frozenset(found_here)
+    return Outcomes(values, thresholds, oracle, curves, labels=group)
+
+
+def _taus(
+    sweeps: Sweeps, protocol: Protocol, threshold: Threshold, located: np.ndarray,
+    correct: Mapping[str, np.ndarray], group: np.ndarray | None,
+) -> dict[str, float]:  # fmt: skip
+    """τ of each metric of the summary: those given, or the best for what `threshold_of` names, the smallest first."""
+    if isinstance(threshold, Mapping):
+        return {metric: threshold[metric] for metric in AT_THE_SUMMARYS_THRESHOLD}
+    if threshold is not None:
+        return dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, threshold)
+    right = {top: sweeps.accuracy(0.5, protocol.topk_iou_comparison, among, group) for top, among in correct.items()
+             if protocol.threshold_of != "gt_known"}  # fmt: skip
+    if protocol.threshold_of == "sum":
+        located = (located + right["top1"]).round(12)  # what is equal but for its last bits is equal
+    taus = dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, float(sweeps.grid[located.argmax()]))
+    if protocol.threshold_of == "each":
+        taus |= {f"{top}_loc": float(sweeps.grid[curve.argmax()]) for top, curve in right.items()}
+    return taus
+
+
+def _index(protocol: Protocol, tau: float) -> int:
+    return 0 if np.isnan(tau) else protocol.threshold_index(tau)  # boxes that were given have no threshold
 
 
 def sample_outcomes(
-    row: pd.Series, sweep: pd.DataFrame, samples: pd.DataFrame, protocol: Protocol, pxap: np.ndarray | None = None
-) -> Outcomes:
+    row: pd.Series, sweep: pd.DataFrame, samples: pd.DataFrame, protocol: Protocol, pxap: np.ndarray | None = None,
+    taus: Mapping[str, float] | None = None,
+) -> Outcomes:  # fmt: skip
     """Outcomes of a run's samples, or of some of them, from its tables; an oracle's τ is the best on these.
 
     `row` is the summary's, whose metrics are kept; `sweep` has the rows of its method and protocol; `pxap` (R,) is
-    PxAP in resamples of the images, where the row's PxAP is of these very samples.
+    PxAP in resamples of the images, where the row's PxAP is of these very samples; `taus` are those of metrics whose τ
+    is not the summary's.
     """
     boxed, given = pd.notna(row["gt_known_loc"]), row["threshold_source"] in GIVEN
     grid = NO_THRESHOLD if given else protocol.grid()
     sweeps = Sweeps.from_table(sweep, samples["sample_id"], grid) if boxed else None
-    fixed = boxed and not given and row["threshold_source"] != "oracle"
-    outcomes = outcomes_of(sweeps, samples["rank"].to_numpy(), protocol, float(row["threshold"]) if fixed else None)
+    fixed = boxed and not given and not is_oracle(row["threshold_source"])
+    threshold = dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, float(row["threshold"])) | dict(taus or {}) if fixed else None
+    outcomes = outcomes_of(
+        sweeps, samples["rank"].to_numpy(), protocol, threshold, samples["label"].to_numpy()
+    )  # fmt: skip
     drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
     return outcomes.only([metric for metric in METRICS if pd.notna(row[metric])], drawn)
 

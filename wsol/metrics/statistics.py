@@ -39,19 +39,39 @@ def resamples_of(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iter
 
 
 def resampled_means(
-    values: np.ndarray, image: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0
-) -> np.ndarray:
+    values: np.ndarray, image: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0,
+    labels: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Means of values (N, K) over the samples of each resample: float64 (R, K) (Efron and Tibshirani 1993, chapter 13).
 
     All columns are resampled together, so that their differences are paired. `image` (N,) is the image of each sample,
-    0 … I - 1, by default one of its own: samples of one image are drawn together.
+    0 … I - 1, by default one of its own: samples of one image are drawn together. With labels (N,) the means are those
+    over the classes that were drawn, of each class's mean.
     """
+    if labels is not None:
+        return _resampled_class_means(np.asarray(values, np.float64), image, resamples, seed, labels)
     sums, sizes = np.asarray(values, np.float64), np.ones(len(values))
     if image is not None and not np.array_equal(image, np.arange(len(sums))):
         sizes = np.bincount(image).astype(np.float64)
         sums = np.stack([np.bincount(image, column) for column in sums.T], axis=1)  # (I, K)
     drawn = resamples_of(len(sizes), resamples, seed)
     return np.concatenate([counts @ sums / (counts @ sizes)[:, None] for counts in drawn])
+
+
+def _resampled_class_means(
+    values: np.ndarray, image: np.ndarray | None, resamples: int, seed: int, labels: np.ndarray
+) -> np.ndarray:
+    order = np.argsort(labels, kind="stable")
+    starts, values = np.flatnonzero(np.diff(labels[order], prepend=-1)), values[order]
+    image = order if image is None else image[order]
+    means = []
+    for counts in resamples_of(int(image.max()) + 1, resamples, seed):
+        drawn = counts[:, image]  # (R, N)
+        sizes = np.add.reduceat(drawn, starts, axis=1)  # (R, C)
+        with np.errstate(invalid="ignore"):
+            of_classes = [np.add.reduceat(drawn * column, starts, axis=1) / sizes for column in values.T]
+        means.append(np.nanmean(of_classes, axis=2).T)
+    return np.concatenate(means)
 
 
 def percentile_interval(estimates: np.ndarray) -> np.ndarray:
@@ -71,12 +91,17 @@ def resample(entries: Sequence[Entry], samples: pd.DataFrame, resamples: int = R
     Images are drawn once for all methods and protocols, so that their differences are paired. Where an entry has PxAP,
     which was drawn while pixels were at hand, the number of resamples and the seed must be the same.
     """
-    values = [column for _, _, outcomes in entries for column in outcomes.values.values()]
     image = pd.factorize(samples["image_id"])[0]  # in the order in which images first come
-    means = iter(resampled_means(np.stack(values, axis=1), image, resamples, seed).T if values else ())
+    means = {}
+    for by_class in {outcomes.labels is not None for _, _, outcomes in entries}:
+        alike = [outcomes for _, _, outcomes in entries if (outcomes.labels is not None) == by_class]
+        values = [column for outcomes in alike for column in outcomes.values.values()]
+        labels = alike[0].labels
+        drawn = resampled_means(np.stack(values, axis=1), image, resamples, seed, labels).T if values else ()
+        means[by_class] = iter(drawn)
     columns: list[np.ndarray] = []
     for _, _, outcomes in entries:
-        columns += [next(means) for _ in outcomes.values]
+        columns += [next(means[outcomes.labels is not None]) for _ in outcomes.values]
         columns += [] if outcomes.pxap is None else [outcomes.pxap[1]]
     return np.stack(columns, axis=1)
 

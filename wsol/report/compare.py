@@ -15,7 +15,7 @@ import pandas as pd
 
 from wsol.errors import UserError, first_names
 from wsol.localization import Protocol
-from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, sample_outcomes
+from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, is_oracle, sample_outcomes
 from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
 from wsol.report.charts import method_name
 from wsol.report.compare_page import ALPHA, sentence
@@ -135,7 +135,8 @@ def _rules(protocol: Protocol) -> dict[str, Any]:
 def _circumstances(run: Run, protocols: Collection[str]) -> dict[str, Any]:
     """What makes a comparison lame where it differs, though it can be made."""
     rows = run.summary[run.summary["protocol"].isin(list(protocols))]
-    sources = [THRESHOLD_SOURCES.get(source, "another split") for source in rows["threshold_source"]]
+    named = rows["threshold_source"].where(~rows["threshold_source"].map(is_oracle), "oracle")
+    sources = [THRESHOLD_SOURCES.get(source, "another split") for source in named]
     facts = {"classes that compete for Top-1 and Top-5": run.source.get("competing"), "view": run.source.get("view")}
     return facts | dict(zip("τ of " + rows["protocol"], sources, strict=True))
 
@@ -267,7 +268,7 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
                 method = row["method"]
                 sweep = run.sweep(method, name) if run.boxed else pd.DataFrame()
                 pxap = run.drawn_pxap(method, name, resamples) if whole and resamples else None
-                outcomes = sample_outcomes(row, sweep, samples, protocol, pxap)
+                outcomes = sample_outcomes(row, sweep, samples, protocol, pxap, run.taus(method, name))
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
                     entries.append(Entry(label, method, name, title, row, outcomes, protocol.grid()))
@@ -327,7 +328,7 @@ def _row(first: Entry, second: Entry, metric: str) -> dict[str, Any]:
         row[f"{name}_value"] = 100 * entry.outcomes.mean(metric)
     row |= {"difference": row["first_value"] - row["second_value"], "low": 100 * float(low), "high": 100 * float(high)}
     row["oracle"] = metric in first.outcomes.oracle | second.outcomes.oracle
-    if metric in RIGHT_OR_WRONG:
+    if metric in RIGHT_OR_WRONG and first.outcomes.labels is None:  # McNemar's test knows no classes
         one, two = first.outcomes.values[metric], second.outcomes.values[metric]
         only = int((one & ~two).sum()), int((two & ~one).sum())
         row |= {"first_only": only[0], "second_only": only[1], "disagree": sum(only), "p": float(mcnemar(*only))}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from wsol.io import atomic_write, write_text
@@ -155,7 +156,8 @@ def _chart_data(comparison: Comparison, functions: Mapping[str, str]) -> dict[st
     charts: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for entry, tau in zip(comparison.entries, comparison.summary["threshold"], strict=True):
         for delta, right in entry.outcomes.curves.items() if pd.notna(tau) else ():  # not of boxes that were given
-            series = {"name": entry.title, "x": entry.grid.round(6), "tau": tau, "right": right}
+            counts = np.rint(right * len(comparison.aligned.sample_ids)).astype(int)
+            series = {"name": entry.title, "x": entry.grid.round(6), "tau": tau, "right": counts}
             charts.setdefault((entry.protocol, delta), []).append(series)
     return {
         "count": len(comparison.aligned.sample_ids),

@@ -16,7 +16,7 @@ from wsol.errors import UserError
 from wsol.io import check_declared, data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS, is_oracle
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS, expand_sweeps
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -118,7 +118,9 @@ class Run:
             raise UserError(
                 f"{self.folder}/config.yaml says nothing of protocol {unknown[0]!r}, which summary.csv names"
             )
-        return {name: (by_name.get(name) or load_protocol(name)).for_many_maps() for name in names}
+        rules = {name: by_name.get(name) or load_protocol(name) for name in names}
+        dataset = str(self.summary["dataset"].iloc[0])
+        return {name: protocol.for_dataset(dataset).for_many_maps() for name, protocol in rules.items()}
 
     @property
     def boxed(self) -> bool:
@@ -138,8 +140,10 @@ class Run:
         table = table.merge(self.summary[["method", "protocol", "threshold_source"]], on=["method", "protocol"])
         percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
         metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
-        chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & (table["threshold_source"] == "oracle")
-        best = metric.str.startswith("max_box_acc") & ~table["threshold_source"].isin(GIVEN)
+        chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & table["threshold_source"].map(is_oracle)
+        shared = [name for name, rules in self.protocols.items() if rules.v2_threshold == "shared"]
+        own = ~table["threshold_source"].isin(GIVEN) & ~table["protocol"].isin(shared)
+        best = metric.str.startswith("max_box_acc") & (own | table["threshold_source"].map(is_oracle))
         return table.assign(metric=metric, oracle=chosen_here | best)
 
     @property
@@ -152,6 +156,12 @@ class Run:
         if not self.given:
             return pd.DataFrame(columns=columns)
         return self.rows("per_image.parquet", only & arrow.field("method").isin(self.given), columns)
+
+    def taus(self, method: str, protocol: str) -> dict[str, float]:
+        """τ of those metrics of the summary that are at one."""
+        rows = self.metrics[(self.metrics["method"] == method) & (self.metrics["protocol"] == protocol)]
+        rows = rows[(rows["class"] == "") & rows["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)].dropna(subset=["threshold"])
+        return dict(zip(rows["metric"], rows["threshold"], strict=True))
 
     def sweep(self, method: str, protocol: str) -> pd.DataFrame:
         """Read `sample_id`, `threshold` and `iou` of one method's run-length coded sweeps under one protocol.

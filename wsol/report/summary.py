@@ -13,7 +13,7 @@ import pandas as pd
 from wsol.console import are_numbers, print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
-from wsol.metrics.localization import GIVEN
+from wsol.metrics.localization import GIVEN, is_oracle
 from wsol.metrics.statistics import RESAMPLES
 from wsol.report.charts import METRIC_NAMES
 from wsol.tables import SHOWN, is_for_testing
@@ -49,7 +49,7 @@ def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         digits = 3 if name == "threshold" else 1
         texts[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]]
     if "threshold" in names:
-        oracle = (summary["threshold_source"] == "oracle").to_numpy()
+        oracle = summary["threshold_source"].map(is_oracle).to_numpy()
         texts["threshold"] += np.where(oracle & (texts["threshold"] != ""), "*", "")
     return texts, best_cells(table, [name for name in names if name not in (*TEXTS, "threshold")], "protocol")
 
@@ -96,8 +96,11 @@ def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame:
     return table.assign(spread=table.max(axis=1) - table.min(axis=1)).map("{:.1f}".format)
 
 
-def write_summary(summary: pd.DataFrame, folder: Path) -> None:
-    """Write `summary.md` and `summary.tex`: the columns that say something, rounded, the best of each in bold."""
+def write_summary(summary: pd.DataFrame, folder: Path, cite: Mapping[str, str] | None = None) -> None:
+    """Write `summary.md` and `summary.tex`: the columns that say something, rounded, the best of each in bold.
+
+    `cite` says how rows of a protocol are cited: its rules' fingerprint and the version.
+    """
     texts, best = display_summary(summary)
     note = _note(summary)
     rules = ["---" if name in TEXTS else "---:" for name in texts]
@@ -105,6 +108,8 @@ def write_summary(summary: pd.DataFrame, folder: Path) -> None:
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     markdown = "".join(f"| {' | '.join(row)} |\n" for row in cells)
     below = f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""
+    below += f"\nRules: {'; '.join(cite.values())}.\n" if cite else ""
+    below += _published_markdown(summary)
     write_text(folder / "summary.md", markdown + below)
     write_text(folder / "summary.tex", latex_table(texts, best, headings=SHOWN, note=note))
 
@@ -129,8 +134,9 @@ def escape_latex(text: object) -> str:
 
 
 def html_summary(
-    summary: pd.DataFrame, intervals: pd.DataFrame, functions: Mapping[str, str], published: pd.DataFrame | None = None
-) -> dict[str, Any]:
+    summary: pd.DataFrame, intervals: pd.DataFrame, functions: Mapping[str, str], published: pd.DataFrame | None = None,
+    published_note: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
 
     `functions` says which heatmap function a method stands for, where its name doesn't.
@@ -147,7 +153,8 @@ def html_summary(
     for number, row in enumerate(summary.to_dict("records")):
         notes = {key: ranges.get((row["method"], row["protocol"], key), "") for key in texts}
         notes["method"] = f"at {row['layer']}" if row["layer"] else ""
-        notes["threshold"] = THRESHOLD_NOTES.get(row["threshold_source"], "from another run")
+        source = row["threshold_source"]
+        notes["threshold"] = THRESHOLD_NOTES.get(source, source if is_oracle(source) else "from another run")
         kind = "baseline" if functions.get(row["method"], row["method"]) in BASELINES else ""
         bold = [key for key in texts if best.at[number, key]]
         rows.append({"kind": kind, "texts": dict(texts.iloc[number]), "values": row, "notes": notes, "best": bold})
@@ -155,10 +162,11 @@ def html_summary(
         "columns": [(key, SHOWN[key], TOOLTIPS[key], "name" if key in TEXTS else "number") for key in keys],
         "rows": [*rows, *others],
         "resamples": RESAMPLES if len(intervals) else None,
-        "oracle": "oracle" in set(summary["threshold_source"]) or bool(intervals["oracle"].any()),
+        "oracle": bool(summary["threshold_source"].map(is_oracle).any() or intervals["oracle"].any()),
         "threshold_runs": _threshold_runs(summary),
         "has_center": "center" in set(summary["method"]),
         "has_published": bool(others),
+        "published_note": published_note,
     }
 
 
@@ -182,7 +190,7 @@ def published_numbers(dataset: str, model: str) -> pd.DataFrame:
 
 def _note(summary: pd.DataFrame) -> str:
     """Say where thresholds come from, and which numbers are oracles wherever they come from."""
-    oracle = "oracle" in set(summary["threshold_source"])
+    oracle = summary["threshold_source"].map(is_oracle).any()
     notes = ["τ*: the best on this very split (oracle)"] if oracle else []
     notes += [f"τ from {run}" for run in _threshold_runs(summary)]
     if summary[~summary["threshold_source"].isin(GIVEN)].filter(like="max_box_acc").notna().any(axis=None):
@@ -191,7 +199,7 @@ def _note(summary: pd.DataFrame) -> str:
 
 
 def _threshold_runs(summary: pd.DataFrame) -> list[str]:
-    return sorted(set(summary["threshold_source"]) - set(THRESHOLD_NOTES))
+    return sorted(source for source in {*summary["threshold_source"]} - {*THRESHOLD_NOTES} if not is_oracle(source))
 
 
 def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
@@ -208,16 +216,48 @@ def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
 
 
 def _published_rows(published: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per method, split and source."""
-    rows = []
-    for (method, split, source), group in published.groupby(["method", "split", "source"], sort=False):
-        values = {"method": method} | dict(zip(group["metric"], group["value"], strict=True))
-        remarks = "; ".join(dict.fromkeys(filter(None, group["note"])))
-        note = f"published, {split}: {source}" + (f" ({remarks})" if remarks else "")
-        texts = {key: method if key == "method" else f"{values[key]:.1f}" for key in SHOWN if key in values}
-        if len(texts) > 1:
-            rows.append({"kind": "published", "texts": texts, "values": values, "notes": {"method": note}, "best": ()})
+    """One row per method, normalization, protocol, split and source."""
+    rows, keys = [], ["method", "split", "source", "normalization", "protocol"]
+    known = published.reindex(columns=published.columns.union(keys), fill_value="")
+    for (method, split, source, normalization, protocol), group in known.groupby(keys, sort=False):
+        values = {"method": method, "protocol": protocol} | dict(zip(group["metric"], group["value"], strict=True))
+        remarks = [f"normalization {normalization}"] if normalization else []
+        remarks += dict.fromkeys(filter(None, group["note"]))
+        note = f"published, {split}: {source}" + (f" ({'; '.join(remarks)})" if remarks else "")
+        texts = {key: values[key] for key in TEXTS if values[key]}
+        numbers = {key: f"{values[key]:.1f}" for key in SHOWN if key in values and key not in TEXTS}
+        if numbers:
+            row = {"kind": "published", "texts": texts | numbers, "values": values, "notes": {"method": note}}
+            rows.append(row | {"best": ()})
     return rows
+
+
+def published_beside(summary: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Published numbers of the very images that a summary is of; else what they are of, if there are some.
+
+    ILSVRC's 50,000 validation images are the split "val" of most papers and "test" of Choe et al.
+    """
+    first = summary.iloc[0]
+    table, split, count = published_numbers(first["dataset"], first["model"]), first["split"], int(first["n_images"])
+    alike = table["split"] == split
+    alike |= (table["dataset"] == "ILSVRC") & table["split"].isin(["val", "test"]) & (split in ("val", "test"))
+    same = table[alike & (table["n_images"].astype(int) == count)]
+    if len(same) or table.empty:
+        return same.reset_index(drop=True), ""
+    other = table[alike] if alike.any() else table
+    splits = "" if alike.any() else f" ({split}, not {' or '.join(other['split'].unique())})"
+    return same, f"another set of images: {count:,} of {int(other['n_images'].iloc[0]):,}{splits}"
+
+
+def _published_markdown(summary: pd.DataFrame) -> str:
+    """Published numbers for `summary.md`: a table, or why there is none; "" where nothing is."""
+    table, note = published_beside(summary)
+    if note:
+        return f"\nPublished numbers are of {note}.\n"
+    columns = ["method", "model", "metric", "value", "normalization", "protocol", "source"]
+    lines = [" | ".join(map(str, row)) for row in table[columns].values.tolist()]
+    head = f"\nPublished:\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
+    return head + "".join(f"| {line} |\n" for line in lines) if lines else ""
 
 
 # What settings are judged by, in this order: column, its name, and what brings it to percent.
