@@ -94,7 +94,9 @@ def main() -> None:
             tiny = TinyImageNet(asked.tiny, "val").first(asked.images)
             from wsol.models import efficientnet_lite0
 
-            wsol.evaluate(tiny, efficientnet_lite0(), ["cam"], ["choe2020"], run_dir=folder / "run", report=False, pictures=0)
+            wsol.evaluate(
+                tiny, efficientnet_lite0(), ["cam"], ["choe2020"], run_dir=folder / "run", report=False, pictures=0
+            )
             parts.append(scored(f"Tiny-ImageNet val ({len(tiny):,})", tiny, heatmaps=folder / "run" / "heatmaps"))
     table = pd.concat(parts)
     table.to_csv(RESULTS / "rules.csv", index=False)
