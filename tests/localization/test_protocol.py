@@ -42,7 +42,7 @@ def test_a_preset_says_where_it_goes_and_how_it_is_chosen(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == f"# @package protocols.{path.stem}"
     assert lines[1].startswith(f"# 'protocol=[{path.stem}]'")
-    assert "Reproduces" in path.read_text(encoding="utf-8") or path.stem == "exact"
+    assert "Reproduces" in path.read_text(encoding="utf-8") or path.stem in ("exact", "all")
 
 
 @pytest.mark.parametrize(
