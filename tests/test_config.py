@@ -26,7 +26,7 @@ CHOICES = [
     for group in application_groups(command).values()
     for name in group_options(group)
 ]
-MODEL_SETTINGS = ("layer", "seed", "classes", "input_size", "mean", "std", "interpolation")
+MODEL_SETTINGS = ("layer", "seed", "classes", "input_size", "mean", "std", "interpolation", "prefix_tokens", "output")
 SECTIONS = {"dataset": "dataset", "model": "model", "method": "methods", "protocol": "protocols"}
 
 
