@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,7 +18,7 @@ from wsol.errors import UserError
 from wsol.models import Classifier, gapnet, read_checkpoint, shapes_classifier
 from wsol.training import Stage
 from wsol.training import train as train_function
-from wsol.training.watch import spread
+from wsol.training.watch import localize, spread
 
 KNOBS = {"size": 32, "classes": 3, "object_size": (0.6, 0.9)}
 story = sys.modules[train_function.__module__]
@@ -59,6 +60,15 @@ def test_localization_every_few_epochs_is_written_down(tmp_path: Path) -> None:
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["command"] == "wsol train …" and environment["versions"]["torch"]
     assert (environment["best_by"], environment["best_on"]) == ("classification", "the last epoch")
+
+
+def test_each_of_several_processes_localizes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    part, classifier = held_out().localization, thin()
+    classifier.classes = part.classes
+    found = localize(classifier, part, 0, "cpu")
+    assert 0 <= found["max_box_acc_v2"] <= 1 and (os.environ["WORLD_SIZE"], os.environ["RANK"]) == ("2", "1")
 
 
 def test_best_by_localization(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

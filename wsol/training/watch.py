@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,12 @@ def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str
     from wsol.engine import evaluate
 
     options: dict[str, Any] = {"workers": workers, "device": device, "progress": False}
-    summary = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options).summary
+    # Each process localizes on all images: an evaluation is shared by its folder, and here there is none.
+    several = {name: os.environ.pop(name) for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    try:
+        summary = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options).summary
+    finally:
+        os.environ.update(several)
     one, any_component = (summary[summary["protocol"] == name].iloc[0] for name in ("choe2020", "choe2020_v2"))
     return {
         "gt_known_loc": float(one["gt_known_loc"]) / 100,
