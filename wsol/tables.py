@@ -1,5 +1,8 @@
 """The pandas tables, their columns and units, and how they are written; percent begins here.
 
+Texts stand in CSV files as they are: a spreadsheet runs a cell that begins with = + - or @, so open those of strangers
+as text.
+
 summary      one row per method and protocol, percent; empty where a column does not apply
 metrics      long: method, protocol, metric, iou_threshold, threshold, class, value, low, high; accuracies and
              shares in percent (`mean_iou`, `peak_mask_iou`, `energy_in_box` and error_* too), `empty_heatmaps` and
