@@ -1,12 +1,13 @@
 """Score maps: resized as torch does, normalized, zero where the view did not look."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from wsol import Protocol, score_map
+from wsol import Protocol, load_protocol, score_map, sweep_thresholds
 from wsol.localization import score_maps
 from wsol.localization.kernels.pixels import interpolation_weights
 
@@ -103,3 +104,15 @@ def test_many_at_once_are_as_alone() -> None:
 def test_bad_input_is_named(heatmap: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score_map(heatmap, **{"protocol": "choe2020", **options})
+
+
+@pytest.mark.parametrize("name", ["wu2022_bas", "xie2022_ccam", "chen2022_lctr"])
+def test_a_map_of_the_whole_image_is_cut_like_its_ground_truth(name: str) -> None:
+    # A box of cells in a map of the whole image comes out where the protocol sees the same box of pixels.
+    protocol = replace(load_protocol(name).for_dataset("cub"), interpolation="nearest", empty_box=None)
+    heatmap, (width, height) = np.zeros((30, 30)), (480, 480)
+    heatmap[10:20, 5:15] = 1
+    values = score_map(heatmap, protocol, (width, height))
+    truth = [5 * 16, 10 * 16, 15 * 16, 20 * 16]
+    sweep = sweep_thresholds(values, truth, replace(protocol, threshold=0.5), (width, height))
+    assert sweep.iou_largest.max() > 0.8  # cells of CCAM are coarse

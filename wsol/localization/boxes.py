@@ -112,6 +112,7 @@ def truth_boxes(
     >>> truth_boxes(np.array([[10.0, 10, 99, 49]]), Protocol(iou_convention="continuous"), (100, 50), (200, 50))
     array([[ 20.,  10., 200.,  50.]])
     """
+    protocol = protocol.for_dataset()
     chosen = np.asarray(boxes, np.float64).reshape(-1, 4)[COUNTED[protocol.truths]]
     if image_size is None:
         axes = tuple(Axis(side, float(side), 0.0, side) for side in size)

@@ -318,6 +318,8 @@ class Protocol:
         >>> Protocol(view="short_side").evaluation_size((500, 375))
         (298, 224)
         """
+        if "size" in self.by_dataset:
+            return self.for_dataset().evaluation_size(image_size, heatmap_size)
         if self.size == "heatmap":
             return heatmap_size or WHOLE_MAPS
         if self.size is not None and self.view != "short_side":

@@ -20,7 +20,6 @@ from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
-from wsol.localization.kernels.pixels import resize
 from wsol.localization.sweep import PackedSweeps
 from wsol.metrics.localization import ScoredBoxes
 from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
@@ -189,10 +188,15 @@ def stored_score_map(heatmap: StoredHeatmap | None, rules: Protocol) -> np.ndarr
         return _baseline_map(heatmap.kind, size, rules)
     if heatmap.kind != "scoremap":
         return score_map(heatmap.values, rules, heatmap.image_size, heatmap.rectangle)
-    if heatmap.values.shape == size[::-1]:
+    if heatmap.values.shape == size[::-1] and rules.view == "squash":
         return heatmap.values
-    # Never normalized; but what bicubic interpolation pushes out of [0, 1] is clipped.
-    return np.clip(resize(heatmap.values[None], size, rules.interpolation)[0], 0, 1)
+    return score_map(heatmap.values, _as_it_is(rules), heatmap.image_size, heatmap.rectangle)
+
+
+@lru_cache(maxsize=64)
+def _as_it_is(rules: Protocol) -> Protocol:
+    """Score maps that somebody made are never normalized."""
+    return replace(rules, normalization="none")
 
 
 @lru_cache(maxsize=4)

@@ -23,7 +23,7 @@ from pyarrow.dataset import field
 
 from wsol.heatmaps.method import BASELINES
 from wsol.localization import Protocol
-from wsol.localization.boxes import to_inclusive
+from wsol.localization.boxes import to_image, to_inclusive
 from wsol.report.charts import KINDS, Style
 from wsol.report.run import Run
 from wsol.report.templating import as_json
@@ -63,13 +63,16 @@ def gallery(
         "drawn": DRAWN,
         "methods": [_drawing(name, store) | method_data(name, styles) for name in run.methods],
         "protocol_names": list(run.protocols),
-        "protocols": {name: {key: getattr(rules, key) for key in DRAWING_FIELDS} for name, rules in protocols},
+        "protocols": {
+            name: {key: getattr(rules, key) for key in DRAWING_FIELDS} | {"size": drawn_size(rules)}
+            for name, rules in protocols
+        },
         "kinds": kinds,
         "colormaps": {name: _colors(name) for name in COLOR_MAPS},
         "samples": samples,
     }
     pairs = product(samples, run.protocols.values())
-    sizes = [rules.evaluation_size((sample["size"][0], sample["size"][1])) for sample, rules in pairs]
+    sizes = [drawn_size(rules) or sample["size"] for sample, rules in pairs]
     return {
         "packed": base64.b64encode(zlib.compress(as_json(data).encode(), 9)).decode(),
         "colormaps": COLOR_MAPS,
@@ -153,8 +156,8 @@ def _samples(
     so that one is missing is said once and not for each.
     """
     numbers = {sample_id: number for number, sample_id in enumerate(run.samples["sample_id"])}
-    sweeps, kinds = _sweeps_and_kinds(run, chosen) if run.boxed else ({}, {})
     positions = {} if store is None else {name: index for index, name in enumerate(store.sample_ids)}
+    sweeps, kinds = _sweeps_and_kinds(run, chosen, store, positions) if run.boxed else ({}, {})
     samples: list[dict[str, Any]] = []
     unreadable: list[Exception] = []
     spent = 0
@@ -235,11 +238,30 @@ def coded_map(heatmap: np.ndarray, is_score_map: bool = False) -> dict[str, Any]
     return {"shape": values.shape, "bytes": _base64(levels), "low": low, "high": high}
 
 
-def _sweeps_and_kinds(run: Run, chosen: Mapping[str, int]) -> tuple[Nested, Nested]:
+def drawn_size(rules: Protocol) -> tuple[int, int] | None:
+    """Size at which the page draws the whole image; None: its own, also where a protocol sees another part or grid."""
+    return rules.size if rules.view == "squash" and rules.size != "heatmap" else None
+
+
+def _sweeps_and_kinds(
+    run: Run, chosen: Mapping[str, int], store: HeatmapStore | None, positions: Mapping[str, int]
+) -> tuple[Nested, Nested]:
     keys, only = ["sample_id", "method", "protocol"], field("sample_id").isin(list(chosen))
     sweeps: Any = run.sweeps(only, run.protocols).groupby(keys, sort=False, observed=True)
     kinds: Any = run.rows("per_image.parquet", only, [*keys, "error_kind"])
-    coded = ((*names, coded_sweep(rows, run.protocols[names[2]])) for names, rows in sweeps)
+    sizes: Any = run.samples.set_index("sample_id")[["width", "height"]]
+
+    def code(names: tuple[str, str, str], rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        (sample_id, method, protocol) = names
+        rules = run.protocols[protocol]
+        width, height = sizes.loc[sample_id].tolist()
+        if rules.size is None or drawn_size(rules):
+            return coded_sweep(rows, rules)
+        heatmap = None if store is None else store.heatmap(method, positions[sample_id]).values
+        size = rules.evaluation_size((width, height), None if heatmap is None else heatmap.shape[::-1])
+        return coded_sweep(rows, rules, size, (width, height))
+
+    coded = ((*names, code(names, rows)) for names, rows in sweeps)
     boxes = run.given_boxes(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])
     rows_of_boxes: Any = boxes.itertuples(index=False)
     given = ((*row[:3], _coded_box(row, run.protocols[row.protocol])) for row in rows_of_boxes)
@@ -248,7 +270,7 @@ def _sweeps_and_kinds(run: Run, chosen: Mapping[str, int]) -> tuple[Nested, Nest
 
 def _coded_box(row: Any, protocol: Protocol) -> dict[str, np.ndarray]:
     """The same of a box that was given, which stays at every τ."""
-    scale = np.divide(protocol.size or (row.width, row.height), (row.width, row.height))
+    scale = np.divide(drawn_size(protocol) or (row.width, row.height), (row.width, row.height))
     edges = np.array([row.x0, row.y0, row.x1 + 1, row.y1 + 1]) * np.tile(scale, 2)
     iou = np.array([int(10_000 * row.iou)])
     return {"first": np.zeros(1, int), "boxes": np.nan_to_num(edges, nan=-1).round(2), "iou": iou}
@@ -261,16 +283,24 @@ def _nested(items: Iterable[tuple[str, str, str, Any]]) -> Nested:
     return nested
 
 
-def coded_sweep(rows: pd.DataFrame, protocol: Protocol) -> dict[str, np.ndarray]:
+def coded_sweep(
+    rows: pd.DataFrame,
+    protocol: Protocol,
+    size: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> dict[str, np.ndarray]:
     """Box and IoU of one sample over τ, run-length coded, from its R rows of `sweeps`.
 
     `first` holds the steps of the grid from one run's start to the next one's; `boxes` the left, top, right and bottom
     edge for each run, -1 four times where there is no box; `iou` is in 1/10,000, rounded so that a comparison with an
-    IoU threshold comes out as with the IoU itself.
+    IoU threshold comes out as with the IoU itself. Boxes stay in score-map pixels unless that map's size and the
+    image's are passed: then they are where they lie in the image.
     """
     boxes = rows.loc[:, "x0":"y1"].to_numpy(np.float64)
     nothing = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     edges = to_inclusive(np.where(nothing[:, None], 0.0, boxes), protocol.box_convention)
+    if size is not None and image_size is not None:
+        edges = to_image(edges, size, image_size, protocol)
     edges[:, 2:] += 1
     edges[nothing] = -1
     whole = edges.astype(np.int64)
