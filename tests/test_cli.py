@@ -136,7 +136,12 @@ def test_version_and_every_application_helps(capsys):
     assert "\n    lr: 0.002  # highest" in shown["train"] and "lr:" not in shown["evaluate"]
     for flag in ("--multirun", "--cfg", "--info", "--config-dir", "--debug", "--version", "--hydra-help"):
         assert flag in shown["evaluate"] and flag in FLAGS
-    assert said(capsys, "--help")[1] == shown["evaluate"] == said(capsys, "limit=3", "-h")[1]
+    top = said(capsys, "--help")[1]
+    assert top == said(capsys, "limit=3", "-h")[1]
+    for name in COMMANDS:
+        assert f"\n  {name} " in top and f"\n  {name} " not in shown["evaluate"]
+    shown_families = re.findall(r"^  (?:method)? +(\w+): .*", top, re.M)
+    assert shown_families == ["activation", "gradient", "perturbation", "pixel", "transformer", "baseline"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`wsol compare`: runs side by side, and for each pair of methods whether the difference is more than noise."""
+"""`wsol compare`: runs side by side, and for each pair of methods whether the difference is significant."""
 
 from collections.abc import Mapping
 

@@ -1,11 +1,12 @@
 """What `wsol COMMAND --help` prints: all that can be chosen, as the files in conf/ say it."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wsol.commands import COMMANDS
 from wsol.commands.request import Request, application_groups, group_options
-from wsol.heatmaps.method import method_cards
+from wsol.heatmaps.method import FAMILIES, method_cards
 from wsol.io import conf_dir
 
 FLAGS = (
@@ -21,17 +22,19 @@ FLAGS = (
 
 
 def help_text(request: Request) -> str:
-    """Usage, commands, groups with their options, keys with their defaults, flags."""
+    """Usage, groups with their options, keys with their defaults, flags; commands where none was typed."""
     command = request.command
+    at_the_top = command not in shlex.split(request.line)
     program = "wsol" if command == COMMANDS[0] else f"wsol {command}"
     abouts = {name: (conf_dir() / f"{name}.yaml").read_text("utf-8").partition("\n")[0][2:] for name in COMMANDS}
-    default = {COMMANDS[0]: f"{COMMANDS[0]} (default)"}
+    named = {COMMANDS[0]: f"{COMMANDS[0]} (default)"}
+    commands = _columns((named.get(name, name), abouts[name]) for name in COMMANDS)
     groups = application_groups(command, request.config_dir)
     several = "; 'method=[a,b]' takes several, +method=[c] adds one" if "method" in groups else ""
     sections = {
         f"wsol {command}: {abouts[command]}": [],
         f"Usage: {program} [group=option] [key=value] [flags]": [],
-        "Commands (wsol COMMAND --help):": _columns((default.get(name, name), abouts[name]) for name in COMMANDS),
+        **({"Commands (wsol COMMAND --help):": commands} if at_the_top else {}),
         f"Groups (group=option{several}):": _columns(_group_rows(groups, request.config_dir)),
         "Keys (key=value; one inside another is above.key=value), with their defaults:": _keys(command),
         "Flags, before or after:": _columns(FLAGS),
@@ -45,11 +48,11 @@ def _group_rows(groups: Mapping[str, str], config_dir: Path | None) -> list[tupl
     """Each group with its options; the many methods by family."""
     rows, cards = [], method_cards()
     for group, folder in groups.items():
-        families: dict[str, list[str]] = {}
+        families: dict[str, list[str]] = {f"{family}: ": [] for family in (*FAMILIES, "baseline") if group == "method"}
         for name in group_options(folder, config_dir):
             family = "" if group != "method" else f"{cards[name].family}: " if name in cards else "your own: "
             families.setdefault(family, []).append(name)
-        first, *others = (family + ", ".join(names) for family, names in families.items())
+        first, *others = (family + ", ".join(names) for family, names in families.items() if names)
         rows += [(group, first), *(("", line) for line in others)]
     return rows
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what they share, and whether two methods differ by more than noise, on the same images."""
+"""Runs side by side: what they share, and whether two methods differ significantly, on the same images."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Comparison:
 
     `pairs` has a row per pair and metric (`PAIR_COLUMNS`): values, difference (first - second) and its 95 % interval;
     samples on which only one is right, and on which they differ; p of McNemar's exact test, and corrected by Holm's
-    method over all tests of the comparison; whether the difference is more than noise: by the corrected p, or, where
+    method over all tests of the comparison; whether the difference is significant: by the corrected p, or, where
     there is no test, by the interval. Classification is compared between runs, without a protocol.
     """
 

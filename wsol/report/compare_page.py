@@ -18,7 +18,7 @@ from wsol.report.templating import render
 if TYPE_CHECKING:
     from wsol.report.compare import Comparison
 
-ALPHA = 0.05  # of the corrected p: below it a difference is more than noise
+ALPHA = 0.05  # of the corrected p: below it a difference is significant
 HEADINGS = {
     "first": "A", "second": "B", "first_value": "A (%)", "second_value": "B (%)", "difference": "A − B",
     "interval": "95 % interval",
@@ -63,7 +63,7 @@ def _page(comparison: Comparison, command: str) -> str:
 
 def sentence(row: Row) -> str:
     """Say what a row of a comparison's pairs means: "LayerCAM localizes 2.1 points more than CAM, 95 % interval …"."""
-    better, worse, low, high = row["first"], row["second"], row["low"], row["high"]
+    better, worse, low, high = with_article(row["first"]), with_article(row["second"]), row["low"], row["high"]
     if row["difference"] < 0:
         better, worse, low, high = worse, better, -high, -low
     name, tested, points = METRIC_NAMES[row["metric"]], pd.notna(row["disagree"]), abs(row["difference"])
@@ -85,8 +85,18 @@ def sentence(row: Row) -> str:
     elif row["more_than_noise"]:
         text = f"{gap}, {evidence}."
     else:
-        noise = "not more than noise" if low <= 0 <= high else "not more than noise among so many tests"
-        text = f"{gap}, which is {noise}: {evidence}."
+        many = "" if low <= 0 <= high else " among so many tests"
+        text = f"{gap}, which is not significant{many}: {evidence}."
+    return capitalized(text)
+
+
+def with_article(title: str) -> str:
+    """Name a method within a sentence: "the center baseline"."""
+    return f"the {title}" if title.partition(" (")[0].endswith(" baseline") else title
+
+
+def capitalized(text: str) -> str:
+    """Begin a sentence; methods' own names stay as they are."""
     return text[0].upper() + text[1:] if text.startswith("the ") else text
 
 
@@ -127,12 +137,12 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
     if tests:
         notes.append(
             f"p: McNemar's exact test, corrected by Holm's method for all {tests:,} tests of this comparison; below "
-            f"{ALPHA:g} a difference is more than noise. What is not right or wrong (mean IoU, MaxBoxAccV2, PxAP) is "
+            f"{ALPHA:g} a difference is significant. What is not right or wrong (mean IoU, MaxBoxAccV2, PxAP) is "
             f"not tested: there the interval decides, uncorrected."
         )
     if pairs["oracle"].any():
         notes.append(
-            "*: τ is an oracle, the best on these very images, as it always is in MaxBoxAcc. It is held in all "
+            "*: τ is an oracle threshold, the best on these very images, as it always is in MaxBoxAcc. It is held in all "
             "resamples, so the interval is optimistic: it covers the true value less often than in 95 of 100 cases."
         )
     return notes
