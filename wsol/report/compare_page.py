@@ -142,8 +142,8 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
         )
     if pairs["oracle"].any():
         notes.append(
-            "*: τ is an oracle threshold, the best on these very images, as it always is in MaxBoxAcc. It is held in all "
-            "resamples, so the interval is optimistic: it covers the true value less often than in 95 of 100 cases."
+            "*: τ is an oracle threshold, the best on these very images, as it always is in MaxBoxAcc. It is held in "
+            "all resamples, so the interval is optimistic: it covers the true value less often than in 95 of 100 cases."
         )
     return notes
 
