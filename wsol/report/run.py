@@ -29,8 +29,10 @@ REPEATED = ("sample_id", "method", "protocol", "rules", "class", "error_kind")  
 BATCH = 1 << 17  # rows read at a time
 MOST_SAMPLES = 5_000_000
 MOST_VALUES = 1 << 28  # in a column that is read whole; rows of sweeps are read by method and protocol
-RANGES = dict.fromkeys((*METRICS, "low", "high"), (0.0, 100.0)) | {
-    "threshold": (0, 1), "iou_threshold": (0, 1), "iou": (-1e9, 1e9), "value": (0, 1e12), "rank": (-1, 1e9),
+RANGES = dict.fromkeys(METRICS, (0.0, 100.0)) | {
+    # IoUs that a protocol doesn't clamp may be below 0.
+    "mean_iou": (-1e9, 100), "low": (-1e9, 100), "high": (-1e9, 100), "value": (-1e9, 1e12), "iou": (-1e9, 1e9),
+    "threshold": (0, 1), "iou_threshold": (0, 1), "rank": (-1, 1e9),
     "label": (0, 1e9), "width": (0, 1e9), "height": (0, 1e9), "n_images": (1, MOST_SAMPLES),
     "n_samples": (1, MOST_SAMPLES),
 }  # fmt: skip
