@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from wsol.heatmaps.store import GENERATED, HeatmapStore
+from wsol.heatmaps.store import GENERATED, HeatmapStore, save_heatmaps
 from wsol.io import write_text
 from wsol.localization import load_protocol
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS
@@ -129,7 +129,7 @@ def _curve(own: dict[str, str], delta: float, grid: np.ndarray, peak: float) -> 
 
 def _heatmaps(folder: Path, ids: list[str], methods: Sequence[str], size: int) -> None:
     known = {name: {"function": name if name == "center" else "cam", "layer": "layer4"} for name in methods}
-    store = HeatmapStore(list(ids), known, {"dataset": "noise"}, folder / "heatmaps")
+    store = HeatmapStore(list(ids), known, {"dataset": "noise"})
     store.placement[:] = (500, 375, 0, 0, 500, 375)
     for name in methods:
         if store.kind(name) in GENERATED:
@@ -137,7 +137,7 @@ def _heatmaps(folder: Path, ids: list[str], methods: Sequence[str], size: int) -
         for start in range(0, len(ids), 1000):
             rows = range(start, min(start + 1000, len(ids)))
             store.add(name, rows, torch.rand(len(rows), size, size).numpy())
-    store.save()
+    save_heatmaps([store], len(ids), folder / "heatmaps")
 
 
 def measure(folder: Path, images: int) -> tuple[float, float, int]:

@@ -53,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, by default the one that the program was started with.
 
     Returns 0; 2 for what the user can fix, 1 for faults that `wsol check` found and for anything else, 130 after
-    Ctrl-C or SIGTERM.
+    Ctrl-C, 143 after SIGTERM.
     """
     words, as_program = list(sys.argv[1:] if words is None else words), words is None
     request = read_words([])
@@ -73,9 +73,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read it, as `| head` does, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         print_message("interrupted")
-        return 130
+        return 143 if isinstance(end, Terminated) else 130
     except Exception as error:
         if "--debug" in words or not is_user_error(error):
             print(clean(traceback.format_exc()), file=sys.stderr)
@@ -84,6 +84,14 @@ def main(words: Sequence[str] | None = None) -> int:
         return exit_code(error)
     finally:
         gc.enable()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 @contextmanager
@@ -102,9 +110,9 @@ def _ending_when_asked(as_program: bool) -> Iterator[None]:
         while (signals := os.read(told, 1)) and signals[0] not in (signal.SIGINT, signal.SIGTERM):
             pass
         if signals and not ended.wait(PATIENCE):
-            os._exit(130)
+            os._exit(128 + signals[0])
 
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handler = signal.signal(signal.SIGTERM, _terminate)
     before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     threading.Thread(target=watch, daemon=True).start()
     try:

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 FOR_ANY_DATASET = {"class_map": (), "boxes": ("from_masks",), "sizes": ("stop", "scale")}
 BUILT = ("dataset", "method", "model", "training_method")  # groups whose options say what is built
 PLAIN_TYPES = {"int", "float", "bool", "str", "None"}
-LEAST = {"batch_size": 1, "chunk": 1, "limit": 1, "most": 1, "resamples": 100, "top": 1, "pictures": 0, "workers": 0}
+LEAST = {
+    "batch_size": 1,
+    "shard_size": 1,
+    "chunk": 1,
+    "limit": 1,
+    "most": 1,
+    "resamples": 100,
+    "top": 1,
+    "pictures": 0,
+    "workers": 0,
+}
 REFUSALS = (ImportError, OSError, TypeError, ValueError, InstantiationException)
 Config = DictConfig | Mapping[str, Any]
 

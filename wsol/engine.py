@@ -22,12 +22,13 @@ from wsol.datasets.sample import Dataset, check_sizes
 from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
-from wsol.io import expand_path, remove_stale, write_json, write_yaml
+from wsol.io import expand_path, remove_stale, write_json
 from wsol.localization import Protocol, load_protocol, protocol_names
-from wsol.metrics.scoring import ground_truth_boxes, resizing_notes, score_heatmaps
+from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
 from wsol.predictions import read_given, read_predictions, read_samples, score_given
 from wsol.settings import settings
-from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, write_tables
+from wsol.shards import Shards, identity_of, weights_of
+from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, read_results, write_tables
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ logger = logging.getLogger("wsol")
 Methods = Sequence[str] | Mapping[str, Method]
 Protocols = Sequence[str] | Mapping[str, Protocol]
 ALL = "all"  # every preset that applies
+FREE = ("workers", "device", "report", "pictures", "progress", "resume", "overwrite", "mixed")  # on a resume
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
 
@@ -91,7 +93,7 @@ def evaluate(
     >>> results.summary["max_box_acc_v2"].notna().tolist()
     [False, True]
     """
-    from wsol.heatmaps.collect import collect_heatmaps  # torch is loaded here: `score` never needs it
+    from wsol.heatmaps.collect import Recorder  # torch is loaded here: `score` never needs it
 
     # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
@@ -107,21 +109,31 @@ def evaluate(
     notes = _warn([*class_map.notes, *_weights_notes(dataset, classifier), *left_out]) + _benchmark_notes(dataset)
     thresholds = choose_thresholds(methods, presets, source, threshold_from, options.threshold_from_test)
 
-    # 1. The network runs here and nowhere else: heatmaps, and where the true class stands among the logits.
-    heatmaps, samples = collect_heatmaps(
-        dataset, classifier, methods, class_map, view=view, device=device, source=source,
-        folder=None if run_dir is None else Path(run_dir) / "heatmaps", **options.for_the_pass(),
+    config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
+    scorer, recorder = Scorer(dataset, protocols), Recorder(
+        dataset, classifier, methods, class_map, view=view, device=device, source=source, **options.for_the_pass()
     )  # fmt: skip
+    identity = identity_of(dataset, protocols, methods, config, source=source, layers=recorder.methods,
+                           **weights_of(classifier), **options.identity(device))  # fmt: skip
+    size = recorder.shard_images(options.shard_size)
+    with Shards(dataset, size, identity, run_dir, config, **options.for_the_folder()) as shards:
+        if shards.folder is not None and shards.whole:  # a resume that finds everything done
+            return read_results(shards.folder)
+        # 1. Shard by shard. The network runs here and nowhere else: heatmaps, and where the true class stands among
+        #    the logits; while it sees the next shard, the last one's heatmaps become boxes at every threshold.
+        with recorder:
+            shards.do(recorder.record(shards.missing_ranges), scorer.score, options.workers)
 
-    # 2. From heatmaps to boxes at every threshold; what became of every sample at τ; tables with intervals.
-    table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
-    scored = score_heatmaps(dataset, heatmaps, protocols, options.workers, options.progress)
-    results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
+        # 2. All shards together: what became of every sample at τ; tables with intervals.
+        heatmaps, samples = shards.join_heatmaps()
+        table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
+        scored = shards.join_scores(scorer, heatmaps.methods)
+        results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
 
-    # 3. Everything that a reader needs, years later.
-    results.environment = _environment(started, provenance, notes, command, presets, device)
-    results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
-    return _write_run(results, dataset, heatmaps, run_dir, options)
+        # 3. Everything that a reader needs, years later.
+        results.environment = _environment(started, provenance, notes, command, presets, device)
+        results.environment |= {"forward_passes": recorder.forward_passes} | shards.devices()
+        return shards.commit(_write_run(results, dataset, heatmaps, config, options))
 
 
 def score(
@@ -196,14 +208,20 @@ def score(
     thresholds |= {(source.name, name): (None, source.kind) for source in given for name in protocols}
 
     # 2. and 3. As in `evaluate`; boxes that are given have no sweeps.
+    config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
+    scorer, own = Scorer(dataset, protocols), {"source": source, "layers": store.methods, "maps": store.fingerprint()}
+    identity = identity_of(dataset, protocols, {}, config, **own, **options.identity())
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
-    scored = score_heatmaps(dataset, store, protocols, options.workers, options.progress)
-    scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
-    scored = chain(scored, scored_boxes)
-    results = make_tables(scored, table, protocols, thresholds, source, run_folder(run_dir))
-    results.environment = _environment(started, provenance, notes, command, presets)
-    results.config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
-    return _write_run(results, dataset, store, run_dir, options)
+    how = options.for_the_folder("wsol score")
+    with Shards(dataset, options.shard_size, identity, run_dir, config, **how) as shards:
+        if shards.folder is not None and shards.whole:  # a resume that finds everything done
+            return read_results(shards.folder)
+        shards.do(((store, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
+        scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
+        scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
+        results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
+        results.environment = _environment(started, provenance, notes, command, presets)
+        return shards.commit(_write_run(results, dataset, store, config, options))
 
 
 @settings
@@ -258,6 +276,12 @@ class RunOptions:
         Only the first so many samples.
     pictures, report, progress : int, bool, bool
         Example pictures in `run_dir/figures`; whether to write `run_dir/report.html`; whether to say how far a run is.
+    shard_size : int
+        Images that are done and written together: a run that dies loses those that it had in hand.
+    resume, overwrite : bool
+        What becomes of an unfinished run in `run_dir`: it is gone on with, if it is this very one; or removed.
+    mixed : bool
+        Whether a run may be resumed on another kind of device, or with another version of torch.
     """
 
     on_error: Literal["stop", "skip"] = "stop"
@@ -268,6 +292,19 @@ class RunOptions:
     pictures: int = 0
     report: bool = True
     progress: bool = True
+    shard_size: int = 512
+    resume: bool = False
+    overwrite: bool = False
+    mixed: bool = False
+
+    def for_the_folder(self, command: str = "wsol") -> dict[str, Any]:
+        """Keywords of `Shards`."""
+        return {name: getattr(self, name) for name in ("resume", "overwrite", "mixed")} | {"command": command}
+
+    def identity(self, device: torch.device | None = None) -> dict[str, Any]:
+        """What of these a resumed run must have in common with what it resumes."""
+        made = {"device": "none" if device is None else device.type} | ({"torch": version("torch")} if device else {})
+        return {name: value for name, value in asdict(self).items() if name not in (*FREE, "limit")} | made
 
     def first_of(self, dataset: Dataset) -> Dataset:
         """As many samples as are asked for."""
@@ -434,15 +471,6 @@ def _provenance(
     )  # fmt: skip
 
 
-def run_folder(run_dir: Path | str | None) -> Path | None:
-    """Make a run's folder."""
-    if run_dir is None:
-        return None
-    folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _warn(notes: list[str]) -> list[str]:
     for note in notes:
         logger.warning("%s", note)
@@ -477,18 +505,17 @@ def _environment(
 
 
 def _write_run(
-    results: Results, dataset: Dataset, heatmaps: HeatmapStore, run_dir: Path | str | None, options: RunOptions
+    results: Results, dataset: Dataset, heatmaps: HeatmapStore, config: dict[str, Any], options: RunOptions
 ) -> Results:
     """Write tables, what was asked for and what it ran on, pictures and the report."""
-    if run_dir is None:
+    folder, results.config = results.run_dir, config
+    if folder is None:
         return results
     from wsol.report.summary import write_summary
 
-    folder = Path(run_dir)
     remove_stale(folder)
     write_tables(results, folder)
     write_summary(results.summary, folder, results.environment["cite"])
-    write_yaml(folder / "config.yaml", results.config)
     write_json(folder / "environment.json", results.environment)
     if options.pictures and len(results.per_image):
         from wsol.report.pictures import draw_examples

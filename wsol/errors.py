@@ -30,6 +30,12 @@ class FaultyDataError(UserError):
     exit_code = 1
 
 
+class LostRankError(UserError):
+    """One of several processes fell silent; what was done is kept."""
+
+    exit_code = 1
+
+
 def closest(word: object, names: Iterable[object], most: int = 3) -> list[str]:
     """Names that somebody who wrote `word` may have meant, best first."""
     import difflib

@@ -40,7 +40,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsol.errors import UserError, first_names
-from wsol.io import atomic_write, data_file, read_environment, reading, write_json
+from wsol.io import atomic_write, data_file, read_environment, read_json, read_yaml, reading, write_json
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_image
 from wsol.localization.kernels.components import unpack
@@ -511,6 +511,32 @@ def write_tables(results: Results, folder: Path) -> None:
             getattr(results, name).to_csv(path, index=False)
 
 
+def read_results(folder: Path) -> Results:
+    """Read a run that is whole."""
+    tables: dict[str, Any] = {
+        name: pd.read_csv(
+            folder / f"{name}.csv",
+            dtype=dict.fromkeys(TEXTS, str),
+            keep_default_na=False,
+            na_values=dict.fromkeys(["threshold", "value"], ""),
+        )
+        for name in ("summary", "metrics")
+    }
+    config = read_yaml(folder / "config.yaml")
+    protocols = {name: Protocol.from_mapping({"name": name} | dict(of)) for name, of in config["protocols"].items()}
+    return Results(
+        **tables,
+        samples=pd.read_parquet(folder / "samples.parquet"),
+        resamples=pd.read_parquet(folder / "resamples.parquet")
+        if (folder / "resamples.parquet").is_file()
+        else pd.DataFrame(),
+        environment=read_json(folder / "environment.json"),
+        config=config,
+        run_dir=folder,
+        protocols={name: protocol.for_many_maps() for name, protocol in protocols.items()},
+    )
+
+
 def is_for_testing(split: str, role: str) -> bool:
     """Whether settings chosen on a split have seen what they will be tested on; where it has no role, by its name."""
     return role == "test" or (role == "" and split == "test")
@@ -555,9 +581,12 @@ def _read_thresholds(
     run: Path | str, source: Mapping[str, Any], from_test: bool
 ) -> tuple[dict[tuple[str, str], dict[str, float]], str]:
     """τ by method, protocol and metric of another run; and how tables name that run, and a split it shouldn't be of."""
+    from wsol.shards import check_run  # which knows these tables
+
     path = Path(run).expanduser() / "summary.csv"
     if not path.is_file():
         raise UserError(f"threshold_from={run}: no summary.csv there; pass the folder of a run")
+    check_run(path.parent)
     with reading(path):
         summary = pd.read_csv(data_file(path, 1 << 28), dtype=dict.fromkeys(TEXTS, str))
         named = summary.dropna(subset=["threshold"]).set_index(["method", "protocol"])

@@ -12,7 +12,7 @@ import pytest
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.heatmaps.method import make_method
-from wsol.heatmaps.store import NOISE, HeatmapStore, add_baselines, open_heatmaps
+from wsol.heatmaps.store import NOISE, HeatmapStore, add_baselines, open_heatmaps, save_heatmaps
 
 IDS = ("a/0.jpeg", "a/1.jpeg", "b/c/2.jpeg")
 
@@ -226,8 +226,8 @@ def test_baselines_stand_beside_heatmaps_and_lack_no_sample(tmp_path: Path) -> N
 
 def test_a_runs_own_heatmaps_are_raw(tmp_path: Path) -> None:
     (tmp_path / "run" / "heatmaps").mkdir(parents=True)
-    kept = HeatmapStore(["a"], {"center": {"function": "center", "layer": ""}}, {}, tmp_path / "run" / "heatmaps")
-    kept.save()
+    kept = HeatmapStore(["a"], {"center": {"function": "center", "layer": ""}}, {})
+    save_heatmaps([kept], 1, tmp_path / "run" / "heatmaps")
     dataset = Listed(("a",))
     store, _ = open_heatmaps(dataset, tmp_path / "run" / "heatmaps", kind="raw")
     assert store.kind("center") == "center"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wsol.errors import UserError
-from wsol.heatmaps.store import HeatmapStore
+from wsol.heatmaps.store import HeatmapStore, join_stores, save_heatmaps
 
 METHODS = {
     "cam": {"function": "cam", "layer": "layer4"},
@@ -27,13 +27,18 @@ def maps(count: int = 3, side: int = 4) -> torch.Tensor:
     )
 
 
-def filled(folder: Path | None) -> HeatmapStore:
-    store = HeatmapStore(["a", "b#1", "ç/d"], METHODS, SOURCE, folder)
+def filled() -> HeatmapStore:
+    store = HeatmapStore(["a", "b#1", "ç/d"], METHODS, SOURCE)
     for i in range(3):
         store.place([i], (40 + i, 30), (0.5, 0.0, 40.25, 30.0), missing=i == 1)
     store.add("cam", [2, 0], maps()[[2, 0]])
     store.add("noise", [0, 1, 2], torch.rand(3, 5, 2))
     return store
+
+
+def save(store: HeatmapStore, folder: Path) -> HeatmapStore:
+    save_heatmaps([store], len(store.sample_ids), folder)
+    return HeatmapStore.open(folder)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -43,8 +48,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_rounding(tmp_path: Path, on_disk: bool) -> None:
     """Divided by the largest absolute value, which is kept in float32; the quotient rounded to half precision."""
-    store = filled(tmp_path / "h" if on_disk else None)
-    store.save()
+    store = save(filled(), tmp_path / "h") if on_disk else filled()
     for i in (0, 2):
         raw = maps()[i].numpy()
         largest = np.abs(raw).max()
@@ -64,8 +68,8 @@ def test_zero_and_constant_maps() -> None:
 
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:
-    kept = filled(tmp_path / "run" / "heatmaps")
-    kept.save()
+    kept = filled()
+    save(kept, tmp_path / "run" / "heatmaps")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["heatmaps"]
     store = HeatmapStore.open(str(tmp_path / "run" / "heatmaps"))
     assert (store.sample_ids, store.methods, store.source) == (["a", "b#1", "ç/d"], METHODS, SOURCE)
@@ -80,7 +84,7 @@ def test_round_trip_through_a_folder(tmp_path: Path) -> None:
 
 
 def test_folder_holds_what_is_documented(tmp_path: Path) -> None:
-    filled(tmp_path).save()
+    save(filled(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cam.npy", "cam.scale.npy", "heatmaps.json", "index.parquet", "noise.npy", "noise.scale.npy",
     ]  # fmt: skip
@@ -100,33 +104,43 @@ def test_maps_of_another_shape_are_refused() -> None:
         store.add("cam", [1], torch.rand(1, 5, 4))
 
 
-def test_run_that_stops_spares_an_older_ones_heatmaps(tmp_path: Path) -> None:
-    filled(tmp_path / "heatmaps").save()
-    before = content(tmp_path)
-    store = HeatmapStore(["x"], METHODS, SOURCE, tmp_path / "heatmaps")
-    store.add("cam", [0], torch.rand(1, 2, 2))
-    assert content(tmp_path) != before
-    store.discard()
-    assert content(tmp_path) == before
+def test_shards_are_joined_in_memory_and_on_disk_alike(tmp_path: Path) -> None:
+    """Also where of a shard nothing could be read."""
+    unread = HeatmapStore(["x", "y"], METHODS, SOURCE)
+    unread.unreadable[:] = True
+    for order in ([filled(), unread], [unread, filled()]):
+        whole = join_stores(order)
+        save_heatmaps(iter(order), 5, tmp_path / "h")
+        stored = HeatmapStore.open(tmp_path / "h")
+        assert stored.sample_ids == whole.sample_ids == [name for store in order for name in store.sample_ids]
+        for index in range(5):
+            for name in METHODS:
+                assert stored.missing(name).tolist() == whole.missing(name).tolist()
+                one, other = stored.heatmap(name, index), whole.heatmap(name, index)
+                assert np.array_equal(one.values, other.values) and one.image_size == other.image_size
+    other = HeatmapStore(["x"], METHODS, SOURCE)
+    other.add("cam", [0], torch.rand(1, 2, 2))
+    with pytest.raises(UserError, match="cam"):
+        save_heatmaps([filled(), other], 4, tmp_path / "odd")
+    with pytest.raises(UserError, match="cam"):
+        join_stores([filled(), other])
 
 
 def test_second_run_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    filled(tmp_path / "heatmaps").save()
+    save(filled(), tmp_path / "heatmaps")
     (tmp_path / "heatmaps" / "notes.txt").write_text("mine")
-    store = HeatmapStore(["x"], {"cam": METHODS["cam"]}, SOURCE, tmp_path / "heatmaps")
+    store = HeatmapStore(["x"], {"cam": METHODS["cam"]}, SOURCE)
     store.add("cam", [0], torch.ones(1, 2, 2))
-    store.save()
-    second = HeatmapStore.open(tmp_path / "heatmaps")
+    second = save(store, tmp_path / "heatmaps")
     assert second.sample_ids == ["x"]
     assert second.heatmap("cam", 0).values.tolist() == [[1, 1], [1, 1]]
     assert (tmp_path / "heatmaps" / "notes.txt").read_text() == "mine"
 
 
 def test_run_where_nothing_could_be_read(tmp_path: Path) -> None:
-    store = HeatmapStore(["a"], METHODS, {}, tmp_path)
+    store = HeatmapStore(["a"], METHODS, {})
     store.unreadable[:] = True
-    store.save()
-    assert HeatmapStore.open(tmp_path).missing("cam").tolist() == [True]
+    assert save(store, tmp_path).missing("cam").tolist() == [True]
 
 
 DAMAGED = [
@@ -150,7 +164,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGED)
 def test_damaged_files_are_named_and_pickles_never_run(tmp_path: Path, name: str, damage: object) -> None:
-    filled(tmp_path).save()
+    save(filled(), tmp_path)
     (tmp_path / name).unlink()
     if isinstance(damage, bytes):
         (tmp_path / name).write_bytes(damage)

@@ -11,6 +11,7 @@ from wsol.engine import Options, evaluate
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Evaluate, say what came out, and how to go on."""
+    cfg = job.resumed(cfg)
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
     dataset = build_dataset(cfg.dataset)
     class_map = cfg.dataset.get("class_map") if "class_map" in for_any_dataset(cfg.dataset) else None

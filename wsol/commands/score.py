@@ -11,6 +11,7 @@ from wsol.engine import ScoreOptions, score
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Score, say what came out, and how to go on."""
+    cfg = job.resumed(cfg)
     protocols = build_protocols(cfg.protocols)
     objects = {"protocols": protocols, "methods": build_methods(cfg.methods) if cfg.methods else {}}
     results = call(score, cfg, ScoreOptions, dataset=build_dataset(cfg.dataset), **objects, **job.keywords(cfg))

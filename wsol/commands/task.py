@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from wsol.commands import COMMANDS
 from wsol.commands.request import Request, exit_code, explain_error, is_user_error
-from wsol.config import to_dict
+from wsol.config import resume_config, to_dict
 from wsol.console import clean, print_line, print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import from_here, write_json
@@ -51,6 +51,17 @@ class Job:
     def typed(self, start: str) -> list[str]:
         """Overrides that begin with these letters."""
         return [word for word in self.overrides if word.startswith(start)]
+
+    def resumed(self, cfg: DictConfig) -> DictConfig:
+        """With `resume=true`, the configuration that the run in this folder began with."""
+        from wsol.engine import FREE
+        from wsol.shards import ranks
+
+        if ranks()[1] > 1 and not self.typed("run_dir="):
+            raise UserError("several processes share a run by its folder: pass run_dir=DIR")
+        if not cfg.get("resume") or not (self.run_dir / "config.yaml").is_file():
+            return cfg
+        return resume_config(self.run_dir, to_dict(cfg), self.overrides, (*FREE, "run_dir", "hydra", "launcher"))
 
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""

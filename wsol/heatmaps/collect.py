@@ -7,12 +7,12 @@ column of targets of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -45,119 +45,153 @@ class _Image:
     few_bits: bool = False
 
 
-@dataclass(eq=False)
-class _Pass:
-    """What images are shown to, and where their heatmaps and the network's answers go."""
+class Recorder:
+    """A classifier's pass over a dataset, shard by shard; options are those of `wsol.engine.Options`.
 
-    classifier: Classifier
-    extractor: HeatmapExtractor
-    view: View
-    true_logits: torch.Tensor  # (N,)
-    allowed: np.ndarray | None  # logits that compete
-    device: torch.device | str
-    store: HeatmapStore
-    answers: dict[int, Sequence[Any]] = field(default_factory=dict)  # rank, top5 and their probabilities by sample
+    Batches have one size, that of the set where it is smaller: the last one is filled up with copies of its last image,
+    for with another size a network takes other kernels. As long as the context lasts the network is prepared, and
+    algorithms are deterministic where torch has such.
+    """
 
-    def run(self, images: Sequence[_Image]) -> None:
-        """Show images to the network; where one has fewer samples than another, its first stands in for the rest."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        classifier: Classifier,
+        methods: Mapping[str, Method],
+        class_map: ClassMap,
+        *,
+        view: str = "squash",
+        flip: bool = False,
+        predict_over: str = "all",
+        batch_size: int = 32,
+        workers: int = 2,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        score: str | None = None,
+        chunk: int = 32,
+        on_error: str = "stop",
+        source: Mapping[str, Any] | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.dataset, self.classifier, self.device, self.source = dataset, classifier, device, source
+        self.view, self.workers, self.show_progress = View(view, classifier.input_size, flip), workers, show_progress
+        self.true_logits = torch.tensor(np.asarray(class_map.to_model)[dataset.table["label"]])  # (N,)
+        self.allowed = allowed_logits(class_map, predict_over)  # logits that compete
+        self.images_at_once = max(batch_size // len(self.view.crops), min(batch_size, 1))  # what is too small stays so
+        self.images_at_once = min(self.images_at_once, dataset.table["image_id"].nunique())
+        self.on_error = on_error
+        self.load = partial(_load, dataset, self.view, classifier.interpolation, on_error)
+        self.advance: Callable[..., None] = lambda *_: None
+        say = lambda note: self.advance(0, note)  # noqa: E731
+        self.extractor = HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk, say=say)
+        self.methods = {
+            name: {"function": method.function_name, "layer": self.extractor.layers[name]}
+            for name, method in self.extractor.methods.items()
+        }
+        self.forward_passes = 0  # batches that were shown to the network
+        self.dark = list[str]()  # images whose 16 bits are hardly used
+
+    def shard_images(self, wanted: int) -> int:
+        """Round the number of images in a shard up, so that all batches but the last of the set are full."""
+        return math.ceil(wanted / max(self.images_at_once, 1)) * max(self.images_at_once, 1)
+
+    def __enter__(self) -> Self:
+        cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+        self._before = cudnn.benchmark, before, torch.is_deterministic_algorithms_warn_only_enabled()
+        cudnn.benchmark = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.extractor.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.extractor.__exit__(*error)
+        if self.dark:
+            text = "%d images of 16 bits use fewer, so the network sees them dark: %s"
+            logger.warning(text, len(self.dark), first_names(self.dark))
+        benchmark, deterministic, warn_only = self._before
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+    def record(self, shards: Sequence[range]) -> Iterator[tuple[HeatmapStore, pd.DataFrame]]:
+        """Yield the heatmaps of each shard, and its samples with the network's answers, see `samples_table`.
+
+        Images are decoded ahead also of the next shard.
+        """
+        images = [_by_image(self.dataset, shard) for shard in shards]
+        every = [samples for of_shard in images for samples in of_shard]
+        batches = load_ahead(every, self.load, self.images_at_once, self.workers)
+        with progress("heatmaps", sum(map(len, shards)), self.show_progress) as self.advance:
+            for shard, of_shard in zip(shards, images, strict=True):
+                ids = self.dataset.table["sample_id"].iloc[shard.start : shard.stop]
+                store, answers = HeatmapStore(list(ids), self.methods, self.source), dict[int, Sequence[Any]]()
+                for _ in range(0, len(of_shard), max(self.images_at_once, 1)):
+                    batch = next(batches)
+                    for image in batch:
+                        rows = [sample - shard.start for sample in image.samples]
+                        store.place(rows, image.size, image.rectangle, missing=image.pixels is None)
+                        self.dark += [image.image_id] if image.few_bits else []
+                    if readable := [image for image in batch if image.pixels is not None]:
+                        answers |= self._run_or_skip(readable, store, shard.start)
+                    self.advance(sum(len(image.samples) for image in batch))
+                yield store, samples_table(self.dataset, store, answers, shard)
+
+    def _run(self, images: Sequence[_Image], store: HeatmapStore, start: int) -> dict[int, Sequence[Any]]:
+        """Show a batch to the network: ranks, best classes and their probabilities, by the sample's row in the store.
+
+        Where an image has fewer samples than another, its first stands in for the rest.
+        """
+        count = len(images)
+        images = [*images, *[images[-1]] * (self.images_at_once - count)]
         most, crops = max(len(image.samples) for image in images), len(self.view.crops)
         columns = torch.tensor([image.samples + image.samples[:1] * (most - len(image.samples)) for image in images])
         asked = torch.tensor([[column < len(image.samples) for column in range(most)] for image in images])
-        samples, targets = columns[asked].tolist(), self.true_logits[columns]  # (S,), (B, K)
+        asked[count:] = False
+        samples, targets = columns[asked] - start, self.true_logits[columns]  # (S,), (B, K)
         pixels = torch.cat([image.pixels for image in images if image.pixels is not None])  # (B·V, h, w, 3)
         heatmaps = self.extractor(
             self.classifier.prepare(pixels, self.device),
             targets.repeat_interleave(crops, 0).to(self.device),  # (B·V, K)
             [image.image_id for image in images for _ in range(crops)],
         )
+        self.forward_passes += 1
         for name, maps in heatmaps.maps.items():
-            if self.store.kind(name) not in GENERATED:
+            if store.kind(name) not in GENERATED:
                 merged = average_crops(maps.unflatten(0, (-1, crops)), self.view)  # (B, K, h, w)
-                self.store.add(name, samples, merged[asked.to(merged.device)].float().cpu().numpy())
+                store.add(name, samples.tolist(), merged[asked.to(merged.device)].float().cpu().numpy())
         logits = heatmaps.logits.unflatten(0, (-1, crops)).double().mean(1).cpu()  # (B, C)
         logits = logits[asked.nonzero()[:, 0]].numpy()  # (S, C)
         ranks = rank_of_true(logits, targets[asked].numpy(), self.allowed)
         best, probabilities = top_classes(logits, 5, self.allowed)  # (S, 5) each
-        rows = zip(samples, ranks, best.astype(np.int32), probabilities.astype(np.float32), strict=True)
-        self.answers |= {sample: answer for sample, *answer in rows}
+        rows = zip(samples.tolist(), ranks, best.astype(np.int32), probabilities.astype(np.float32), strict=True)
+        return {sample: answer for sample, *answer in rows}
 
-    def run_or_skip(self, images: Sequence[_Image], on_error: str) -> None:
-        """Show images to the network; with on_error="skip" those that it, or a method, fails on alone are missing."""
+    def _run_or_skip(self, images: Sequence[_Image], store: HeatmapStore, start: int) -> dict[int, Sequence[Any]]:
+        """The same; with on_error="skip" images that the network, or a method, fails on alone are missing."""
         try:
-            self.run(images)
+            return self._run(images, store, start)
         except Exception as error:
-            if on_error != "skip":
+            if self.on_error != "skip":
                 raise
+            answers = dict[int, Sequence[Any]]()
             for image in images if len(images) > 1 else ():
-                self.run_or_skip([image], on_error)
+                answers |= self._run_or_skip([image], store, start)
             if len(images) == 1:
                 logger.warning("image %s: %s", images[0].image_id, error)
-                self.store.place(images[0].samples, images[0].size, images[0].rectangle, missing=True)
-            elif all(self.store.unreadable[image.samples[0]] for image in images):  # no fault of one image
+                rows = [sample - start for sample in images[0].samples]
+                store.place(rows, images[0].size, images[0].rectangle, missing=True)
+            elif all(store.unreadable[image.samples[0] - start] for image in images):  # no fault of one image
                 raise
+            return answers
 
 
 def collect_heatmaps(
-    dataset: Dataset,
-    classifier: Classifier,
-    methods: Mapping[str, Method],
-    class_map: ClassMap,
-    *,
-    view: str = "squash",
-    flip: bool = False,
-    predict_over: str = "all",
-    batch_size: int = 32,
-    workers: int = 2,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    score: str | None = None,
-    chunk: int = 32,
-    on_error: str = "stop",
-    folder: Path | None = None,
-    source: Mapping[str, Any] | None = None,
-    show_progress: bool = True,
+    dataset: Dataset, classifier: Classifier, methods: Mapping[str, Method], class_map: ClassMap, **options: Any
 ) -> tuple[HeatmapStore, pd.DataFrame]:
-    """Run the classifier over a dataset; options are those of `wsol.engine.Options`.
-
-    Returns the store, saved if there is a folder for it, and `samples_table` with the network's answers: rank (0 is the
-    best, -1 where the image was skipped), top5 and top5_probability (lists; logits and softmax).
-    """
-    table, way = dataset.table, View(view, classifier.input_size, flip)
-    true_logits = torch.tensor(np.asarray(class_map.to_model)[table["label"]])
-    allowed = allowed_logits(class_map, predict_over)
-    images_at_once = max(batch_size // len(way.crops), min(batch_size, 1))  # what is too small stays so
-    load = partial(_load, dataset, way, classifier.interpolation, on_error)
-    with progress("heatmaps", len(table), show_progress) as advance:
-        extractor = HeatmapExtractor(classifier, methods, score=score, seed=seed, chunk=chunk, say=partial(advance, 0))
-        described = {
-            name: {"function": method.function_name, "layer": extractor.layers[name]}
-            for name, method in extractor.methods.items()
-        }
-        store = HeatmapStore(list(table["sample_id"]), described, source, folder)
-        dark = list[str]()
-        network = _Pass(classifier, extractor, way, true_logits, allowed, device, store)
-        try:
-            with extractor:
-                for batch in load_ahead(_by_image(dataset), load, images_at_once, workers):
-                    for image in batch:
-                        store.place(image.samples, image.size, image.rectangle, missing=image.pixels is None)
-                        dark += [image.image_id] if image.few_bits else []
-                    if images := [image for image in batch if image.pixels is not None]:
-                        network.run_or_skip(images, on_error)
-                    advance(sum(len(image.samples) for image in batch))
-            store.save()
-        except BaseException:
-            store.discard()
-            raise
-    if dark:
-        logger.warning(
-            "%d images of 16 bits use fewer, so the network sees them dark: %s", len(dark), first_names(dark)
-        )
-    if store.unreadable.any():
-        ids, total = table["image_id"][store.unreadable].unique(), table["image_id"].nunique()
-        failed = f"{len(ids)} of {total} images could not be read, or have no heatmap"
-        logger.warning("%s, and count as misses: %s", failed, first_names(ids))
-    return store, samples_table(dataset, store, network.answers)
+    """Record a whole dataset at once, in memory; options are those of `Recorder`."""
+    with Recorder(dataset, classifier, methods, class_map, **options) as recorder:
+        (recorded,) = recorder.record([range(len(dataset))])
+    return recorded
 
 
 @torch.no_grad()  # not inference mode: a network may keep tensors for its next pass
@@ -168,14 +202,14 @@ def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> 
     return int(logits_of(output, f"model {classifier.name}").shape[1])
 
 
-def _by_image(dataset: Dataset) -> list[tuple[int, ...]]:
+def _by_image(dataset: Dataset, shard: range) -> list[tuple[int, ...]]:
     """Group the samples of each image, which follow each other; images with the most classes come first.
 
     A batch then has images with about the same number of classes, and hardly a column is padding.
     """
     if not dataset.multilabel:
-        return [(index,) for index in range(len(dataset))]
-    runs = groupby(range(len(dataset)), key=list(dataset.table["image_id"]).__getitem__)
+        return [(index,) for index in shard]
+    runs = groupby(shard, key=list(dataset.table["image_id"]).__getitem__)
     return sorted((tuple(run) for _, run in runs), key=len, reverse=True)
 
 

@@ -7,13 +7,14 @@ it is missing), `heatmaps.json` (where the maps come from) and per method `<meth
 
 from __future__ import annotations
 
-import shutil
+import math
 import sys
 import threading
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import glob
@@ -29,7 +30,7 @@ from wsol.datasets.images import load_ahead, read_size
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, composed_otherwise, first_names
 from wsol.heatmaps.method import BASELINES, Method
-from wsol.io import check_declared, data_file, read_json, reading, temporary_path, write_json, writing
+from wsol.io import check_declared, data_file, read_json, reading, sync, temporary_path, write_json, writing
 
 FORMAT = 1
 GENERATED = ("center", "full")  # baselines made at evaluation size whenever they are scored, and never kept
@@ -68,34 +69,26 @@ class RoundedMaps:
 
 
 class HeatmapStore:
-    """Heatmaps by method and sample, whose `methods` {name: {"function", "layer"}} are in the order of the tables.
-
-    With a folder, `save` puts there what was added; until then the arrays are memory-mapped in a hidden folder beside
-    it, so that a run that stops leaves an older one's heatmaps as they were. Without one they stay in memory.
-    """
+    """Heatmaps by method and sample, whose `methods` {name: {"function", "layer"}} are in the order of the tables."""
 
     def __init__(
         self,
         sample_ids: Sequence[str],
         methods: Mapping[str, dict[str, str]],
         source: Mapping[str, Any] | None = None,  # where the maps come from: dataset, split, model, weights, view
-        folder: Path | None = None,
     ) -> None:
         self.sample_ids, self.methods, self.source = list(sample_ids), dict(methods), dict(source or {})
-        self.folder = folder
+        self.folder: Path | None = None  # that it was opened from
         self.placement = np.zeros((len(self.sample_ids), len(COLUMNS)))  # image size, rectangle
         self.unreadable = np.zeros(len(self.sample_ids), bool)
         self.score_map_shapes: list[tuple[int, int] | None] = []  # (h, w) of somebody's score maps, None where missing
         self._maps: dict[str, RoundedMaps | MapFiles] = {}
-        self._work: Path | None = None
+        self._index: pd.Index | None = None
         if repeated := [sample_id for sample_id, times in Counter(self.sample_ids).items() if times > 1]:
             raise UserError(f"sample id {repeated[0]!r} comes more than once: sample ids must be unique")
         for method in self.methods:
             if not method or Path(method).name != method or method.startswith("."):
                 raise UserError(f"method {method!r}: pass a plain name, for files in heatmaps/ are called so")
-        if folder is not None:
-            self._work = temporary_path(folder)
-            self._work.mkdir(parents=True, exist_ok=True)
 
     def heatmap(self, method: str, index: int) -> StoredHeatmap:
         """Return a sample's heatmap by a method; zeros where it is missing."""
@@ -130,47 +123,40 @@ class HeatmapStore:
         self.placement[list(indices)] = (*image_size, *rectangle)
         self.unreadable[list(indices)] = missing
 
+    def positions(self, sample_ids: Iterable[str]) -> np.ndarray:
+        """Where samples stand in this store: int64; -1 where it lacks one."""
+        if self._index is None:
+            self._index = pd.Index(self.sample_ids)
+        return self._index.get_indexer(pd.Index(list(sample_ids)))
+
     def add(self, method: str, indices: Sequence[int], heatmaps: np.ndarray) -> None:
         """Keep finite heatmaps (B, h, w) of some samples; of one method all have one shape."""
         heatmaps = np.asarray(heatmaps, np.float32)
-        maps, shape = self._maps.get(method), (len(self.sample_ids), *heatmaps.shape[1:])
-        if not isinstance(maps, RoundedMaps):
-            if self._work is None:
-                halves = np.zeros(shape, np.float16)
-            else:
-                path = self._work / f"{method}.npy"
-                with writing(path):  # zeros, plainly: in a sparse file a full disk would be a SIGBUS
-                    np.save(path, np.zeros(shape, np.float16))
-                    halves = np.load(path, mmap_mode="r+")
-            maps = self._maps[method] = RoundedMaps(halves, np.zeros(len(halves), np.float32))
-        if maps.halves.shape != shape:
-            raise UserError(f"method {method}: maps of {shape[1:]} after {maps.halves.shape[1:]}; fix the view")
         scales = np.abs(heatmaps).max((1, 2))
         divisors = np.where(scales > 0, scales, 1)[:, None, None]
-        maps.halves[list(indices)] = (heatmaps / divisors).astype(np.float16)
-        maps.scales[list(indices)] = scales
+        self._put(method, indices, RoundedMaps((heatmaps / divisors).astype(np.float16), scales))
 
-    def discard(self) -> None:
-        """Remove what was written: a run that stopped leaves no halves behind."""
-        if self._work is not None:
-            shutil.rmtree(self._work, ignore_errors=True)
+    def _put(self, method: str, indices: Sequence[int], rounded: RoundedMaps) -> None:
+        maps, shape = self._maps.get(method), (len(self.sample_ids), *rounded.halves.shape[1:])
+        if not isinstance(maps, RoundedMaps):
+            maps = self._maps[method] = RoundedMaps(np.zeros(shape, np.float16), np.zeros(shape[0], np.float32))
+        if maps.halves.shape != shape:
+            raise UserError(f"method {method}: maps of {shape[1:]} after {maps.halves.shape[1:]}; fix the view")
+        maps.halves[list(indices)], maps.scales[list(indices)] = rounded.halves, rounded.scales
 
-    def save(self) -> None:
-        """Write what is not written yet; the index comes last, so a folder with an index is whole."""
-        if self.folder is None or self._work is None:
-            return
+    def fingerprint(self) -> list[Any]:
+        """What tells these maps from others: names of files with their sizes; a map's hash where there are none."""
+        about: list[Any] = []
         for method, maps in self._maps.items():
-            if isinstance(maps, RoundedMaps):
-                np.save(self._work / f"{method}.scale.npy", maps.scales)
-        write_json(self._work / "heatmaps.json", {"format": FORMAT, "source": self.source, "methods": self.methods})
-        index = pd.DataFrame(self.placement, columns=COLUMNS).astype({"width": np.int32, "height": np.int32})
-        index.insert(0, "sample_id", self.sample_ids)
-        index.assign(missing=self.unreadable).to_parquet(self._work / "index.parquet", index=False)
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "index.parquet").unlink(missing_ok=True)
-        for path in sorted(self._work.iterdir(), key=lambda path: path.name == "index.parquet"):
-            path.replace(self.folder / path.name)
-        self._work.rmdir()
+            if isinstance(maps, MapFiles):
+                about.append([method, maps.kind, str(maps.path), maps.path.stat().st_size, maps.shapes])
+            elif self.folder is not None and (self.folder / f"{method}.npy").is_file():
+                about.append([method, str(self.folder), (self.folder / f"{method}.npy").stat().st_size])
+        return about
+
+    def rounded(self) -> dict[str, RoundedMaps]:
+        """Arrays by method, of those that have any."""
+        return {name: maps for name, maps in self._maps.items() if isinstance(maps, RoundedMaps)}
 
     @classmethod
     def open(cls, folder: Path | str) -> HeatmapStore:
@@ -196,6 +182,62 @@ class HeatmapStore:
                 store._maps[method] = RoundedMaps(halves, scales)
         store.folder = folder
         return store
+
+
+def join_stores(stores: Sequence[HeatmapStore]) -> HeatmapStore:
+    """Put the heatmaps of a run's shards, one after the other, into one store in memory."""
+    ids = [sample_id for store in stores for sample_id in store.sample_ids]
+    whole, start = HeatmapStore(ids, stores[0].methods, stores[0].source), 0
+    for store in stores:
+        rows = range(start, start := start + len(store.sample_ids))
+        whole.placement[rows], whole.unreadable[rows] = store.placement, store.unreadable
+        for method, maps in store.rounded().items():
+            whole._put(method, rows, maps)
+    return whole
+
+
+def save_heatmaps(stores: Iterable[HeatmapStore], count: int, folder: Path) -> None:
+    """Write the heatmaps of shards, of so many samples in all, one after the other as one `heatmaps/` folder.
+
+    Each shard is read when its turn has come; the folder's files change places when all are there, the index last.
+    """
+    work = temporary_path(folder)
+    arrays: dict[str, tuple[Any, tuple[int, ...], np.ndarray]] = {}  # file, shape of a map, scales
+    done, placed = 0, []
+    with writing(folder), ExitStack() as opened:
+        work.mkdir(parents=True, exist_ok=True)
+        for store in stores:
+            start, done = done, done + len(store.sample_ids)
+            rounded = store.rounded()
+            for method, maps in rounded.items():
+                shape = maps.halves.shape[1:]
+                if method not in arrays:
+                    file = opened.enter_context((work / f"{method}.npy").open("wb"))
+                    about = {"descr": "<f2", "fortran_order": False, "shape": (count, *shape)}
+                    np.lib.format.write_array_header_1_0(file, about)
+                    file.write(bytes(2 * start * math.prod(shape)))
+                    arrays[method] = file, shape, np.zeros(count, np.float32)
+                elif arrays[method][1] != shape:
+                    raise UserError(f"method {method}: maps of {shape} after {arrays[method][1]}; fix the view")
+                arrays[method][0].write(np.ascontiguousarray(maps.halves, "<f2").data)
+                arrays[method][2][start:done] = maps.scales
+            for method in arrays.keys() - rounded.keys():  # nothing of this shard could be read
+                arrays[method][0].write(bytes(2 * (done - start) * math.prod(arrays[method][1])))
+            table = pd.DataFrame(store.placement, columns=COLUMNS).astype({"width": np.int32, "height": np.int32})
+            table.insert(0, "sample_id", store.sample_ids)
+            placed.append(table.assign(missing=store.unreadable))
+    with writing(folder):
+        for method, (_, _, scales) in arrays.items():
+            np.save(work / f"{method}.scale.npy", scales)
+        write_json(work / "heatmaps.json", {"format": FORMAT, "source": store.source, "methods": store.methods})
+        pd.concat(placed, ignore_index=True).to_parquet(work / "index.parquet", index=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.parquet").unlink(missing_ok=True)
+        for path in sorted(work.iterdir(), key=lambda path: path.name == "index.parquet"):
+            sync(path)
+            path.replace(folder / path.name)
+        sync(folder)
+        work.rmdir()
 
 
 def open_heatmaps(
@@ -244,12 +286,16 @@ def _check_sizes(dataset: Dataset, store: HeatmapStore, path: Path) -> None:
                             f"has {annotated[0]} x {annotated[1]}: pass the dataset that the run had")  # fmt: skip
 
 
-def samples_table(dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] = {}) -> pd.DataFrame:
-    """Samples of a dataset as in `samples.parquet`; answers are rank, top5 and top5_probability by index in it."""
-    table = dataset.table
+def samples_table(
+    dataset: Dataset, store: HeatmapStore, answers: Mapping[int, Sequence[Any]] = {}, rows: range | None = None
+) -> pd.DataFrame:
+    """Samples of a dataset as in `samples.parquet`; answers are rank, top5 and top5_probability by index in it.
+
+    `rows`: only these.
+    """
+    table = dataset.table if rows is None else dataset.table.iloc[rows.start : rows.stop].reset_index(drop=True)
     ranks, best, probabilities = zip(*(answers.get(index, UNKNOWN) for index in range(len(table))), strict=True)
-    positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
-    placement = store.placement[[positions[sample_id] for sample_id in table["sample_id"]]]
+    placement = store.placement[store.positions(table["sample_id"])]
     columns = {
         "sample_id": table["sample_id"],
         "image_id": table["image_id"],

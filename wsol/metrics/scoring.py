@@ -6,15 +6,16 @@ Protocols that agree on the rules which a sweep depends on share it, and so do t
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wsol.console import progress
 from wsol.datasets.images import load_ahead, mask_fits
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
@@ -40,6 +41,14 @@ class SampleScores:
     numbers: tuple[bool, float, bool, bool]  # `NUMBERS`
 
 
+class ShardScores(NamedTuple):
+    """What one method's heatmaps of a shard gave, by the names of rules, see `shared`."""
+
+    sweeps: dict[str, PackedSweeps]
+    pixels: dict[str, tuple[np.ndarray, np.ndarray]]  # samples with a mask (m,), pixels per bin (m, 2, bins)
+    numbers: np.ndarray  # float64 (n, 4): `NUMBERS`
+
+
 @dataclass(frozen=True, eq=False)
 class MethodScores:
     """What one method's heatmaps gave, of all samples in the order of the dataset."""
@@ -52,11 +61,15 @@ class MethodScores:
     given: dict[str, ScoredBoxes] = field(default_factory=dict)  # by protocol: boxes that are no heatmap's
 
 
+def shared(protocols: Mapping[str, Protocol], rules: Callable[[Protocol], Hashable]) -> dict[str, str]:
+    """Name of each protocol's rules: that of the first protocol with equal ones, whose sweeps or pixels it shares."""
+    names: dict[Hashable, str] = {}
+    return {name: names.setdefault(rules(protocol), name) for name, protocol in protocols.items()}
+
+
 def box_rules(protocols: Mapping[str, Protocol]) -> dict[str, str]:
-    """Name of each protocol's box rules: that of the first protocol with equal ones, whose sweeps it shares."""
-    names: dict[tuple[Protocol, str], str] = {}
-    keys = {name: (protocol.box_rules(), protocol.component) for name, protocol in protocols.items()}
-    return {name: names.setdefault(key, name) for name, key in keys.items()}
+    """Name of each protocol's box rules."""
+    return shared(protocols, lambda protocol: (protocol.box_rules(), protocol.component))
 
 
 def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
@@ -75,67 +88,95 @@ def ground_truth_boxes(dataset: Dataset) -> list[np.ndarray] | None:
     return None
 
 
-def score_heatmaps(
-    dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol], workers: int, show_progress: bool = True
-) -> Iterator[MethodScores]:
-    """Score one method of a store after the other; an error names the sample whose box or mask doesn't fit its image.
-
-    The dataset's boxes and masks are the ground truth; the store has all its samples; `workers` are threads.
-    """
-    scorer = Scorer(dataset, store, protocols)
-    for method in store.methods:
-        yield scorer.score_method(method, workers, show_progress)
-
-
 class Scorer:
-    """The samples of a dataset and of a store, and the rules that each protocol's sweeps and pixels depend on."""
+    """The samples of a dataset, which are the ground truth, and the rules that sweeps and pixels depend on.
 
-    def __init__(self, dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> None:
-        self.dataset, self.store, table = dataset, store, dataset.table
+    An error names the sample whose box or mask doesn't fit its image.
+    """
+
+    def __init__(self, dataset: Dataset, protocols: Mapping[str, Protocol]) -> None:
+        self.dataset, table = dataset, dataset.table
         self.sample_ids, self.boxes, self.labels = (table[name].to_numpy() for name in ("sample_id", "boxes", "label"))
         self.masked = table["mask"].notna().to_numpy()
-        self.positions = pd.Index(store.sample_ids).get_indexer(pd.Index(table["sample_id"]))
         self.sweep_rules = {  # by the name of the box rules: what a sweep depends on, and the component
             name: (protocols[name].box_rules(), protocols[name].component)
             for name in dict.fromkeys(box_rules(protocols).values())
         }
-        self.pixel_rules: dict[str, Protocol] = {}
-        if self.masked.any():
-            self.pixel_rules = {name: protocol.pixel_rules() for name, protocol in protocols.items()}
-            self.draws = draws_of(table)
+        self.shared_pixels = shared(protocols if self.masked.any() else {}, Protocol.pixel_rules)
+        self.pixel_rules = {name: protocols[name].pixel_rules() for name in {*self.shared_pixels.values()}}
 
-    def score_method(self, method: str, workers: int, show_progress: bool) -> MethodScores:
-        """Score all samples of a method."""
-        classes, missing = len(self.dataset.classes), self.store.missing(method)[self.positions]
-        pixels = {rules: ResampledPxAP(rules.pxap_bin, classes, *self.draws) for rules in self.pixel_rules.values()}
-        sweeps: dict[str, list[PackedSweeps]] = {name: [] for name in self.sweep_rules}
-        numbers: list[tuple[bool, float, bool, bool]] = []
-        score = partial(self.score_sample, method, missing)
-        with progress(f"scoring {method}", len(missing), show_progress) as advance:
-            for chunk in load_ahead(range(len(missing)), score, CHUNK, workers):
-                start = len(numbers)
-                masked = start + np.flatnonzero(self.masked[start : start + len(chunk)])
-                for rules, counts in pixels.items() if len(masked) else ():
-                    histograms = np.array([chunk[index - start].histograms[rules] for index in masked])  # (n, 2, bins)
-                    counts.add(masked, histograms, self.labels[masked])
-                for name, (rules, component) in self.sweep_rules.items():
-                    of_rules = [scores.sweeps.get(rules) for scores in chunk]
-                    sweeps[name].append(PackedSweeps.pack(of_rules, component, start))
-                numbers += [scores.numbers for scores in chunk]
-                advance(len(chunk))
-        table = pd.DataFrame(numbers, columns=list(NUMBERS))
+    def score(
+        self,
+        store: HeatmapStore,
+        shard: range,
+        workers: int,
+        stopping: threading.Event | None = None,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> dict[str, ShardScores]:
+        """Score all methods' heatmaps of a shard in so many threads; one that is stopping is abandoned."""
+        positions = store.positions(self.sample_ids[shard.start : shard.stop])
+        missing = {method: store.missing(method) for method in store.methods}
+        items = [(method, index, position) for method in store.methods
+                 for index, position in zip(shard, positions.tolist(), strict=True)]  # fmt: skip
+        scored: list[SampleScores] = []
+        score = lambda item: self.score_sample(store, missing[item[0]], *item)  # noqa: E731
+        for chunk in load_ahead(items, score, CHUNK, workers):
+            if stopping is not None and stopping.is_set():
+                raise InterruptedError("abandoned")
+            begun, scored = len(scored), scored + chunk
+            advance(len(scored) // len(store.methods) - begun // len(store.methods))
+        size = len(shard)
+        return {
+            method: self._collect(scored[number * size : (number + 1) * size], shard)
+            for number, method in enumerate(store.methods)
+        }
+
+    def _collect(self, scored: list[SampleScores], shard: range) -> ShardScores:
+        """Put one method's samples of a shard together."""
+        boxed = self.boxes[shard.start] is not None
+        sweeps = {
+            name: PackedSweeps.pack([scores.sweeps.get(rules) for scores in scored], component, shard.start)
+            for name, (rules, component) in self.sweep_rules.items()
+        }  # fmt: skip
+        masked = [index for index in shard if self.masked[index]]
+        pixels = {
+            name: (np.array(masked), np.array([scored[index - shard.start].histograms[rules] for index in masked]))
+            for name, rules in self.pixel_rules.items() if masked
+        }  # fmt: skip
+        return ShardScores(sweeps if boxed else {}, pixels, np.array([scores.numbers for scores in scored], np.float64))
+
+    def join(self, method: str, layer: str, shards: Iterable[ShardScores]) -> MethodScores:
+        """Put one method's shards together, one after the other; pixels are added up and not kept."""
+        classes, draws = len(self.dataset.classes), self._draws
+        pixels = {name: ResampledPxAP(rules.pxap_bin, classes, *draws) for name, rules in self.pixel_rules.items()}
+        sweeps: dict[str, list[PackedSweeps]] = defaultdict(list)
+        numbers = []
+        for scores in shards:
+            for name, packed in scores.sweeps.items():
+                sweeps[name].append(packed)
+            for name, (samples, histograms) in scores.pixels.items():
+                pixels[name].add(samples, histograms, self.labels[samples])
+            numbers.append(scores.numbers)
+        table = pd.DataFrame(np.concatenate(numbers), columns=list(NUMBERS))
+        table = table.astype(dict.fromkeys((NUMBERS[0], *NUMBERS[2:]), bool))
         if table["empty_heatmaps"].any():
             names = self.sample_ids[table["empty_heatmaps"]]
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(names), first_names(names))
-        of_protocols = {name: pixels[rules] for name, rules in self.pixel_rules.items()}
         joined = {name: PackedSweeps.join(parts) for name, parts in sweeps.items()}
-        return MethodScores(method, self.store.methods[method]["layer"], joined, of_protocols, table)
+        of_protocols = {name: pixels[shared] for name, shared in self.shared_pixels.items()}
+        return MethodScores(method, layer, joined, of_protocols, table)
 
-    def score_sample(self, method: str, missing: np.ndarray, index: int) -> SampleScores:
+    @cached_property
+    def _draws(self) -> Any:
+        return draws_of(self.dataset.table) if self.pixel_rules else ()
+
+    def score_sample(
+        self, store: HeatmapStore, missing: np.ndarray, method: str, index: int, position: int
+    ) -> SampleScores:
         """Score one sample; one without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
         sample, boxes = self.dataset[index] if self.masked[index] else None, self.boxes[index]
         try:
-            heatmap = None if missing[index] else self.store.heatmap(method, int(self.positions[index]))
+            heatmap = None if missing[position] else store.heatmap(method, position)
             scores_under = cache(partial(stored_score_map, heatmap))
             histograms = {}
             if sample is not None:

@@ -32,7 +32,7 @@ def write_report(
     The gallery's pictures come from the dataset; without one it shows heatmaps and boxes alone, and says why. Heatmaps
     come from the store, by default that in the run's folder, if there is one.
     """
-    run = Run.open(folder)
+    run = Run.open(folder, whole=False)  # a run writes its page before it is whole
     if store is None and run.heatmaps is not None:
         store = HeatmapStore.open(run.heatmaps)
     functions = {} if store is None else {name: method["function"] for name, method in store.methods.items()}

@@ -17,6 +17,7 @@ from wsol.io import check_declared, data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
 from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS, is_oracle
+from wsol.shards import check_run
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS, expand_sweeps
 
 # In the order in which a run writes them: what an interrupted one lacks is the end of this list.
@@ -46,11 +47,13 @@ class Run:
     folder: Path
 
     @classmethod
-    def open(cls, folder: Path | str) -> Run:
-        """Open a run's folder; nothing but names is read until it is asked for."""
+    def open(cls, folder: Path | str, whole: bool = True) -> Run:
+        """Open a run's folder; nothing but names is read until it is asked for. `whole`: refuse an unfinished one."""
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; pass the folder of a run")
+        if whole:
+            check_run(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise UserError(
