@@ -60,7 +60,7 @@ logger = logging.getLogger("wsol")
 
 FORMAT = 2  # of a run's folder; 1, without run.json, is read for ever
 TABLES = ("summary.csv", "metrics.csv", "sensitivity.csv", "per_image.parquet", "curves.parquet", "sweeps.parquet",
-          "samples.parquet", "resamples.parquet", "faithfulness.parquet", "rules.json", "config.yaml")  # fmt: skip
+          "samples.parquet", "resamples.parquet", "faithfulness.parquet", "rules.json")  # fmt: skip
 STALE = (*(name for name in TABLES if name != "samples.parquet"), "summary.md", "summary.tex", "environment.json",
          "report.html")  # fmt: skip
 OWN = ("wsol", "torch", "torchvision", "timm", "transformers", "numpy", "functools", "builtins")

@@ -52,15 +52,15 @@ class Run:
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise UserError(f"{path}: no such folder; pass the folder of a run")
-        if whole:
-            check_run(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise UserError(
                 f"{path}: {', '.join(missing)} missing: it is not the folder of a run (a sweep has runs in numbered "
-                f"folders), or its run was interrupted or is still going on; from whole heatmaps, `wsol score "
-                f"heatmaps={path / 'heatmaps'} dataset=…` makes the tables"
+                f"folders), or its run was interrupted or is still going on: `wsol resume=true run_dir={path}` goes on "
+                f"with it; from whole heatmaps, `wsol score heatmaps={path / 'heatmaps'} dataset=…` makes the tables"
             )
+        if whole:
+            check_run(path)
         return cls(path)
 
     @cached_property
