@@ -341,7 +341,7 @@ def test_a_skipped_image_is_a_miss_for_masks_too() -> None:
 def test_what_does_not_fit_is_refused_before_the_network_runs(
     run: wsol.Results, monkeypatch: pytest.MonkeyPatch, protocol: wsol.Protocol, options: dict, culprit: str
 ) -> None:
-    monkeypatch.setattr("wsol.heatmaps.collect.collect_heatmaps", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("wsol.heatmaps.collect.Recorder.record", lambda *_, **__: pytest.fail("it ran"))
     if options.get("threshold_from") == "a run":
         options = {"threshold_from": run.run_dir, "threshold_from_test": True}
     with pytest.raises(UserError, match=culprit):
