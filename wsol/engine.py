@@ -13,7 +13,9 @@ from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
 
 import wsol
 from wsol.datasets.benchmarks import compare_with_benchmark
@@ -33,6 +35,7 @@ from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, re
 if TYPE_CHECKING:
     import torch
 
+    from wsol.metrics.faithfulness import Faithful
     from wsol.models import Classifier
 
 logger = logging.getLogger("wsol")
@@ -110,8 +113,10 @@ def evaluate(
     thresholds = choose_thresholds(methods, presets, source, threshold_from, options.threshold_from_test)
 
     config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
+    measure = _faithfulness(options)
     scorer, recorder = Scorer(dataset, protocols), Recorder(
-        dataset, classifier, methods, class_map, view=view, device=device, source=source, **options.for_the_pass()
+        dataset, classifier, methods, class_map, view=view, device=device, source=source, measure=measure,
+        **options.for_the_pass(),
     )  # fmt: skip
     identity = identity_of(dataset, protocols, methods, config, source=source, layers=recorder.methods,
                            **weights_of(classifier), **options.identity(device))  # fmt: skip
@@ -129,6 +134,8 @@ def evaluate(
         table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
         scored = shards.join_scores(scorer, heatmaps.methods)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
+        if measure is not None:
+            measure.add_tables(results, shards.join_faithfulness(), table)
 
         # 3. Everything that a reader needs, years later.
         results.environment = _environment(started, provenance, notes, command, presets, device)
@@ -329,6 +336,10 @@ class Options(RunOptions):
         Classes that compete: all of the model's, or the dataset's only.
     class_map : "id", "name", "position" or a file, optional
         How the dataset's classes meet the logits; by default by id, then by name.
+    faithfulness : sequence of names, or dict of name to the fields of a preset
+        What else is measured of the heatmaps, see `wsol.metrics.faithfulness`: many further passes.
+    faithfulness_limit : int
+        Of so many samples, the first.
     """
 
     pictures: int = 12
@@ -339,6 +350,8 @@ class Options(RunOptions):
     chunk: int = 32
     predict_over: str = "all"
     class_map: str | Path | None = None
+    faithfulness: Any = ()
+    faithfulness_limit: Annotated[int, Field(ge=1)] = 500
 
     def for_the_pass(self) -> dict[str, Any]:
         """Keywords of `collect_heatmaps`."""
@@ -437,6 +450,14 @@ def _map_classes(
     logits, names = count_logits(classifier, device), (classifier.classes, classifier.class_ids)
     class_map = map_classes(dataset.classes, dataset.ids, *names, logits, options.class_map)
     return class_map, logits if options.predict_over == "all" else len(class_map.present)
+
+
+def _faithfulness(options: Options) -> Faithful | None:
+    if not options.faithfulness:
+        return None
+    from wsol.metrics.faithfulness import Faithful
+
+    return Faithful(options.faithfulness, options.faithfulness_limit, options.seed, options.chunk)
 
 
 def _benchmark_notes(dataset: Dataset) -> list[str]:

@@ -97,6 +97,7 @@ class Part:
     store: HeatmapStore | None
     samples: pd.DataFrame | None
     scores: dict[str, ShardScores]
+    faithfulness: pd.DataFrame | None = None
 
 
 class Shards:
@@ -276,7 +277,7 @@ class Shards:
 
     def do(
         self,
-        recorded: Iterable[tuple[HeatmapStore, pd.DataFrame | None]],
+        recorded: Iterable[tuple[HeatmapStore, pd.DataFrame | None, pd.DataFrame | None]],
         score: Callable[..., dict[str, ShardScores]],
         workers: int,
         show_progress: bool = False,
@@ -286,15 +287,17 @@ class Shards:
         total = sum(len(self.ranges[number]) for number in numbers)
         with progress("scoring", total, show_progress) as advance, ThreadPoolExecutor(1) as behind:
 
-            def finish(number: int, store: HeatmapStore, samples: pd.DataFrame | None) -> None:
+            def finish(
+                number: int, store: HeatmapStore, samples: pd.DataFrame | None, values: pd.DataFrame | None
+            ) -> None:
                 scores = score(store, self.ranges[number], workers, self.stopping, advance)
-                self._keep(number, Part(None if samples is None else store, samples, scores))
+                self._keep(number, Part(None if samples is None else store, samples, scores, values))
 
             try:
-                for number, (store, samples) in zip(numbers, recorded, strict=True):
+                for number, of_shard in zip(numbers, recorded, strict=True):
                     if pending:
                         pending.pop().result()
-                    pending.append(behind.submit(finish, number, store, samples))
+                    pending.append(behind.submit(finish, number, *of_shard))
                 if pending:
                     pending.pop().result()
             except BaseException:
@@ -314,6 +317,8 @@ class Shards:
             if part.store is not None and part.samples is not None:
                 save_heatmaps([part.store], len(part.store.sample_ids), work / "heatmaps")
                 part.samples.to_parquet(work / "samples.parquet", index=False)
+            if part.faithfulness is not None:
+                part.faithfulness.to_parquet(work / "faithfulness.parquet", index=False)
             write_json(work / "made.json", {name: self.identity.get(name) for name in DEVICE})
             for file in work.iterdir():
                 sync(file)
@@ -346,7 +351,8 @@ class Shards:
         path = self.work / f"{number:06}"
         store = HeatmapStore.open(path / "heatmaps") if (path / "heatmaps").is_dir() else None
         samples = pd.read_parquet(path / "samples.parquet") if store is not None else None
-        return Part(store, samples, {})
+        values = path / "faithfulness.parquet"
+        return Part(store, samples, {}, pd.read_parquet(values) if values.is_file() else None)
 
     def join_heatmaps(self) -> tuple[HeatmapStore, pd.DataFrame]:
         """Heatmaps and samples of all shards, one after the other: in memory, or in the run's folder."""
@@ -374,6 +380,11 @@ class Shards:
             failed = f"{len(ids)} of {table['image_id'].nunique()} images could not be read, or have no heatmap"
             logger.warning("%s, and count as misses: %s", failed, first_names(ids))
         return store, table
+
+    def join_faithfulness(self) -> pd.DataFrame:
+        """Faithfulness of all shards, one after the other."""
+        parts = [self._read(number).faithfulness for number in range(len(self.ranges))]
+        return pd.concat([part for part in parts if part is not None], ignore_index=True)
 
     def join_scores(self, scorer: Scorer, methods: Mapping[str, Mapping[str, str]]) -> Iterator[MethodScores]:
         """Read the scores of one method after the other, shard by shard."""

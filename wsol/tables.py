@@ -20,6 +20,8 @@ sweeps       box and IoU over τ, run-length coded: a row holds from `threshold`
 samples      sample id, label, rank of the true class (0 is the best, -1 without a prediction), five best logits with
              probabilities, image size, the view's rectangle, ground-truth boxes (x0 y0 x1 y1, one after the other)
 sensitivity  GT-known localization in percent: a row per method, a column per protocol
+faithfulness one row per sample, method, preset and metric (fractions, or logits where a preset says so), and the points
+             of its curves, with the share of pixels hidden; only where it was asked for
 resamples    PxAP, a fraction, of images drawn again, as often as intervals are drawn; only where there are masks
 """
 
@@ -106,8 +108,8 @@ class Results:
     Parameters
     ----------
     summary, metrics, samples : DataFrame
-    resamples : DataFrame
-        No rows where there are no masks.
+    resamples, faithfulness : DataFrame
+        No rows where there are no masks; where it was not asked for.
     environment, config : dict
         Versions, device, times, and what the reader must know of the run; and what was asked for.
     run_dir : Path, optional
@@ -121,6 +123,7 @@ class Results:
     metrics: pd.DataFrame
     samples: pd.DataFrame
     resamples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    faithfulness: pd.DataFrame = field(default_factory=pd.DataFrame)
     environment: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     run_dir: Path | None = None
@@ -502,8 +505,8 @@ def _combine(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.Da
 def write_tables(results: Results, folder: Path) -> None:
     """Write the small tables as CSV or Parquet into a run's folder, each whole or not at all."""
     write_json(folder / "rules.json", box_rules(results.protocols))
-    drawn = ("resamples",) if len(results.resamples) else ()
-    for name in ("samples", *drawn):
+    optional = [name for name in ("resamples", "faithfulness") if len(getattr(results, name))]
+    for name in ("samples", *optional):
         with atomic_write(folder / f"{name}.parquet") as path:
             getattr(results, name).to_parquet(path, index=False)
     for name in ("metrics", "sensitivity", "summary"):
@@ -522,14 +525,12 @@ def read_results(folder: Path) -> Results:
         )
         for name in ("summary", "metrics")
     }
+    optional = [name for name in ("resamples", "faithfulness") if (folder / f"{name}.parquet").is_file()]
     config = read_yaml(folder / "config.yaml")
     protocols = {name: Protocol.from_mapping({"name": name} | dict(of)) for name, of in config["protocols"].items()}
     return Results(
         **tables,
-        samples=pd.read_parquet(folder / "samples.parquet"),
-        resamples=pd.read_parquet(folder / "resamples.parquet")
-        if (folder / "resamples.parquet").is_file()
-        else pd.DataFrame(),
+        **{name: pd.read_parquet(folder / f"{name}.parquet") for name in ("samples", *optional)},
         environment=read_json(folder / "environment.json"),
         config=config,
         run_dir=folder,

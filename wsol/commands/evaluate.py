@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 
 from wsol.commands.task import Job, print_run, print_steps, sweep_step
-from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, for_any_dataset
+from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, for_any_dataset, to_dict
 from wsol.engine import Options, evaluate
 
 
@@ -16,7 +16,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     dataset = build_dataset(cfg.dataset)
     class_map = cfg.dataset.get("class_map") if "class_map" in for_any_dataset(cfg.dataset) else None
     objects = {"dataset": dataset, "methods": methods, "protocols": protocols, "model": build_model(cfg.model, dataset)}
-    results = call(evaluate, cfg, Options, class_map=class_map, **objects, **job.keywords(cfg))
+    objects |= {"class_map": class_map, "faithfulness": to_dict(cfg.get("faithfulness") or {}, "faithfulness")}
+    results = call(evaluate, cfg, Options, **objects, **job.keywords(cfg))
     if job.verbose:
         print_run(results, job.run_dir)
         other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")

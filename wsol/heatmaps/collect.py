@@ -31,6 +31,9 @@ from wsol.models import Classifier, logits_of
 from wsol.models.inference import frozen
 
 logger = logging.getLogger("wsol")
+# What else is asked of a batch while the network is at hand, see `wsol.metrics.faithfulness.Faithful`.
+Measure = Callable[..., pd.DataFrame]
+Recorded = tuple[HeatmapStore, pd.DataFrame, pd.DataFrame | None]  # of a shard: heatmaps, samples, faithfulness
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,9 @@ class Recorder:
         on_error: str = "stop",
         source: Mapping[str, Any] | None = None,
         show_progress: bool = True,
+        measure: Measure | None = None,
     ) -> None:
+        self.measure = measure
         self.dataset, self.classifier, self.device, self.source = dataset, classifier, device, source
         self.view, self.workers, self.show_progress = View(view, classifier.input_size, flip), workers, show_progress
         self.true_logits = torch.tensor(np.asarray(class_map.to_model)[dataset.table["label"]])  # (N,)
@@ -113,8 +118,8 @@ class Recorder:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
-    def record(self, shards: Sequence[range]) -> Iterator[tuple[HeatmapStore, pd.DataFrame]]:
-        """Yield the heatmaps of each shard, and its samples with the network's answers, see `samples_table`.
+    def record(self, shards: Sequence[range]) -> Iterator[Recorded]:
+        """Yield the heatmaps of each shard, its samples with the network's answers, see `samples_table`, faithfulness.
 
         Images are decoded ahead also of the next shard.
         """
@@ -125,6 +130,7 @@ class Recorder:
             for shard, of_shard in zip(shards, images, strict=True):
                 ids = self.dataset.table["sample_id"].iloc[shard.start : shard.stop]
                 store, answers = HeatmapStore(list(ids), self.methods, self.source), dict[int, Sequence[Any]]()
+                self.measured = list[pd.DataFrame]()
                 for _ in range(0, len(of_shard), max(self.images_at_once, 1)):
                     batch = next(batches)
                     for image in batch:
@@ -134,7 +140,8 @@ class Recorder:
                     if readable := [image for image in batch if image.pixels is not None]:
                         answers |= self._run_or_skip(readable, store, shard.start)
                     self.advance(sum(len(image.samples) for image in batch))
-                yield store, samples_table(self.dataset, store, answers, shard)
+                measured = pd.concat(self.measured, ignore_index=True) if self.measured else None
+                yield store, samples_table(self.dataset, store, answers, shard), measured
 
     def _run(self, images: Sequence[_Image], store: HeatmapStore, start: int) -> dict[int, Sequence[Any]]:
         """Show a batch to the network: ranks, best classes and their probabilities, by the sample's row in the store.
@@ -149,8 +156,9 @@ class Recorder:
         asked[count:] = False
         samples, targets = columns[asked] - start, self.true_logits[columns]  # (S,), (B, K)
         pixels = torch.cat([image.pixels for image in images if image.pixels is not None])  # (B·V, h, w, 3)
+        inputs = self.classifier.prepare(pixels, self.device)
         heatmaps = self.extractor(
-            self.classifier.prepare(pixels, self.device),
+            inputs,
             targets.repeat_interleave(crops, 0).to(self.device),  # (B·V, K)
             [image.image_id for image in images for _ in range(crops)],
         )
@@ -159,6 +167,8 @@ class Recorder:
             if store.kind(name) not in GENERATED:
                 merged = average_crops(maps.unflatten(0, (-1, crops)), self.view)  # (B, K, h, w)
                 store.add(name, samples.tolist(), merged[asked.to(merged.device)].float().cpu().numpy())
+        if self.measure is not None:
+            self.measured.append(self.measure(self, inputs, heatmaps, columns, asked))
         logits = heatmaps.logits.unflatten(0, (-1, crops)).double().mean(1).cpu()  # (B, C)
         logits = logits[asked.nonzero()[:, 0]].numpy()  # (S, C)
         ranks = rank_of_true(logits, targets[asked].numpy(), self.allowed)
@@ -190,8 +200,8 @@ def collect_heatmaps(
 ) -> tuple[HeatmapStore, pd.DataFrame]:
     """Record a whole dataset at once, in memory; options are those of `Recorder`."""
     with Recorder(dataset, classifier, methods, class_map, **options) as recorder:
-        (recorded,) = recorder.record([range(len(dataset))])
-    return recorded
+        ((store, samples, _),) = recorder.record([range(len(dataset))])
+    return store, samples
 
 
 @torch.no_grad()  # not inference mode: a network may keep tensors for its next pass

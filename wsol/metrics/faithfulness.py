@@ -17,12 +17,15 @@ High is good for insertion, increase, gain, road_least and road, low for the oth
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from pydantic import AfterValidator, Field
@@ -31,7 +34,14 @@ from torch.nn import functional
 
 from wsol.errors import UserError, suggest
 from wsol.io import conf_dir, read_text
+from wsol.metrics.statistics import DIGITS, percentile_interval, resampled_means
+from wsol.models import Classifier, logits_of
 from wsol.settings import settings
+
+if TYPE_CHECKING:
+    from wsol.heatmaps.collect import Recorder
+    from wsol.heatmaps.extractor import Heatmaps
+    from wsol.tables import Results, SampleTable
 
 Metric = Literal["deletion", "insertion", "average_drop", "increase", "gain", "road_most", "road_least", "road"]
 Baseline = Literal["black", "mean", "blur"]
@@ -222,6 +232,95 @@ def measure_faithfulness(
         most, least = (bench.road(ranks, masks, name == "road_least") for name in ROAD)
         values |= {"road_most": most, "road_least": least, "road": (least - most) / 2}
     return Measured({name: table for name, table in values.items() if name in preset.metrics}, curves, shares)
+
+
+class Faithful:
+    """What a pass asks of every batch, while the network is at hand, and the tables that come of it.
+
+    Parameters
+    ----------
+    presets : sequence of names, or dict of name to the fields of a preset
+    limit : int
+        Only the first so many samples.
+    seed, chunk : int
+        Of ROAD's noise; and images in one pass.
+    """
+
+    def __init__(self, presets: Sequence[str] | Mapping[str, Any], limit: int, seed: int = 0, chunk: int = 32) -> None:
+        named = presets.items() if isinstance(presets, Mapping) else ((name, name) for name in presets)
+        self.presets = [
+            Faithfulness(**{"name": name} | dict(fields)) if isinstance(fields, Mapping) else load_faithfulness(fields)
+            for name, fields in named
+        ]
+        self.limit, self.seed, self.chunk = limit, seed, chunk
+
+    def __call__(
+        self, recorder: Recorder, inputs: torch.Tensor, heatmaps: Heatmaps, samples: torch.Tensor, asked: torch.Tensor
+    ) -> pd.DataFrame:
+        """Measure a batch: heatmaps of samples (B, K), where they are asked for, of normalized images (B, 3, H, W)."""
+        if len(recorder.view.crops) > 1:
+            raise UserError("faithfulness is measured on one view of each image: pass view=squash or crop, flip=false")
+        rows, table = list[pd.DataFrame](), recorder.dataset.table
+        for column in range(samples.shape[1]):
+            index = (asked[:, column] & (samples[:, column] < self.limit)).nonzero()[:, 0]
+            if not len(index):
+                continue
+            numbers, images = samples[index, column].numpy(), inputs[index.to(inputs.device)]
+            ids = table["sample_id"].iloc[numbers].tolist()
+            for preset in self.presets:
+                targets = heatmaps.targets[index.to(inputs.device), column]
+                maps = {name: of_all[index.to(of_all.device), column] for name, of_all in heatmaps.maps.items()}
+                if preset.target == "predicted":
+                    answers = recorder.extractor(images, None, ids)
+                    targets, maps = answers.targets, dict(answers.maps)
+                measured = measure_faithfulness(
+                    partial(_answer, recorder.classifier), images, maps, targets, preset, chunk=self.chunk,
+                    mean=recorder.classifier.mean, std=recorder.classifier.std,
+                    seeds=[zlib.crc32(f"{self.seed} {name}".encode()) for name in ids],
+                )  # fmt: skip
+                rows.append(_rows(measured, preset, list(maps), numbers, ids))
+        return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+    def add_tables(self, results: Results, rows: pd.DataFrame, samples: SampleTable) -> None:
+        """Put rows of all shards in order, and their means, with intervals and by class, into a run's tables."""
+        keys = ["preset", "method", "metric"]
+        places = [pd.factorize(rows[key])[0] for key in keys]
+        order = np.lexsort((rows["number"], rows["share"].fillna(-1), *places[::-1]))
+        results.faithfulness = rows.iloc[order].drop(columns="number").reset_index(drop=True)
+        logits = {preset.name for preset in self.presets if preset.score == "logit"}
+        labels, image = samples.table["label"].to_numpy(), pd.factorize(samples.table["image_id"])[0]
+        metrics = []
+        for (preset, method, metric), group in rows[rows["share"].isna()].groupby(keys, sort=False):
+            scale = 1 if preset in logits and metric != "increase" else 100
+            number, values = group["number"].to_numpy(), scale * group["value"].to_numpy()
+            low, high = percentile_interval(resampled_means(values[:, None], pd.factorize(image[number])[0]))[:, 0]
+            about = {"method": method, "protocol": preset, "metric": metric}
+            metrics.append(about | {"value": values.mean(), "low": low, "high": high})
+            by_class = pd.Series(values).groupby(labels[number]).mean()
+            metrics += [about | {"class": samples.classes[label], "value": mean} for label, mean in by_class.items()]
+        table = pd.DataFrame(metrics).reindex(columns=results.metrics.columns)
+        table[["value", "low", "high"]] = table[["value", "low", "high"]].round(DIGITS)
+        results.metrics = pd.concat([results.metrics, table.astype(results.metrics.dtypes)], ignore_index=True)
+
+
+def _answer(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
+    return logits_of(classifier.module(images.clone()), f"model {classifier.name}")  # it may normalize in place
+
+
+def _rows(
+    measured: Measured, preset: Faithfulness, methods: Sequence[str], numbers: np.ndarray, ids: Sequence[str]
+) -> pd.DataFrame:
+    """Values of samples, and at most 21 points of each curve, long."""
+    points = np.unique(np.linspace(0, len(measured.shares) - 1, 21).round().astype(int))
+    tables = [(metric, np.nan, values) for metric, values in measured.values.items()]
+    for metric, curve in measured.curves.items():
+        tables += [(metric, measured.shares[point], curve[..., point]) for point in points]
+    parts = [
+        {"preset": preset.name, "method": method, "metric": metric, "share": share, "sample_id": ids,
+         "value": values[row], "number": numbers}
+        for metric, share, values in tables for row, method in enumerate(methods)
+    ]  # fmt: skip
+    return pd.concat(map(pd.DataFrame, parts), ignore_index=True)
 
 
 class _Bench:
