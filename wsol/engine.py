@@ -223,7 +223,7 @@ def score(
     with Shards(dataset, options.shard_size, identity, run_dir, config, **how) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
-        shards.do(((store, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
+        shards.do(((store, None, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
         scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
         scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)

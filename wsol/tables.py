@@ -526,11 +526,11 @@ def read_results(folder: Path) -> Results:
         for name in ("summary", "metrics")
     }
     optional = [name for name in ("resamples", "faithfulness") if (folder / f"{name}.parquet").is_file()]
+    tables |= {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("samples", *optional)}
     config = read_yaml(folder / "config.yaml")
     protocols = {name: Protocol.from_mapping({"name": name} | dict(of)) for name, of in config["protocols"].items()}
     return Results(
         **tables,
-        **{name: pd.read_parquet(folder / f"{name}.parquet") for name in ("samples", *optional)},
         environment=read_json(folder / "environment.json"),
         config=config,
         run_dir=folder,

@@ -6,12 +6,15 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
+import wsol
+from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.metrics.faithfulness import (
     Faithfulness,
@@ -20,6 +23,7 @@ from wsol.metrics.faithfulness import (
     load_faithfulness,
     measure_faithfulness,
 )
+from wsol.models import shapes_classifier
 
 SIZE = 16
 
@@ -273,3 +277,51 @@ def test_an_unknown_preset_is_named(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("metrics: [road]\nshares: [0.5]\n")
     assert load_faithfulness(path).name == "mine"
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    def run(**options):
+        dataset, options = Shapes(length=6), {"methods": ["cam", "center"], "progress": False} | options
+        return wsol.evaluate(dataset, shapes_classifier(), protocols=["choe2020"], batch_size=2, **options)
+
+    return run
+
+
+def test_a_run_measures_the_first_samples_in_whatever_shards(evaluated, tmp_path):
+    asked = {"faithfulness": ["chattopadhay2018", "petsiuk2018"], "faithfulness_limit": 5}
+    results = evaluated(**asked)
+    table = results.faithfulness
+    assert table.columns.tolist() == ["preset", "method", "metric", "share", "sample_id", "value"]
+    values = table[table["share"].isna()]
+    assert values.groupby(["preset", "method", "metric"]).size().tolist() == [5] * 10
+    assert set(values["sample_id"]) == set(results.samples["sample_id"][:5])
+    curve = table[(table["metric"] == "deletion") & (table["method"] == "cam") & table["share"].notna()]
+    assert curve.groupby("sample_id")["share"].agg(["min", "max"]).drop_duplicates().values.tolist() == [[0, 1]]
+    row = results.metrics[(results.metrics["metric"] == "deletion") & results.metrics["class"].isna()].iloc[0]
+    expected = 100 * values[(values["metric"] == "deletion") & (values["method"] == row["method"])]["value"].mean()
+    assert row["value"] == pytest.approx(expected) and row["low"] <= row["value"] <= row["high"]
+    for shard_size, folder in ((2, tmp_path / "a"), (4, tmp_path / "b")):
+        evaluated(**asked, shard_size=shard_size, run_dir=folder, report=False, pictures=0)
+    files = [(tmp_path / name / "faithfulness.parquet").read_bytes() for name in "ab"]
+    assert files[0] == files[1]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a" / "faithfulness.parquet"), table)
+
+
+def test_the_heatmap_is_that_of_the_class_which_is_asked(evaluated):
+    """A network that is never sure: the predicted class is not the label's."""
+    classifier = shapes_classifier()
+    with torch.no_grad():
+        classifier.module.get_submodule("fc" if hasattr(classifier.module, "fc") else "classifier").bias[3] = 1e4
+    dataset, fields = Shapes(length=3), {"metrics": ["deletion"], "steps": 1, "score": "logit", "relative": False}
+    presets = {"label": fields, "predicted": fields | {"target": "predicted"}}
+    table = wsol.evaluate(dataset, classifier, ["cam"], ["choe2020"], faithfulness=presets, progress=False).faithfulness
+    whole = table[table["share"] == 0].set_index(["preset", "sample_id"])["value"]
+    assert (whole["predicted"] > 5e3).all() and (whole["label"] < 5e3).all()
+
+
+def test_several_views_of_an_image_are_refused(evaluated):
+    with pytest.raises(UserError, match="view"):
+        evaluated(faithfulness=["rong2022"], flip=True)
+    with pytest.raises(UserError, match="petsuik"):
+        evaluated(faithfulness=["petsuik"])

@@ -285,19 +285,24 @@ class Faithful:
         """Put rows of all shards in order, and their means, with intervals and by class, into a run's tables."""
         keys = ["preset", "method", "metric"]
         places = [pd.factorize(rows[key])[0] for key in keys]
-        order = np.lexsort((rows["number"], rows["share"].fillna(-1), *places[::-1]))
+        shares = rows["share"].fillna(-1).to_numpy()
+        order = np.lexsort([rows["number"].to_numpy(), shares, *places[::-1]])
         results.faithfulness = rows.iloc[order].drop(columns="number").reset_index(drop=True)
         logits = {preset.name for preset in self.presets if preset.score == "logit"}
         labels, image = samples.table["label"].to_numpy(), pd.factorize(samples.table["image_id"])[0]
         metrics = []
-        for (preset, method, metric), group in rows[rows["share"].isna()].groupby(keys, sort=False):
+        for names, group in rows[rows["share"].isna()].groupby(keys, sort=False):
+            preset, method, metric = tuple(names)  # type: ignore[arg-type]
             scale = 1 if preset in logits and metric != "increase" else 100
             number, values = group["number"].to_numpy(), scale * group["value"].to_numpy()
             low, high = percentile_interval(resampled_means(values[:, None], pd.factorize(image[number])[0]))[:, 0]
             about = {"method": method, "protocol": preset, "metric": metric}
             metrics.append(about | {"value": values.mean(), "low": low, "high": high})
-            by_class = pd.Series(values).groupby(labels[number]).mean()
-            metrics += [about | {"class": samples.classes[label], "value": mean} for label, mean in by_class.items()]
+            of_class = labels[number]
+            metrics += [
+                about | {"class": samples.classes[label], "value": values[of_class == label].mean()}
+                for label in np.unique(of_class)
+            ]
         table = pd.DataFrame(metrics).reindex(columns=results.metrics.columns)
         table[["value", "low", "high"]] = table[["value", "low", "high"]].round(DIGITS)
         results.metrics = pd.concat([results.metrics, table.astype(results.metrics.dtypes)], ignore_index=True)
