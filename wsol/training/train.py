@@ -178,7 +178,7 @@ class _Run:
         each = "over all processes" if all(s.recipe.sync_bn for s in self.stages) else "of each process's share"
         more = {"training_method": repr(self.method), **self.chosen, "processes": self.world}
         more |= {"batch_statistics": each} if self.world > 1 else {}
-        write_json(folder / "environment.json", _environment(self.started, source, [], self.command, device) | more)
+        write_json(folder / "environment.json", _environment(self.started, source, [], self.command, {}, device) | more)
 
 
 def _run_stage(run: _Run) -> None:
