@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,11 @@ from wsol.datasets.sample import Dataset
 
 RESULTS = Path(__file__).parents[1] / "results"
 JITTER = 0.12  # standard deviation of each corner, in sides of the ground-truth box
-NOT_THE_RULES = {"name", "threshold", "thresholds", "mask_size", "mask_interpolation", "pxap_bin"}
-MIXED = """From the papers' own tables of results, which were not checked line by line here: GenPromp and SAT (both ICCV
-2023) set numbers made under their own rules (`zhao2023_genpromp`, `wu2023_sat`) beside those of PSOL, BAS and CREAM (a
-crop of 0.875, averages over classes), TS-CAM (the squashed image, averages over images) and LCTR (a crop that keeps the
-aspect). GT-known numbers at a fixed τ stand beside others at the best τ on the test set itself (`choe2020_v2`,
-`kim2021_ivr`, `zhu2022_dawsol`, `belharbi2022_fcam`).
-"""
+NO_SAY = (
+    "name", "ready_boxes", "topk_iou_comparison", "iou_thresholds", "v2_threshold", "mask_size", "mask_interpolation",
+    "pxap_bin",
+)  # fmt: skip
+SAY_IN_BOXES = ("size", "view", "truth", "iou", "average")
 
 
 def jittered(dataset: Dataset, folder: Path, seed: int = 0) -> Path:
@@ -44,34 +42,73 @@ def jittered(dataset: Dataset, folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def scored(name: str, dataset: Dataset, **sources: object) -> pd.DataFrame:
-    """GT-known localization of an artifact under one preset after the other, so that only a summary is kept."""
-    rows = []
-    for protocol in wsol.localization.protocol_names():
-        if wsol.load_protocol(protocol).ready_boxes and "boxes" not in sources:
-            continue
-        print(name, protocol, flush=True)
-        results = wsol.score(dataset, protocols=[protocol], progress=False, **sources)  # type: ignore[arg-type]
-        for row in results.summary.itertuples():
-            value = f"{row.gt_known_loc:.1f}" + ("*" if str(row.threshold_source).startswith("oracle") else "")
-            column = f"{name}: {row.method}"
-            rows.append({"rules": protocol, "artifact": column, "gt_known_loc": row.gt_known_loc, "text": value})
-    return pd.DataFrame(rows)
+def rows_of(name: str, results: wsol.Results) -> pd.DataFrame:
+    """GT-known localization of each artifact under each preset."""
+    table = results.summary[["protocol", "method", "gt_known_loc", "threshold", "threshold_source"]].copy()
+    table.insert(0, "artifact", name + ": " + table.pop("method"))
+    return table.rename(columns={"protocol": "rules"})
 
 
 def sentences(values: pd.DataFrame) -> list[str]:
-    """One for each artifact: the two rules that disagree most about it, and in what they differ."""
+    """One for each artifact: the two rules that disagree most about it, and in which fields they differ."""
     lines = []
     for artifact in values:
         column = values[artifact].dropna()
         first, second = max(combinations(column.index, 2), key=lambda pair: abs(column[pair[0]] - column[pair[1]]))
-        one, two = (asdict(wsol.load_protocol(name)) for name in (first, second))
-        differ = [key for key in one if key not in NOT_THE_RULES and one[key] != two[key]]
+        one, two = (vars(wsol.load_protocol(name).for_dataset(artifact.split()[0])) for name in (first, second))
+        differ = [f"`{key}`" for key in one if key not in NO_SAY and one[key] != two[key]
+                  and (key.startswith(SAY_IN_BOXES) or "regressor" not in artifact)]  # fmt: skip
         lines.append(
             f"- **{artifact}**: `{first}` says {column[first]:.1f} and `{second}` {column[second]:.1f}, of the same "
             f"answers; they differ in {', '.join(differ)}."
         )
     return lines
+
+
+def mixed(values: pd.DataFrame) -> list[str]:
+    """What is published of one dataset under several rules, and how far these are apart here."""
+    published, lines = pd.read_csv(RESULTS / "published.csv"), []
+    localized = published[published["metric"].isin(["gt_known_loc", "top1_loc"]) & published["protocol"].notna()]
+    for (dataset, metric), group in localized.groupby(["dataset", "metric"]):
+        rules = {name: rows["source"].iloc[0].split(",")[0] for name, rows in group.groupby("protocol")}
+        here = values.loc[values.index.isin(rules), [column for column in values if column.startswith(dataset)]]
+        if len(rules) > 1:
+            spans = (f"{column.split(': ')[1]} {here[column].min():.1f} to {here[column].max():.1f}" for column in here)
+            listed = ", ".join(f"`{name}` ({source})" for name, source in rules.items())
+            lines.append(f"- {metric} on {dataset}: {listed}. GT-known above, under these alone: {', '.join(spans)}.")
+    return lines
+
+
+def artifacts(asked: argparse.Namespace, folder: Path) -> pd.DataFrame:
+    """Score all artifacts under every preset that applies."""
+    every: dict[str, Any] = {"protocols": ["all"], "progress": False}
+    cub = WSOLEvaluation(asked.metadata, "CUB", "test")
+    ilsvrc = WSOLEvaluation(asked.metadata, "ILSVRC", "test").first(asked.ilsvrc)
+    boxes = {"boxes": jittered(cub, folder), "box_corners": "inclusive", "box_units": "pixels"}
+    parts = [rows_of("CUB test", wsol.score(cub, methods=["center", "full"], **every))]
+    parts.append(rows_of("CUB test", wsol.score(cub, **boxes, **every)))
+    parts.append(rows_of(f"ILSVRC val ({len(ilsvrc):,})", wsol.score(ilsvrc, methods=["center", "full"], **every)))
+    if asked.tiny is not None:
+        from wsol.models import efficientnet_lite0
+
+        tiny = TinyImageNet(asked.tiny, "val").first(asked.images)
+        results = wsol.evaluate(tiny, efficientnet_lite0(), ["cam"], **every)
+        parts.append(rows_of(f"Tiny-ImageNet val ({len(tiny):,})", results))
+    return pd.concat(parts)
+
+
+def draw(values: pd.DataFrame) -> None:
+    """One row for each preset, one color for each artifact."""
+    figure = Figure(figsize=(7.5, 0.28 * len(values) + 1.6), layout="constrained")
+    axis = figure.subplots()
+    for artifact in values:
+        axis.plot(values[artifact], range(len(values)), "o", label=artifact, alpha=0.8)
+    axis.set_yticks(range(len(values)), list(values.index), fontsize=7)
+    axis.set(xlabel="GT-known localization (%)", xlim=(0, 100))
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    figure.savefig(RESULTS / "rules.png", dpi=150)
 
 
 def main() -> None:
@@ -81,46 +118,40 @@ def main() -> None:
     parser.add_argument("--tiny", type=Path)
     parser.add_argument("--ilsvrc", type=int, default=50_000)
     parser.add_argument("--images", type=int, default=1000)
-    asked = parser.parse_args()
-    cub = WSOLEvaluation(asked.metadata, "CUB", "test")
-    ilsvrc = WSOLEvaluation(asked.metadata, "ILSVRC", "test").first(asked.ilsvrc)
-    baselines = {"methods": ["center", "full"]}
-    parts = [scored("CUB test", cub, **baselines), scored(f"ILSVRC val ({len(ilsvrc):,})", ilsvrc, **baselines)]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        boxes = {"boxes": jittered(cub, folder), "box_corners": "inclusive", "box_units": "pixels"}
-        parts.append(scored("CUB test", cub, **boxes))
-        if asked.tiny is not None:
-            tiny = TinyImageNet(asked.tiny, "val").first(asked.images)
-            from wsol.models import efficientnet_lite0
-
-            wsol.evaluate(
-                tiny, efficientnet_lite0(), ["cam"], ["choe2020"], run_dir=folder / "run", report=False, pictures=0
-            )
-            parts.append(scored(f"Tiny-ImageNet val ({len(tiny):,})", tiny, heatmaps=folder / "run" / "heatmaps"))
-    table = pd.concat(parts)
+    with tempfile.TemporaryDirectory() as folder:
+        table = artifacts(parser.parse_args(), Path(folder))
     table.to_csv(RESULTS / "rules.csv", index=False)
-    values = table.pivot_table("gt_known_loc", "rules", "artifact", sort=False)
-    texts = table.pivot_table("text", "rules", "artifact", aggfunc="first", sort=False).reindex(values.index).fillna("")
-    head = f"| rules | {' | '.join(values)} |\n| --- |{' ---: |' * len(values.columns)}\n"
-    lines = "".join(f"| {name} | {' | '.join(texts.loc[name, list(values)])} |\n" for name in values.index)
-    text = (
-        "# The same answers under every paper's rules\n\nGT-known localization in percent; *: τ is the best on these "
-        f"very images. Made by `scripts/rules_table.py`, wsol {wsol.__version__}. The regressor is ground truth whose "
-        f"corners were moved by {JITTER} of its sides (standard deviation).\n\n{head}{lines}\n"
-        "## Where two rules disagree most\n\n" + "\n".join(sentences(values))
-    )
-    text += f"\n\n## Who mixes such rules\n\n{MIXED}\n![](rules.png)\n"
+    values = table.pivot_table("gt_known_loc", "rules", "artifact", sort=False).sort_index()
+    oracle = table["threshold_source"].str.startswith("oracle").map({True: "*", False: ""})
+    texts = table.assign(text=table["gt_known_loc"].map("{:.1f}".format) + oracle)
+    texts = texts.pivot(index="rules", columns="artifact", values="text").loc[values.index, values.columns].fillna("")
+    rows = (f"| {name} | {' | '.join(texts.loc[name])} |" for name in texts.index)
+    lines, disagree, beside = map("\n".join, (rows, sentences(values), mixed(values)))
+    text = f"""# The same answers under every paper's rules
+
+GT-known localization in percent; *: τ is the best on these very images; empty: rules that don't apply (heatmaps, where
+boxes are asked for; raw heatmaps, where maps in [0, 1] are). Made by `scripts/rules_table.py`, wsol {wsol.__version__}.
+The regressor is ground truth whose corners were moved by {JITTER} of its sides (standard deviation).
+
+| rules | {" | ".join(values)} |
+| --- |{" ---: |" * len(values.columns)}
+{lines}
+
+## Where two rules disagree most
+
+{disagree}
+
+## Which published numbers were made under different rules
+
+Numbers of one dataset and metric in `published.csv`, by the rules it names; a table that sets them side by side mixes
+these rules.
+
+{beside}
+
+![](rules.png)
+"""
     (RESULTS / "rules.md").write_text(text, encoding="utf-8")
-    figure = Figure(figsize=(7.5, 0.28 * len(values) + 1.6), layout="constrained")
-    axis = figure.subplots()
-    for artifact in values:
-        axis.plot(values[artifact], range(len(values)), "o", label=artifact, alpha=0.8)
-    axis.set_yticks(range(len(values)), list(values.index), fontsize=7)
-    axis.set(xlabel="GT-known localization (%)", xlim=(0, 100))
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
-    figure.savefig(RESULTS / "rules.png", dpi=150)
+    draw(values)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def re_rows(out: str) -> list[str]:
 
 
 def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.CaptureFixture) -> None:
-    words = ["sample=2", "method=[gradcam]", "target=[tee,0]", "protocol=[choe2020]"]
+    words = ["sample=2", "method=[gradcam]", "target=[tee,0]", "protocol=[chen2022_lctr]"]  # its τ are by dataset
     code, out, err = said(capsys, *words, "output=out/it.svg", "run_dir=run")
     assert code == 0, err
     assert "test/00002" in out and "| tee " in out and "Picture: out/it.svg" in out
@@ -225,6 +225,7 @@ def test_a_sample_of_the_dataset_and_a_chosen_file(place: Path, capsys: pytest.C
         (["image=cat.png", "target=qqq"], ["qqq", "ring, cross, triangle, bars"]),
         (["image=cat.png", "output=here"], ["output=here", ".png, .svg, .pdf"]),
         (["image=cat.png", "protocol=[zhou2016,exact]"], ["protocol"]),
+        (["image=cat.png", "protocol=[all]"], ["protocol"]),
         (["image=cat.png", "color_map=virdis"], ["virdis"]),
         (["image=cat.png", "threshold=2"], ["threshold"]),
         (["image=cat.png", "view=tencorp"], ["tencorp", "tencrop"]),

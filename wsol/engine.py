@@ -101,7 +101,7 @@ def evaluate(
     # What can be refused is refused before the network runs.
     started, options = time.time(), _options(Options, options, more)
     dataset, methods = options.first_of(dataset), _load_methods(methods)
-    presets, left_out = _load_protocols(protocols)
+    presets, left_out = _load_protocols(protocols, raw=any(method.baseline is None for method in methods.values()))
     protocols = _for_dataset(presets, dataset)
     gt_boxes = ground_truth_boxes(dataset)
     check_sizes(dataset, options.workers)
@@ -192,14 +192,14 @@ def score(
         hint = "heatmaps=FOLDER or FILE.npz, boxes=FILE or masks=FOLDER; or method=center, full or random alone"
         raise UserError(f"heatmaps, boxes or masks are needed: pass {hint}")
     dataset, part = options.first_of(dataset), options.limit is not None
-    presets, left_out = _load_protocols(protocols, ready_boxes=heatmaps is None and not methods)
-    protocols = _for_dataset(presets, dataset)
     gt_boxes = ground_truth_boxes(dataset)
     check_sizes(dataset, options.workers)
 
     # 1. Heatmaps that are there already, and predictions where somebody made some.
     store, notes = open_heatmaps(dataset, expand_path(heatmaps), part=part, **options.for_reading())
     add_baselines(store, _load_methods(methods) if methods else {}, options.seed)
+    presets, left_out = _load_protocols(protocols, store.has_raw(), ready_boxes=not store.methods)
+    protocols = _for_dataset(presets, dataset)
     samples, about = read_samples(dataset, store, part), store.source
     given, remarks = read_given(dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes())
     if given:
@@ -410,19 +410,22 @@ def _load_methods(methods: Methods) -> dict[str, Method]:
     return expand_layers(named)
 
 
-def _load_protocols(protocols: Protocols, ready_boxes: bool = False) -> tuple[dict[str, Protocol], list[str]]:
-    """Protocols by name, "all" being every preset that applies; and a note of those that don't."""
+def _load_protocols(
+    protocols: Protocols, raw: bool, ready_boxes: bool = False
+) -> tuple[dict[str, Protocol], list[str]]:
+    """Protocols by name, "all" being every preset that applies; and notes of those that don't."""
     names = list(protocols)
     if not names:
         raise UserError("no protocols: choose at least one, such as choe2020")
     presets = {name: load_protocol(name) for name in (protocol_names() if ALL in names else ())}
-    left_out = [name for name, protocol in presets.items() if protocol.ready_boxes and not ready_boxes]
     named = (
         protocols if isinstance(protocols, Mapping) else {name: load_protocol(name) for name in names if name != ALL}
     )
-    named = {name: protocol for name, protocol in (presets | dict(named)).items() if name not in (ALL, *left_out)}
-    note = f"protocols left out, which score boxes that are ready, not heatmaps: {', '.join(left_out)}"
-    return named, [note] if left_out else []
+    ready = [name for name, rules in presets.items() if rules.ready_boxes and not ready_boxes and name not in named]
+    as_is = [name for name, rules in presets.items() if rules.normalization == "none" and raw and name not in named]
+    named = {name: protocol for name, protocol in (presets | dict(named)).items() if name not in (ALL, *ready, *as_is)}
+    reasons = ((ready, "score boxes that are ready, not heatmaps"), (as_is, "take maps in [0, 1] as they are, not raw"))
+    return named, [f"protocols left out, which {why}: {', '.join(left_out)}" for left_out, why in reasons if left_out]
 
 
 def _for_dataset(presets: Mapping[str, Protocol], dataset: Dataset) -> dict[str, Protocol]:

@@ -169,7 +169,7 @@ def explain(
         raise UserError(f"image is {getattr(image, 'dtype', type(image))} {np.shape(image)}: pass uint8 (H, W, 3)")
     if not isinstance(model, Classifier):
         model = Classifier(name=type(model).__name__.lower(), module=model, layer="")
-    rules, way = _with_threshold(load_protocol(protocol), threshold), View(view, model.input_size, flip)
+    rules, way = _with_threshold(load_protocol(protocol).for_dataset(), threshold), View(view, model.input_size, flip)
     pixels, rectangle = way.apply(image, model.interpolation)
     batch = model.prepare(pixels, choose_device(device))  # (V, 3, h, w)
     answers = _answers(model, batch, score, [targets] if isinstance(targets, int | str) else targets, top)

@@ -11,9 +11,11 @@ import pytest
 
 import wsol
 from wsol.datasets import Shapes
+from wsol.errors import UserError
 from wsol.localization import Protocol
 from wsol.metrics.localization import OUTCOMES, Sweeps, outcomes_of
 from wsol.metrics.statistics import resampled_means
+from wsol.models import shapes_classifier
 from wsol.report.compare import compare
 
 TAUS = (0.3, 0.35, 0.4)
@@ -116,6 +118,20 @@ def test_presets_that_score_ready_boxes_are_left_out_and_named(run) -> None:
     ready = {name for name, protocol in presets.items() if protocol.ready_boxes}
     assert set(presets) - ready <= set(run.summary["protocol"]) and not ready & set(run.summary["protocol"])
     assert all(any(name in note for note in run.environment["notes"]) for name in ready)
+
+
+def test_presets_that_take_maps_as_they_are_are_left_out_of_raw_ones_before_they_are_made(run, tmp_path) -> None:
+    unnormalized = {"belharbi2022_fcam", "xie2022_ccam"}
+    assert unnormalized <= set(run.summary["protocol"])  # center and random ones lie in [0, 1]
+    dataset = Shapes(length=2)
+    np.savez(tmp_path / "theirs.npz", **{sample.sample_id: np.eye(3) * 7 - 2 for sample in dataset})
+    raw = {"heatmaps": tmp_path / "theirs.npz", "heatmaps_kind": "raw", "progress": False}
+    network = wsol.evaluate(dataset, shapes_classifier(), ["cam"], ["all"], progress=False)
+    for results in (network, wsol.score(dataset, protocols=["all"], **raw)):
+        assert not unnormalized & set(results.summary["protocol"])
+        assert all(any(name in note for note in results.environment["notes"]) for name in unnormalized)
+    with pytest.raises(UserError, match=r"\[0, 1\]"):
+        wsol.score(dataset, protocols=["all", "xie2022_ccam"], **raw)  # who names it means it
 
 
 def test_each_outcome_stands_at_its_own_threshold_wherever_it_is_read(run) -> None:

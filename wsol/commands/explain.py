@@ -15,6 +15,7 @@ from wsol.config import build_dataset, build_methods, build_model, build_protoco
 from wsol.console import print_line, print_message, print_table
 from wsol.datasets import Dataset, Sample, Shapes
 from wsol.datasets.images import read_upright
+from wsol.engine import ALL
 from wsol.errors import UserError, suggest
 from wsol.explanation import Explanation, check_picture, explain
 from wsol.heatmaps.method import Method
@@ -33,7 +34,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     settings = to_dict(cfg)
     check_color_map(str(cfg.color_map))
     methods, protocols = build_methods(cfg.methods), build_protocols(cfg.protocols)
-    if len(protocols) > 1:
+    if len(protocols) > 1 or ALL in protocols:
         raise UserError(f"protocol=[{','.join(protocols)}]: one picture shows the boxes of one protocol; choose one")
     images = _as_list(settings["image"])
     dataset = _dataset(settings) if not images else None
@@ -46,7 +47,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     samples = [_sample(dataset, settings["sample"] or 0)] if dataset else _pictures(images) if images else [_cat()]
     stems = ["sample"] if dataset is not None else [sample.sample_id for sample in samples]
     outputs = _outputs(settings["output"], job.run_dir, stems)
-    objects = {"model": classifier, "protocol": next(iter(protocols.values()))}
+    protocol = next(iter(protocols.values())).for_dataset(dataset.name if dataset else "")
+    objects: dict[str, Any] = {"model": classifier, "protocol": protocol}
     objects |= {"targets": _as_list(settings["target"]), "show_progress": cfg.progress and job.verbose}
     for sample, output in zip(samples, outputs, strict=True):
         explanation = _explained(cfg, methods, bool(job.typed("method")), image=sample.read_image(), **objects)

@@ -102,6 +102,10 @@ class HeatmapStore:
         maps = self._maps.get(method)
         return maps.kind if isinstance(maps, MapFiles) else function if function in GENERATED else "raw"
 
+    def has_raw(self) -> bool:
+        """Whether some maps may have any values; random ones lie in [0, 1]."""
+        return any(self.kind(name) == "raw" and how["function"] != "random" for name, how in self.methods.items())
+
     def missing(self, method: str) -> np.ndarray:
         """Samples that a method has no heatmap of: bool (N,)."""
         maps = self._maps.get(method)
