@@ -42,6 +42,12 @@ def jittered(dataset: Dataset, folder: Path, seed: int = 0) -> Path:
     return path
 
 
+def by_size(dataset: Dataset) -> Dataset:
+    """The same samples, images of one size together: a baseline's sweep is then made once for each size."""
+    samples = sorted(dataset, key=lambda sample: sample.image_size or (0, 0))
+    return Dataset(samples, name=dataset.name, split=dataset.split, role=dataset.role, classes=dataset.classes)
+
+
 def rows_of(name: str, results: wsol.Results) -> pd.DataFrame:
     """GT-known localization of each artifact under each preset."""
     table = results.summary[["protocol", "method", "gt_known_loc", "threshold", "threshold_source"]].copy()
@@ -82,8 +88,8 @@ def mixed(values: pd.DataFrame) -> list[str]:
 def artifacts(asked: argparse.Namespace, folder: Path) -> pd.DataFrame:
     """Score all artifacts under every preset that applies."""
     every: dict[str, Any] = {"protocols": ["all"], "progress": False}
-    cub = WSOLEvaluation(asked.metadata, "CUB", "test")
-    ilsvrc = WSOLEvaluation(asked.metadata, "ILSVRC", "test").first(asked.ilsvrc)
+    cub = by_size(WSOLEvaluation(asked.metadata, "CUB", "test"))
+    ilsvrc = by_size(WSOLEvaluation(asked.metadata, "ILSVRC", "test").first(asked.ilsvrc))
     boxes = {"boxes": jittered(cub, folder), "box_corners": "inclusive", "box_units": "pixels"}
     parts = [rows_of("CUB test", wsol.score(cub, methods=["center", "full"], **every))]
     parts.append(rows_of("CUB test", wsol.score(cub, **boxes, **every)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import wsol
 from wsol import cli
+from wsol.datasets import AnnotatedFolder
 from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError
 from wsol.report.compare import compare
@@ -208,6 +210,47 @@ def test_masks_are_scored_as_masks(tmp_path) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(folder / "s" / "1.png")
     with pytest.raises(UserError, match="s/1.jpg"):
         wsol.score(dataset, masks=folder, progress=False)
+
+
+@pytest.mark.parametrize("name", ["zhang2020_psol", "xu2022_cream"])
+def test_regressed_boxes_have_the_ious_that_their_papers_code_gave(tmp_path, name: str) -> None:
+    entries = json.loads((Path(__file__).parent / "golden" / "rules.json").read_text())[name]
+    samples, rows = [], []
+    for number, entry in enumerate(entries):
+        x, y, width, height = (224 * share for share in entry["predicted_xywh_in_unit_view"])  # of 256, the middle
+        view = np.array([x, y, x + width, y + height]) + 16
+        rows.append((str(number), *(view / 256 * np.tile(entry["image_size"], 2))))
+        box, size = entry.get("gt_xml") or entry["gt_original"], tuple(entry["image_size"])
+        samples.append(Sample(sample_id=str(number), label=0, image=Path("/nowhere"), boxes=[box], image_size=size))
+    dataset = Dataset(samples, name="ilsvrc" if name == "zhang2020_psol" else "cub", split="test", classes=("a",))
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "theirs.csv", index=False)
+    results = wsol.score(dataset, boxes=tmp_path / "theirs.csv", protocols=[name], progress=False, **STATED)
+    assert ious(results, name) == pytest.approx([entry["iou"] for entry in entries], abs=1e-8)
+
+
+def test_thresholds_of_pseudo_boxes(tmp_path) -> None:
+    y, x = np.mgrid[:30, :40]
+    names, images, maps = [f"a/{number}.png" for number in range(6)], tmp_path / "images", {}
+    for number, name in enumerate(names):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((30, 40, 3), 9, np.uint8)).save(images / name)
+        maps[name] = np.exp(-(((x - 20) / (9 + number)) ** 2) - ((y - 15) / 8) ** 2)
+    np.savez(tmp_path / "maps.npz", **maps)
+    pd.DataFrame([(name, 8, 6, 31, 24) for name in names], columns=["image", *COLUMNS[1:]]).to_csv(
+        tmp_path / "pseudo.csv", index=False
+    )
+    pseudo = AnnotatedFolder(images, boxes_file=tmp_path / "pseudo.csv", **STATED)
+    truth = Dataset(
+        [Sample(sample_id=name, label=0, image=images / name, boxes=[[17, 13, 23, 17]]) for name in names],
+        name="cub", split="test", classes=("a",),
+    )  # fmt: skip
+    options = {"heatmaps": tmp_path / "maps.npz", "protocols": ["choe2020"], "progress": False}
+    wsol.score(pseudo, run_dir=tmp_path / "pseudo", report=False, **options)
+    chosen = wsol.score(truth, threshold_from=tmp_path / "pseudo", **options).summary.iloc[0]
+    own = pd.read_csv(tmp_path / "pseudo" / "summary.csv").iloc[0]
+    oracle = wsol.score(truth, **options).summary.iloc[0]
+    assert "pseudo" in chosen["threshold_source"] and own["gt_known_loc"] == oracle["gt_known_loc"] == 100
+    assert chosen["threshold"] == own["threshold"] < oracle["threshold"] and chosen["gt_known_loc"] == 0
 
 
 def test_on_the_command_line(tmp_path, capsys) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,56 +20,61 @@ from wsol.metrics.statistics import resampled_means
 from wsol.models import shapes_classifier
 from wsol.report.compare import compare
 
-TAUS = (0.3, 0.35, 0.4)
-IOU = np.array([[0.55, 0.62, 0.71], [0.45, 0.52, 0.3], [0.8, 0.49, 0.5], [0.2, 0.51, 0.9]])  # the papers' examples
-TOP1 = np.array([0, 6, 0, 6])  # ranks
+RULES = json.loads((Path(__file__).parents[1] / "golden" / "rules.json").read_text())["_aggregates"]
 DELTAS = ("max_box_acc_30", "max_box_acc_50", "max_box_acc_70")
 
 
-def coded(iou: np.ndarray, taus=TAUS) -> Sweeps:
+def coded(iou: np.ndarray, taus: Sequence[float]) -> Sweeps:
     count, steps = iou.shape
     return Sweeps(
         np.repeat(np.arange(count), steps), np.tile(np.arange(steps), count), iou.ravel(), count, np.array(taus)
     )
 
 
-def chosen(ranks: np.ndarray = TOP1, **rules) -> dict[str, float]:
-    outcomes = outcomes_of(coded(IOU), ranks, Protocol(thresholds=TAUS, **rules), labels=np.zeros(4, int))
-    return {metric: 100 * outcomes.mean(metric) for metric in outcomes.values} | {"tau": outcomes.thresholds}
+def at_half(values: list[float] | float) -> float:
+    return values[1] if isinstance(values, list) else values
 
 
-def test_sat_takes_the_best_sum_and_reports_all_there() -> None:
-    sat = chosen(threshold_of="sum", v2_threshold="shared")
-    assert sat["tau"]["gt_known_loc"] == sat["tau"]["top1_loc"] == sat["tau"]["max_box_acc_70"] == 0.4
-    assert (sat["gt_known_loc"], sat["top1_loc"], *map(sat.get, DELTAS)) == (75, 50, 100, 75, 50)
-    assert sat["max_box_acc_v2"] == 75
+@pytest.mark.parametrize("name", ["wu2023_sat", "zhu2022_dawsol", "belharbi2022_fcam", "gupta2022_vitol"])
+def test_presets_choose_as_their_papers_code_did(name: str) -> None:
+    golden, protocol = RULES[name], wsol.load_protocol(name).for_dataset("ilsvrc")
+    top1 = np.array(golden["top1_right"], bool)
+    ranks = np.where(top1, 0, np.where(golden.get("top5_right", top1), 3, 6))
+    protocol = replace(protocol, thresholds=tuple(golden["taus"]))
+    outcomes = outcomes_of(coded(np.array(golden["iou"]), golden["taus"]), ranks, protocol, protocol.threshold)
+    gt_known = (
+        golden["gt_known"] if isinstance(golden["gt_known"], list) else [golden[f"iou{at}"] for at in (30, 50, 70)]
+    )
+    expected = dict(zip(DELTAS, gt_known, strict=True)) | {"max_box_acc_v2": golden.get("mean", np.mean(gt_known))}
+    expected |= {"gt_known_loc": at_half(golden["gt_known"]), "top1_loc": at_half(golden["top1_loc"])}
+    expected |= {"top5_loc": at_half(golden["top5_loc"])} if "top5_loc" in golden else {}
+    assert {metric: 100 * outcomes.mean(metric) for metric in expected} == pytest.approx(expected)
+    taus = golden.get("best_tau_of_gt_known") or [golden["tau"]] * 3 if "tau" in golden else []
+    assert [outcomes.thresholds[metric] for metric in DELTAS][: len(taus)] == taus
+    assert bool(outcomes.oracle) == (name != "gupta2022_vitol")
 
 
-def test_dawsol_bagcams_and_fcam_choose_for_each() -> None:
-    each = chosen(threshold_of="each")
-    assert [each[name] for name in DELTAS] == [100, 75, 50] and each["top1_loc"] == 50
-    assert (each["tau"]["gt_known_loc"], each["tau"]["top1_loc"]) == (0.35, 0.3)
-    assert chosen(np.array([0, 3, 0, 6]), threshold_of="each")["top5_loc"] == 50
-    top_5 = chosen(np.array([0, 3, 0, 6]), threshold_of="each", iou_thresholds=(0.3, 0.5, 0.7))
-    assert [top_5["tau"][name] for name in DELTAS] == [0.35, 0.35, 0.4]
+@pytest.mark.parametrize("name", ["zhang2020_psol", "xu2022_cream", "wu2022_bas"])
+def test_presets_average_over_classes_as_their_papers_code_did(name: str) -> None:
+    golden, protocol = RULES["macro (psol, cream, bas, ccam after psol)"], wsol.load_protocol(name).for_dataset()
+    iou, top1 = (np.concatenate(list(golden[f"per_class_{key}"].values())) for key in ("iou", "top1_right"))
+    labels = np.repeat([0, 1, 2], [len(ious) for ious in golden["per_class_iou"].values()])
+    protocol, sweeps = replace(protocol, thresholds=(0.0,), threshold=None), coded(iou[:, None], (0.0,))
+    outcomes = outcomes_of(sweeps, np.where(top1, 0, 6), protocol, labels=labels)
+    assert 100 * outcomes.mean("gt_known_loc") == pytest.approx(100 * golden["gt_known"])
+    assert outcomes.curves[0.5] == pytest.approx([golden["gt_known"]])
+    assert outcomes.mean("top1_loc") == pytest.approx(golden["top1_loc"])
+    micro = outcomes_of(sweeps, np.where(top1, 0, 6), replace(protocol, average="samples"))
+    assert micro.mean("gt_known_loc") == golden["micro_gt_known"]
 
 
-def test_vitol_reports_all_at_its_fixed_threshold() -> None:
-    protocol = Protocol(thresholds=(0.208,), v2_threshold="shared", threshold=0.208)
-    outcomes = outcomes_of(coded(IOU[:, 1:2] * [[1], [1], [1], [1]], (0.208,)), TOP1, protocol, 0.208)
-    assert [100 * outcomes.mean(name) for name in DELTAS] == [100, 75, 0] and outcomes.mean("top1_loc") == 0.25
-    assert outcomes.mean("max_box_acc_v2") == pytest.approx(175 / 300) and not outcomes.oracle
-
-
-def test_psol_cream_and_bas_average_over_classes() -> None:
-    iou, labels = np.array([0.9, 0.2, 0.8, 0.6, 0.5, 0.5]), np.array([0, 0, 0, 1, 2, 2])
-    rules = Protocol(average="classes", iou_comparison=">", topk_iou_comparison=">", thresholds=(0.0,))
-    ranks = np.array([0, 1, 0, 0, 0, 0])
-    outcomes = outcomes_of(coded(iou[:, None], (0.0,)), ranks, rules, labels=labels)
-    assert outcomes.mean("gt_known_loc") == pytest.approx(5 / 9) and outcomes.mean("top1_loc") == pytest.approx(5 / 9)
-    assert outcomes.curves[0.5] == pytest.approx([5 / 9])
-    micro = outcomes_of(coded(iou[:, None], (0.0,)), ranks, replace(rules, average="samples"))
-    assert micro.mean("gt_known_loc") == 0.5
+def test_presets_compare_an_iou_of_one_half_as_their_papers_code_did() -> None:
+    golden = RULES["comparison at IoU exactly 0.5"]
+    for kind, field in (("GT-known", "iou_comparison"), ("Top-k", "topk_iou_comparison")):
+        counted = dict.fromkeys(golden[f"{kind} counts it"], ">=")
+        for name, comparison in (counted | dict.fromkeys(golden[f"{kind} does not"], ">")).items():
+            protocol = wsol.load_protocol({"kim2021": "kim2021_ivr"}.get(name, name))
+            assert getattr(protocol, field) == comparison, (name, kind)
 
 
 def test_resamples_average_by_class_over_those_that_were_drawn() -> None:
@@ -96,11 +103,29 @@ def run(tmp_path_factory) -> wsol.Results:
         "named": {"threshold": {"shapes": 0.45, "cub": 0.1}}, "unnamed": {"threshold": {"cub": 0.1}},
     }.items():  # fmt: skip
         protocols[name] = Protocol(name=name, size=(56, 56), **rules)
-    options = {"predictions": folder / "guesses.csv", "progress": False, "run_dir": folder / "run"}
+    options = {"predictions": folder / "guesses.csv", "progress": False, "run_dir": folder / "run", "report": False}
     return wsol.score(dataset, methods=["center", "random"], protocols=protocols, **options)
 
 
-def test_the_mean_of_per_image_is_the_summary_under_every_preset(run) -> None:
+@pytest.fixture(scope="module")
+def boxed(run) -> wsol.Results:
+    """Ground truth that was moved, as somebody's boxes, under all presets."""
+    folder, dataset = Path(run.run_dir).parent, Shapes(length=24)
+    moved = [(sample.sample_id, *sample.boxes[0] + number % 9 * 3) for number, sample in enumerate(dataset)]
+    pd.DataFrame(moved, columns=["sample_id", "x0", "y0", "x1", "y1"]).to_csv(folder / "boxes.csv", index=False)
+    options = {"box_corners": "inclusive", "box_units": "pixels", "progress": False}
+    return wsol.score(
+        dataset, boxes=folder / "boxes.csv", protocols=["all"], predictions=folder / "guesses.csv", **options
+    )
+
+
+@pytest.mark.parametrize("source", ["run", "boxed"])
+def test_the_mean_of_per_image_is_the_summary_under_every_preset(source, request) -> None:
+    run = request.getfixturevalue(source)
+    presets = set(wsol.localization.protocol_names())
+    ready = {name for name in presets if wsol.load_protocol(name).ready_boxes}
+    assert len(presets) == 24 and presets - set(run.summary["protocol"]) == (ready if source == "run" else set())
+    assert source == "boxed" or all(any(name in note for note in run.environment["notes"]) for name in ready)
     for row in run.summary.to_dict("records"):
         rows = run.per_image.query(f"method == {row['method']!r} and protocol == {row['protocol']!r}")
         by_class = Protocol.from_mapping(run.config["protocols"][row["protocol"]]).average == "classes"
@@ -111,13 +136,6 @@ def test_the_mean_of_per_image_is_the_summary_under_every_preset(run) -> None:
         own = run.metrics.query(f"method == {row['method']!r} and protocol == {row['protocol']!r} and `class` == ''")
         for interval in own[own["low"].notna() & own["iou_threshold"].isna()].to_dict("records"):
             assert interval["value"] == pytest.approx(row[interval["metric"]], abs=1e-6)
-
-
-def test_presets_that_score_ready_boxes_are_left_out_and_named(run) -> None:
-    presets = {name: wsol.load_protocol(name) for name in wsol.localization.protocol_names()}
-    ready = {name for name, protocol in presets.items() if protocol.ready_boxes}
-    assert set(presets) - ready <= set(run.summary["protocol"]) and not ready & set(run.summary["protocol"])
-    assert all(any(name in note for note in run.environment["notes"]) for name in ready)
 
 
 def test_presets_that_take_maps_as_they_are_are_left_out_of_raw_ones_before_they_are_made(run, tmp_path) -> None:
@@ -169,3 +187,31 @@ def test_thresholds_of_another_run_are_taken_for_each(run, tmp_path) -> None:
     )  # fmt: skip
     wanted = run.summary.query("protocol == 'each' and method == 'random'")
     assert results.summary["threshold"].tolist() == wanted["threshold"].tolist()
+
+
+def test_strata_add_up_to_the_whole(run) -> None:
+    shares = [100 * np.prod(sample.boxes[0][2:] - sample.boxes[0][:2] + 1) / 96**2 for sample in Shapes(length=24)]
+    for name in ("exact", "classes"):
+        rows = run.metrics.query("method == 'random' and protocol == @name")
+        strata = rows[rows["metric"].str.startswith("gt_known_loc_")].set_index("metric")["value"]
+        images = run.per_image.query("method == 'random' and protocol == @name")
+        right, labels = images["gt_known_loc"].to_numpy(float), images["label"].to_numpy()
+        bins = {k: np.array([k**2 <= share < (k + 1) ** 2 for share in shares]) for k in range(10)}
+        expected = {f"size_{k**2}_{(k + 1) ** 2}": members for k, members in bins.items() if members.any()}
+        expected["instances_1"] = np.full(24, True)
+        assert [f"gt_known_loc_{name}" for name in expected] == strata.index.tolist()
+        for stratum, members in expected.items():
+            of_class = [right[members & (labels == label)].mean() for label in np.unique(labels[members])]
+            mean = np.mean(of_class) if name == "classes" else right[members].mean()
+            assert strata[f"gt_known_loc_{stratum}"] == pytest.approx(100 * mean)
+
+
+def test_classes_share_the_threshold_that_all_share(run) -> None:
+    metrics = run.metrics.query("method == 'random' and metric == 'max_box_acc' and `class` != ''")
+    for name, shared in (("sum", True), ("each", False)):
+        rows = metrics[metrics["protocol"] == name]
+        assert len(rows) and rows["threshold"].notna().eq(shared).all()
+        if shared:
+            by_class = run.per_image.query("method == 'random' and protocol == @name").groupby("class")["gt_known_loc"]
+            at_50 = rows[rows["iou_threshold"] == 0.5].set_index("class")["value"]
+            assert at_50.to_dict() == pytest.approx((100 * by_class.mean().astype(float)).to_dict())
