@@ -6,9 +6,10 @@ as text.
 summary      one row per method and protocol, percent; empty where a column does not apply
 metrics      long: method, protocol, metric, iou_threshold, threshold, class, value, low, high; accuracies and
              shares in percent (`mean_iou`, `peak_mask_iou`, `energy_in_box` and error_* too), `empty_heatmaps` and
-             `missing_heatmaps` as numbers of samples; `wsol.metrics` says what each measures. low and high: 95 %
-             bootstrap interval over images of what the summary holds; τ is held, so where it was chosen on these
-             images (an oracle) the interval is optimistic
+             `missing_heatmaps` as numbers of samples; `gt_known_loc_size_4_9` of samples whose largest box takes 4 to
+             9 % of the image, `gt_known_loc_instances_2` of those with two boxes; `wsol.metrics` says what each
+             measures. low and high: 95 % bootstrap interval over images of what the summary holds; τ is held, so where
+             it was chosen on these images (an oracle) the interval is optimistic
 per_image    one row per sample, method and protocol at the summary's threshold; boxes in original pixels, inclusive;
              `iou` a fraction, `rank` of the true class (0 is the best), `error_kind` as in `wsol.metrics.ERROR_KINDS`
 curves       accuracies in percent over τ, per IoU threshold
@@ -60,6 +61,7 @@ from wsol.metrics.localization import (
     in_top,
     mean_by_class,
     outcomes_of,
+    strata,
 )
 from wsol.metrics.scoring import MethodScores, box_rules
 from wsol.metrics.statistics import interval_table, resample
@@ -191,6 +193,11 @@ class SampleTable:
         ious = packed.ious(self.gt_boxes, self.image_sizes, protocol, self._truths.setdefault(rules, {}))
         return Sweeps(packed.sample, packed.first, ious, len(self.table), protocol.grid())
 
+    @cached_property
+    def strata(self) -> dict[str, np.ndarray]:
+        """Samples (N,) of each stratum."""
+        return {} if self.gt_boxes is None else strata(self.gt_boxes, self.image_sizes)
+
     def means(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean over all samples, and over those of each class (C,): fractions, NaN without any."""
         return mean_by_class(values, self.table["label"].to_numpy(), len(self.classes))
@@ -264,7 +271,7 @@ class Entry:
         return rows
 
     def _best_box_rows(self, sweeps: Sweeps) -> list[dict[str, Any]]:
-        """MaxBoxAcc at each IoU threshold, at its best τ; that of each class at its own."""
+        """MaxBoxAcc at each IoU threshold, at its best τ; that of each class at its own, unless all share one."""
         rows, labels = [], self.samples.table["label"].to_numpy()
         counts = np.bincount(labels, minlength=len(self.samples.classes))
         for delta in self.protocol.iou_thresholds:
@@ -273,7 +280,10 @@ class Entry:
             best = {"threshold": self.outcomes.thresholds[name], "value": 100 * self.outcomes.mean(name)}
             right = sweeps.right_by_class(delta, self.protocol.iou_comparison, labels, len(counts)).max(axis=1)
             with np.errstate(invalid="ignore"):
-                rows += [columns | best, *self.samples.rows(None, right / counts, **columns)]
+                by_class = right / counts
+            if self.protocol.v2_threshold == "shared":
+                by_class, columns = self.samples.means(self.outcomes.values[name])[1], columns | best
+            rows += [columns | best, *self.samples.rows(None, by_class, **columns)]
         return rows
 
     def _threshold_rows(self) -> list[dict[str, Any]]:
@@ -290,6 +300,11 @@ class Entry:
             overall, by_class = samples.means(of_samples)
             tau = {"metric": name, "threshold": self.outcomes.thresholds.get(name, self.threshold)}
             rows += samples.rows(overall if name.startswith("error_") else None, by_class, **columns | tau)
+        located, labels = self.outcomes.values["gt_known_loc"], samples.table["label"].to_numpy()
+        for name, members in samples.strata.items():
+            overall, by_class = mean_by_class(located[members], labels[members], len(samples.classes))
+            value = 100 * (overall if self.outcomes.labels is None else float(np.nanmean(by_class)))
+            rows.append(columns | {"metric": f"gt_known_loc_{name}", "value": value})
         if samples.multilabel:
             corloc = float(np.nanmean(samples.means(self.outcomes.values["gt_known_loc"])[1]))
             rows.append(columns | {"metric": "corloc", "iou_threshold": 0.5, "value": 100 * corloc})

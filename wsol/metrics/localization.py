@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ AT_THE_SUMMARYS_THRESHOLD = ("top1_loc", "top5_loc", "gt_known_loc", "mean_iou")
 FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
 NO_THRESHOLD = np.array([np.nan])  # the grid of boxes that were given
 GIVEN = ("boxes", "masks")  # what a summary's `threshold_source` says of them
+SIZE_EDGES = tuple(root**2 for root in range(11))  # percent of the image
+MOST_INSTANCES = 4  # of which that and more are one stratum
 SAME_THRESHOLD = 1e-9  # as in `Protocol.threshold_index`
 
 
@@ -347,6 +350,23 @@ def sample_outcomes(
     )  # fmt: skip
     drawn = None if pxap is None or pd.isna(row["pxap"]) else (float(row["pxap"]) / 100, pxap)
     return outcomes.only([metric for metric in METRICS if pd.notna(row[metric])], drawn)
+
+
+def strata(gt_boxes: Sequence[np.ndarray], image_sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Samples (N,) of each stratum that has some: by the largest box's share of the image (N, 2), by number of boxes.
+
+    Examples
+    --------
+    >>> list(strata([np.array([[0, 0, 9, 9], [20, 20, 59, 69]])], np.array([[100, 100]])))
+    ['size_16_25', 'instances_2']
+    """
+    areas = [(boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1).max(initial=0.0) for boxes in gt_boxes]  # inclusive
+    bins = np.digitize(100 * np.array(areas) / np.maximum(image_sizes.prod(axis=1), 1), SIZE_EDGES[1:-1])
+    counts = np.minimum([len(boxes) for boxes in gt_boxes], MOST_INSTANCES)
+    members = {f"size_{low}_{high}": bins == number for number, (low, high) in enumerate(pairwise(SIZE_EDGES))}
+    for count in range(1, MOST_INSTANCES + 1):
+        members[f"instances_{count}" + ("_or_more" if count == MOST_INSTANCES else "")] = counts == count
+    return {name: samples for name, samples in members.items() if samples.any()}
 
 
 def mean_by_class(values: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray]:
