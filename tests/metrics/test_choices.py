@@ -126,15 +126,17 @@ def test_the_mean_of_per_image_is_the_summary_under_every_preset(source, request
     ready = {name for name in presets if wsol.load_protocol(name).ready_boxes}
     assert len(presets) == 24 and presets - set(run.summary["protocol"]) == (ready if source == "run" else set())
     assert source == "boxed" or all(any(name in note for note in run.environment["notes"]) for name in ready)
+    per_image = dict(iter(run.per_image.groupby(["method", "protocol"])))
+    overall = run.metrics.query("low == low and iou_threshold != iou_threshold and `class` == ''")
+    intervals = dict(iter(overall.groupby(["method", "protocol"])))
     for row in run.summary.to_dict("records"):
-        rows = run.per_image.query(f"method == {row['method']!r} and protocol == {row['protocol']!r}")
+        rows = per_image[row["method"], row["protocol"]]
         by_class = Protocol.from_mapping(run.config["protocols"][row["protocol"]]).average == "classes"
         for metric in [*OUTCOMES, "mean_iou"]:
             values = rows["iou" if metric == "mean_iou" else metric].astype(float)
             mean = values.groupby(rows["label"]).mean().mean() if by_class else values.mean()
             assert row[metric] == pytest.approx(100 * mean, nan_ok=True), (row["protocol"], metric)
-        own = run.metrics.query(f"method == {row['method']!r} and protocol == {row['protocol']!r} and `class` == ''")
-        for interval in own[own["low"].notna() & own["iou_threshold"].isna()].to_dict("records"):
+        for interval in intervals[row["method"], row["protocol"]].to_dict("records"):
             assert interval["value"] == pytest.approx(row[interval["metric"]], abs=1e-6)
 
 
