@@ -96,7 +96,7 @@ def test_kernel_knows_no_float() -> None:
     assert not [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, float)]
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)} - set(shapes_kernel.Knobs._fields)
     assert attributes <= {
-        *("int64", "uint8", "bool_", "empty", "zeros", "arange", "empty_like", "astype", "shape", "size"),
+        *("int64", "uint8", "bool_", "empty", "zeros", "arange", "empty_like", "astype", "shape", "size")
     }
 
 
@@ -213,11 +213,7 @@ def test_background_bias_ties_the_ground_to_the_class() -> None:
 
 def test_clutter_and_bias_leave_the_objects() -> None:
     plain = Shapes(distractors=0, false_marks=0)[1]
-    for knobs, changed in (
-        ({"distractors": 30}, 0.1),
-        ({"false_marks": 10}, 0.02),
-        ({"background_bias": 1.0}, 0.5),
-    ):
+    for knobs, changed in (({"distractors": 30}, 0.1), ({"false_marks": 10}, 0.02), ({"background_bias": 1.0}, 0.5)):
         other = Shapes(**{"distractors": 0, "false_marks": 0, **knobs})[1]
         assert np.array_equal(other.boxes, plain.boxes) and np.array_equal(other.read_mask(), plain.read_mask())
         assert (plain.read_image() != other.read_image()).any(2)[~plain.read_mask()].mean() > changed

@@ -16,13 +16,7 @@ from torch.nn import functional
 import wsol
 from wsol.datasets import Shapes
 from wsol.errors import UserError
-from wsol.metrics.faithfulness import (
-    Faithfulness,
-    faithfulness_names,
-    impute,
-    load_faithfulness,
-    measure_faithfulness,
-)
+from wsol.metrics.faithfulness import Faithfulness, faithfulness_names, impute, load_faithfulness, measure_faithfulness
 from wsol.models import shapes_classifier
 
 SIZE = 16

@@ -24,11 +24,7 @@ from wsol.models import (
 from wsol.models.reference import ADL, adapt, is_slow
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "training.json").read_text())
-MAKERS = {
-    "vgg16": vgg16_gap,
-    "resnet50": partial(torchvision_classifier, "resnet50"),
-    "inception_v3": inception_v3_gap,
-}
+MAKERS = {"vgg16": vgg16_gap, "resnet50": partial(torchvision_classifier, "resnet50"), "inception_v3": inception_v3_gap}
 
 
 def reference(architecture: str, method: str, large: bool, classes: int = 200) -> Classifier:

@@ -56,7 +56,7 @@ def test_history_log_input_sizes_and_what_the_classifier_knows(caplog: Log) -> N
     assert done.history[["stage", "epoch"]].to_numpy().tolist() == [[1, 1], [2, 1], [2, 2]]
     assert done.history[["train_top1", "val_top1"]].stack().between(0, 1).all()
     assert [message.split(":")[0] for message in caplog.messages] == [
-        *("stage 1/2, epoch 1/1", "stage 2/2, epoch 1/2", "stage 2/2, epoch 2/2"),
+        *("stage 1/2, epoch 1/1", "stage 2/2, epoch 1/2", "stage 2/2, epoch 2/2")
     ]
     assert sizes == {(12, 8), (16, 16)}
     assert done.run_dir is None

@@ -22,15 +22,7 @@ from wsol.errors import UserError, suggest
 from wsol.io import imagenet_wnids
 from wsol.models.checkpoint import ENTRIES, load_state, read_checkpoint
 from wsol.models.layers import Classifier, default_layer, find_layer
-from wsol.models.reference import (
-    HEADS,
-    GlobalAveragePoolingNet,
-    adapt,
-    inception,
-    method_of,
-    own_names,
-    reduce_stride,
-)
+from wsol.models.reference import HEADS, GlobalAveragePoolingNet, adapt, inception, method_of, own_names, reduce_stride
 
 logger = logging.getLogger("wsol")
 
