@@ -279,6 +279,15 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "0 bytes": ("a.pt", lambda path: path.write_bytes(b"")),
     "text": ("a.pt", lambda path: path.write_text("weights")),
+    "text named safetensors": ("a.safetensors", lambda path: path.write_text("hello, these are no weights")),
+    "one tensor": ("a.pt", lambda path: torch.save(torch.zeros(3), path)),
+    "no tensor": ("a.pt", lambda path: torch.save({"epoch": 3}, path)),
+    "half a file": (
+        "a.pt",
+        lambda path: (torch.save(torch.zeros(999), path), os.truncate(path, 900)),
+    ),
+    "folder": ("a.pt", Path.mkdir),
+    "nothing": ("a.pt", lambda path: None),
 }
 
 

@@ -1,6 +1,5 @@
 """Weights come back as they were written, and whatever does not fit is named."""
 
-import os
 import re
 
 import pytest
@@ -81,9 +80,7 @@ def test_of_another_network(tmp_path):
     file = tmp_path / "a.safetensors"
     save_checkpoint(tiny_resnet18(num_classes=4), file)
     with pytest.raises(UserError, match="a.safetensors .*tiny_resnet18.*conv1.weight"):
-        torchvision_classifier("resnet18", checkpoint=file)
-    with pytest.raises(UserError, match="a.safetensors .*features.0.weight"):
-        torchvision_classifier("squeezenet1_1", checkpoint=file)
+        torchvision_classifier("resnet18", checkpoint=file, output_stride=8)
 
 
 def test_missing_and_left_over_names(tmp_path):
@@ -124,33 +121,6 @@ def test_auxiliary_heads_are_left_out(tmp_path):
     found = torchvision_classifier("googlenet", checkpoint=tmp_path / "g.pth")
     assert torch.equal(found.module.fc.weight, network.fc.weight)
     assert found.module.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
-
-
-class Boom:
-    def __reduce__(self):
-        return os.mkdir, ("boom",)
-
-
-def test_pickles_are_refused_and_not_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Boom()}, "evil.pt")
-    with pytest.raises(UserError, match="evil.pt .*mkdir"):
-        read_checkpoint("evil.pt")
-    assert not (tmp_path / "boom").exists()
-    torch.save(small(), "whole.pt")
-    with pytest.raises(UserError, match="whole.pt .*torch.nn.modules"):
-        read_checkpoint("whole.pt")
-
-
-def test_files_that_are_no_checkpoints(tmp_path):
-    for name, content in (("cut.pt", small().state_dict()), ("tensor.pt", torch.zeros(3)), ("other.pt", {"epoch": 3})):
-        torch.save(content, tmp_path / name)
-    os.truncate(tmp_path / "cut.pt", 900)
-    for name in ("a.safetensors", "text.pt"):
-        (tmp_path / name).write_bytes(b"hello, this is no checkpoint")
-    for name in ("none.pt", ".", "a.safetensors", "text.pt", "cut.pt", "tensor.pt", "other.pt"):
-        with pytest.raises(UserError, match=str(tmp_path / name)):
-            read_checkpoint(tmp_path / name)
 
 
 def test_metadata_that_lies(tmp_path):

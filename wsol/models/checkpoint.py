@@ -90,11 +90,8 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         module.load_state_dict(_adapt(checkpoint.state, module))
     except RuntimeError as error:
-        arch = checkpoint.metadata.get("arch", "?")
-        raise UserError(
-            f"checkpoint {checkpoint.path} (of {arch}) does not fit; pass the model it was trained as, with the same "
-            f"num_classes or without: {shorten(str(error), 500)}"
-        ) from error
+        what = f"checkpoint {checkpoint.path} (of {checkpoint.metadata.get('arch', '?')}) does not fit this network"
+        raise UserError(f"{what} or its num_classes: {shorten(str(error), 500)}") from error
 
 
 def save_checkpoint(

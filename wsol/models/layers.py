@@ -182,10 +182,8 @@ def trace_layers(
         if own == (channels or 3):
             raise UserError(f"{name} does not run on {size} pixels ({error}): pass layer=NAME") from error
         if channels:
-            raise UserError(
-                f"{name} takes images of {own} channels, and these have {channels} colors: put a layer before it that "
-                f"makes {own} of them, a 1 x 1 convolution with fixed weights say"
-            ) from error
+            advice = "put a 1 x 1 convolution with fixed weights before it"
+            raise UserError(f"{name} takes images of {own} channels, not {channels}: {advice}") from error
     return run(channels=own)
 
 

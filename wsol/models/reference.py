@@ -249,9 +249,7 @@ def _insert(network: nn.Module, place: str, layer: nn.Module, name: str) -> None
     parent = network.get_submodule(above)
     children = list(parent.named_children())
     if not isinstance(parent, nn.Sequential) or child not in dict(children):
-        raise UserError(
-            f"training_method.layers: {place} is no layer of an nn.Sequential, behind which ADL could stand"
-        )
+        raise UserError(f"training_method.layers: {place} is no layer of an nn.Sequential")
     children.insert([key for key, _ in children].index(child) + 1, (name, layer))
     parent._modules.clear()
     for number, (key, module) in enumerate(children):
@@ -324,11 +322,9 @@ def _children_before(module: nn.Module, name: str) -> Stages:
 def _features(classifier: Classifier, method: str) -> nn.Sequential:
     module = classifier.module
     if not isinstance(module, GlobalAveragePoolingNet):
-        raise UserError(
-            f"training_method={method} doesn't know {classifier.name}: choose a ResNet, vgg16_gap, alexnet_gap, "
-            "shapes, tiny_resnet18 or inception_v3_gap"
-            + ("; or name training_method.layers" if method == "adl" else "")
-        )
+        known = "a ResNet, vgg16_gap, alexnet_gap, shapes or inception_v3_gap"
+        own = "; or name training_method.layers" if method == "adl" else ""
+        raise UserError(f"training_method={method} doesn't know {classifier.name}: choose {known}{own}")
     return module.features
 
 

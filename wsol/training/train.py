@@ -111,9 +111,8 @@ def train(
     """
     _check_stages(stages)
     world, local_rank = int(os.environ.get("WORLD_SIZE", 1)), os.environ.get("LOCAL_RANK", "0")
-    place = choose_device(
-        f"cuda:{local_rank}" if world > 1 and device != "cpu" and torch.cuda.is_available() else device
-    )
+    on_gpus = world > 1 and device != "cpu" and torch.cuda.is_available()
+    place = choose_device(f"cuda:{local_rank}" if on_gpus else device)
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     method = TrainingMethod() if method is None else method
@@ -192,7 +191,10 @@ def _run_stage(run: _Run) -> None:
         optimization = Optimization(module, recipe, len(stage.dataset), device, run.world)
         if state.optimization is not None:
             optimization.load_state_dict(state.optimization)
-        network = _parallel(module, recipe.sync_bn) if run.world > 1 else module
+        network = module
+        if run.world > 1:  # gradients are averaged; normalization stays each one's own unless it is asked for
+            shared = nn.SyncBatchNorm.convert_sync_batchnorm(module) if recipe.sync_bn else module
+            network = nn.parallel.DistributedDataParallel(shared)
         while state.epoch < recipe.epochs:
             name = f"stage {state.stage + 1}/{len(run.stages)}, epoch {state.epoch + 1}/{recipe.epochs}"
             began, lr, key = time.monotonic(), optimization.lr, (run.seed, state.stage, state.epoch)
@@ -225,13 +227,6 @@ def _run_stage(run: _Run) -> None:
     state.stage, state.epoch, state.optimization = state.stage + 1, 0, None
 
 
-def _parallel(module: nn.Module, sync_bn: bool) -> nn.Module:
-    """Let the processes average their gradients; normalization stays each one's own unless it is asked for."""
-    if sync_bn:
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    return nn.parallel.DistributedDataParallel(module)
-
-
 def _rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
@@ -255,15 +250,13 @@ def _validate(run: _Run, stage: Stage) -> dict[str, float]:
     recipe, classifier, epoch = stage.recipe, run.classifier, run.state.epoch + 1
     values = {"val_top1": float("nan")}
     if stage.validation is not None:
-        size = classifier.input_size
-        top1 = classification_accuracy(classifier, stage.validation, size, recipe.batch_size, run.workers)
-        values["val_top1"] = top1
+        size, count = classifier.input_size, recipe.batch_size
+        values["val_top1"] = classification_accuracy(classifier, stage.validation, size, count, run.workers)
     if recipe.localize_every:
-        found = dict.fromkeys(("gt_known_loc", "max_box_acc_v2", "threshold"), float("nan"))
+        values |= dict.fromkeys(("gt_known_loc", "max_box_acc_v2", "threshold"), float("nan"))
         if stage.localization is not None and (epoch % recipe.localize_every == 0 or epoch == recipe.epochs):
             device = str(next(classifier.module.parameters()).device)
-            found = localize(classifier, stage.localization, run.workers, device)
-        values |= found
+            values |= localize(classifier, stage.localization, run.workers, device)
     return values
 
 
@@ -317,17 +310,7 @@ def classification_accuracy(
     batch_size: int = 128,
     workers: int = 2,
 ) -> float:
-    """Share of a dataset's images whose highest logit is the label's: Top-1 in [0, 1].
-
-    Parameters
-    ----------
-    classifier : Classifier
-        Its logits in the order of the dataset's classes; it stays on its device.
-    dataset : Dataset
-    input_size : (height, width), optional
-        By default the classifier's.
-    batch_size, workers : int
-    """
+    """Share of a dataset's images whose highest logit, in the order of its classes, is the label's: Top-1 in [0, 1]."""
     module, size, correct = classifier.module.eval(), input_size or classifier.input_size, 0
     indices = range(_rank(), len(dataset), _world())
     for images, labels in _batches(classifier, dataset, indices, size, batch_size, workers):
@@ -388,9 +371,7 @@ def _check_stages(stages: Sequence[Stage]) -> None:
             place = f"{stage.localization.name} ({stage.localization.split})"
             raise UserError(f"stage {number}: localization.split: {place} is for the last evaluation only")
         if stage.recipe.batch_size % world:
-            raise UserError(
-                f"training.batch_size={stage.recipe.batch_size} can't be split evenly over {world} processes"
-            )
+            raise UserError(f"training.batch_size={stage.recipe.batch_size} can't be split over {world} processes")
     if stages[-1].recipe.best == "localization" and not stages[-1].recipe.localize_every:
         raise UserError("training.best=localization needs training.localize_every=1, or another number of epochs")
 

@@ -10,26 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch.utils.data import Subset
 
-from wsol.datasets.sample import DESCRIPTION, Dataset, Sample
+from wsol.datasets.sample import DESCRIPTION, Dataset
 from wsol.errors import UserError
 from wsol.io import atomic_write
 from wsol.models import Classifier
 
 PERCENT = ("train_top1", "val_top1", "gt_known_loc", "max_box_acc_v2")  # fractions inside the program
 Log = Callable[[Mapping[str, float], int], None]
-
-
-class _Rows(Sequence[Sample]):
-    def __init__(self, dataset: Dataset, indices: np.ndarray) -> None:
-        self.dataset, self.indices = dataset, indices
-        self.labels = dataset.labels[indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.dataset[int(self.indices[index])]
 
 
 def spread(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
@@ -39,7 +28,7 @@ def spread(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     parts = np.setdiff1d(np.arange(len(dataset)), chosen), chosen
     about = {name: getattr(dataset, name) for name in DESCRIPTION}
-    rest, part = (Dataset(_Rows(dataset, indices), **about) for indices in parts)
+    rest, part = (Dataset(Subset(dataset, indices.tolist()), **about) for indices in parts)  # type: ignore[arg-type]
     return rest, part
 
 
@@ -55,11 +44,8 @@ def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str
     finally:
         os.environ.update(several)
     one, any_component = (summary[summary["protocol"] == name].iloc[0] for name in ("choe2020", "choe2020_v2"))
-    return {
-        "gt_known_loc": float(one["gt_known_loc"]) / 100,
-        "max_box_acc_v2": float(any_component["max_box_acc_v2"]) / 100,
-        "threshold": float(one["threshold"]),
-    }
+    values = {"gt_known_loc": float(one["gt_known_loc"]) / 100, "threshold": float(one["threshold"])}
+    return values | {"max_box_acc_v2": float(any_component["max_box_acc_v2"]) / 100}
 
 
 def in_percent(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
