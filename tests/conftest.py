@@ -11,12 +11,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wsol.datasets import Shapes
+from wsol.datasets import Dataset, Shapes
 from wsol.models import Classifier, gapnet
 
 WNIDS = ("n01443537", "n01629819", "n02123045")
@@ -29,18 +30,17 @@ def shapes() -> Shapes:
     return Shapes("test", length=10, size=32, classes=3, object_size=(0.6, 0.9))
 
 
+def small(dataset: Dataset, **changes: Any) -> Classifier:
+    """An untrained network for a dataset with maps of 8 × 8."""
+    module = gapnet(len(dataset.classes), widths=(6, 8), strides=(2, 2), seed=0)
+    fields: dict[str, Any] = {"classes": dataset.classes, "class_ids": dataset.ids, "weights": "random"}
+    return Classifier(name="small", module=module, layer="features", input_size=(32, 32), **fields | changes)
+
+
 @pytest.fixture
 def classifier(shapes: Shapes) -> Classifier:
-    """An untrained network for `shapes` with maps of 8 × 8."""
-    return Classifier(
-        name="small",
-        module=gapnet(3, widths=(6, 8), strides=(2, 2), seed=0),
-        layer="features",
-        input_size=(32, 32),
-        classes=shapes.classes,
-        class_ids=shapes.ids,
-        weights="random",
-    )
+    """That network for `shapes`."""
+    return small(shapes)
 
 
 def write_tiny_imagenet(root: Path, train: int = 2, val: int = 2) -> Path:

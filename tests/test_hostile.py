@@ -21,15 +21,15 @@ import torch
 from PIL import Image
 
 import wsol
+from tests.conftest import small
 from wsol import cli
 from wsol.commands.check import print_check
-from wsol.datasets import CIFAR10, COCO, VOC, AnnotatedFolder, ImageFolder, TinyImageNet
+from wsol.datasets import CIFAR10, COCO, VOC, ImageFolder, TinyImageNet
 from wsol.datasets.check import check_dataset
 from wsol.datasets.images import read_image
 from wsol.engine import score
 from wsol.errors import UserError
 from wsol.heatmaps.method import make_method
-from wsol.models import Classifier, gapnet
 from wsol.models.checkpoint import read_checkpoint
 from wsol.models.zoo import torchvision_classifier
 from wsol.report.run import Run
@@ -86,13 +86,6 @@ def run(made: Path, place: Path) -> Path:
     return Path(shutil.copytree(made, place / "run"))
 
 
-def small(dataset: wsol.Dataset) -> Classifier:
-    module = gapnet(len(dataset.classes), widths=(4, 4), strides=(2, 2), seed=0)
-    return Classifier(
-        name="small", module=module, layer="features", input_size=(32, 32), classes=dataset.classes, weights="random"
-    )
-
-
 # ---------------------------------------------------------------- names that lead out of the dataset's folder
 
 
@@ -101,10 +94,6 @@ def write(root: Path, files: dict[str, str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
-
-
-def tiny_classes(root: Path, name: str) -> wsol.Dataset:
-    return TinyImageNet(write(root, {"wnids.txt": name, "val/val_annotations.txt": ""}), split="train")
 
 
 def voc(root: Path, name: str) -> wsol.Dataset:
@@ -117,21 +106,6 @@ def coco(root: Path, name: str) -> wsol.Dataset:
     about = {"id": 1, "file_name": name, "width": 9, "height": 9}
     content = {"images": [about], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     return COCO(write(root, {"annotations/instances_val.json": json.dumps(content), "val/x": ""}), "val")
-
-
-def own_table(root: Path, name: str) -> wsol.Dataset:
-    write(root, {"cat/a.jpg": "", "boxes.csv": f'image,x0,y0,x1,y1\n"{name}",0,0,9,9\n'})
-    return AnnotatedFolder(root, boxes_file=root / "boxes.csv", box_corners="inclusive", box_units="pixels")
-
-
-LAYOUTS = (tiny_classes, voc, coco, own_table)  # the others: datasets/test_layouts
-
-
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a/../../b.jpg", r"..\..\b.jpg"])
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_names_that_lead_out_are_refused(run: Path, place: Path, layout: Callable[..., object], name: str) -> None:
-    with refused(run, name if "\\" not in name else ""):
-        layout(place / "data", name)
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", ".", "..", ".hidden"])
@@ -419,8 +393,6 @@ GOOD = b"a.JPEG\tn01443537\t1\t2\t3\t4\n"
         ({"annotations": GOOD, "words": "n01443537\tdoré\n".encode("latin-1")}, "words.txt"),
         ({"annotations": GOOD.decode().encode("utf-16")}, "val_annotations.txt"),
         ({"annotations": bytes(1000)}, "val_annotations.txt, line 1"),
-        ({"annotations": GOOD.replace(b"\t4", b"\t1e400")}, "line 1: 'a.JPEG n01443537 1 2 3 1e400'"),
-        ({"annotations": GOOD.replace(b"\t4", b"\tnan")}, "line 1: 'a.JPEG n01443537 1 2 3 nan'"),
         ({"annotations": GOOD.replace(b"\t4", b"\t0x10")}, "line 1: 'a.JPEG n01443537 1 2 3 0x10'"),
         ({"annotations": GOOD.replace(b"\t4", b"\t4\t5")}, "val_annotations.txt, line 1"),
         ({"annotations": b"a" * 10**6}, "val_annotations.txt, line 1"),

@@ -24,12 +24,12 @@ import torch
 from pyarrow import parquet
 
 import wsol
+from tests.conftest import small
 from wsol import cli
 from wsol.console import clean
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.io import atomic_write, read_yaml
-from wsol.models import Classifier, gapnet
 from wsol.predictions import read_predictions
 from wsol.report.compare import compare
 from wsol.report.page import write_report
@@ -37,15 +37,10 @@ from wsol.report.page import write_report
 QUIET: dict[str, Any] = {"pictures": 0, "report": False, "progress": False, "workers": 0}
 
 
-def network(dataset: wsol.Dataset) -> Classifier:
-    module = gapnet(len(dataset.classes), widths=(4, 4), strides=(2, 2), seed=0)
-    return Classifier(name="small", module=module, layer="features", input_size=(32, 32), classes=dataset.classes)
-
-
 @pytest.fixture(scope="module")
 def made(shapes: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "x"
-    wsol.evaluate(shapes, network(shapes), ["cam", "center"], ["choe2020"], run_dir=folder, **QUIET)
+    wsol.evaluate(shapes, small(shapes), ["cam", "center"], ["choe2020"], run_dir=folder, **QUIET)
     (folder / "run.json").unlink(missing_ok=True)  # what it says of the tables is tested with it
     return folder
 
@@ -301,7 +296,7 @@ SAMPLES = {
 @pytest.mark.parametrize("case", SAMPLES)
 def test_one_samples_error_is_skipped_or_named(case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset, raises = SAMPLES[case]
-    classifier = network(dataset)
+    classifier = small(dataset)
     if raises is not None:
         original = classifier.module.forward
         odd = Odd(raises)

@@ -77,14 +77,10 @@ def test_lines_of_a_table_with_empty_ones_further_columns_and_quotes(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("b.csv", b"image;x\n"),
-        ("b.csv", b""),
-        ("b.csv", b"image,x\ncat/\xff.jpg,1\n"),
-        ("b.csv", b"image,x\na,1\nb,2,3\n"),
-        ("b.parquet", b"PAR1 not really"),
-        ("b.xlsx", b""),
+        ("b.csv", b"image;x\n"), ("b.csv", b""), ("b.csv", b"image,x\ncat/\xff.jpg,1\n"),
+        ("b.csv", b"image,x\na,1\nb,2,3\n"), ("b.parquet", b"PAR1 not really"), ("b.xlsx", b""),
     ],
-)
+)  # fmt: skip
 def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=name):

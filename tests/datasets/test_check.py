@@ -124,18 +124,13 @@ def test_figures_of_a_good_dataset() -> None:
 @pytest.mark.parametrize(
     ("box", "size", "fault"),
     [
-        ([0, 0, 19, 11], (20, 12), ""),
-        ([0, 0, 20, 12], (20, 12), "box one pixel late"),
-        ([0, 0, 20.5, 11], (20, 12), "box outside"),
-        ([-1, 0, 5, 5], (20, 12), "box outside"),
-        ([25, 0, 30, 5], (20, 12), "box outside"),
-        ([25, 0, 30, 5], None, ""),
-        ([4, 4, 4, 4], (20, 12), ""),
-        ([4, 4, 3, 8], (20, 12), "box empty"),
-        ([4, 4, 2, 8], (20, 12), "box inverted"),
+        ([0, 0, 19, 11], (20, 12), ""), ([0, 0, 20, 12], (20, 12), "box one pixel late"),
+        ([0, 0, 20.5, 11], (20, 12), "box outside"), ([-1, 0, 5, 5], (20, 12), "box outside"),
+        ([25, 0, 30, 5], (20, 12), "box outside"), ([25, 0, 30, 5], None, ""), ([4, 4, 4, 4], (20, 12), ""),
+        ([4, 4, 3, 8], (20, 12), "box empty"), ([4, 4, 2, 8], (20, 12), "box inverted"),
         ([np.nan, 0, 1, 1], None, "box not finite"),
     ],
-)
+)  # fmt: skip
 def test_box_faults(box: list[float], size: tuple[int, int] | None, fault: str) -> None:
     assert box_fault(np.array(box, np.float64), size) == fault
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision import datasets
 
 import wsol
+from tests.conftest import small
 from tests.datasets.layouts import (
     BOXES,
     PETS,
@@ -30,7 +31,6 @@ from wsol.datasets import AnnotatedFolder, Dataset, ImageFolder, OxfordPet
 from wsol.datasets.folder import BoxRules
 from wsol.datasets.sample import boxes_from_masks
 from wsol.errors import UserError
-from wsol.models import Classifier, gapnet
 
 
 @pytest.fixture
@@ -118,14 +118,10 @@ def test_what_has_to_be_said(root: Path, options: dict[str, Any], culprit: str) 
 @pytest.mark.parametrize(
     "row",
     [
-        ("cat/a.jpg", 2, "x", 10, 20),
-        ("cat/a.jpg", 2, None, 10, 20),
-        ("cat/a.jpg", 20, 2, 10, 20),
-        ("cat/a.jpg", -1, 2, 10, 20),
-        ("", 1, 2, 10, 20),
-        ("a.jpg", 1, 2, 10, 20),
+        ("cat/a.jpg", 2, "x", 10, 20), ("cat/a.jpg", 2, None, 10, 20), ("cat/a.jpg", 20, 2, 10, 20),
+        ("cat/a.jpg", -1, 2, 10, 20), ("", 1, 2, 10, 20), ("a.jpg", 1, 2, 10, 20),
     ],
-)
+)  # fmt: skip
 def test_damaged_rows_are_named(root: Path, row: tuple) -> None:
     file = write_boxes(root.parent / "boxes.csv", [*BOXES, row])
     with pytest.raises(UserError, match=f"^{file}, line 6: .*{row[0]}"):
@@ -197,9 +193,7 @@ def test_an_evaluation(root: Path) -> None:
     folders = [AnnotatedFolder(root, **options) for options in (boxes, masks, boxes | masks)]
     filled = []
     for data in (*folders, OxfordPet(root.parent)):
-        module = gapnet(len(data.classes), widths=(6, 8), strides=(2, 2), seed=0)
-        small = Classifier(name="small", module=module, layer="features", input_size=(32, 32), classes=data.classes)
-        row = wsol.evaluate(data, small, ["center"], ["choe2020"], progress=False).summary.iloc[0]
+        row = wsol.evaluate(data, small(data), ["center"], ["choe2020"], progress=False).summary.iloc[0]
         filled.append((pd.notna(row["gt_known_loc"]), pd.notna(row["pxap"]), pd.notna(row["top1_cls"])))
     assert filled == [(True, False, True), (False, True, True), (True, True, True), (True, True, True)]
 

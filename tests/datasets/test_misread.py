@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import wsol
+from tests.conftest import small
 from tests.datasets import layouts
 from tests.datasets.layouts import BIRDS, PHOTOS, STATED, write_boxes, write_image, write_photos, write_text
 from wsol.config import build_dataset
@@ -23,15 +24,13 @@ from wsol.datasets.check import check_dataset
 from wsol.datasets.images import read_image, read_mask, read_values
 from wsol.datasets.sample import scale_to_files
 from wsol.errors import UserError
-from wsol.models import Classifier, gapnet
 
 QUIET = {"progress": False, "report": False, "workers": 0}
 NFC, NFD = (unicodedata.normalize(form, "café.jpg") for form in ("NFC", "NFD"))
 
 
 def evaluate(dataset: wsol.Dataset) -> wsol.Results:
-    module = gapnet(len(dataset.classes), widths=(4,), strides=(4,), seed=0)
-    model = Classifier(name="small", module=module, layer="features", input_size=(32, 32))
+    model = small(dataset, classes=None, class_ids=None)
     return wsol.evaluate(dataset, model, ["full"], ["exact"], class_map="position", **QUIET)
 
 
@@ -113,8 +112,7 @@ def test_pictures_made_on_the_fly_and_runs_of_other_pictures(tmp_path):
     layouts.write_photos(tmp_path / "photos")
     write_boxes(tmp_path / "boxes.csv")
     folder = AnnotatedFolder(tmp_path / "photos", boxes_file=tmp_path / "boxes.csv", **STATED)
-    model = Classifier(name="m", module=gapnet(2, widths=(4,), strides=(4,)), layer="features", input_size=(32, 32))
-    wsol.evaluate(folder, model, ["full"], ["exact"], class_map="position", run_dir=tmp_path / "run", **QUIET)
+    wsol.evaluate(folder, small(folder), ["full"], ["exact"], class_map="position", run_dir=tmp_path / "run", **QUIET)
     rows = [
         wsol.Sample(sample_id=s.sample_id, label=s.label, image=s.image, boxes=s.boxes, image_size=(80, 60))
         for s in folder

@@ -14,22 +14,9 @@ from wsol.datasets.views import View, apply_view, average_crops
 from wsol.errors import UserError
 from wsol.models import shapes_classifier
 
-SIZES = [(60, 90), (97, 61), (33, 200), (20, 20), (7, 5), (1, 1)]  # (height, width), some smaller than the input
-
 
 def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("view", ["squash", "crop"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_shape_type_and_rectangle_inside(view: str, size: tuple[int, int], interpolation: str) -> None:
-    pixels, (x0, y0, x1, y1) = apply_view(noise(*size), view, (24, 40), interpolation)
-    assert pixels.shape == (24, 40, 3)
-    assert pixels.dtype == torch.uint8
-    assert 0 <= x0 < x1 <= size[1] + 1e-9
-    assert 0 <= y0 < y1 <= size[0] + 1e-9
 
 
 def test_image_of_the_input_size_stays_as_it_is() -> None:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from torchvision import datasets
 
 import wsol
+from tests.conftest import small
 from tests.datasets.layouts import VOC_IMAGES, crowd, write_coco, write_voc
 from wsol.datasets import COCO, VOC
 from wsol.datasets.sample import boxes_from_masks
 from wsol.datasets.voc_coco import VOC_CLASSES, draw_region, inclusive_corners
 from wsol.errors import UserError
-from wsol.models import Classifier, gapnet
 
 
 def test_voc_has_a_sample_for_every_class_on_an_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -133,10 +133,9 @@ def test_tables_of_an_evaluation(tmp_path: Path) -> None:
         images[f"{number:06d}"] = [(name, *box, 0) for name, box in zip(names, corners, strict=True)]
     images["000007"].append(("tvmonitor", 1, 1, 9, 9, 1))
     write_voc(tmp_path, images=images)
-    data, module = VOC(tmp_path), gapnet(20, widths=(6, 8), strides=(2, 2), seed=0)
-    small = Classifier(name="small", module=module, layer="features", input_size=(32, 32), classes=data.classes)
+    data = VOC(tmp_path)
     options = {"progress": False, "run_dir": tmp_path / "run", "report": False, "pictures": 0}
-    run = wsol.evaluate(data, small, ("cam", "gradcam", "center"), ("choe2020", "zhou2016"), **options)
+    run = wsol.evaluate(data, small(data), ("cam", "gradcam", "center"), ("choe2020", "zhou2016"), **options)
     summary = run.summary
     assert summary["n_images"].eq(8).all() and summary["n_samples"].eq(15).all()
     assert summary[["top1_cls", "top5_cls", "top1_loc", "top5_loc"]].isna().all(axis=None)

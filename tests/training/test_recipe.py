@@ -17,32 +17,13 @@ from wsol.training.recipe import Optimization
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("optimizer", "adam"),
-        ("schedule", "cosine"),
-        ("precision", "fp8"),
-        ("augment", ["crop", "blur"]),
-        ("epochs", 0),
-        ("batch_size", -1),
-        ("step_epochs", 0),
-        ("lr", -0.1),
-        ("lr", 101),
-        ("momentum", 1.1),
-        ("weight_decay", -1),
-        ("label_smoothing", 2),
-        ("warmup", 1.01),
-        ("gamma", 10),
-        ("input_size", 48),
-        ("input_size", [48]),
-        ("input_size", [0, 48]),
-        ("freeze", [1]),
-        ("learning_rate", 0.1),
-        ("groups", "choe"),
-        ("lr_factors", {"fc": "ten"}),
-        ("step_offset", -1),
-        ("localize_every", -1),
-        ("best", "loss"),
+        ("optimizer", "adam"), ("schedule", "cosine"), ("precision", "fp8"), ("augment", ["crop", "blur"]),
+        ("epochs", 0), ("batch_size", -1), ("step_epochs", 0), ("lr", -0.1), ("lr", 101), ("momentum", 1.1),
+        ("weight_decay", -1), ("label_smoothing", 2), ("warmup", 1.01), ("gamma", 10), ("input_size", 48),
+        ("input_size", [48]), ("input_size", [0, 48]), ("freeze", [1]), ("learning_rate", 0.1), ("groups", "choe"),
+        ("lr_factors", {"fc": "ten"}), ("step_offset", -1), ("localize_every", -1), ("best", "loss"),
     ],
-)
+)  # fmt: skip
 def test_wrong_values_are_named(key: str, value: object) -> None:
     with pytest.raises(UserError, match=key):
         Recipe(**{key: value})

@@ -46,10 +46,9 @@ class Rows:
 
     def complaint(self, row: int, why: str) -> str:
         """What a row is to blame for; the number of an image that its file doesn't say is left out."""
-        cells = [
-            column[row] for name, column in self.columns.items() if name != "image" or isinstance(column[row], str)
-        ]
-        return f"{self.where(row)}: {' '.join(map(str, cells)).strip()!r} {why}"
+        cells = {name: column[row] for name, column in self.columns.items()}
+        texts = [str(cell) for name, cell in cells.items() if name != "image" or isinstance(cell, str)]
+        return f"{self.where(row)}: {' '.join(texts).strip()!r} {why}"
 
     def refuse(self, row: int, why: str) -> NoReturn:
         """Raise the error that a row is to blame for."""
@@ -115,20 +114,15 @@ class Rows:
                 safe_join(folder, cell, self.where(row))
 
     def match(self, listing: Rows, column: str, extra: bool = False) -> np.ndarray:
-        """Row of each row's key in a listing (N,); -1 where it has none and `extra` allows it.
-
-        Every key of the listing must come here, and none that is not there.
-        """
+        """Row of each row's key in a listing (N,), all of whose keys must come; -1 where `extra` allows other ones."""
         if column not in listing._keys:
             listing._keys[column] = listing.unique(column)
         keys = listing._keys[column]
         rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:
-            twin = composed_otherwise(str(self[column][strangers[0]]), keys)
-            self.refuse(
-                strangers[0], f"has a {column} not in {listing.path} ({strangers.size} such){twin or '; fix one'}"
-            )
+            twin = composed_otherwise(str(self[column][strangers[0]]), keys) or "; fix one"
+            self.refuse(strangers[0], f"has a {column} not in {listing.path} ({strangers.size} such){twin}")
         absent = np.flatnonzero(np.bincount(rows[rows >= 0], minlength=len(keys)) == 0)
         if absent.size:
             key = f"{column} {listing[column][absent[0]]!r}, which is in {listing.path} ({absent.size} such)"
@@ -156,10 +150,7 @@ def are_boxes(corners: np.ndarray, least: float = 0.0) -> np.ndarray:
 
 
 def safe_join(folder: Path, name: str, where: str) -> Path:
-    """Join a folder and a path that a file gives, with forward slashes, and refuse one that leads elsewhere.
-
-    Nothing is looked up on the disk: symbolic links that somebody put into the folder on purpose are followed.
-    """
+    """Join a folder and a path that a file gives, and refuse one that leads elsewhere; links on the disk may."""
     # A path made on Windows is none of ours, but what it would mean there must not be taken for a plain name here.
     ways = PurePosixPath(name), PureWindowsPath(name)
     if any(way.anchor or ".." in way.parts for way in ways) or "\0" in name or not ways[0].parts:
@@ -168,11 +159,7 @@ def safe_join(folder: Path, name: str, where: str) -> Path:
 
 
 def read_lines(path: Path, columns: Sequence[str], separator: str | None = ",", hint: str = "") -> Rows:
-    """Read a text file without a header; empty lines are passed over.
-
-    Only the first column may hold the separator itself; without a separator, cells are split at white space, and only
-    the last may hold some.
-    """
+    """Read a text file without a header: only the first column may hold the separator; the last, if that is None."""
     splits = len(columns) - 1
     cells: list[str] = []  # flat: a list per row would keep the garbage collector busy
     numbers: list[int] = []
@@ -214,8 +201,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[Any]], list[str]]:
     names, rows, places = [name.strip() for name in next(reader, [])], [], []
     for row in reader:
         if any(row[len(names) :]):
-            raise UserError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(names)}; a "
-                            "number with a decimal comma needs a point")  # fmt: skip
+            raise UserError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(names)}")
         if any(cell.strip() for cell in row):
             rows.append(row[: len(names)] + [""] * (len(names) - len(row)))
             places.append(f"line {reader.line_num}")
@@ -237,11 +223,9 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
 
 
 def read_xml(paths: Sequence[Path]) -> tuple[list[tuple[int, int] | None], Rows]:
-    """Read PASCAL VOC's annotations, a file per image.
+    """Read PASCAL VOC's annotations, a file per image: (width, height), or None where it doesn't say, and objects.
 
-    Returns the (width, height) of each image, None where its file doesn't say or says 0; and the objects as written,
-    with the number of the image that each is in: `image`, `name`, `xmin`, `ymin`, `xmax`, `ymax`, `difficult`. Body
-    parts, which VOC lists inside of an object, are not objects.
+    Columns are `image` (its number), `name`, `xmin`, `ymin`, `xmax`, `ymax`, `difficult`; body parts are no objects.
     """
     sizes: list[tuple[int, int] | None] = []
     places: list[str] = []

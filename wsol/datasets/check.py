@@ -48,15 +48,7 @@ class Checked:
 
 
 def check_dataset(dataset: Dataset, workers: int = 2, show_progress: bool = True) -> Checked:
-    """Decode every image and mask of a dataset and look at every box; read it with `strict=False` to list wrong ones.
-
-    Examples
-    --------
-    >>> from wsol.datasets import Shapes
-    >>> checked = check_dataset(Shapes(length=4, classes=2), show_progress=False)
-    >>> checked.n_images, len(checked.faults), checked.figures["samples per class"]
-    (4, 0, array([2, 2]))
-    """
+    """Decode every image and mask of a dataset and look at every box; `strict=False` reads one with wrong ones."""
     samples: list[_Inspected] = []
     with progress("checking", len(dataset), show_progress) as advance:
         for chunk in load_ahead(range(len(dataset)), partial(_inspect, dataset), CHUNK, workers):

@@ -42,33 +42,19 @@ class ClassMap:
 
 
 def map_classes(
-    dataset_classes: Names,
-    dataset_ids: Names | None,
-    model_classes: Names | None,
-    model_ids: Names | None,
-    num_logits: int,
-    how: str | os.PathLike[str] | None = None,
-) -> ClassMap:
-    """Find the logit of every class of a dataset.
+    dataset_classes: Names, dataset_ids: Names | None, model_classes: Names | None, model_ids: Names | None,
+    num_logits: int, how: str | os.PathLike[str] | None = None,
+) -> ClassMap:  # fmt: skip
+    """Find the logit of every class of a dataset; the classifier's names and ids come in the order of its logits.
 
-    Classes are names for people, ids what keys them on disk (WordNet ids, say) where something else does; the
-    classifier's come in the order of its logits, where known. `how` is "id", "name", "position", a path to a CSV or
-    JSON file that gives, for every class of the dataset (name or id), the index, id or name of a logit; or None: by id
-    or name, never by position.
-
-    Examples
-    --------
-    >>> map_classes(["Tabby_cat", "lion"], None, ["lion", "tabby, tabby cat"], None, 2).to_model
-    array([1, 0])
-    >>> map_classes(["a", "b"], None, None, None, 5, how="position").notes
-    ('the first 2 of 5 logits are used',)
+    `how` is "id", "name", "position", a path to a CSV or JSON file that gives, for every class of the dataset (name or
+    id), the index, id or name of a logit; or None: by id or name, never by position.
     """
     classes, ids = tuple(map(str, dataset_classes)), tuple(map(str, dataset_ids or ()))
     logits = _Logits(model_classes, model_ids, num_logits)
     if how == "position":
         if len(classes) > num_logits:
-            raise UserError(f"dataset.class_map=position: the dataset has {len(classes)} classes, the classifier only "
-                            f"{num_logits} logits: pass a classifier with more, or dataset.class_map=FILE")  # fmt: skip
+            raise UserError(f"dataset.class_map=position: {len(classes)} classes, but only {num_logits} logits")
         return _class_map(list(range(len(classes))), "position", classes, num_logits)
     if how not in (None, "id", "name"):
         return _by_file(Path(how).expanduser(), classes, ids, logits)
@@ -77,8 +63,7 @@ def map_classes(
 
 def _by_id_or_name(classes: Names, ids: Names, logits: _Logits, how: str | None) -> ClassMap:
     if not logits.names:
-        raise UserError(f"what the classifier's {logits.count} logits mean is not known: pass dataset.class_map=FILE, "
-                        f"or position if they come as the dataset's {len(classes)} classes do")  # fmt: skip
+        raise UserError(f"what the {logits.count} logits mean is not known: pass dataset.class_map=position or =FILE")
     # Ids that only repeat the names, met by a classifier without ids, are none: names decide.
     has_ids = bool(ids) and (bool(logits.ids) or ids != classes)
     matches = {
@@ -90,14 +75,11 @@ def _by_id_or_name(classes: Names, ids: Names, logits: _Logits, how: str | None)
         how = "id" if hits["id"] == len(classes) or hits["id"] > hits["name"] else "name"
     unmatched = [index for index, each in enumerate(matches[how]) if len(each) != 1]
     if unmatched:
-        ids = ids or ["unknown"] * len(classes)
-        why = [
-            logits.mismatch(classes[i], matches["name"][i]) if how == "name" else f"{classes[i]!r} (id {ids[i]})"
-            for i in unmatched
-        ]
-        raise UserError(f"{len(unmatched)} of the dataset's {len(classes)} classes meet no logit of the classifier by "
-                        f"{how}: {first_names(why, 3)}. Pass a classifier that has them, dataset.class_map=FILE, or a "
-                        "dataset without them")  # fmt: skip
+        why = [f"{classes[i]!r} (id {ids[i] if ids else 'unknown'})" for i in unmatched]
+        if how == "name":
+            why = [logits.mismatch(classes[i], matches["name"][i]) for i in unmatched]
+        text = f"{len(unmatched)} of the dataset's {len(classes)} classes meet no logit of the classifier by {how}"
+        raise UserError(f"{text}: {first_names(why, 3)}. Pass a classifier that has them, or dataset.class_map=FILE")
     return _class_map([match for (match,) in matches[how]], how, classes, logits.count)
 
 
@@ -107,8 +89,7 @@ def _class_map(indices: Sequence[int], how: str, classes: Names, num_logits: int
         members[index].append(repr(name))
     shared = first_names((f"{' and '.join(names)} (logit {i})" for i, names in members.items() if len(names) > 1), 3)
     if shared and not may_share:
-        raise UserError(f"matched by {how}, two classes of the dataset meet the same logit: {shared}. Pass "
-                        "dataset.class_map=FILE, which says which is which")  # fmt: skip
+        raise UserError(f"by {how} two classes of the dataset meet one logit: {shared}; pass dataset.class_map=FILE")
     notes = []
     if len(members) < num_logits:
         part = f"{len(members)} of {num_logits} logits"
@@ -204,20 +185,16 @@ def _file_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Where each row stands, its class and its logit, as text; nothing of an empty one and of headings."""
     text = read_text(path, "dataset.class_map is id, name, position, or a CSV or JSON file")
     try:
-        is_json = path.suffix.lower() == ".json"
-        rows = (
-            json.loads(text, object_pairs_hook=list)
-            if is_json
-            else csv.reader(text.splitlines(), skipinitialspace=True)
-        )
+        rows: Any = csv.reader(text.splitlines(), skipinitialspace=True)
+        if path.suffix.lower() == ".json":
+            rows = json.loads(text, object_pairs_hook=list)
         rows = [[str(cell).strip() for cell in row] for row in rows]
     except (TypeError, ValueError) as error:
         raise UserError(f"{path} can't be read as classes and their logits: {error}") from error
     for number, cells in enumerate(rows, start=1):
         if any(cells) and not (number == 1 and cells[0].casefold() in HEADINGS):
             if len(cells) != 2 or "" in cells:
-                raise UserError(f"{path}, row {number}: {cells} is no class and its logit (index, id or name); in a "
-                                'CSV file, names that contain a comma go into "quotes"')  # fmt: skip
+                raise UserError(f"{path}, row {number}: {cells} is no class and its logit; quote names with a comma")
             yield f"{path}, row {number}", *cells
 
 
@@ -229,10 +206,7 @@ def allowed_logits(class_map: ClassMap, predict_over: str = "all") -> np.ndarray
 
 
 def rank_of_true(logits: ArrayLike, targets: ArrayLike, allowed: ArrayLike | None = None) -> np.ndarray:
-    """Rank of each true class among the (allowed) logits (N, C), 0 for the best: int64 (N,).
-
-    Equal logits stand in the order of their index, as a stable sort leaves them.
-    """
+    """Rank of each true class among the (allowed) logits (N, C), 0 for the best, by a stable sort: int64 (N,)."""
     values, targets = _finite(logits), np.asarray(targets, np.int64)
     competes = np.ones(values.shape[1], bool)
     if allowed is not None:
@@ -268,10 +242,7 @@ def _finite(logits: ArrayLike) -> np.ndarray:
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
-    """Names of the 1,000 ILSVRC-2012 classes in the order of the logits, as torchvision spells them.
-
-    Two are called "crane" and two "maillot".
-    """
+    """Names of the 1,000 ILSVRC-2012 classes by logit, as torchvision spells them: two are "crane"."""
     from torchvision.models import ResNet18_Weights
 
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])

@@ -41,9 +41,8 @@ def ImageFolder(root: str | Path, split: str | None = None) -> Dataset:
     """
     home = Path(root).expanduser() / (split or "")
     classes, files, labels = _list_images(home)
-    return Dataset(
-        Table(home, sample_id=files, label=labels, image=files), split=split or "all", **named_classes(classes)
-    )
+    table = Table(home, sample_id=files, label=labels, image=files)
+    return Dataset(table, split=split or "all", **named_classes(classes))
 
 
 def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -65,15 +64,10 @@ def _list_images(home: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 @reader("folder")
 def AnnotatedFolder(
-    root: str | Path,
-    split: str | None = None,
-    boxes_file: str | Path | None = None,
-    box_corners: str | None = None,
-    box_units: str | None = None,
-    masks: str | Path | None = None,
-    mask_ignore: int | None = None,
+    root: str | Path, split: str | None = None, boxes_file: str | Path | None = None, box_corners: str | None = None,
+    box_units: str | None = None, masks: str | Path | None = None, mask_ignore: int | None = None,
     missing: str = "stop",
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """`root/[split/]class/image.jpg`, with boxes from a table, masks from a folder, or both.
 
     Parameters
@@ -149,10 +143,7 @@ class BoxRules:
         return right & ((self.corners == "inclusive") | (boxes[:, :2] < boxes[:, 2:]).all(axis=1))
 
     def to_pixels(self, boxes: np.ndarray, size: Sequence[Any] = (1, 1)) -> np.ndarray:
-        """Pixels with inclusive corners (G, 4), of one image's size, or widths and heights (G,).
-
-        A box narrower than a pixel becomes one pixel wide.
-        """
+        """Pixels with inclusive corners (G, 4), at least one wide; size is an image's, or (G,) widths, heights."""
         pixels = boxes * np.array([*size, *size]).T
         if self.corners == "exclusive":
             ends = pixels[:, 2:] - 1
@@ -325,6 +316,5 @@ def open_torchvision(kind: str, name: str, root: str | Path, **options: Any) -> 
     try:
         return getattr(datasets, kind)(str(Path(root).expanduser()), **options)
     except (RuntimeError, OSError) as error:
-        raise UserError(
-            f"{name}: can't be read from {root}: {error}; check dataset.root or pass dataset.download=true"
-        ) from error
+        advice = "check dataset.root or pass dataset.download=true"
+        raise UserError(f"{name}: can't be read from {root}: {error}; {advice}") from error

@@ -44,12 +44,9 @@ GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_val
 
 @reader("ilsvrc", ROLES)
 def ILSVRC(
-    root: str | Path,
-    split: str = "val",
-    images: str | Path | None = None,
-    annotations: str | Path | None = None,
+    root: str | Path, split: str = "val", images: str | Path | None = None, annotations: str | Path | None = None,
     classes: Sequence[str] | None = None,
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """The ImageNet Large Scale Visual Recognition Challenge (Russakovsky et al., IJCV 115, 2015), 1,000 classes.
 
     Parameters
@@ -221,8 +218,8 @@ def _devkit_classes(home: Path, folder: Path, names: Sequence[str]) -> dict[str,
     places = (home, home / "data", *sorted(home.glob("*devkit*/data")), home / "ILSVRC/devkit/data")
     path = next((file for place in places for name in GROUND_TRUTH if (file := place / name).is_file()), None)
     if path is None:
-        raise UserError(f"nothing says which class {names[0]} has ({len(names)} such images in {folder}): no class "
-                        f"folders, annotations or devkit; pass dataset.annotations=FILE")  # fmt: skip
+        what = f"nothing says which class {names[0]} has ({len(names)} such images in {folder})"
+        raise UserError(f"{what}: no class folders, annotations or devkit; pass dataset.annotations=FILE")
     rows, wnids = read_lines(path, ["number"]), _devkit_numbers(path)
     for row in (row for row, number in enumerate(rows["number"]) if number.strip() not in wnids):
         rows.refuse(row, f"is not one of the {len(wnids)} classes listed beside it; fix the line")
@@ -270,17 +267,14 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     class_ids = choose_classes(wnids, classes, str(listing))
     parts = {"val": home / "val/val_annotations.txt"}
     if split == "train":
-        parts = {
-            f"train/{wnid}": safe_join(home / "train", wnid, str(listing)) / f"{wnid}_boxes.txt" for wnid in class_ids
-        }
+        folders_of = {wnid: safe_join(home / "train", wnid, str(listing)) for wnid in class_ids}
+        parts = {f"train/{wnid}": folder / f"{wnid}_boxes.txt" for wnid, folder in folders_of.items()}
     label_of = {wnid: label for label, wnid in enumerate(class_ids)}
     members, wrong_box = set(wnids), ""
     samples: list[tuple[str, int, np.ndarray]] = []
     for folder, path in parts.items():
-        of_val = ["class"] if split == "val" else []
-        rows = read_lines(
-            path, ["file", *of_val, *CORNERS], separator=None, hint="is this Tiny-ImageNet as handed out?"
-        )
+        of_val, hint = ["class"] if split == "val" else [], "is this Tiny-ImageNet as handed out?"
+        rows = read_lines(path, ["file", *of_val, *CORNERS], separator=None, hint=hint)
         rows.check_paths("file", path.parent)
         corners, wrong = rows.boxes(CORNERS)
         wrong_box = wrong_box or wrong

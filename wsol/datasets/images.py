@@ -173,15 +173,9 @@ Loaded = TypeVar("Loaded")
 def load_ahead(
     items: Sequence[Item], load: Callable[[Item], Loaded], batch_size: int, workers: int = 2
 ) -> Iterator[list[Loaded]]:
-    """Yield `[load(item), …]` in batches, in the order of the items, whatever the number of threads.
+    """Yield `[load(item), …]` in batches, in order; an exception of `load` is raised at the batch of its item.
 
-    An exception of `load` is raised at the batch of its item. Without workers the caller's own thread loads; else at
-    most `workers + 2` batches exist at a time.
-
-    Examples
-    --------
-    >>> list(load_ahead([1, 2, 3], lambda item: item * 10, batch_size=2))
-    [[10, 20], [30]]
+    Without workers the caller's own thread loads; else at most `workers + 2` batches exist at a time.
     """
     if batch_size < 1 or workers < 0:
         raise UserError(f"batch_size={batch_size}, workers={workers}: pass at least 1 image and 0 workers")

@@ -262,13 +262,11 @@ def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read]
     """
 
     def register(read: Read) -> Read:
-        """Add the reader to READERS, checked before and after it reads."""
         signature = inspect.signature(read)
         keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
 
         @wraps(read)
         def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
-            """Refuse an unknown split, then a result without samples or with boxes that can't be boxes."""
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
             root, split = bound.arguments["root"], bound.arguments["split"]
@@ -311,19 +309,14 @@ def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, whe
 
 
 def boxes_from_masks(dataset: Dataset) -> Dataset:
-    """Give a dataset with masks the boxes around their connected regions, in place of any that it has.
-
-    Boxes are in pixels of the image: of a mask at another resolution they are enlarged. Where neither the annotation
-    nor a file tells the image's size, it is taken to be the mask's.
-    """
+    """Give a dataset boxes around its masks' connected regions, in pixels of the image, or else the mask."""
     return Dataset(dataset, measure=_measure_mask, **_describe(dataset))
 
 
 def _measure_mask(sample: Sample) -> tuple[np.ndarray, Size | None]:
     mask = sample.read_mask()
     if mask is None or not mask.any():
-        raise UserError(f"sample {sample.sample_id} has {'no' if mask is None else 'an empty'} mask, so "
-                        f"dataset.boxes=from_masks gives no box; fix it")  # fmt: skip
+        raise UserError(f"sample {sample.sample_id} has no mask, or an empty one: dataset.boxes=from_masks needs it")
     boxes, mask_size = boxes_of_mask(mask), (mask.shape[1], mask.shape[0])
     size = sample.image_size or size_or_none(sample.image)
     return _scale(boxes, mask_size, size) if size is not None and mask_fits(mask_size, size) else boxes, size
@@ -338,10 +331,7 @@ def _scale(boxes: np.ndarray, size: Size, image_size: Size) -> np.ndarray:
 
 
 def scale_to_files(dataset: Dataset) -> Dataset:
-    """Scale the boxes of images that were annotated at another resolution than their files have.
-
-    Without a file a sample stays as it is; another aspect is refused, for a turned picture has its boxes elsewhere.
-    """
+    """Scale boxes annotated at another resolution than the files have; another aspect (a turned one) is refused."""
     return Dataset(dataset, measure=_measure_file, **_describe(dataset))
 
 
@@ -359,10 +349,8 @@ def check_sizes(dataset: Dataset, workers: int = 2) -> None:
     table = dataset.table.drop_duplicates("image_id")
     table = table[(table["width"] > 0) & table["image"].notna()]
     files = list(table[["sample_id", "image", "width", "height"]].itertuples(index=False, name=None))
-    pairs = zip(
-        files, chain.from_iterable(load_ahead([file[1] for file in files], size_or_none, 256, workers)), strict=True
-    )
-    wrong = [(*file, size) for file, size in pairs if size not in (None, file[2:])]
+    sizes = chain.from_iterable(load_ahead([file[1] for file in files], size_or_none, 256, workers))
+    wrong = [(*file, size) for file, size in zip(files, sizes, strict=True) if size not in (None, file[2:])]
     if wrong:
         sample_id, image, width, height, size = wrong[0]
         text = describe_sizes((width, height), size, image)
@@ -374,8 +362,7 @@ def describe_sizes(annotated: Size, size: Size, image: Pixels) -> str:
     orientation = read_orientation(image) if isinstance(image, Path) else 1
     text = f"the annotation counts in {annotated[0]} x {annotated[1]} pixels, the image has {size[0]} x {size[1]}"
     if orientation > 1:
-        return (f"{text} as stored and EXIF orientation {orientation}: store it turned, without the orientation, or "
-                "annotate the stored pixels")  # fmt: skip
+        return f"{text} as stored and EXIF orientation {orientation}: store it turned, or annotate the stored pixels"
     if annotated == size[::-1]:
         return f"{text}: width and height are swapped; fix the annotation's size, or leave it out"
     return f"{text}: replace one of them; where one is the other at another resolution, pass dataset.sizes=scale"

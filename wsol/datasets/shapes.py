@@ -67,20 +67,10 @@ class Shapes(Dataset):
     name = "shapes"
 
     def __init__(
-        self,
-        split: str = "test",
-        length: int | None = None,
-        size: int = 96,
-        classes: int = 10,
-        object_size: Sequence[float] = (0.28, 0.70),
-        glyph: float = 0.35,
-        glyph_pixels: int = 10,
-        distractors: int = 4,
-        false_marks: int = 2,
-        background_bias: float = 0.0,
-        objects: int = 1,
-        seed: int = 0,
-    ) -> None:
+        self, split: str = "test", length: int | None = None, size: int = 96, classes: int = 10,
+        object_size: Sequence[float] = (0.28, 0.70), glyph: float = 0.35, glyph_pixels: int = 10, distractors: int = 4,
+        false_marks: int = 2, background_bias: float = 0.0, objects: int = 1, seed: int = 0,
+    ) -> None:  # fmt: skip
         from wsol.datasets.shapes_kernel import Knobs  # here: other datasets don't compile the kernel
 
         if split not in LENGTHS:
@@ -113,9 +103,7 @@ class Shapes(Dataset):
         size, pixels, objects = self._knobs.size, self._knobs.glyph_pixels, self._knobs.objects
         smallest = size * self._knobs.object_size[0] / 1000
         if pixels > smallest:
-            raise UserError(
-                f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest:g} pixels: lower it"
-            )
+            raise UserError(f"dataset.glyph_pixels = {pixels} exceeds the smallest object, {smallest:g} pixels")
         room = size * (1000 if objects == 1 else 450 if objects <= 4 else 200) // 1000
         if pixels * 3 // 2 + 4 > room:
             reason = f"leaves {room} pixels to an object, too few for a glyph of {pixels}: raise dataset.size"

@@ -29,29 +29,14 @@ class Crop(NamedTuple):
 class View:
     """All pictures of an image that the network sees; their heatmaps are merged, their logits averaged.
 
-    Parameters
-    ----------
-    name : "squash", "crop" or "tencrop"
-        The whole image resized without regard to its aspect; its shorter side resized to input size / 0.875 and the
-        center cut out; or the whole image resized to input size / 0.875, and of that the four corners and the center,
-        each also mirrored, as in Zhou et al., CVPR 2016.
-    input_size : (height, width)
-    flip : bool
-        Make every picture mirrored as well; ten-crop does so anyway.
-
-    Examples
-    --------
-    >>> view = View("tencrop", (224, 224))
-    >>> view.canvas, len(view.crops)
-    ((256, 256), 10)
-    >>> pixels, rectangle = view.apply(np.zeros((60, 120, 3), np.uint8))
-    >>> pixels.shape, rectangle
-    (torch.Size([10, 224, 224, 3]), (0.0, 0.0, 120.0, 60.0))
+    "squash" is the whole image resized without regard to its aspect; "crop" its shorter side resized to input size /
+    0.875 and the center cut out; "tencrop" the whole image resized to input size / 0.875, and of that the four corners
+    and the center, each also mirrored, as in Zhou et al., CVPR 2016.
     """
 
     name: str
-    input_size: tuple[int, int]
-    flip: bool = False
+    input_size: tuple[int, int]  # height, width
+    flip: bool = False  # every picture is mirrored as well
 
     def __post_init__(self) -> None:
         if self.name not in VIEWS:

@@ -69,10 +69,8 @@ def _sample(image: _Image, label: int, name: str) -> Sample:
     draws = [[thing.draw for thing in objects if thing.draw and thing.ignored == ignored] for ignored in (False, True)]
     mask, ignore = (partial(_draw_all, each) if each else None for each in draws)
     boxes: Any = [thing.box for thing in objects if not thing.ignored]
-    sample_id, place = f"{image.image_id}#{name}", {"image": image.path, "image_size": image.size}
-    return Sample(
-        sample_id=sample_id, image_id=image.image_id, label=label, boxes=boxes, mask=mask, ignore=ignore, **place
-    )
+    about: Any = {"sample_id": f"{image.image_id}#{name}", "image_id": image.image_id, "image_size": image.size}
+    return Sample(image=image.path, label=label, boxes=boxes, mask=mask, ignore=ignore, **about)
 
 
 def _draw_all(draws: Sequence[Draw]) -> np.ndarray:
@@ -81,12 +79,9 @@ def _draw_all(draws: Sequence[Draw]) -> np.ndarray:
 
 @reader("voc")
 def VOC(
-    root: str | Path,
-    split: str = "test",
-    year: str | int = 2007,
-    classes: Sequence[str] | None = None,
+    root: str | Path, split: str = "test", year: str | int = 2007, classes: Sequence[str] | None = None,
     download: bool = False,
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """PASCAL VOC's detection data (Everingham et al., IJCV 88, 2010), as the archives unpack.
 
     Objects marked difficult do not count, and a class of which an image has no others makes no sample there.
@@ -135,12 +130,9 @@ def VOC(
 
 @reader("coco")
 def COCO(
-    root: str | Path,
-    split: str = "val2017",
-    annotations: str | Path | None = None,
-    classes: Sequence[str] | None = None,
-    masks: bool | None = None,
-) -> Dataset:
+    root: str | Path, split: str = "val2017", annotations: str | Path | None = None,
+    classes: Sequence[str] | None = None, masks: bool | None = None,
+) -> Dataset:  # fmt: skip
     """COCO's instances (Lin et al., ECCV 2014), or any file of that kind with a folder of images.
 
     A crowd does not count: its box is left out and its pixels are ignored where they are not an object's of the same
@@ -174,8 +166,7 @@ def COCO(
     lacking = [image_id for image_id, thing in objects if thing.draw is None and not thing.ignored]
     drawn = any(thing.draw is not None for _, thing in objects)
     if lacking and (masks or drawn):
-        raise UserError(f"{file}: an object on {lacking[0]} has no segmentation, but masks are wanted of all or none; "
-                        f"add it, or pass dataset.masks=false for boxes only")  # fmt: skip
+        raise UserError(f"{file}: an object on {lacking[0]} has no segmentation; add it, or pass dataset.masks=false")
     if drawn and find_spec("pycocotools") is None:
         raise UserError("COCO's masks are drawn with pip install 'wsol[coco]'; or pass dataset.masks=false")
     # Nobody but the organizers has the test set's boxes, so results are given on val.
@@ -299,10 +290,8 @@ def draw_region(region: Any, size: Size, image_id: str = "") -> np.ndarray:
                 raise ValueError(f"the runs cover {sum(lengths)} of {width * height} pixels")
             runs = region if isinstance(region["counts"], str) else mask.frPyObjects(region, height, width)
         else:
-            # An edge that leads far outside would be followed forever.
-            if any(
-                len(points) < 6 or len(points) % 2 or not np.abs(points).max() <= 2 * max(size) for points in region
-            ):
+            far = 2 * max(size)  # an edge that leads there would be followed forever
+            if any(len(points) < 6 or len(points) % 2 or not np.abs(points).max() <= far for points in region):
                 raise ValueError("a polygon is not x y x y x y …, three points or more, near the image")
             runs = mask.merge(mask.frPyObjects(region, height, width))
         return mask.decode(runs).astype(bool)

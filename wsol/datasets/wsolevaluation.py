@@ -37,14 +37,9 @@ HINT = "dataset.root holds metadata/<dataset.name>/<dataset.split>/ and dataset/
 
 @reader("wsolevaluation")
 def WSOLEvaluation(
-    root: str | Path,
-    name: str,
-    split: str = "test",
-    images: str | Path | None = None,
-    proxy: bool = False,
-    num_val_sample_per_class: int = 0,
-    seed: int = 0,
-) -> Dataset:
+    root: str | Path, name: str, split: str = "test", images: str | Path | None = None, proxy: bool = False,
+    num_val_sample_per_class: int = 0, seed: int = 0,
+) -> Dataset:  # fmt: skip
     """CUB (val: CUBV2), ILSVRC (val: ImageNetV2), OpenImages30k and others in this layout (Choe et al., CVPR 2020).
 
     Parameters
@@ -142,8 +137,8 @@ def _draw(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Choose so many samples of each class, in their order."""
     present, counts = np.unique(labels, return_counts=True)
     if not 0 < per_class <= counts.min():
-        raise UserError(f"dataset.num_val_sample_per_class={per_class}: class {present[counts.argmin()]} has "
-                        f"{counts.min()} images; pass no more, or 0 for all")  # fmt: skip
+        fewest = f"class {present[counts.argmin()]} has {counts.min()} images"
+        raise UserError(f"dataset.num_val_sample_per_class={per_class}: {fewest}; pass no more, or 0 for all")
     choose = np.random.default_rng(seed).choice
     rows = [choose(np.flatnonzero(labels == label), per_class, replace=False) for label in present]
     return np.sort(np.concatenate(rows))
@@ -178,9 +173,7 @@ def _folders(files: Sequence[Rows]) -> dict[int, str]:
     for file in files if strangers else ():
         for row, (folder, label) in enumerate(_pairs(file)):
             if label_of[folder] != label:
-                file.refuse(
-                    row, f"gives label {label} to an image of {folder!r}, else {label_of[folder]}; fix the label"
-                )
+                file.refuse(row, f"gives label {label} to an image of {folder!r}, else {label_of[folder]}; fix it")
     return folder_of
 
 

@@ -164,17 +164,10 @@ class Measured:
 
 @torch.no_grad()
 def measure_faithfulness(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    images: torch.Tensor,
-    heatmaps: Mapping[str, torch.Tensor],
-    targets: torch.Tensor,
-    preset: Faithfulness,
-    *,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    std: Sequence[float] = (1.0, 1.0, 1.0),
-    chunk: int = 32,
-    seeds: Sequence[int] | None = None,
-) -> Measured:
+    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, heatmaps: Mapping[str, torch.Tensor],
+    targets: torch.Tensor, preset: Faithfulness, *, mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0), chunk: int = 32, seeds: Sequence[int] | None = None,
+) -> Measured:  # fmt: skip
     """Measure one preset on a batch of images (B, C, H, W), normalized by mean and std, and logits (n, C) of `network`.
 
     M methods have raw maps (B, h, w) of the classes `targets` (B,); all share the passes of the whole and the hidden

@@ -120,11 +120,9 @@ class Classifier:
 
 
 def default_layer(
-    module: nn.Module,
-    input_size: tuple[int, int] = (224, 224),
-    prefix_tokens: int | Sequence[int] | None = None,
+    module: nn.Module, input_size: tuple[int, int] = (224, 224), prefix_tokens: int | Sequence[int] | None = None,
     channels: int | None = 3,
-) -> str:
+) -> str:  # fmt: skip
     """Name of the layer whose maps are looked at when no other is asked for: a dotted name, or `name:input`.
 
     For torchvision's families it is the last spatial map that the literature uses; of VGG and AlexNet the last ReLU
@@ -164,11 +162,9 @@ def default_layer(
 
 
 def trace_layers(
-    module: nn.Module,
-    input_size: tuple[int, int] = (224, 224),
-    prefix_tokens: int | Sequence[int] | None = None,
+    module: nn.Module, input_size: tuple[int, int] = (224, 224), prefix_tokens: int | Sequence[int] | None = None,
     channels: int | None = 3,
-) -> Trace:
+) -> Trace:  # fmt: skip
     """Run a network once on noise to see its layers; arguments and errors are those of `default_layer`."""
     module = unwrap(module)
     refuse_quantized(module)

@@ -167,12 +167,9 @@ class Trace:
 
 
 def trace(
-    model: nn.Module,
-    image_size: tuple[int, int],
-    prefix_tokens: int | Sequence[int] | None = None,
-    like: torch.Tensor | None = None,
-    channels: int = 3,
-) -> Trace:
+    model: nn.Module, image_size: tuple[int, int], prefix_tokens: int | Sequence[int] | None = None,
+    like: torch.Tensor | None = None, channels: int = 3,
+) -> Trace:  # fmt: skip
     """Run a network on noise of (height, width): two images that differ most in their upper left quarter.
 
     `prefix_tokens` are those that stand for no place: how many in front, or their positions; by default those that

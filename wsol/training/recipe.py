@@ -26,12 +26,9 @@ Augmentation = Literal["crop", "window", "shift", "flip", "turn", "color"]
 
 
 def augment(
-    image: np.ndarray,
-    kinds: Collection[Augmentation],
-    input_size: tuple[int, int],
-    interpolation: str,
+    image: np.ndarray, kinds: Collection[Augmentation], input_size: tuple[int, int], interpolation: str,
     generator: np.random.Generator,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """Change an image uint8 (H, W, 3) at random and bring it to the input size: uint8 (height, width, 3)."""
     if "crop" in kinds:
         image = _random_part(image, generator)

@@ -58,20 +58,11 @@ class Training:
 
 
 def train(
-    classifier: Classifier,
-    stages: Sequence[Stage],
-    *,
-    method: TrainingMethod | None = None,
-    run_dir: Path | str | None = None,
-    seed: int = 0,
-    workers: int = 2,
-    device: str = "auto",
-    resume: bool = False,
-    logger: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    command: str | None = None,
+    classifier: Classifier, stages: Sequence[Stage], *, method: TrainingMethod | None = None,
+    run_dir: Path | str | None = None, seed: int = 0, workers: int = 2, device: str = "auto", resume: bool = False,
+    logger: str | None = None, config: Mapping[str, Any] | None = None, command: str | None = None,
     show_progress: bool = True,
-) -> Training:
+) -> Training:  # fmt: skip
     """Train a classifier on image labels.
 
     Under torchrun every process calls it: each takes its share of every batch, and rank 0 writes.
@@ -261,15 +252,10 @@ def _validate(run: _Run, stage: Stage) -> dict[str, float]:
 
 
 def run_epoch(
-    network: nn.Module,
-    method: TrainingMethod,
-    criterion: nn.Module,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor, float]],
-    optimization: Optimization,
-    key: tuple[int, int, int],
-    name: str,
-    advance: Callable[[int, str], None],
-) -> tuple[float, float]:
+    network: nn.Module, method: TrainingMethod, criterion: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor, float]], optimization: Optimization, key: tuple[int, int, int],
+    name: str, advance: Callable[[int, str], None],
+) -> tuple[float, float]:  # fmt: skip
     """Train on every batch once; return the mean loss and the accuracy on the augmented images."""
     seen, correct, total_loss = 0, 0, 0.0
     for step, (images, labels, weight) in enumerate(batches):  # (B, 3, h, w), (B,)
@@ -304,12 +290,9 @@ def _training_batches(
 
 @torch.inference_mode()
 def classification_accuracy(
-    classifier: Classifier,
-    dataset: Dataset,
-    input_size: tuple[int, int] | None = None,
-    batch_size: int = 128,
+    classifier: Classifier, dataset: Dataset, input_size: tuple[int, int] | None = None, batch_size: int = 128,
     workers: int = 2,
-) -> float:
+) -> float:  # fmt: skip
     """Share of a dataset's images whose highest logit, in the order of its classes, is the label's: Top-1 in [0, 1]."""
     module, size, correct = classifier.module.eval(), input_size or classifier.input_size, 0
     indices = range(_rank(), len(dataset), _world())
@@ -319,15 +302,9 @@ def classification_accuracy(
 
 
 def _batches(
-    classifier: Classifier,
-    dataset: Dataset,
-    indices: Sequence[int],
-    size: tuple[int, int],
-    batch_size: int,
-    workers: int,
-    augmentations: Sequence[Augmentation] = (),
-    key: tuple[int, ...] = (),
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    classifier: Classifier, dataset: Dataset, indices: Sequence[int], size: tuple[int, int], batch_size: int,
+    workers: int, augmentations: Sequence[Augmentation] = (), key: tuple[int, ...] = (),
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     """Normalized images of samples (B, 3, h, w) and their labels (B,), in the order of the indices."""
     device = next(classifier.module.parameters()).device
 
