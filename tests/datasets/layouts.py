@@ -150,11 +150,8 @@ def write_openimages(root: Path) -> Path:
     first, second = "val/0bt_c3/1cd9", "val/0by6g/4903"
     for name in (first, second):
         write_image(folder / f"{name}.jpg", (16, 12))
-    truth = [
-        f"{first}.jpg,{first}_a.png,val/0bt_c3/no.png",
-        f"{first}.jpg,{first}_b.png,",
-        f"{second}.jpg,{second}_a.png,",
-    ]
+    truth = [f"{first}.jpg,{first}_a.png,val/0bt_c3/no.png"]
+    truth += [f"{first}.jpg,{first}_b.png,", f"{second}.jpg,{second}_a.png,"]
     return write_split(root, "OpenImages", "val", [(f"{first}.jpg", 0), (f"{second}.jpg", 1)], truth, size="")
 
 

@@ -53,9 +53,8 @@ def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
         safe_join(Path("data"), name, "list.txt, line 3")
     if name:
         with pytest.raises(UserError, match=r"a\.txt, line 5: "):
-            lines(tmp_path / "a.txt", f"a..b/c...jpg\n猫/…/ä b.jpg\n~/a\na#b&c;d\n{name}", "id").check_paths(
-                "id", Path("i")
-            )
+            rows = lines(tmp_path / "a.txt", f"a..b/c...jpg\n猫/…/ä b.jpg\n~/a\na#b&c;d\n{name}", "id")
+            rows.check_paths("id", Path("i"))
 
 
 def test_boxes() -> None:

@@ -142,13 +142,10 @@ def test_an_image_with_several_samples_is_decoded_once_and_its_size_serves_them_
         decoded.append(name)
         return PICTURE
 
-    checked = check(
-        *(
-            sample(f"{name}#{kind}", label, image_id=name, image=lambda name=name: picture(name), boxes=boxes)
-            for name, boxes in (("x", BOX), ("y", [[0, 0, 90, 3]]))
-            for label, kind in enumerate(("cat", "dog"))
-        )
-    )
+    samples = [sample(f"{name}#{kind}", label, image_id=name, image=lambda name=name: picture(name), boxes=boxes)
+               for name, boxes in (("x", BOX), ("y", [[0, 0, 90, 3]]))
+               for label, kind in enumerate(("cat", "dog"))]  # fmt: skip
+    checked = check(*samples)
     assert sorted(decoded) == ["x", "y"]
     assert (checked.n_images, checked.n_samples) == (2, 4)
     assert checked.figures["image width"].tolist() == [20, 20]
@@ -174,9 +171,8 @@ def test_no_boxes_at_all_are_none_to_miss_but_an_empty_list_is() -> None:
 def command(tiny_imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command on Tiny ImageNet in an empty folder, in which its own is `out`."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: cli.main(
-        ["check", "dataset=tiny_imagenet", f"dataset.root={tiny_imagenet}", "run_dir=out", *words]
-    )
+    start = ["check", "dataset=tiny_imagenet", f"dataset.root={tiny_imagenet}", "run_dir=out"]
+    return lambda *words: cli.main([*start, *words])
 
 
 def test_command_passes_a_good_dataset(command, tiny_imagenet: Path, capsys) -> None:
@@ -204,9 +200,8 @@ def test_command_lists_all_boxes_that_an_evaluation_refuses(command, tiny_imagen
     table = pd.read_csv("out/check.csv")
     assert table["fault"].tolist() == ["box inverted", "box not finite"]
     assert table["sample_id"].tolist() == ["val/images/val_1.JPEG", "val/images/val_3.JPEG"]
-    assert table["detail"].tolist() == [
-        f"box 0 (from 0, inclusive): {box}, image 64 x 64" for box in ("30 5 10 9", "3 5 10 inf")
-    ]
+    details = [f"box 0 (from 0, inclusive): {box}, image 64 x 64" for box in ("30 5 10 9", "3 5 10 inf")]
+    assert table["detail"].tolist() == details
     assert table["file"].str.endswith(".JPEG").all() and table["changes_numbers"].all()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,9 +64,8 @@ def test_pixels_without_a_known_white_are_refused(tmp_path: Path, values: np.nda
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
 def test_of_several_frames_the_first_is_read(tmp_path: Path, name: str) -> None:
     whole = np.full((8, 8, 3), 200, np.uint8)
-    Image.fromarray(whole).save(
-        tmp_path / name, save_all=True, append_images=[Image.fromarray(whole // 2)], lossless=True
-    )
+    more = [Image.fromarray(whole // 2)]
+    Image.fromarray(whole).save(tmp_path / name, save_all=True, append_images=more, lossless=True)
     assert np.array_equal(read_image(tmp_path / name, "a"), whole)
     assert unusual(tmp_path / name)["animated"] == "its first frame is read"
 
@@ -113,14 +111,8 @@ def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_of_color_keep_their_upper_eight(tmp_path: Path) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    deep = (COLOR.astype(np.uint16) * 256 + 200).astype(">u2").tobytes()  # Pillow can't write such a file
-    rows = b"".join(b"\0" + deep[start : start + 18] for start in (0, 18))
-    header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    deep = COLOR.astype(np.uint16) * 256 + 200
+    assert cv2.imwrite(str(tmp_path / "a.png"), deep[..., ::-1])  # Pillow can't write such a file
     assert np.array_equal(read_image(tmp_path / "a.png", "a"), COLOR)
     assert unusual(tmp_path / "a.png") == {"16-bit": "its upper 8 bits are read"}
 
@@ -157,13 +149,6 @@ def test_arrays_of_another_kind_are_named(shape: tuple[int, ...]) -> None:
     for image in (np.zeros(shape, np.uint8), lambda: np.zeros(shape, np.uint8), np.zeros((4, 4, 3))):
         with pytest.raises(UserError, match="'val/7'"):
             read_image(image, "val/7")
-
-
-def test_mask_counts_every_pixel_that_is_not_zero(tmp_path: Path) -> None:
-    values = np.array([[0, 1, 128], [255, 0, 2]], np.uint8)
-    path = save(tmp_path / "m.png", Image.fromarray(values))
-    for source in (values, path, str(path), lambda: values, values.astype(np.float32)):
-        assert np.array_equal(read_mask(source, "a"), values > 0)
 
 
 @pytest.mark.parametrize("mask", [np.zeros((2, 2, 1)), np.zeros(4), np.zeros((0, 3))])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,39 +36,27 @@ def evaluate(dataset: wsol.Dataset) -> wsol.Results:
     return wsol.evaluate(dataset, model, ["full"], ["exact"], class_map="position", **QUIET)
 
 
-def resize_all(root: Path, size: tuple[int, int], suffix: str, **saving: Any) -> None:
-    for path in root.rglob(f"*{suffix}"):
-        Image.open(path).resize(size).save(path, **saving)
-
-
 def turned(number: int) -> Image.Exif:
     exif = Image.Exif()
     exif[274] = number
     return exif
 
 
-def cubv2(root: Path, size: tuple[int, int], **saving: Any) -> wsol.Dataset:
-    layouts.write_cubv2(root)
-    resize_all(root / "dataset", size, ".jpg", **saving)
-    return WSOLEvaluation(root, "CUB", "val")
+def resized(write: Callable[[Path], object], read: Callable[[Path], wsol.Dataset]) -> Callable[..., wsol.Dataset]:
+    """What writes a layout, gives its images another size, and reads it."""
+
+    def make(root: Path, size: tuple[int, int], **saving: Any) -> wsol.Dataset:
+        write(root)
+        for path in (path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")):
+            Image.open(path).resize(size).save(path, **saving)
+        return read(root)
+
+    return make
 
 
-def ilsvrc(root: Path, size: tuple[int, int], **saving: Any) -> wsol.Dataset:
-    layouts.write_archives(root)
-    resize_all(root, size, ".JPEG", **saving)
-    return ILSVRC(root)
-
-
-def voc(root: Path, size: tuple[int, int], **saving: Any) -> wsol.Dataset:
-    layouts.write_voc(root)
-    resize_all(root, size, ".jpg", **saving)
-    return VOC(root)
-
-
-def coco(root: Path, size: tuple[int, int], **saving: Any) -> wsol.Dataset:
-    layouts.write_coco(root)
-    resize_all(root / "val2017", size, ".jpg", **saving)
-    return COCO(root, masks=False)
+cubv2 = resized(layouts.write_cubv2, lambda root: WSOLEvaluation(root, "CUB", "val"))
+ilsvrc, voc = resized(layouts.write_archives, ILSVRC), resized(layouts.write_voc, VOC)
+coco = resized(layouts.write_coco, lambda root: COCO(root, masks=False))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +103,7 @@ def test_pictures_made_on_the_fly_and_runs_of_other_pictures(tmp_path):
     write_boxes(tmp_path / "boxes.csv")
     folder = AnnotatedFolder(tmp_path / "photos", boxes_file=tmp_path / "boxes.csv", **STATED)
     wsol.evaluate(folder, small(folder), ["full"], ["exact"], class_map="position", run_dir=tmp_path / "run", **QUIET)
-    rows = [
-        wsol.Sample(sample_id=s.sample_id, label=s.label, image=s.image, boxes=s.boxes, image_size=(80, 60))
-        for s in folder
-    ]
+    rows = [replace(sample, image_size=(80, 60)) for sample in folder]
     other = wsol.Dataset(rows, name=folder.name, split=folder.split, classes=folder.classes)
     with pytest.raises(UserError, match="80 x 60"):
         wsol.score(other, tmp_path / "run" / "heatmaps", **QUIET)
@@ -127,9 +114,8 @@ OBJECT[2:4, 3:7] = True
 
 
 def alpha(colors: Any, inside: int = 255, outside: int = 0) -> Image.Image:
-    return Image.fromarray(
-        np.dstack([np.broadcast_to(colors, (6, 8, 3)), np.where(OBJECT, inside, outside)]).astype(np.uint8)
-    )
+    channels = [np.broadcast_to(colors, (6, 8, 3)), np.where(OBJECT, inside, outside)]
+    return Image.fromarray(np.dstack(channels).astype(np.uint8))
 
 
 def palette(transparent: int) -> Image.Image:
@@ -156,13 +142,7 @@ MASKS = {  # each is read as OBJECT, or refused
     "palette, object transparent": palette(1),
     "NaN": Image.fromarray(np.where(OBJECT, 1, np.nan).astype(np.float32)),
 }
-REFUSED = (
-    "white, transparent around",
-    "black, transparent around",
-    "object transparent",
-    "palette, object transparent",
-    "NaN",
-)
+REFUSED = [*MASKS][-5:]
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -276,9 +256,7 @@ def test_files_of_16_bits_that_use_fewer(tmp_path, caplog, kind, most, told):
     dataset = AnnotatedFolder(tmp_path / "img", boxes_file=tmp_path / "boxes.csv", **STATED)
     with caplog.at_level("INFO", "wsol"):
         evaluate(dataset)
-    assert (
-        any("16 bits" in record.getMessage() and path.name in record.getMessage() for record in caplog.records) is told
-    )
+    assert any("16 bits" in message and path.name in message for message in caplog.messages) is told
     assert ("few bits" in set(check_dataset(dataset, show_progress=False).faults["fault"])) is told
 
 
@@ -315,16 +293,12 @@ def test_names_that_look_the_same(tmp_path, here, there):
 
 
 def test_a_line_with_another_label_than_its_folders(tmp_path):
-    folder = layouts.write_split(
-        tmp_path, "CUB", "val", [(bird, label) for bird, label in zip(BIRDS, (0, 1, 1), strict=True)]
-    )
+    folder = layouts.write_split(tmp_path, "CUB", "val", list(zip(BIRDS, (0, 1, 1), strict=True)))
     rows = [f"{bird},{label}" for bird, label in zip((*BIRDS, BIRDS[0]), (0, 0, 1, 0), strict=True)]
     train = write_text(folder.parent / "train" / "class_labels.txt", rows)
     with pytest.raises(UserError, match=rf"{folder.name}/class_labels\.txt, line 2: .*{BIRDS[1]}"):
         WSOLEvaluation(tmp_path, "CUB", "val")
-    (folder / "class_labels.txt").write_text(
-        "\n".join(f"{bird},{label}" for bird, label in zip(BIRDS, (0, 0, 1), strict=True))
-    )
+    write_text(folder / "class_labels.txt", [f"{bird},{label}" for bird, label in zip(BIRDS, (0, 0, 1), strict=True)])
     write_text(train, [*rows, f"{BIRDS[2]},0", f"{BIRDS[2]},1"])
     with pytest.raises(UserError, match=r"train/class_labels\.txt, line 5"):
         WSOLEvaluation(tmp_path, "CUB", "val")
@@ -358,8 +332,6 @@ def test_benchmarks_are_known(tmp_path, monkeypatch, write_tiny_imagenet):
     names = json.dumps(sorted(data.table["sample_id"]))  # the fingerprint is of these alone
     monkeypatch.setitem(benchmarks.BENCHMARKS, ("tiny_imagenet", "val"), Benchmark("Tiny", 6, 6, "00"))
     assert "ids" in compare_with_benchmark(data)[0]
-    import hashlib
-
     ids = hashlib.sha256("\n".join(json.loads(names)).encode()).hexdigest()[:16]
     monkeypatch.setitem(benchmarks.BENCHMARKS, ("tiny_imagenet", "val"), Benchmark("Tiny", 6, 6, ids))
     assert compare_with_benchmark(data)[1] and not compare_with_benchmark(data.first(5))[1]

@@ -171,11 +171,8 @@ def test_coco_has_a_sample_for_every_class_on_an_image(tmp_path: Path) -> None:
         ]
         assert (data.role, data.multilabel, data.labels.tolist()) == ("test", True, [0, 1, 0])
         # Edges become inclusive corners; the crowd's box is left out.
-        assert [sample.boxes.tolist() for sample in data] == [
-            [[30.25, 10, 51, 31]],
-            [[10, 5, 19, 14]],
-            [[0, 0, 19, 19]],
-        ]
+        boxes = [[[30.25, 10, 51, 31]], [[10, 5, 19, 14]], [[0, 0, 19, 19]]]
+        assert [sample.boxes.tolist() for sample in data] == boxes
 
 
 @given(st.lists(st.integers(0, 400), min_size=4, max_size=4), st.sampled_from([1, 4]))

@@ -15,9 +15,8 @@ from wsol.models.zoo import build
 
 
 def small(classes=3):
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
-    )
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), *head)
 
 
 def same(one, other):

@@ -58,9 +58,8 @@ def test_names_sizes_and_learning_rates_of_all_24_networks(golden: dict[str, obj
     fast = {their_name(name, classifier) for name, _ in module.named_parameters() if not is_slow(name, module)}
     assert sorted({name.rpartition(".")[0] for name in fast}) == golden["modules_at_10x"]
     assert sum(parameters[name].numel() for name in fast) == golden["parameters_at_10x"]
-    assert [name for name, layer in module.named_modules() if isinstance(layer, ADL)] == (
-        golden["adl_at"] if golden["method"] == "adl" else []
-    )
+    at = golden["adl_at"] if golden["method"] == "adl" else []
+    assert [name for name, layer in module.named_modules() if isinstance(layer, ADL)] == at
     sizes = []
     layer = module.get_submodule(classifier.layer)
     layer.register_forward_hook(lambda _m, _i, output: sizes.append(list(output.shape[2:])))
@@ -145,9 +144,8 @@ def test_what_is_saved_is_built_again_and_explained(tmp_path: Path, name: str, m
         assert heatmaps.maps["cam"].min() >= 0 and heatmaps.maps["cam"].amax((1, 2)).tolist() == [1, 1]
     else:  # the mean of a class's map is its logit
         bias = 0 if method == "spg" else [m for m in loaded.module.modules() if hasattr(m, "bias")][-1].bias[targets]
-        torch.testing.assert_close(
-            heatmaps.maps["cam"].mean((1, 2)) + bias, heatmaps.logits[torch.arange(2), targets], atol=1e-4, rtol=1e-3
-        )
+        logits = heatmaps.logits[torch.arange(2), targets]
+        torch.testing.assert_close(heatmaps.maps["cam"].mean((1, 2)) + bias, logits, atol=1e-4, rtol=1e-3)
 
 
 def test_acols_map_at_test() -> None:
