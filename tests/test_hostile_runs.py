@@ -231,9 +231,8 @@ def test_bombs_of_predictions_are_refused_by_what_they_declare(tmp_path: Path, m
 
 def test_a_map_file_that_is_mostly_a_hole_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "test_00000.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 16, 1 << 16)}
-        )
+        about = {"descr": "|u1", "fortran_order": False, "shape": (1 << 16, 1 << 16)}
+        np.lib.format.write_array_header_1_0(file, about)
         file.truncate(file.tell() + (1 << 32))
     (tmp_path / "test").mkdir()
     (tmp_path / "test_00000.npy").rename(tmp_path / "test" / "00000.npy")
@@ -262,9 +261,8 @@ class Own(wsol.Dataset):
             picture = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
             return self.image if index == 2 and self.image is not None else picture
 
-        return wsol.Sample(
-            sample_id=f"s{index}", label=index % 2, image=read, boxes=[[5, 5, 20, 20]], image_size=(40, 40)
-        )
+        place = {"boxes": [[5, 5, 20, 20]], "image_size": (40, 40)}
+        return wsol.Sample(sample_id=f"s{index}", label=index % 2, image=read, **place)
 
 
 class Odd(torch.nn.Module):

@@ -69,12 +69,8 @@ class Vit(nn.Module):
     def __init__(self, places: tuple[int, ...] = (0,)) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.patches, self.norm, self.attn, self.fc = (
-            nn.Conv2d(3, 16, 4, 4),
-            nn.LayerNorm(16),
-            Attention(),
-            nn.Linear(16, 5),
-        )
+        self.patches, self.norm = nn.Conv2d(3, 16, 4, 4), nn.LayerNorm(16)
+        self.attn, self.fc = Attention(), nn.Linear(16, 5)
         self.places, self.tokens = places, nn.Parameter(torch.randn(len(places), 16))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

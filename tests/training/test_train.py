@@ -43,11 +43,8 @@ def test_it_learns(keys: dict[str, object]) -> None:
 
 
 def test_history_log_input_sizes_and_what_the_classifier_knows(caplog: Log) -> None:
-    stages, sizes, classifier = (
-        stages_of([{"epochs": 1, "input_size": (12, 8)}, {"epochs": 2}], Tints()),
-        set(),
-        small(),
-    )
+    stages = stages_of([{"epochs": 1, "input_size": (12, 8)}, {"epochs": 2}], Tints())
+    sizes, classifier = set(), small()
     classifier.module.register_forward_pre_hook(lambda module, inputs: sizes.add(tuple(inputs[0].shape[2:])))
     with caplog.at_level(logging.INFO, "wsol"):
         done = run(classifier, stages)
@@ -55,9 +52,8 @@ def test_history_log_input_sizes_and_what_the_classifier_knows(caplog: Log) -> N
     assert list(done.history.columns) == columns
     assert done.history[["stage", "epoch"]].to_numpy().tolist() == [[1, 1], [2, 1], [2, 2]]
     assert done.history[["train_top1", "val_top1"]].stack().between(0, 1).all()
-    assert [message.split(":")[0] for message in caplog.messages] == [
-        *("stage 1/2, epoch 1/1", "stage 2/2, epoch 1/2", "stage 2/2, epoch 2/2")
-    ]
+    epochs = ["stage 1/2, epoch 1/1", "stage 2/2, epoch 1/2", "stage 2/2, epoch 2/2"]
+    assert [message.split(":")[0] for message in caplog.messages] == epochs
     assert sizes == {(12, 8), (16, 16)}
     assert done.run_dir is None
     assert done.classifier.classes == done.classifier.class_ids == ("red", "green")

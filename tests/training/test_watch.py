@@ -40,9 +40,8 @@ def test_held_out_images_are_spread_and_not_trained_on() -> None:
     ids = [sample.sample_id for sample in whole]
     assert (len(rest), len(part)) == (24, 6)
     assert sorted(s.sample_id for s in (*rest, *part)) == ids and part[0].sample_id == ids[0]
-    assert part.classes == whole.classes and part.role == "train-weaksup" and part.labels.tolist() == [
-        sample.label for sample in part
-    ]  # fmt: skip
+    assert (part.classes, part.role) == (whole.classes, "train-weaksup")
+    assert part.labels.tolist() == [sample.label for sample in part]
     for count in (0, 30):
         with pytest.raises(UserError, match="shapes"):
             spread(whole, count)
