@@ -23,14 +23,6 @@ from wsol.metrics.localization import ERROR_KINDS, METRICS, OUTCOMES, ErrorKind,
 from wsol.metrics.pixels import PxAP, pixel_histograms, point_and_energy
 
 __all__ = [
-    "ERROR_KINDS",
-    "METRICS",
-    "OUTCOMES",
-    "ErrorKind",
-    "PxAP",
-    "Sweeps",
-    "error_kind",
-    "outcomes_of",
-    "pixel_histograms",
-    "point_and_energy",
-]
+    "ERROR_KINDS", "METRICS", "OUTCOMES", "ErrorKind", "PxAP", "Sweeps", "error_kind", "outcomes_of",
+    "pixel_histograms", "point_and_energy",
+]  # fmt: skip

@@ -237,7 +237,7 @@ def _adl_places(classifier: Classifier) -> tuple[str, ...]:
     if _is_inception(module):
         return "Mixed_5d", "Mixed_6e", "SPG_A3_2b"
     features = _features(classifier, "adl")
-    ends = _relus(features)
+    ends = _places(features)
     if _is_vgg(features):
         return f"features.{ends[6] + 1}", f"features.{ends[9]}", f"features.{ends[12]}"  # pool3, conv4_3, conv5_3
     return tuple(f"features.{end}" for end in dict.fromkeys((ends[len(ends) // 2 - 1], ends[-2], ends[-1])))
@@ -266,8 +266,9 @@ def _with_acol(classifier: Classifier, **options: Any) -> tuple[nn.Module, str]:
     else:
         features, how = _features(classifier, "acol"), "xavier"
         if _is_vgg(features):  # pools are 3 × 3, also where the stride is 1; conv6 goes, a mean over 3 × 3 comes
-            ends = {2: 2, 4: 2, 7: 2, 10: 2 if _pools(features) > 3 else 1, 13: 1}
-            features = nn.Sequential(*_pooled(_convolutions(features)[:13], ends), nn.AvgPool2d(3, 1, 1))
+            ends = {2: 2, 4: 2, 7: 2, 10: 1 if _is_large(features) else 2, 13: 1}
+            convolutions = [features[place] for place in _places(features, nn.Conv2d)[:13]]
+            features = nn.Sequential(*_pooled(convolutions, ends), nn.AvgPool2d(3, 1, 1))
         stages, channels = {"features": features}, _channels(features)
     return ACoL(stages, channels, classes, how, **options), list(stages)[-1]
 
@@ -295,11 +296,11 @@ def _with_spg(classifier: Classifier) -> tuple[nn.Module, str]:
         early = "pool" if "pool" in stages else "Mixed_5d"
         return SPG(stages, "SPG_A4", classes, (early, "Mixed_6d"), (288, 768, 1024), 512), "SPG_A3_2b"
     features = _features(classifier, "spg")
-    ends = _relus(features)
+    ends = _places(features)
     if _is_vgg(features):
-        convolutions = _convolutions(features)
+        convolutions = [features[place] for place in _places(features, nn.Conv2d)]
         stages = {"features": features[: ends[6] + 2], "SPG_A_1": nn.Sequential(*_pooled(convolutions[7:10], {}))}
-        if _pools(features) > 3:
+        if not _is_large(features):
             stages["pool"] = nn.MaxPool2d(3, 2, padding=1)
         early = list(stages)[-1]
         stages["SPG_A_2"] = nn.Sequential(*_pooled(convolutions[10:13], {}))
@@ -336,20 +337,17 @@ def _channels(maps: nn.Module) -> int:
     return [layer for layer in maps.modules() if isinstance(layer, nn.Conv2d)][-1].out_channels
 
 
-def _convolutions(features: nn.Sequential) -> list[nn.Module]:
-    return [layer for layer in features if isinstance(layer, nn.Conv2d)]
+def _places(features: nn.Sequential, kind: type[nn.Module] = nn.ReLU) -> list[int]:
+    return [number for number, layer in enumerate(features) if isinstance(layer, kind)]
 
 
-def _relus(features: nn.Sequential) -> list[int]:
-    return [number for number, layer in enumerate(features) if isinstance(layer, nn.ReLU)]
-
-
-def _pools(features: nn.Sequential) -> int:
-    return sum(isinstance(layer, nn.MaxPool2d) for layer in features)
+def _is_large(features: nn.Sequential) -> bool:
+    """Whether the reference's VGG leaves out its fourth pool too."""
+    return len(_places(features, nn.MaxPool2d)) == 3
 
 
 def _is_vgg(features: nn.Sequential) -> bool:
-    return len(_convolutions(features)) == 14 and _pools(features) in (3, 4)
+    return len(_places(features, nn.Conv2d)) == 14 and len(_places(features, nn.MaxPool2d)) in (3, 4)
 
 
 def _is_inception(module: nn.Module) -> bool:
@@ -370,7 +368,7 @@ def own_names(state: Mapping[str, torch.Tensor], module: nn.Module) -> Mapping[s
     """The reference's state dict of VGG by our names: conv6 is the last of the features, fc the classifier."""
     if "conv6.weight" not in state or not isinstance(module, GlobalAveragePoolingNet):
         return state
-    last = _relus(module.features)[-1] - 1
+    last = _places(module.features)[-1] - 1
     replaced = ((r"^conv6\.", f"features.{last}."), (r"^fc\.", "classifier."))
     renamed: Callable[[str], str] = lambda name: re.sub(*replaced[0], re.sub(*replaced[1], name))  # noqa: E731
     return {renamed(name): tensor for name, tensor in state.items()}
@@ -385,7 +383,7 @@ def is_slow(name: str, module: nn.Module) -> bool:
     if any(part.startswith("layer4.") for part, _ in module.named_parameters()):
         return "layer4." not in name and "fc." not in name
     if isinstance(module, GlobalAveragePoolingNet) and _is_vgg(module.features):
-        return name.startswith("features.") and not name.startswith(f"features.{_relus(module.features)[-1] - 1}.")
+        return name.startswith("features.") and not name.startswith(f"features.{_places(module.features)[-1] - 1}.")
     return name.startswith(("features.", "Mixed", "Conv2d_"))
 
 

@@ -150,18 +150,14 @@ class Trace:
         """Where a 1 × 1 convolution, and no linear layer, makes a channel for each class (Network in Network)."""
         if any(issubclass(kind, nn.Linear) for kind in self.kinds.values()):
             return None
-        heads = [
-            index
-            for index, tap in enumerate(last)
-            if issubclass(self.kinds.get(tap.name, object), nn.Conv2d) and tap.size[0] == self.classes and index
-        ]
+        alike = [index for index, tap in enumerate(last) if tap.size[0] == self.classes and index]
+        heads = [index for index in alike if issubclass(self.kinds.get(last[index].name, object), nn.Conv2d)]
         return heads[-1] if heads else None
 
     def _outermost(self, tap: Tap) -> Tap:
         """The layer of the shortest name that yields the same values, or else takes them."""
-        same = [
-            other for other in self.taps.values() if other.layout and other.equals(tap) and self._may_be_last(other)
-        ]
+        alike = [other for other in self.taps.values() if other.layout and other.equals(tap)]
+        same = [other for other in alike if self._may_be_last(other)]
         # Of several names of one length the last: what an activation or a norm is called that does nothing here.
         return min(reversed(same), key=lambda other: (other.name.endswith(INPUT), other.name.count(".")), default=tap)
 

@@ -18,6 +18,7 @@ from wsol.models.reference import adapt, min_max
 from wsol.settings import settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Loss = tuple[torch.Tensor, torch.Tensor]  # logits (B, C), and what is minimized
 IGNORED, FEWEST, GUIDE_SIZE = 255, 30, (224, 224)  # SPG: label of undecided pixels, least object, where it compares
 
 
@@ -46,9 +47,7 @@ class TrainingMethod:
     def change_network(self, classifier: Classifier) -> None:
         """Put into `classifier.module` what the method needs, before training begins."""
 
-    def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module) -> Loss:
         """Logits (B, C) and the loss that is minimized; `criterion` is the recipe's cross entropy."""
         logits = logits_of(network(images))
         return logits, criterion(logits, targets)
@@ -104,9 +103,7 @@ class CutMix(TrainingMethod):
         share = 1 - (bottom - top) * (right - left) / (height * width)
         return mixed, (labels, labels[partner], share)
 
-    def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module) -> Loss:
         """Weigh the cross entropies of both labels."""
         first, second, share = targets
         logits = logits_of(network(images))
@@ -145,9 +142,7 @@ class ACoL(TrainingMethod):
         """Replace the head by two."""
         adapt(classifier, "acol", threshold=self.threshold)
 
-    def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module) -> Loss:
         """Sum of both heads' cross entropies."""
         heads = network(images, targets)
         return heads["logits"], criterion(heads["logits"], targets) + criterion(heads["erased"], targets)
@@ -170,16 +165,14 @@ class SPG(TrainingMethod):
         """Add the branches."""
         adapt(classifier, "spg")
 
-    def loss(
-        self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module) -> Loss:
         """Cross entropy of the classes and of the three branches."""
         maps = network(images, targets)
-        guides = (
+        own, b2, b1 = (
             min_max(_enlarge(maps["class_map"].detach())),
-            *(_enlarge(maps[name]).sigmoid() for name in ("b2", "b1")),
+            *(_enlarge(maps[b]).sigmoid() for b in ("b2", "b1")),
         )
-        pairs = ("b2", guides[0]), ("b1", guides[1]), ("c", (guides[1] + guides[2]) / 2)
+        pairs = ("b2", own), ("b1", b2), ("c", (b2 + b1) / 2)
         loss = criterion(maps["logits"], targets)
         for (name, guide), high, low in zip(pairs, self.high, self.low, strict=True):
             loss = loss + guidance_loss(_enlarge(maps[name]), seeds(guide.detach(), high, low))
