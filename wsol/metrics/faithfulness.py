@@ -54,66 +54,27 @@ NEIGHBORS = {(y, x): 1 / 6 if 0 in (y, x) else 1 / 12 for y in (-1, 0, 1) for x 
 class Faithfulness:
     """How faithfulness is measured: everything on which implementations of one name differ.
 
-    Parameters
-    ----------
-    name : str
-        What the tables call it.
-    metrics : tuple of str
-        Of those that this module's text lists.
-    target : "label" or "predicted"
-        The class whose heatmap and score these are: the sample's, or the network's best.
-    score : "prob" or "logit"
-        Softmax over all logits, or the logit itself.
-    relative : bool
-        Whether drop and gain are divided, by s and by 1 - s; needs `prob`.
-    interpolation : "bilinear", "bicubic" or "nearest"
-        How a heatmap is brought to the size of the network's input.
-    normalization : "before" or "after"
-        Whether the map is brought to [0, 1] before or after that; one that is constant hides nothing if positive.
-    space : "pixels" or "normalized"
-        Which tensor a map is multiplied with: colors in [0, 1], or the network's input, where 0 is the mean color.
-    deletion_baseline, insertion_baseline : "black", "mean" or "blur"
-        What hides a pixel.
-    blur_kernel, blur_sigma : odd int and float
-        Side and standard deviation of the Gaussian, in pixels of the input; outside is the mean color.
-    pixels_per_step, steps : int, optional
-        One of the two: how many pixels more each step hides, or into how many steps a curve is cut.
-    shares : tuple of float
-        Shares of pixels that ROAD takes away.
-    ties : "raster" or "percentile"
-        Among equals the first in raster order is the most relevant, so that counts are kept; or, for ROAD, all pixels
-        below a percentile of the map stay, as many as these are.
-    noise : float
-        Standard deviation of what ROAD adds to imputed values.
-
-    Raises
-    ------
-    UserError
-        Naming the field and the value that is not allowed.
-
-    Examples
-    --------
-    >>> load_faithfulness("petsiuk2018").metrics
-    ('deletion', 'insertion')
+    A constant map hides nothing if it is positive. ROAD takes away shares of the pixels; among equals the first in
+    raster order is the most relevant ("raster"), or all pixels below a percentile of the map stay ("percentile").
     """
 
-    name: Annotated[str, Field(min_length=1)] = "custom"
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
-    target: Literal["label", "predicted"] = "label"
-    score: Literal["prob", "logit"] = "prob"
-    relative: bool = True
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
-    normalization: Literal["before", "after"] = "after"
-    space: Literal["pixels", "normalized"] = "pixels"
-    deletion_baseline: Baseline = "mean"
+    name: Annotated[str, Field(min_length=1)] = "custom"  # in the tables
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]  # of those that this module's text lists
+    target: Literal["label", "predicted"] = "label"  # whose heatmap and score: the sample's class or the network's best
+    score: Literal["prob", "logit"] = "prob"  # softmax over all logits, or the logit itself
+    relative: bool = True  # drop and gain are divided, by s and by 1 - s
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"  # of a heatmap, to the input's size
+    normalization: Literal["before", "after"] = "after"  # of a heatmap to [0, 1], before or after that
+    space: Literal["pixels", "normalized"] = "pixels"  # what a map is multiplied with; 0 is black, or the mean color
+    deletion_baseline: Baseline = "mean"  # what hides a pixel
     insertion_baseline: Baseline = "blur"
-    blur_kernel: Annotated[int, Field(ge=1)] = 11
-    blur_sigma: Annotated[float, Field(gt=0)] = 5.0
-    pixels_per_step: Annotated[int, Field(ge=1)] | None = None
-    steps: Annotated[int, Field(ge=1)] | None = None
+    blur_kernel: Annotated[int, Field(ge=1)] = 11  # side of the Gaussian, odd; outside is the mean color
+    blur_sigma: Annotated[float, Field(gt=0)] = 5.0  # pixels of the input
+    pixels_per_step: Annotated[int, Field(ge=1)] | None = None  # how many more each step hides; or else
+    steps: Annotated[int, Field(ge=1)] | None = None  # into how many a curve is cut
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     ties: Literal["raster", "percentile"] = "raster"
-    noise: Annotated[float, Field(ge=0)] = 0.01
+    noise: Annotated[float, Field(ge=0)] = 0.01  # standard deviation of what ROAD adds to imputed values
 
     def __post_init__(self) -> None:
         if (self.pixels_per_step is None) == (self.steps is None) and self.measures(CURVES):

@@ -58,13 +58,8 @@ class ADL(nn.Module):
 
     With a the mean of the maps (B, K, h, w) over channels: F · [a < threshold · max a], the maximum of each image; or
     F · sigmoid(a). One draw for the whole batch says which; in evaluation nothing happens.
-    Choe and Shim, "Attention-Based Dropout Layer for Weakly Supervised Object Localization", CVPR 2019, section 3.
-
-    Parameters
-    ----------
-    drop_rate : float
-        How often it hides; the paper's keep_prob is what is left to 1.
-    threshold : float
+    Choe and Shim, "Attention-Based Dropout Layer for Weakly Supervised Object Localization", CVPR 2019, section 3,
+    whose keep_prob is 1 - drop_rate.
     """
 
     def __init__(self, drop_rate: float = 0.75, threshold: float = 0.9) -> None:

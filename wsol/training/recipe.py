@@ -80,45 +80,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @settings
 class Recipe:
-    """Cross entropy and everything around it.
+    """Cross entropy and everything around it; a value that is out of range or unknown raises a `UserError`.
 
-    Parameters
-    ----------
-    epochs, batch_size : int
-    optimizer : "adamw" or "sgd"
-        SGD with Nesterov momentum.
-    lr : float
-        The highest learning rate.
-    momentum, weight_decay, label_smoothing : float
-        Momentum is SGD's under the step and constant schedules; one cycle moves it, and AdamW's first β, between 0.95
-        and 0.85. Weight decay spares biases and normalization.
-    groups : "default" or "choe2020"
-        As Choe et al.'s code has it: weight decay on everything, and ten times the learning rate for what follows the
-        trunk; of ResNets, oddly, for the last stage and fc, but not for the heads of ACoL and SPG.
-    lr_factors : mapping of str to float
-        Factors of the learning rate, by a regular expression found in a parameter's name; the first that is counts.
-    schedule : "onecycle", "step" or "constant"
-        One cycle rises for `warmup` of the steps and falls as a cosine; step multiplies by `gamma` every
-        `step_epochs` epochs, the first time `step_offset` epochs earlier.
-    precision : "fp32", "bf16" or "fp16"
-        Mixed precision by autocast; fp16 needs a GPU.
-    sync_bn : bool
-        On several GPUs: batch normalization over all of them; otherwise each normalizes its own share of a batch.
-    augment : sequence of "crop", "window", "shift", "flip", "turn", "color"
-        See `wsol.training.recipe`; "window" resizes the whole image to 8/7 of the input size and cuts that out.
-    input_size : (height, width), optional
-        By default the classifier's.
-    freeze : sequence of str
-        Dotted names of layers whose weights and statistics stay as they are: less to calculate.
-    localize_every : int
-        Localize on the stage's held-out images after so many epochs; 0: never.
-    best : "classification" or "localization"
-        Which validation decides on the best weights: accuracy, or MaxBoxAccV2 of those images.
-
-    Raises
-    ------
-    UserError
-        If a value is out of range or unknown.
+    Weight decay spares biases and normalization. Choe et al.'s code ("choe2020") has it on everything, and ten times
+    the learning rate for what follows the trunk; of ResNets, oddly, for the last stage and fc, but not for the heads of
+    ACoL and SPG. One cycle rises for `warmup` of the steps and falls as a cosine; step multiplies by `gamma` every
+    `step_epochs` epochs, the first time `step_offset` epochs earlier.
 
     Examples
     --------
@@ -128,25 +95,25 @@ class Recipe:
 
     epochs: Count = 12
     batch_size: Count = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: Amount = 2e-3
-    momentum: Share = 0.9
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # SGD with Nesterov momentum
+    lr: Amount = 2e-3  # the highest
+    momentum: Share = 0.9  # SGD's; one cycle moves it, and AdamW's first β, between 0.95 and 0.85
     weight_decay: Amount = 0.05
     groups: Literal["default", "choe2020"] = "default"
-    lr_factors: Annotated[tuple[tuple[str, float], ...], Pairs] = ()
+    lr_factors: Annotated[tuple[tuple[str, float], ...], Pairs] = ()  # the first pattern found in a parameter's name
     label_smoothing: Share = 0.0
     schedule: Literal["onecycle", "step", "constant"] = "onecycle"
     warmup: Share = 0.2
     step_epochs: Count = 10
     step_offset: Annotated[int, Field(ge=0)] = 0
     gamma: Share = 0.1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    sync_bn: bool = False
-    augment: Annotated[tuple[Augmentation, ...], OneOrMore] = ("crop", "flip")
-    input_size: tuple[Count, Count] | None = None
-    freeze: Annotated[tuple[str, ...], OneOrMore] = ()
-    localize_every: Annotated[int, Field(ge=0)] = 0
-    best: Literal["classification", "localization"] = "classification"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # mixed by autocast; fp16 needs a GPU
+    sync_bn: bool = False  # on several GPUs normalize over all of them; otherwise each its own share of a batch
+    augment: Annotated[tuple[Augmentation, ...], OneOrMore] = ("crop", "flip")  # "window": cut from 8/7 of the size
+    input_size: tuple[Count, Count] | None = None  # height, width; by default the classifier's
+    freeze: Annotated[tuple[str, ...], OneOrMore] = ()  # layers whose weights and statistics stay as they are
+    localize_every: Annotated[int, Field(ge=0)] = 0  # epochs, on the stage's held-out images; 0: never
+    best: Literal["classification", "localization"] = "classification"  # by accuracy, or MaxBoxAccV2 of those images
 
 
 @dataclass(frozen=True, kw_only=True)
