@@ -126,7 +126,7 @@ def test_version_and_every_application_helps(capsys):
     for name, text in shown.items():
         assert text.startswith(f"wsol {name}: ")
         assert ("choe2020_v2" in text) == (name not in ("train", "check", "compare", "report"))
-        assert re.search(r"\n  launcher +joblib, slurm", text) and "  run_dir: " in text
+        assert re.search(r"\n  launcher +joblib, ray, slurm", text) and "  run_dir: " in text
     assert "\n  method " not in shown["train"] and "\n  method " in shown["score"]
     assert "\n  model " not in shown["score"]
     assert re.search(r"experiment +shapes, tiny_imagenet", shown["train"])
@@ -203,7 +203,7 @@ def test_info_and_hydra_help_come_from_hydra(words, text):
         (["train", "experiment=shape"], "shapes"),
         (["evaluate", "train"], "'train'"),
         (["launcher=jobli"], "joblib"),
-        (["hydra/launcher=submitit_slrum"], "wsol[launchers]"),
+        (["hydra/launcher=submitit_slrum"], "wsol[launchers"),
         (["--config-dir", "/none/there"], "/none/there"),
         (["--config-dir"], "--config-dir"),
         (["hydra.jbo.name=x"], "hydra.jbo"),

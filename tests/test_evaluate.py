@@ -372,3 +372,24 @@ def test_every_level_is_at_least_as_good_as_any_grid(run: wsol.Results) -> None:
     # A thousand steps visit all of 255 levels, so the oracles are the same.
     for column in ("max_box_acc_30", "max_box_acc_50", "max_box_acc_70"):
         assert np.array_equal(found[column], theirs[column]), column
+
+
+def test_a_plan_does_one_batch_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(wsol.models.Classifier, "prepare", _counting(wsol.models.Classifier.prepare, shown))
+    options = {"run_dir": tmp_path / "run", "batch_size": 4, "shard_size": 6, "plan": True}
+    results = evaluate(Shapes(length=19), ("gradcam", "center"), **options)
+    plan = results.environment["plan"]
+    assert [plan[name] for name in ("images", "samples", "shards", "passes")] == [19, 19, 3, 5]
+    assert 0 < plan["seconds"][0] <= plan["seconds"][1] and plan["bytes"] > 19 * 2 * 100
+    assert set(shown) == {4} and len(shown) <= 2 and results.summary.empty and not any(tmp_path.iterdir())
+    scored = wsol.score(Shapes(length=130), methods=["center"], progress=False, plan=True).environment["plan"]
+    assert (scored["passes"], scored["shards"]) == (3, 1)
+
+
+def _counting(function, counts):
+    def call(self, pixels, *more):
+        counts.append(len(pixels))
+        return function(self, pixels, *more)
+
+    return call

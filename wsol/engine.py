@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+import pandas as pd
 from pydantic import Field
 
 import wsol
@@ -29,7 +32,7 @@ from wsol.localization import Protocol, load_protocol, protocol_names
 from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
 from wsol.predictions import read_given, read_predictions, read_samples, score_given
 from wsol.settings import settings
-from wsol.shards import Shards, identity_of, weights_of
+from wsol.shards import Shards, cut_shards, identity_of, ranks, weights_of
 from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, read_results, write_tables
 
 if TYPE_CHECKING:
@@ -42,8 +45,9 @@ logger = logging.getLogger("wsol")
 
 Methods = Sequence[str] | Mapping[str, Method]
 Protocols = Sequence[str] | Mapping[str, Protocol]
+SLOW = 10.0  # seconds of a batch that a plan doesn't do twice
 ALL = "all"  # every preset that applies
-FREE = ("workers", "device", "report", "pictures", "progress", "resume", "overwrite", "mixed")  # on a resume
+FREE = ("workers", "device", "report", "pictures", "progress", "resume", "overwrite", "mixed", "plan")  # on a resume
 PACKAGES = ("torch", "torchvision", "numpy", "numba", "pandas", "scikit-image", "hydra-core", "pillow")
 
 
@@ -121,6 +125,9 @@ def evaluate(
     identity = identity_of(dataset, protocols, methods, config, source=source, layers=recorder.methods,
                            **weights_of(classifier), **options.identity(device))  # fmt: skip
     size = recorder.shard_images(options.shard_size)
+    if options.plan:
+        with recorder:
+            return _plan(dataset, scorer, recorder.record, recorder.images_at_once, size, options.workers)
     with Shards(dataset, size, identity, run_dir, config, **options.for_the_folder()) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
@@ -220,6 +227,8 @@ def score(
     identity = identity_of(dataset, protocols, {}, config, **own, **options.identity())
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     how = options.for_the_folder("wsol score")
+    if options.plan:
+        return _plan(dataset, scorer, lambda _: [(store, None, None)], 64, options.shard_size, options.workers)
     with Shards(dataset, options.shard_size, identity, run_dir, config, **how) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
@@ -289,6 +298,8 @@ class RunOptions:
         What becomes of an unfinished run in `run_dir`: it is gone on with, if it is this very one; or removed.
     mixed : bool
         Whether a run may be resumed on another kind of device, or with another version of torch.
+    plan : bool
+        Only do one batch, of which nothing is kept, and say what the run would take: `environment["plan"]`.
     """
 
     on_error: Literal["stop", "skip"] = "stop"
@@ -303,6 +314,7 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     mixed: bool = False
+    plan: bool = False
 
     def for_the_folder(self, command: str = "wsol") -> dict[str, Any]:
         """Keywords of `Shards`."""
@@ -493,6 +505,36 @@ def _provenance(
         dataset=dataset.name, split=str(dataset.split), role=dataset.role, model=classifier.name, view=view,
         weights=classifier.weights, class_map=class_map.how, predict_over=options.predict_over, competing=competing,
     )  # fmt: skip
+
+
+def _plan(
+    dataset: Dataset,
+    scorer: Scorer,
+    record: Callable[[list[range]], Iterable[tuple[HeatmapStore, pd.DataFrame | None, pd.DataFrame | None]]],
+    images_at_once: int,
+    shard_size: int,
+    workers: int,
+) -> Results:
+    """Do one batch, in a folder that goes, and say what the run would take: `environment["plan"]`."""
+    if ranks()[0] > 0:
+        raise SystemExit(0)
+    images, (batch, *_) = dataset.table["image_id"].nunique(), cut_shards(dataset, max(images_at_once, 1))
+    for _ in range(2):  # the first is slow: kernels are loaded, memory is asked for
+        begun = time.perf_counter()
+        shard = list(record([batch]))
+        recorded = time.perf_counter()
+        with TemporaryDirectory() as folder, Shards(dataset.first(len(batch)), images, {}, folder, {}) as trial:
+            trial.do(shard, scorer.score, workers)
+            seconds = recorded - begun, time.perf_counter() - recorded
+            size = sum(path.stat().st_size for path in trial.work.glob("0*/**/*") if path.is_file())
+        if seconds[0] > SLOW:
+            break
+    share, names = len(dataset) / len(batch), ("heatmaps", "scoring")
+    plan = {"images": images, "samples": len(dataset), "shards": len(cut_shards(dataset, shard_size)),
+            "passes": math.ceil(images / max(images_at_once, 1)), "bytes": round(size * share),
+            "batch_seconds": dict(zip(names, seconds, strict=True)), "processes": ranks()[1],
+            "seconds": [share * most(seconds) / ranks()[1] for most in (max, sum)]}  # fmt: skip
+    return Results(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), environment={"plan": plan})
 
 
 def _warn(notes: list[str]) -> list[str]:

@@ -66,7 +66,7 @@ STALE = (*(name for name in TABLES if name != "samples.parquet"), "summary.md", 
 OWN = ("wsol", "torch", "torchvision", "timm", "transformers", "numpy", "functools", "builtins")
 DEVICE = ("device", "torch")  # of an identity: what `mixed=true` lets differ
 BEAT, SILENT = 2.0, 60.0  # seconds between two signs of life, and after which a process without one is lost
-WAYS = ("resume", "overwrite", "mixed")  # to begin; they say nothing of a run
+WAYS = ("resume", "overwrite", "mixed", "plan")  # to begin; they say nothing of a run
 BOX = ("x0", "y0", "x1", "y1")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from wsol.commands.task import Job, print_run, print_steps, sweep_step
+from wsol.commands.task import Job, print_plan, print_run, print_steps, sweep_step
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, for_any_dataset, to_dict
 from wsol.engine import Options, evaluate
 
@@ -18,7 +18,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     objects = {"dataset": dataset, "methods": methods, "protocols": protocols, "model": build_model(cfg.model, dataset)}
     objects |= {"class_map": class_map, "faithfulness": to_dict(cfg.get("faithfulness") or {}, "faithfulness")}
     results = call(evaluate, cfg, Options, **objects, **job.keywords(cfg))
-    if job.verbose:
+    if cfg.plan:
+        print_plan(results.environment["plan"])
+    elif job.verbose:
         print_run(results, job.run_dir)
         other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")
         data = [f"dataset={job.choices['dataset']}", *job.typed("dataset."), *job.typed("limit=")]

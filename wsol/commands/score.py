@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from wsol.commands.task import Job, print_run, print_steps, sweep_step
+from wsol.commands.task import Job, print_plan, print_run, print_steps, sweep_step
 from wsol.config import build_dataset, build_methods, build_protocols, call
 from wsol.engine import ScoreOptions, score
 
@@ -15,7 +15,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     protocols = build_protocols(cfg.protocols)
     objects = {"protocols": protocols, "methods": build_methods(cfg.methods) if cfg.methods else {}}
     results = call(score, cfg, ScoreOptions, dataset=build_dataset(cfg.dataset), **objects, **job.keywords(cfg))
-    if job.verbose:
+    if cfg.plan:
+        print_plan(results.environment["plan"])
+    elif job.verbose:
         print_run(results, job.run_dir)
         print_steps(job, sweep_step(job, protocols), (["wsol", "score", "--help"], "all options"))
     return {}

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,16 @@ def print_run(results: Results, run_dir: Path) -> None:
     print_line(f"{', '.join(written)}: {from_here(run_dir)}")
     if (run_dir / "report.html").is_file():
         print_line(f"Report: {from_here(run_dir / 'report.html')}")
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a run would take."""
+    low, high = (timedelta(seconds=round(seconds)) for seconds in plan["seconds"])
+    batch = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in plan["batch_seconds"].items())
+    print_line(f"{plan['images']} images, {plan['samples']} samples: {plan['shards']} shards, {plan['passes']} batches")
+    print_line(f"About {plan['bytes'] / 1e6:,.1f} MB, and as much again while its shards are joined")
+    among = f" by {plan['processes']} processes like this one" if plan["processes"] > 1 else ""
+    print_line(f"A batch takes: {batch}; all of them {low} to {high}{among}")
 
 
 def print_steps(job: Job, *steps: Step) -> None:
