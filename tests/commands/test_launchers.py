@@ -1,4 +1,4 @@
-"""Sweeps whose jobs run elsewhere: on a Ray cluster of one node, and as Slurm's jobs do, by submitit's own processes."""
+"""Sweeps whose jobs run elsewhere: on a Ray cluster of one node, and as Slurm's jobs, by submitit's own processes."""
 
 import os
 import subprocess

@@ -171,7 +171,7 @@ def explain_error(error: BaseException, request: Request) -> str:
 def _no_such_option(file: str, request: Request) -> str:
     group, _, name = file.rpartition("/")
     if group == "hydra/launcher":
-        return f"{group}={name}: no such launcher is installed; pip install 'wsol[launchers,ray]' brings joblib, Slurm, Ray"
+        return f"{group}={name}: no such launcher; pip install 'wsol[launchers,ray]' brings joblib, Slurm, Ray"
     options = group_options(group, request.config_dir)
     return f"{group}={name}: there is no such file, here or in --config-dir{suggest(name, options)}"
 
