@@ -152,16 +152,7 @@ def measure_faithfulness(
 
 
 class Faithful:
-    """What a pass asks of every batch, while the network is at hand, and the tables that come of it.
-
-    Parameters
-    ----------
-    presets : sequence of names, or dict of name to the fields of a preset
-    limit : int
-        Only the first so many samples.
-    seed, chunk : int
-        Of ROAD's noise; and images in one pass.
-    """
+    """What a pass asks of every batch, of the first `limit` samples, while the network is at hand; and its tables."""
 
     def __init__(self, presets: Sequence[str] | Mapping[str, Any], limit: int, seed: int = 0, chunk: int = 32) -> None:
         named = presets.items() if isinstance(presets, Mapping) else ((name, name) for name in presets)
@@ -215,11 +206,9 @@ class Faithful:
             low, high = percentile_interval(resampled_means(values[:, None], pd.factorize(image[number])[0]))[:, 0]
             about = {"method": method, "protocol": preset, "metric": metric}
             metrics.append(about | {"value": values.mean(), "low": low, "high": high})
-            of_class = labels[number]
-            metrics += [
-                about | {"class": samples.classes[label], "value": values[of_class == label].mean()}
-                for label in np.unique(of_class)
-            ]
+            means = pd.Series(values).groupby(labels[number]).mean()
+            names_of = [samples.classes[label] for label in means.index.tolist()]
+            metrics += [about | {"class": name, "value": mean} for name, mean in zip(names_of, means, strict=True)]
         table = pd.DataFrame(metrics).reindex(columns=results.metrics.columns)
         table[["value", "low", "high"]] = table[["value", "low", "high"]].round(DIGITS)
         results.metrics = pd.concat([results.metrics, table.astype(results.metrics.dtypes)], ignore_index=True)
@@ -269,9 +258,7 @@ class _Bench:
         maps = maps.to(self.images.device, torch.float64)
         if self.preset.normalization == "before":
             maps = _to_unit(maps)
-        corners = {} if self.preset.interpolation == "nearest" else {"align_corners": False}
-        size = self.images.shape[2:]
-        maps = functional.interpolate(maps[:, None], size, mode=self.preset.interpolation, **corners)[:, 0]
+        maps = functional.interpolate(maps[:, None], self.images.shape[2:], mode=self.preset.interpolation)[:, 0]
         return maps.clamp(0, 1) if self.preset.normalization == "before" else _to_unit(maps)
 
     def hidden(self, baseline: str) -> torch.Tensor:
