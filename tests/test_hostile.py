@@ -182,17 +182,11 @@ def folder_instead(path: Path) -> None:
 
 
 PICTURES: dict[str, Callable[[Path], object]] = {
-    "decompression bomb": bomb,
-    "decompression bomb in a comment": text_bomb,
-    "0 bytes": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("<html>404</html>"),
-    "truncated": truncated,
-    "PostScript": postscript,
-    "pickle": pickled,
-    "link to itself": loop,
-    "folder": folder_instead,
-    "gone": Path.unlink,
-}
+    "decompression bomb": bomb, "decompression bomb in a comment": text_bomb,
+    "0 bytes": lambda path: path.write_bytes(b""), "text": lambda path: path.write_text("<html>404</html>"),
+    "truncated": truncated, "PostScript": postscript, "pickle": pickled, "link to itself": loop,
+    "folder": folder_instead, "gone": Path.unlink,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PICTURES)

@@ -26,16 +26,10 @@ def test_ids_are_in_the_order_of_the_names():
     assert len(set(IDS)) == len(IDS) == len(NAMES) == 1000 and list(IDS) == sorted(IDS)
     # Facts of WordNet 3.0 from all over the range; one slipped line would shift all behind it.
     facts = {
-        "n01440764": "tench",
-        "n01443537": "goldfish",
-        "n01882714": "koala",
-        "n02123045": "tabby",
-        "n02129165": "lion",
-        "n02504458": "African elephant",
-        "n02917067": "bullet train",
-        "n04146614": "school bus",
+        "n01440764": "tench", "n01443537": "goldfish", "n01882714": "koala", "n02123045": "tabby", "n02129165": "lion",
+        "n02504458": "African elephant", "n02917067": "bullet train", "n04146614": "school bus",
         "n15075141": "toilet tissue",
-    }
+    }  # fmt: skip
     assert {key: NAMES[IDS.index(key)] for key in facts} == facts
 
 

@@ -71,15 +71,9 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path, name: str) -> None:
 
 
 TURNED = {
-    1: COLOR,
-    2: COLOR[:, ::-1],
-    3: COLOR[::-1, ::-1],
-    4: COLOR[::-1],
-    5: COLOR.transpose(1, 0, 2),
-    6: np.rot90(COLOR, -1),
-    7: np.rot90(COLOR, 2).transpose(1, 0, 2),
-    8: np.rot90(COLOR),
-}
+    1: COLOR, 2: COLOR[:, ::-1], 3: COLOR[::-1, ::-1], 4: COLOR[::-1], 5: COLOR.transpose(1, 0, 2),
+    6: np.rot90(COLOR, -1), 7: np.rot90(COLOR, 2).transpose(1, 0, 2), 8: np.rot90(COLOR),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("orientation", TURNED)

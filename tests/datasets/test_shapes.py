@@ -203,18 +203,10 @@ def test_knobs_name_what_a_classifier_depends_on() -> None:
 
 
 WRONG: dict[str, list[object]] = {
-    "split": ["dev"],
-    "length": [0],
-    "size": [8, 96.5],
-    "classes": [25, True],
-    "object_size": [(0.7, 0.2), "0.2", 0.5, (0.2, 1.5)],
-    "glyph": [0.9, float("nan"), "small"],
-    "glyph_pixels": [40],
-    "background_bias": [-0.1],
-    "distractors": [-1],
-    "objects": [9],
-    "seed": [-1],
-}
+    "split": ["dev"], "length": [0], "size": [8, 96.5], "classes": [25, True],
+    "object_size": [(0.7, 0.2), "0.2", 0.5, (0.2, 1.5)], "glyph": [0.9, float("nan"), "small"], "glyph_pixels": [40],
+    "background_bias": [-0.1], "distractors": [-1], "objects": [9], "seed": [-1],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("knob", "value"), [(knob, value) for knob, values in WRONG.items() for value in values])

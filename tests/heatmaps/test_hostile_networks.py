@@ -246,14 +246,10 @@ def test_images_of_other_channels(channels: int) -> None:
 
 
 RELUS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "nn.Threshold": nn.Threshold(0, 0),
-    "threshold in place": nn.Threshold(0, 0, inplace=True),
-    "nn.Hardtanh": lambda x: nn.Hardtanh(0, 1e6)(x),
-    "hardtanh_": lambda x: functional.hardtanh_(x, 0, 1e6),
-    "clamp": lambda x: x.clamp(min=0),
-    "clamp_": lambda x: x.clamp_(0),
-    "clamp_min": lambda x: torch.clamp_min(x, 0),
-}
+    "nn.Threshold": nn.Threshold(0, 0), "threshold in place": nn.Threshold(0, 0, inplace=True),
+    "nn.Hardtanh": lambda x: nn.Hardtanh(0, 1e6)(x), "hardtanh_": lambda x: functional.hardtanh_(x, 0, 1e6),
+    "clamp": lambda x: x.clamp(min=0), "clamp_": lambda x: x.clamp_(0), "clamp_min": lambda x: torch.clamp_min(x, 0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet"])
