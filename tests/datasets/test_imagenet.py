@@ -15,7 +15,6 @@ from wsol.datasets import ILSVRC, Dataset, TinyImageNet
 from wsol.errors import UserError
 from wsol.io import imagenet_wnids
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "tiny-imagenet-20"
 IMAGES = "ILSVRC/Data/CLS-LOC"
 TINY = ("n01443537", "n01629819", "n02123045")
 
@@ -201,15 +200,3 @@ def test_tiny_imagenet_of_other_content(tiny_imagenet: Path) -> None:
     (tiny_imagenet / "wnids.txt").write_text("\r\n".join([*TINY, TINY[0]]))
     data = TinyImageNet(tiny_imagenet, "train")
     assert data.class_ids == TINY and data.classes == ("goldfish", "European fire salamander", "tabby")
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real pictures are not here")
-@pytest.mark.parametrize(("split", "count"), [("train", 10_000), ("val", 1_000)])
-def test_real_pictures(split: str, count: int) -> None:
-    data = TinyImageNet(REAL, split)
-    assert (len(data), len(data.classes)) == (count, 20)
-    assert data.classes[data.class_ids.index(TINY[2])].startswith("tabby")
-    assert np.bincount(data.labels).tolist() == [count // 20] * 20
-    boxes = np.concatenate([data[i].boxes for i in range(0, count, 7)])
-    assert boxes.min() >= 0 and boxes.max() <= 64
-    assert {data[i].read_image().shape for i in range(0, count, count // 20)} == {(64, 64, 3)}

@@ -139,12 +139,6 @@ def test_first_looks_no_further_and_is_never_more_than_there_are() -> None:
         data.first(0)
 
 
-def test_a_dataset_of_a_list_of_samples() -> None:
-    data = Dataset(list(Pair()), name="list", split="all", classes=["cat", "dog"])
-    assert (data.labels.tolist(), data.classes, data.role) == ([1, 0], ("cat", "dog"), "")
-    assert [sample.sample_id for sample in data] == data.table["sample_id"].tolist() == ["s0", "s1"]
-
-
 def test_subclasses_may_have_attributes_of_any_name() -> None:
     class Own(Pair):
         def __init__(self) -> None:

@@ -16,7 +16,6 @@ from wsol.errors import UserError
 from wsol.io import conf_dir, imagenet_wnids
 from wsol.models import (
     Classifier,
-    GapNet,
     alexnet_gap,
     efficientnet_lite0,
     find_layer,
@@ -208,15 +207,6 @@ def test_layer_of_a_network_of_ones_own():
     assert found.layer == "layer4"
     assert build("own", lambda n: nn.Sequential(nn.Conv2d(3, n, 1), nn.Flatten()), num_classes=2, layer=0).layer == "0"
     torch.testing.assert_close(found.mean, (0.485, 0.456, 0.406))
-
-
-def test_the_small_networks_seed_repeats_and_leaves_the_random_state():
-    before = torch.get_rng_state()
-    model = gapnet(7, seed=1)
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(model.classifier.weight, gapnet(7, seed=1).classifier.weight)
-    assert not torch.equal(model.classifier.weight, gapnet(7, seed=2).classifier.weight)
-    assert GapNet(4, widths=(8, 16, 16), strides=(2, 1, 2)).features(torch.zeros(1, 3, 20, 20)).shape == (1, 16, 5, 5)
 
 
 @pytest.mark.parametrize(
