@@ -190,7 +190,7 @@ def test_info_and_hydra_help_come_from_hydra(words, text):
         (["viw=crop"], "did you mean view"),
         (["metod=cam"], "did you mean method"),
         (["root=x"], "dataset.root"),
-        (["protocols.choe2020.treshold=0.2"], "protocols.choe2020.threshold"),
+        (["protocols.choe2020_v2.treshold=0.2"], "protocols.choe2020_v2.threshold"),
         (["methods.full.layer=x"], "+method=[full]"),
         (["method.layer=x"], "methods.cam.layer"),
         (["--mutirun"], "--multirun"),
@@ -230,7 +230,7 @@ def test_unknown_things_get_the_nearest_and_exit_code_2(capsys, place, job, word
         (["+dataset.color=red"], "'color'"),
         (["methods.cam._target_=nowhere.cam"], "nowhere"),
         (["methods.cam.function=camm"], "'camm'"),
-        (["protocols.choe2020.threshold=2"], "threshold"),
+        (["protocols.choe2020_v2.threshold=2"], "threshold"),
         (["train", "dataset=shapes", "+training.lrr=1"], "lrr"),
         (["train", "dataset=shapes", "training.lr=-1"], "lr"),
         (["train", "training.epochs=1"], "training.epochs=1"),
@@ -278,14 +278,14 @@ def test_a_job_gets_its_own_folder_and_what_was_typed(place, job, capsys):
 
 
 def test_multirun_ends_in_one_table_also_when_a_job_failed(place, job, capsys):
-    code, out, err = said(capsys, "seed=1,3", "-m", "protocols.choe2020.threshold=0.1,0.2", "run_dir=s")
+    code, out, err = said(capsys, "seed=1,3", "-m", "protocols.choe2020_v2.threshold=0.1,0.2", "run_dir=s")
     table = pd.read_csv("s/sweep.csv", dtype=str, keep_default_na=False)
     assert code == 2 and "seed=3 brings bad luck" in err and "4 jobs, 2 failed" in out
     assert list(table.columns) == [
-        "job", "seed", "protocols.choe2020.threshold", "dataset", "method", "max_box_acc", "pxap", "error"
+        "job", "seed", "protocols.choe2020_v2.threshold", "dataset", "method", "max_box_acc", "pxap", "error"
     ]  # fmt: skip
     assert list(table["job"]) == ["0", "0", "1", "1", "2", "3"]
-    assert list(table["protocols.choe2020.threshold"]) == ["0.1", "0.1", "0.2", "0.2", "0.1", "0.2"]
+    assert list(table["protocols.choe2020_v2.threshold"]) == ["0.1", "0.1", "0.2", "0.2", "0.1", "0.2"]
     assert list(table["method"]) == ["cam", "center", "cam", "center", "", ""]
     assert [bool(text) for text in table["error"]] == [False] * 4 + [True] * 2
     assert sorted(path.name for path in Path("s").iterdir() if path.is_dir()) == ["0", "1", "2", "3"]

@@ -119,6 +119,18 @@ def test_holm_counts_each_test_once(two: Comparison) -> None:
     assert (rest["more_than_noise"] == ((rest["low"] > 0) | (rest["high"] < 0))).all()
 
 
+def test_protocols_of_equal_rules_are_one_test(copies: dict[str, Path], runs: dict[str, Path]) -> None:
+    path, twin = copies["a"] / "summary.csv", asdict(wsol.load_protocol("choe2020")) | {"name": "twin", "holes": False}
+    config, rules = yaml.safe_load((copies["a"] / "config.yaml").read_text()), copies["a"] / "rules.json"
+    change_config(copies["a"], protocols=config["protocols"] | {"twin": twin})
+    rules.write_text(rules.read_text().replace("{", '{"twin": "choe2020",', 1))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, *(line.replace("choe2020", "twin") for line in lines if "choe2020" in line)]))
+    one, two = (compare([place["a"]], metrics=["gt_known_loc"]) for place in (runs, copies))
+    assert one.tests == two.tests and set(two.pairs["protocol"]) == {"choe2020, twin", "zhou2016"}
+    assert one.pairs["p_holm"].tolist() == two.pairs["p_holm"].tolist()
+
+
 def test_fewer_metrics_make_fewer_tests(runs: dict[str, Path], two: Comparison) -> None:
     few = compare([runs["a"], runs["b"]], metrics=["gt_known_loc"])
     assert (few.tests, set(few.pairs["metric"])) == (20, {"gt_known_loc"})

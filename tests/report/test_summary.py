@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from wsol.io import published_file
+from wsol.localization import load_protocol
 from wsol.report.summary import (
     best_cells,
     escape_latex,
     html_summary,
     latex_table,
+    merge_equal,
     print_summary,
     published_beside,
     published_numbers,
+    sensitivity_texts,
     write_summary,
 )
 from wsol.tables import SUMMARY_COLUMNS, Results
@@ -72,6 +76,20 @@ def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.Captur
     assert "Weights: random; layers: cam, my|own_1 at features" in out
     assert "|   15.4 |" in out, "the spread over the protocols"
     assert "\x1b" not in out and "\u2501" not in out
+
+
+def test_protocols_whose_rules_make_equal_outcomes_are_one_row(summary: pd.DataFrame) -> None:
+    twin = replace(load_protocol("choe2020"), name="twin", holes=False, ready_boxes=True)
+    rules = {"choe2020": load_protocol("choe2020"), "zhou2016": load_protocol("zhou2016"), "twin": twin}
+    rules["v2"] = load_protocol("choe2020_v2")
+    half = summary.query("protocol == 'choe2020'")
+    table = pd.concat([summary, half.assign(protocol="twin"), half.assign(protocol="v2")], ignore_index=True)
+    merged = merge_equal(table, rules)
+    assert list(dict.fromkeys(merged["protocol"])) == ["choe2020, twin", "zhou2016", "v2"], "equal results decide nothing"
+    assert len(merged) == 6
+    table.loc[table["protocol"] == "twin", "threshold_source"] = "results/runs/VAL"
+    assert merge_equal(table, rules)["protocol"].nunique() == 4
+    assert sensitivity_texts(half.assign(protocol="v2")) is None, "nothing differs"
 
 
 def test_the_page_has_what_the_others_have(summary: pd.DataFrame) -> None:

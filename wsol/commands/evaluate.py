@@ -28,7 +28,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         print_steps(
             job,
             (again, "other rules, without the network"),
-            sweep_step(job, protocols),
+            sweep_step(job, "view=squash,crop"),
             (["wsol", "--help"], "all options"),
         )
     return {}

@@ -231,9 +231,9 @@ def print_steps(job: Job, *steps: Step) -> None:
         print_line(f"  {shlex.join([*words, *flags])}  # {purpose}")
 
 
-def sweep_step(job: Job, protocols: Iterable[str]) -> Step:
-    """The same command as a sweep over thresholds."""
+def sweep_step(job: Job, *settings: str) -> Step:
+    """The same command as a sweep over these settings."""
     command = job.request.command
     words = ["wsol", *([] if command == COMMANDS[0] else [command]), "-m"]
     words += [word for word in job.overrides if not word.startswith("run_dir=")]
-    return [*words, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2"], "a sweep, one table"
+    return [*words, *settings], "a sweep, one table"

@@ -300,6 +300,20 @@ class Protocol:
         rules = _only(BOX_RULES, self.for_dataset())
         return rules if rules.thresholds == "levels" or not rules.is_on_grid() else replace(rules, threshold=None)
 
+    def outcome_rules(self) -> Protocol:
+        """Keep what has a say in outcomes: protocols that agree on it make equal ones, whatever the heatmaps are.
+
+        Examples
+        --------
+        >>> load_protocol("zhu2022_dawsol").outcome_rules() == load_protocol("zhu2022_bagcams").outcome_rules()
+        True
+        """
+        idle = {"name", "ready_boxes"} | ({"area", "tie"} if self.component != "largest" else set())
+        idle |= {"holes"} if self.component != "any" else set()
+        idle |= {"normalization_percentiles"} if self.normalization != "percentile" else set()
+        idle |= {"threshold_of"} if self.threshold is not None else set()
+        return _only(tuple(rule.name for rule in fields(self) if rule.name not in idle), self)
+
     def map_rules(self) -> Protocol:
         """Keep what score maps depend on."""
         return _only(MAP_RULES, self.for_dataset())

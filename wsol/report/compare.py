@@ -20,6 +20,7 @@ from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, pe
 from wsol.report.charts import method_name
 from wsol.report.compare_page import ALPHA, sentence
 from wsol.report.run import Run
+from wsol.report.summary import protocol_labels
 from wsol.tables import SUMMARY_COLUMNS
 
 logger = logging.getLogger("wsol")
@@ -255,13 +256,14 @@ def _check_metrics(metrics: Sequence[str] | None) -> list[str]:
 
 
 def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
-    """Rebuild the outcomes of every method of every run on the common samples, by protocol.
+    """Rebuild the outcomes of every method of every run on the common samples, by protocol; equal ones are one.
 
     PxAP was resampled while the pixels were at hand: with all images of a run, in their order, and the usual seed.
     """
     whole = all(list(run.samples["sample_id"]) == aligned.sample_ids for run in aligned.runs.values())
     entries = []
-    for name in aligned.protocols:
+    labels = protocol_labels(pd.concat([run.summary for run in aligned.runs.values()]), aligned.protocols)
+    for name, label_of_all in pd.Series(labels)[list(aligned.protocols)].drop_duplicates().items():
         for label, run in aligned.runs.items():
             samples, protocol = aligned.samples(run), run.protocols[name]
             for _, row in run.summary[run.summary["protocol"] == name].iterrows():
@@ -271,7 +273,7 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
                 outcomes = sample_outcomes(row, sweep, samples, protocol, pxap, run.taus(method, name))
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
-                    entries.append(Entry(label, method, name, title, row, outcomes, protocol.grid()))
+                    entries.append(Entry(label, method, label_of_all, title, row, outcomes, protocol.grid()))
     return entries
 
 
@@ -356,7 +358,7 @@ def _summary(entries: Sequence[Entry], counts: dict[str, Any]) -> pd.DataFrame:
     """Make the summaries side by side, on the common samples; PxAP only where these are all."""
     rows = []
     for entry in entries:
-        row = {"run": entry.run, "title": entry.title, **entry.row}
+        row = {"run": entry.run, "title": entry.title, **entry.row, "protocol": entry.protocol}
         row |= {metric: 100 * entry.outcomes.mean(metric) for metric in entry.outcomes.thresholds}
         row["threshold"] = entry.outcomes.thresholds.get("gt_known_loc", row["threshold"])
         rows.append(row | (counts | {"pxap": np.nan} if counts["n_samples"] != row["n_samples"] else {}))

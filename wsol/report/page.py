@@ -14,7 +14,7 @@ from wsol.report.charts import KINDS, METRIC_NAMES, chart_data, series_styles
 from wsol.report.figures import draw_figures
 from wsol.report.gallery import gallery, method_data
 from wsol.report.run import Run
-from wsol.report.summary import html_summary, published_beside, sensitivity_texts
+from wsol.report.summary import html_summary, merge_equal, published_beside, sensitivity_texts
 from wsol.report.templating import render
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def write_report(
     charts = {protocol: chart_data(run, protocol) for protocol in run.protocols}
     draw_figures(charts, styles, run.folder / "figures")
     first, protocols = run.summary.iloc[0], list(run.protocols)
+    sensitivity = sensitivity_texts(merge_equal(run.summary, run.protocols)) if run.boxed else None
     page = render(
         "report.html.j2",
         first=first.to_dict(),
         boxed=run.boxed,
         protocols=protocols,
         table=html_summary(run.summary, run.intervals, functions, *published_beside(run.summary)),
-        sensitivity=sensitivity_texts(run.summary).to_dict("split") if run.boxed and len(protocols) > 1 else None,
+        sensitivity=None if sensitivity is None else sensitivity.to_dict("split"),
         gallery=gallery(run, store, dataset, styles),
         why_no_images=why_no_images,
         kinds=list(ERROR_KINDS.values()),

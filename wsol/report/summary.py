@@ -21,6 +21,7 @@ from wsol.tables import SHOWN, is_for_testing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wsol.localization import Protocol
     from wsol.tables import Results
 
 
@@ -38,6 +39,26 @@ LATEX = str.maketrans({
     "[": "{[}", "]": "{]}", "*": "{*}",  # behind \\ these would be its options
     "τ": r"\ensuremath{\tau}", "±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}",
 })  # fmt: skip
+
+
+def protocol_labels(summary: pd.DataFrame, protocols: Mapping[str, Protocol]) -> dict[str, str]:
+    """Label of every protocol: "a, b" where the rules of both make equal outcomes, whatever the heatmaps are.
+
+    A τ from another run is a rule as well. Results decide nothing.
+    """
+    groups: dict[Any, list[str]] = {}
+    for name in dict.fromkeys(summary["protocol"]):
+        rows = summary[summary["protocol"] == name]
+        taus = rows["threshold"].where(~rows["threshold_source"].map(is_oracle), -1.0)
+        key = (protocols[name].outcome_rules(), *rows["threshold_source"], *taus) if name in protocols else name
+        groups.setdefault(key, []).append(name)
+    return {name: ", ".join(names) for names in groups.values() for name in names}
+
+
+def merge_equal(summary: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
+    """Make one row of those whose protocols make equal outcomes."""
+    labels = protocol_labels(summary, protocols)
+    return summary.assign(protocol=summary["protocol"].map(labels)).drop_duplicates(["method", "protocol"])
 
 
 def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -67,7 +88,7 @@ def best_cells(table: pd.DataFrame, columns: Sequence[str], within: str | None =
 
 def print_summary(results: Results) -> None:
     """Print the summary, best in bold, and the protocol sensitivity where there are several protocols."""
-    summary, environment = results.summary, results.environment
+    summary, environment = merge_equal(results.summary, results.protocols), results.environment
     first, role = summary.iloc[0], environment.get("role", "")
     count = f"{first['n_samples']} samples"
     if first["n_images"] != first["n_samples"]:
@@ -78,9 +99,9 @@ def print_summary(results: Results) -> None:
     print_display(summary, f"{title}; percent")
     for line in filter(None, (_provenance(summary, environment.get("source", {})), _note(summary))):
         print_line(line)
-    if summary["protocol"].nunique() > 1 and summary["gt_known_loc"].notna().any():
-        texts = sensitivity_texts(summary).reset_index()
-        print_table(texts, "Protocol sensitivity: GT-known localization", keys=("method",))
+    texts = sensitivity_texts(summary)
+    if texts is not None:
+        print_table(texts.reset_index(), "Protocol sensitivity: GT-known localization", keys=("method",))
 
 
 def print_display(summary: pd.DataFrame, title: str) -> None:
@@ -90,10 +111,11 @@ def print_display(summary: pd.DataFrame, title: str) -> None:
     print_table(texts, title, headings=SHOWN, keys=TEXTS, bold=bold)
 
 
-def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame:
-    """GT-known localization of each method under each protocol, and by how much these differ."""
+def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame | None:
+    """GT-known localization of each method under each protocol, and by how much these differ; None: nowhere."""
     table = summary.pivot_table("gt_known_loc", "method", "protocol", sort=False)
-    return table.assign(spread=table.max(axis=1) - table.min(axis=1)).map("{:.1f}".format)
+    table["spread"] = table.max(axis=1) - table.min(axis=1)
+    return table.map("{:.1f}".format) if (table["spread"] >= 0.05).any() else None
 
 
 def write_summary(summary: pd.DataFrame, folder: Path, cite: Mapping[str, str] | None = None) -> None:
