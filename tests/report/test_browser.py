@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 
 import wsol
-from tests.report.conftest import COUNT, HOSTILE, METHODS
+from tests.report.conftest import COUNT, HOSTILE, METHODS, PROTOCOLS
 from wsol.heatmaps.store import HeatmapStore
+from wsol.report.compare import compare
+from wsol.report.compare_page import write_comparison
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
@@ -39,7 +41,9 @@ def page(browser: Any, run: wsol.Results) -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, run: wsol.Results, width: int = 1200, scheme: str = "light") -> Iterator[Any]:
+def opened(
+    browser: Any, run: wsol.Results, width: int = 1200, scheme: str = "light", fragment: str = ""
+) -> Iterator[Any]:
     """The run's page in a window of its own; what its console says and what it asks for from outside are faults."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page, faults = context.new_page(), []
@@ -47,7 +51,7 @@ def opened(browser: Any, run: wsol.Results, width: int = 1200, scheme: str = "li
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("request", lambda request: faults.append(request.url) if outside(request.url) else None)
     try:
-        page.goto((Path(str(run.run_dir)) / "report.html").as_uri())
+        page.goto((Path(str(run.run_dir)) / "report.html").as_uri() + (f"#{fragment}" if fragment else ""))
         page.wait_for_selector("#gallery[data-ready]")
         yield page
     finally:
@@ -159,6 +163,55 @@ def test_the_slider_takes_keys_and_the_thresholds_of_methods(page: Any, run: wso
     assert f"{row['gt_known_loc']:.1f} %" in page.inner_text("li[data-method=gradcam]")
 
 
+def test_methods_are_first_shown_each_at_its_own_threshold(page: Any, run: wsol.Results) -> None:
+    rows = run.per_image[run.per_image["protocol"] == PROTOCOLS[0]].set_index(["sample_id", "method"])
+    page.evaluate("for (const card of wsol.gallery.cards) wsol.gallery.draw(card)")
+    shown = panels(page)
+    wanted = rows.loc[pd.MultiIndex.from_frame(shown[["sample_id", "method"]]), "iou"]
+    assert np.allclose(shown["iou"].astype(float), wanted, atol=1.1e-4)
+    own = run.summary[run.summary["protocol"] == PROTOCOLS[0]].set_index("method")["gt_known_loc"]
+    assert texts(page, ".chips output") == [f"{own[method]:.1f} %" for method in METHODS]
+    move_to(page, 0.2)
+    assert not page.is_checked('[data-control="own"]')
+    page.check('[data-control="own"]')
+    playwright.expect(page.locator('[data-control="threshold-value"]')).to_have_text("its own")
+
+
+def test_a_picture_is_enlarged_by_a_click_keys_and_its_address(browser: Any, page: Any, run: wsol.Results) -> None:
+    page.locator(".card canvas").first.click()
+    large = page.locator("dialog.large")
+    assert large.is_visible() and large.locator("canvas:visible").count() == 1 + len(METHODS)
+    first = large.locator(".about").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert "<i>01</i>.png" in large.locator(".about").inner_text() != first
+    before = large.locator("canvas").first.bounding_box()["width"]
+    page.keyboard.press("+")
+    assert large.locator("canvas").first.bounding_box()["width"] > before
+    large.locator("figure[data-method=cam]").click()
+    assert large.locator("canvas:visible").count() == 1
+    address = page.url
+    page.keyboard.press("Escape")
+    assert large.is_hidden()
+    with opened(browser, run, fragment=address.partition("#")[2]) as other:
+        assert "<i>01</i>.png" in other.locator("dialog.large[open] .about").inner_text()
+
+
+def test_the_predicted_class_is_named(page: Any, run: wsol.Results) -> None:
+    for (_, row), said in zip(run.samples.iterrows(), texts(page, ".card .predicted"), strict=True):
+        right = row["rank"] == 0
+        assert said.startswith("predicted: ") and ("ranked" in said) == (not right)
+        assert (row["class"] in said) == right
+
+
+def test_all_cards_are_painted_for_screenshots_and_print(page: Any) -> None:
+    page.wait_for_selector("#gallery[data-painted=true]")
+    blank = page.evaluate(
+        """[...document.querySelectorAll(".card canvas")].map((canvas) => canvas.getContext("2d")
+            .getImageData(0, 0, canvas.width, canvas.height).data).filter((all) => all.every((one) => !one)).length"""
+    )
+    assert blank == 0
+
+
 def test_the_gallery_sorts_and_filters(page: Any, run: wsol.Results) -> None:
     move_to(page, 0.3)
 
@@ -211,16 +264,16 @@ def test_methods_can_be_hidden_and_views_changed(page: Any) -> None:
 
 
 def test_tables_sort(page: Any, run: wsol.Results) -> None:
-    column = texts(page, "#summary-table th").index(
-        next(t for t in texts(page, "#summary-table th") if "GT-known" in t)
-    )
-    head = page.locator("#summary-table th").nth(column)
+    heads = texts(page, "#summary-0 th")
+    column = heads.index(next(head for head in heads if "GT-known" in head))
+    head = page.locator("#summary-0 th").nth(column)
     for order, descending in (("descending", True), ("ascending", False)):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == order
-        cells = page.locator(f"#summary-table tbody tr td:nth-child({column + 1})")
+        cells = page.locator(f"#summary-0 tbody tr td:nth-child({column + 1})")
         values = cells.evaluate_all("(cells) => cells.map((cell) => Number(cell.dataset.value))")
-        assert values == sorted(run.summary["gt_known_loc"], reverse=descending)
+        own = run.summary.loc[run.summary["protocol"] == PROTOCOLS[0], "gt_known_loc"]
+        assert values == sorted(own, reverse=descending)
     page.fill("#class-filter", "script")
     assert page.locator("#class-table tbody tr").count() == 1
 
@@ -234,7 +287,17 @@ def test_charts_follow_the_protocol_and_answer_the_pointer(page: Any, run: wsol.
     assert page.locator("#curves figure").nth(1).inner_html() != before
     page.locator("#curves svg").nth(1).hover(position={"x": 150, "y": 80})
     said = page.locator("#curves .readout").nth(1).inner_text()
-    assert re.match(r"τ 0\.\d{3}: cam \d+\.\d, gradcam \d+\.\d, center \d+\.\d", said)
+    line = r"τ 0\.\d{3}: CAM \d+\.\d, Grad-CAM \d+\.\d, center baseline \d+\.\d"
+    assert re.fullmatch(line, said)
+    page.locator("#curves svg").nth(1).focus()
+    readout = page.locator("#curves .readout").nth(1)
+    page.keyboard.press("Home")
+    assert readout.inner_text().startswith("τ 0.000: ")
+    page.keyboard.press("ArrowRight")
+    assert readout.inner_text().startswith("τ 0.001: ") and re.fullmatch(line, readout.inner_text())
+    page.locator("#kinds svg").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#kinds .readout").startswith("Grad-CAM: ")
     shares = run.metrics.query("metric.str.startswith('error_') and `class` == '' and method == 'cam'")
     wanted = shares[(shares["protocol"] == "zhou2016") & (shares["value"] > 20)]["value"]
     assert {f"{value:.1f}" for value in wanted} <= set(page.locator("#kinds text").all_text_contents())
@@ -245,7 +308,7 @@ def test_hostile_names_are_text(page: Any) -> None:
     assert page.locator("#classes img, #gallery img, #gallery i:not([style]), h1 b").count() == 0
     assert set(texts(page, "#class-table td.name")) == set(HOSTILE)
     assert set(texts(page, ".card header strong")) == set(HOSTILE)
-    assert "<i>00</i>.png" in page.inner_text(".card header span")
+    assert "<i>00</i>.png" in page.inner_text(".card header")
     assert "shapes & <b>co</b>" in page.inner_text("h1")
 
 
@@ -300,14 +363,35 @@ def test_dark_follows_the_system_and_the_button(browser: Any, run: wsol.Results)
         assert page.locator(".bar").is_hidden()
 
 
-def test_a_phone_shows_everything_without_scrolling_sideways(browser: Any, run: wsol.Results) -> None:
-    with opened(browser, run, width=390) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        wide = page.evaluate(
-            """[...document.querySelectorAll("main *")]
-                .filter((element) => !element.closest(".scroll, .hidden, pre, option") && element.checkVisibility())
-                .filter((element) => element.getBoundingClientRect().right > 390.5)
-                .map((element) => element.outerHTML.slice(0, 80))"""
-        )
-        assert wide == []
-        assert page.locator('[data-control="threshold"]').bounding_box()["width"] > 150
+@pytest.mark.parametrize("width", [1400, 1024, 390])
+@pytest.mark.parametrize("name", ["report.html", "compare.html"])
+def test_nothing_is_wider_than_its_place(
+    browser: Any, run: wsol.Results, tmp_path: Path, name: str, width: int
+) -> None:
+    folder = Path(str(run.run_dir))
+    if name == "compare.html":
+        write_comparison(compare([folder], resamples=50), tmp_path)
+        folder = tmp_path
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto((folder / name).as_uri())
+    page.wait_for_selector(".chart svg")
+    page.check(".show-intervals >> visible=true") if name == "report.html" else None
+    wide = page.evaluate(
+        """[...document.querySelectorAll("*")].filter((element) => !element.closest("head, svg, .hidden, option"))
+            .filter((element) => element.checkVisibility() && element.clientWidth)
+            .filter((element) => element.scrollWidth > element.clientWidth)
+            .map((element) => element.outerHTML.slice(0, 80))"""
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes_of(page, "nav a"))
+    assert all(box["x"] + box["width"] <= width for box in boxes_of(page, "#summary-0 tbody tr:first-child td.number"))
+    if name == "report.html" and width == 390:  # four pictures in two rows
+        x, y = (len({round(box[side]) for box in boxes_of(page, ".card:first-child figure")}) for side in "xy")
+        assert (x, y) == (2, 2)
+    context.close()
+
+
+def boxes_of(page: Any, selector: str) -> list[dict[str, float]]:
+    return [element.bounding_box() for element in page.locator(selector).all()]

@@ -171,7 +171,7 @@ def test_one_number_makes_a_line_for_each_method(drawn: list[Figure], tmp_path: 
     lines = [np.array(line.get_xydata()) for line in axis.get_lines()]
     np.testing.assert_allclose(lines[0], [[0.1, 1], [0.2, 2], [0.3, 3]])
     np.testing.assert_allclose(lines[1], [[0.1, 0], [0.2, 1], [0.3, 2]])
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["cam", "center"]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["CAM", "center baseline"]
     assert (axis.get_title(), axis.get_xlabel()) == ("shapes (val), p", "tau")
     assert axis.get_ylabel() == "GT-known localization (%)"
 

@@ -19,10 +19,13 @@ import pytest
 import wsol
 from tests.report.conftest import COUNT, HOSTILE, METHODS, PROTOCOLS, HostileShapes
 from wsol.cli import main
+from wsol.commands.report import export_boxes
 from wsol.datasets import Shapes
 from wsol.datasets.sample import Dataset, Sample
 from wsol.report import gallery as gallery_module
 from wsol.report import page as page_module
+from wsol.report import templating
+from wsol.report.charts import KINDS, error_costs
 from wsol.report.page import write_report
 from wsol.report.run import Run
 from wsol.report.templating import as_json
@@ -53,6 +56,7 @@ class Parsed(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.data: dict[str, str] = {}
         self.tables: dict[str, list[list[str]]] = {}
+        self.all_tables: list[list[list[str]]] = []
         self.words: list[str] = []
         self._script = self._table = ""
         self._row: list[str] | None = None
@@ -64,6 +68,7 @@ class Parsed(HTMLParser):
         if tag == "table":
             self._table = dict(attrs).get("id") or ""
             self.tables[self._table] = []
+            self.all_tables.append(self.tables[self._table])
         if tag == "tr":
             self.tables[self._table].append([])
         if tag in ("td", "th"):
@@ -138,12 +143,16 @@ def test_json_can_stand_in_a_script_and_keeps_what_it_holds() -> None:
     assert back == ["<!--", "&amp;", "'\"\\", "\u2028", "\udcff", None, 0.5, True, None]
 
 
-def test_the_summary_has_every_number_with_its_interval(run: wsol.Results, folder: Path, parsed: Parsed) -> None:
-    head, *rows = parsed.tables["summary-table"]
-    assert len(rows) == len(METHODS) * len(PROTOCOLS)
+@pytest.mark.parametrize("number", range(len(PROTOCOLS)))
+def test_the_summary_has_a_row_per_method(run: wsol.Results, folder: Path, parsed: Parsed, number: int) -> None:
+    head, *rows = parsed.tables[f"summary-{number}"]
+    assert head[0] == "method" and "protocol" not in head
+    assert [row[0].partition("at ")[0] for row in rows] == ["CAM", "Grad-CAM", "center baseline"]
+    assert all(any(row[column] for row in rows) for column in range(len(head)))
     column = head.index("GT-known")
     drawn = Run.open(folder).intervals.set_index(["method", "protocol", "metric"])
-    for cells, (_, row) in zip(rows, run.summary.iterrows(), strict=True):
+    summary = run.summary[run.summary["protocol"] == PROTOCOLS[number]]
+    for cells, (_, row) in zip(rows, summary.iterrows(), strict=True):
         interval = drawn.loc[row["method"], row["protocol"], "gt_known_loc"]
         oracle = "*" if row["threshold_source"] == "oracle" else ""
         assert cells[column] == f"{row['gt_known_loc']:.1f}{interval['low']:.1f}–{interval['high']:.1f}{oracle}"
@@ -151,7 +160,45 @@ def test_the_summary_has_every_number_with_its_interval(run: wsol.Results, folde
             row["threshold_source"], "fixed"
         )
     assert any("optimistic" in words for words in parsed.words)
-    assert any("never looks at the image" in words for words in parsed.words)
+    assert not any("found nothing" in words for words in parsed.words)
+
+
+def test_sentences_say_what_the_table_means(run: wsol.Results, parsed: Parsed) -> None:
+    rows = run.summary[run.summary["protocol"] == PROTOCOLS[0]].set_index("method")["gt_known_loc"]
+    best = {"cam": "CAM", "gradcam": "Grad-CAM"}[rows[["cam", "gradcam"]].idxmax()]
+    words = " ".join(parsed.words)
+    assert f"{best} localizes {rows[['cam', 'gradcam']].max():.1f} % of {COUNT} images at IoU 0.5" in words
+    assert f"{abs(rows[['cam', 'gradcam']].max() - rows['center']):.1f} points" in words
+    assert f"CAM and Grad-CAM of small on {COUNT} images of {HostileShapes.name} (test)" in words
+
+
+def test_costs_are_what_fixing_one_kind_would_gain(run: wsol.Results) -> None:
+    rows = run.per_image.query("method == 'cam' and protocol == 'choe2020'")
+    costs = error_costs(rows)
+    for label, kind in ((kind.label, kind.key) for kind in KINDS if kind.key != "right"):
+        fixed = rows["top1_loc"].copy()
+        of_kind = rows["error_kind"] == kind
+        fixed[of_kind] = rows["gt_known_loc"][of_kind] if kind == "wrong_class" else True
+        assert costs[label] == pytest.approx(100 * (fixed.mean() - rows["top1_loc"].mean()))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_sections_register_themselves(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templating, "SECTIONS", templating.SECTIONS)
+    for key in ("mine", "none"):
+        monkeypatch.setitem(templating.SECTIONS, key, (0, lambda page: None))
+    frame = pd.DataFrame({"method": ["<b>a</b>"], "gain": [1.25], "other": [np.nan]})
+
+    @templating.section("mine", 25)
+    def mine(page: page_module.Page) -> templating.Section:
+        return templating.Section("My numbers", templating.html_table(frame), {"methods": page.run.methods})
+
+    page = write_report(copy, HostileShapes()).read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    assert [["method", "gain", "other"], ["<b>a</b>", "1.2", ""]] in parsed.all_tables
+    assert json.loads(parsed.data["report-data"])["mine"] == {"methods": list(METHODS)}
+    keys = [attributes["id"] for tag, attributes in parsed.tags if tag == "section"]
+    assert keys.index("mine") == keys.index("accuracy") + 1 and "none" not in keys
 
 
 def test_charts_hold_the_curves_as_counts(run: wsol.Results, parsed: Parsed) -> None:
@@ -214,11 +261,11 @@ def test_without_images_the_gallery_says_so(copy: Path) -> None:
 def test_published_numbers_stand_beside_with_their_source(copy: Path) -> None:
     summary = pd.read_csv(copy / "summary.csv", keep_default_na=False, dtype=str)
     summary.assign(dataset="Tiny-ImageNet", split="val", n_images=10_000).to_csv(copy / "summary.csv", index=False)
-    head, *rows = Parsed(write_report(copy).read_text(encoding="utf-8")).tables["summary-table"]
+    head, *rows = Parsed(write_report(copy).read_text(encoding="utf-8")).tables["summary-1"]
     published = [row for row in rows if "published" in row[0]]
     cam = next(row for row in published if row[0].startswith("CAM") and row[head.index("Top-1 loc")] == "40.5")
     assert "Choe, Park" in cam[0]
-    assert len(rows) - len(published) == len(METHODS) * len(PROTOCOLS)
+    assert len(rows) - len(published) == len(METHODS)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -276,3 +323,29 @@ def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(tmp_path: Path)
     assert {sample["reason"] for sample in shown} == {0, 1, 2}
     assert {len(sample["runs"]) for sample in shown} == {12}
     assert any("more would have made the page too large" in words for words in parsed.words)
+
+
+def test_boxes_are_exported_for_coco_and_fiftyone(run: wsol.Results, folder: Path, copy: Path) -> None:
+    loaded = Run.open(folder)
+    for form in ("coco", "fiftyone"):
+        export_boxes(loaded, form, copy / "export")
+    assert len(list((copy / "export").iterdir())) == 2 * (1 + len(METHODS) * len(PROTOCOLS))
+
+    def read(name: str) -> Any:
+        return json.loads((copy / "export" / f"{name}.json").read_text(encoding="utf-8"))
+
+    truth, results, labels = (
+        read("coco_ground_truth"),
+        read("coco_cam_choe2020"),
+        read("fiftyone_cam_choe2020")["labels"],
+    )
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    rows = run.per_image.query("method == 'cam' and protocol == 'choe2020'").set_index("sample_id")
+    assert len(results) == len(labels) == COUNT == len(truth["annotations"])
+    for result in results:
+        row, (x, y, width, height) = rows.loc[names[result["image_id"]]], result["bbox"]
+        assert [x, y, x + width - 1, y + height - 1] == row[["x0", "y0", "x1", "y1"]].tolist()
+        assert truth["categories"][result["category_id"] - 1]["name"] == row["class"] and 0 <= result["score"] <= 1
+        (detection,) = labels[names[result["image_id"]].removesuffix(".png")]
+        assert np.allclose(40 * np.array(detection["bounding_box"]), result["bbox"])
+    assert main(["report", f"run={copy}", "export=voc"]) == 2

@@ -85,7 +85,9 @@ def test_protocols_whose_rules_make_equal_outcomes_are_one_row(summary: pd.DataF
     half = summary.query("protocol == 'choe2020'")
     table = pd.concat([summary, half.assign(protocol="twin"), half.assign(protocol="v2")], ignore_index=True)
     merged = merge_equal(table, rules)
-    assert list(dict.fromkeys(merged["protocol"])) == ["choe2020, twin", "zhou2016", "v2"], "equal results decide nothing"
+    assert list(dict.fromkeys(merged["protocol"])) == ["choe2020, twin", "zhou2016", "v2"], (
+        "equal results decide nothing"
+    )
     assert len(merged) == 6
     table.loc[table["protocol"] == "twin", "threshold_source"] = "results/runs/VAL"
     assert merge_equal(table, rules)["protocol"].nunique() == 4

@@ -19,5 +19,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         print_plan(results.environment["plan"])
     elif job.verbose:
         print_run(results, job.run_dir)
-        print_steps(job, sweep_step(job, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2"), (["wsol", "score", "--help"], "all options"))
+        print_steps(
+            job,
+            sweep_step(job, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2"),
+            (["wsol", "score", "--help"], "all options"),
+        )
     return {}

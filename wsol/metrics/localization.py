@@ -46,11 +46,11 @@ class ErrorKind:
 
 # The first that applies is a sample's kind.
 ERROR_KINDS = {kind[0]: ErrorKind(*kind) for kind in (
-    ("wrong_class", "wrong class", "the best class is another", "#9aa0a8", "#17191c"),
-    ("right", "right", "the box overlaps a true one enough", "#009e73", "#04231a"),
-    ("several", "several objects", "the box covers more than 0.3 of each of at least two true boxes",
+    ("wrong_class", "wrong class", "the predicted class is another", "#9aa0a8", "#17191c"),
+    ("right", "right", "the box overlaps a ground-truth box enough", "#009e73", "#04231a"),
+    ("several", "several objects", "the box covers more than 0.3 of each of at least two ground-truth boxes",
      "#f0e442", "#2b2905"),
-    ("part", "only a part", "more than half of the box lies in the true box that it matches best",
+    ("part", "only a part", "more than half of the box lies in the ground-truth box that it matches best",
      "#56b4e9", "#10202b"),
     ("too_much", "too much", "it covers at least 0.7 of that box", "#e69f00", "#2b1f05"),
     ("elsewhere", "elsewhere", "all else", "#d55e00", "#2b1200"),

@@ -73,11 +73,11 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
 
     `curves` are samples GT-known right at each τ of `grid`, by IoU threshold and method; the rest is percent: `shares`
     of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes`, `errors` by kind, all at the
-    summary's τ, and `classes` by metric.
+    summary's τ, `costs` the points of Top-1 localization that each kind costs, and `classes` by metric.
     """
     rows = run.summary[(run.summary["protocol"] == protocol) & run.summary["gt_known_loc"].notna()]
     metrics, methods = run.metrics[run.metrics["protocol"] == protocol], list(rows["method"])
-    per_image = {method: run.per_image(method, protocol, ["iou", "gt_known_loc"]) for method in methods}
+    per_image = {method: run.per_image(method, protocol, ["iou", "gt_known_loc", "error_kind"]) for method in methods}
     right = pd.DataFrame({method: table["gt_known_loc"].astype(float) for method, table in per_image.items()})
     count = int(run.summary["n_samples"].iloc[0])
     return {
@@ -88,8 +88,19 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
         "shares": {method: share_at_least(table["iou"].to_numpy()).round(2) for method, table in per_image.items()},
         "sizes": _by_size(object_sizes(run.samples), right) if methods else None,
         "errors": _errors(metrics, methods),
+        "costs": {method: error_costs(table) for method, table in per_image.items()},
         "classes": _class_values(metrics),
     }
+
+
+def error_costs(per_image: pd.DataFrame) -> dict[str, float]:
+    """Points of Top-1 localization to gain if all samples of one kind were fixed, by the kind's label.
+
+    A wrong class alone is fixed where the box is right; elsewhere the box would be wrong still.
+    """
+    fixed = (per_image["error_kind"] != "wrong_class") | per_image["gt_known_loc"]
+    kinds = per_image["error_kind"].where(fixed)
+    return {kind.label: 100 * float((kinds == kind.key).mean()) for kind in KINDS if kind.key != "right"}
 
 
 def share_at_least(ious: np.ndarray) -> np.ndarray:

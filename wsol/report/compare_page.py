@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from wsol.io import atomic_write, write_text
 from wsol.report.charts import METRIC_NAMES, series_styles
 from wsol.report.run import Run
 from wsol.report.summary import html_summary, latex_table
-from wsol.report.templating import render
+from wsol.report.templating import fill, render
 
 if TYPE_CHECKING:
     from wsol.report.compare import Comparison
@@ -42,10 +43,10 @@ def _page(comparison: Comparison, command: str) -> str:
     by_protocol = headlines(pairs).groupby("protocol", sort=False)["sentence"]
     return render(
         "compare.html.j2",
-        first=first.to_dict(),
-        lead=f"{', '.join(comparison.aligned.runs)}: {counted(first)}.",
+        title=f"Comparison on {counted(first)} of {first['dataset']} ({first['split']})",
+        protocols=list(dict.fromkeys(summary["protocol"])),
         notes=comparison.notes,
-        table=html_summary(summary.assign(method=summary["title"]), comparison.intervals, functions),
+        tables=_tables(comparison, functions),
         sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
         meaning=meaning(pairs, comparison.tests),
         metrics=[(metric, METRIC_NAMES[metric]) for metric in metrics],
@@ -59,6 +60,28 @@ def _page(comparison: Comparison, command: str) -> str:
         format_interval=format_interval,
         format_p=format_p,
     )
+
+
+def _tables(comparison: Comparison, functions: Mapping[str, str]) -> Markup:
+    """Lay out the summaries side by side, one below the other for each protocol."""
+    summary = comparison.summary.assign(method=comparison.summary["title"])
+    tables = summary_tables(summary, comparison.intervals, functions)
+    return fill(
+        "summaries",
+        {name: table | {"protocols": [name]} for name, table in tables.items()},
+    )
+
+
+def summary_tables(
+    summary: pd.DataFrame, intervals: pd.DataFrame, functions: Mapping[str, str], *published: Any
+) -> dict[str, dict[str, Any]]:
+    """Lay out a summary for the macro `summaries`: a table for each protocol, with a row per method."""
+    tables = {}
+    for protocol, rows in summary.groupby("protocol", sort=False):
+        table = html_summary(rows, intervals[intervals["protocol"] == protocol], functions, *published)
+        columns = [column for column in table["columns"] if column[0] != "protocol"]
+        tables[str(protocol)] = table | {"columns": columns, "sentences": (), "tests": 0}
+    return tables
 
 
 def sentence(row: Row) -> str:

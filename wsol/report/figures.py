@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from wsol.io import atomic_write, own_folder
-from wsol.report.charts import IOU_STEPS, KINDS, Style, series_styles
+from wsol.report.charts import IOU_STEPS, KINDS, Style, method_name, series_styles
 from wsol.report.summary import MEASURES, judged_parts
 
 STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
@@ -34,6 +34,7 @@ DOTS: dict[str, Any] = {"marker": "o", "markersize": 3}
 CHOSEN: dict[str, Any] = DOTS | {"markersize": 4, "mec": "white", "mew": 0.6, "zorder": 3, "clip_on": False}
 LOCATED = "GT-known localization (%)"
 ACROSS = 3  # panels in a row
+NUMBERED = 6  # percent from which on there is room for a number in a bar
 WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
 Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y) by name
 
@@ -129,7 +130,7 @@ def _figure(count: int, panel: tuple[float, float] = PANEL, columns: int = ACROS
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], ncols: int = 0, **options: Any) -> None:
     """Put a legend below the panels, in as many columns as there is room for, and make the figure higher by it."""
     width = figure.get_figwidth()
-    labels = [short_text(name, int((width - LEGEND_LINE) / LEGEND_LETTER)) for name in names]
+    labels = [short_text(method_name(name), int((width - LEGEND_LINE) / LEGEND_LETTER)) for name in names]
     ncols = ncols or min(len(labels), int(width / (LEGEND_LINE + LEGEND_LETTER * max(map(cell_len, labels)))))
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(labels) // ncols))
     # A leading underscore would hide a name.
@@ -180,9 +181,11 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
     figure, (axis,) = _figure(1, panel=(4.8, 0.24 * len(errors) + 0.6))
     starts = np.zeros(len(errors))
     for kind, values in zip(KINDS, np.array(list(errors.values())).T, strict=True):
-        axis.barh(range(len(errors)), values, left=starts, height=0.75, color=kind.color)
+        bars = axis.barh(range(len(errors)), values, left=starts, height=0.75, color=kind.color)
+        words = [f"{value:.1f}" if value >= NUMBERED else "" for value in values]
+        axis.bar_label(bars, words, label_type="center", fontsize=6, color=kind.ink)
         starts = starts + values
-    axis.set_yticks(range(len(errors)), [short_text(name) for name in errors])
+    axis.set_yticks(range(len(errors)), [short_text(method_name(name)) for name in errors])
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="samples (%)")
     axis.tick_params(axis="y", length=0)

@@ -24,7 +24,7 @@ from pyarrow.dataset import field
 from wsol.heatmaps.method import BASELINES
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_image, to_inclusive
-from wsol.report.charts import KINDS, Style
+from wsol.report.charts import KINDS, Style, method_name
 from wsol.report.run import Run
 from wsol.report.templating import as_json
 from wsol.tables import BOX
@@ -97,7 +97,7 @@ def _drawing(name: str, store: HeatmapStore | None) -> dict[str, Any]:
 
 def method_data(name: str, styles: Mapping[str, Style]) -> dict[str, str]:
     """How the page's scripts call and draw a method."""
-    return {"name": name, "color": styles[name].variable, "dash": styles[name].dash}
+    return {"name": name, "label": method_name(name), "color": styles[name].variable, "dash": styles[name].dash}
 
 
 def _chosen_samples(run: Run) -> dict[str, int]:
@@ -155,6 +155,7 @@ def _samples(
     Images are read by their place in the run, which is that in its dataset. Stored heatmaps are scored without images,
     so that one is missing is said once and not for each.
     """
+    names = logit_names(run.samples)
     numbers = {sample_id: number for number, sample_id in enumerate(run.samples["sample_id"])}
     positions = {} if store is None else {name: index for index, name in enumerate(store.sample_ids)}
     sweeps, kinds = _sweeps_and_kinds(run, chosen, store, positions) if run.boxed else ({}, {})
@@ -170,6 +171,7 @@ def _samples(
             "reason": chosen[sample_id],
             "class": str(row["class"]),
             "rank": int(row["rank"]),
+            "predicted": _predicted(row, names),
             "size": (int(row["width"]), int(row["height"])),
             "truth": np.asarray(row.get("true_boxes", ()), np.float64).reshape(-1, 4).round(2),
             "image": None,
@@ -190,6 +192,21 @@ def _samples(
     if unreadable:
         logger.warning("the gallery lacks images, the first one: %s", unreadable[0])
     return sorted(samples, key=lambda sample: sample["number"])
+
+
+def logit_names(samples: pd.DataFrame) -> dict[int, str]:
+    """Names of the classifier's classes, as far as they are some sample's, by the place of its logit."""
+    best = zip(samples.get("top5", ()), samples["rank"], samples["class"], strict=False)
+    return {int(top5[rank]): str(name) for top5, rank, name in best if top5 is not None and 0 <= rank < len(top5)}
+
+
+def _predicted(row: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any] | None:
+    """The class that the classifier takes the image for, and how sure it is."""
+    logits, shares = row.get("top5"), row.get("top5_probability")
+    if logits is None or not len(logits):
+        return None
+    share = None if shares is None or not len(shares) else float(shares[0])
+    return {"name": names.get(int(logits[0]), f"class {logits[0]}"), "share": share}
 
 
 def _turn(sample_id: str, chosen: Mapping[str, int]) -> tuple[int, int]:

@@ -1,27 +1,76 @@
-"""A run's page: one file with summary, charts, gallery, and what was run."""
+"""A run's page: one file whose parts register themselves: sentences and a table, charts, gallery, what was run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import yaml
 
+from wsol.heatmaps.method import BASELINES
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import write_text
 from wsol.metrics.localization import ERROR_KINDS
-from wsol.report.charts import KINDS, METRIC_NAMES, chart_data, series_styles
+from wsol.metrics.statistics import holm, mcnemar
+from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, method_name, series_styles
+from wsol.report.compare_page import ALPHA, capitalized, counted, summary_tables, with_article
 from wsol.report.figures import draw_figures
 from wsol.report.gallery import gallery, method_data
 from wsol.report.run import Run
-from wsol.report.summary import html_summary, merge_equal, published_beside, sensitivity_texts
-from wsol.report.templating import render
+from wsol.report.summary import protocol_labels, published_beside, sensitivity_texts
+from wsol.report.templating import SECTIONS, Section, fill, html_table, render, section
 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset
 
 FACTS = ("started", "seconds", "device", "threads", "python", "platform")
 SOURCE_NAMES = {"competing": "competing classes", "class_map": "classes matched by", "predict_over": "predicted over"}
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A run, and what its page is made of; what sections get."""
+
+    run: Run
+    store: HeatmapStore | None
+    dataset: Dataset | None
+    why_no_images: str
+
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """Which heatmap function each method stands for, where that is known."""
+        return {} if self.store is None else {name: about["function"] for name, about in self.store.methods.items()}
+
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """How each method is drawn."""
+        return series_styles(self.run.methods, self.functions)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """How each method is called."""
+        return {name: method_name(name) for name in self.run.methods}
+
+    @cached_property
+    def protocols(self) -> dict[str, list[str]]:
+        """Protocols whose rules make equal outcomes, by the first of them."""
+        labels = protocol_labels(self.run.summary, self.run.protocols)
+        return {names[0]: names for names in (label.split(", ") for label in dict.fromkeys(labels.values()))}
+
+    @cached_property
+    def charts(self) -> dict[str, Any]:
+        """What the charts show, by protocol."""
+        return {protocol: chart_data(self.run, protocol) for protocol in self.protocols}
+
+    def is_baseline(self, method: str) -> bool:
+        """Whether a method never sees the network."""
+        return self.functions.get(method, method) in BASELINES
 
 
 def write_report(
@@ -35,43 +84,146 @@ def write_report(
     run = Run.open(folder, whole=False)  # a run writes its page before it is whole
     if store is None and run.heatmaps is not None:
         store = HeatmapStore.open(run.heatmaps)
-    functions = {} if store is None else {name: method["function"] for name, method in store.methods.items()}
-    styles = series_styles(run.methods, functions)
-    charts = {protocol: chart_data(run, protocol) for protocol in run.protocols}
-    draw_figures(charts, styles, run.folder / "figures")
-    first, protocols = run.summary.iloc[0], list(run.protocols)
-    sensitivity = sensitivity_texts(merge_equal(run.summary, run.protocols)) if run.boxed else None
-    page = render(
+    page = Page(run, store, dataset, why_no_images)
+    draw_figures(page.charts, page.styles, run.folder / "figures")
+    made = {key: make(page) for key, (_, make) in sorted(SECTIONS.items(), key=lambda item: item[1][0])}
+    sections = {key: part for key, part in made.items() if part is not None}
+    first, subjects = run.summary.iloc[0], [page.labels[name] for name in run.methods if not page.is_baseline(name)]
+    subject = f"{len(subjects)} methods" if len(subjects) > 5 else listed(subjects or list(page.labels.values()))
+    of_network = f" of {first['model']}" if first["model"] else ""
+    rules = "" if len(page.protocols) > 1 else f", rules of {listed(list(run.protocols))}"
+    text = render(
         "report.html.j2",
-        first=first.to_dict(),
-        boxed=run.boxed,
-        protocols=protocols,
-        table=html_summary(run.summary, run.intervals, functions, *published_beside(run.summary)),
-        sensitivity=None if sensitivity is None else sensitivity.to_dict("split"),
-        gallery=gallery(run, store, dataset, styles),
-        why_no_images=why_no_images,
-        kinds=list(ERROR_KINDS.values()),
-        has_classes=any(chart["classes"] for chart in charts.values()),
-        environment=run.environment,
-        facts=_facts(run),
-        configuration=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+        title=f"{subject}{of_network} on {counted(first)} of {first['dataset']} ({first['split']})",
+        lead=f"Does the heatmap find the object? View {first['view']}{rules}.",
+        notes=run.environment.get("notes", []),
+        sections=sections,
+        protocols=page.protocols,
         data={
-            "protocols": protocols,
-            "methods": [method_data(name, styles) for name in run.methods],
+            "protocols": list(page.protocols),
+            "methods": [method_data(name, page.styles) for name in run.methods],
             "kinds": [{"name": kind.label, "color": kind.color, "ink": kind.ink} for kind in KINDS],
             "class_metrics": METRIC_NAMES,
-            "charts": charts,
-        },
+            "charts": page.charts,
+        }
+        | {key: part.data for key, part in sections.items() if part.data is not None},
     )
     path = run.folder / "report.html"
-    write_text(path, page)
+    write_text(path, text)
     return path
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    """What was run, and with what, as far as it is known."""
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+@section("summary", 10)
+def _summary(page: Page) -> Section:
+    run, rename = page.run, page.labels
+    functions = {rename[name]: page.functions.get(name, name) for name in run.methods}
+    rows = run.summary[run.summary["protocol"].isin(page.protocols)]
+    tables = summary_tables(
+        rows.assign(method=rows["method"].map(rename)),
+        run.intervals.assign(method=run.intervals["method"].map(rename)),
+        functions,
+        *published_beside(run.summary),
+    )
+    for protocol, table in tables.items():
+        table |= {"protocols": page.protocols[protocol]} | _findings(page, protocol)
+    return Section("Summary", fill("summaries", tables))
+
+
+def _findings(page: Page, protocol: str) -> dict[str, Any]:
+    """Say what a protocol's table means: which method is the best, what it beats, and what it can't be told from."""
+    rows = page.run.summary[page.run.summary["protocol"] == protocol].set_index("method", drop=False)
+    boxed = rows["gt_known_loc"].notna().all()
+    values = rows["gt_known_loc" if boxed else "pxap"].sort_values(ascending=False, kind="stable")
+    names = [name for name in values.index if not page.is_baseline(name)]
+    baselines = [name for name in values.index if page.is_baseline(name)][:1]
+    if not names or values.isna().all():
+        return {}
+    (best, *others), called = names, {name: with_article(page.labels[name]) for name in values.index}
+    p = _corrected(page, protocol, [*names, *baselines]) if boxed else {}
+    share = f"localizes {values[best]:.1f} % of {counted(rows.loc[best])} at IoU 0.5"
+    text = f"{called[best]} {share if boxed else f'has a PxAP of {values[best]:.1f} on {counted(rows.loc[best])}'}"
+    for base in baselines:
+        more = values[best] - values[base]
+        text += f", {abs(more):.1f} points {'more' if more >= 0 else 'less'} than {called[base]}"
+        text += " (not significant)" if p.get((best, base), 0) >= ALPHA else ""
+    same = [name for name in others if p.get((best, name), 0) >= ALPHA]
+    less = [name for name in others if p.get((best, name), 1) < ALPHA]
+    sentences = [f"{text}."]
+    if same:
+        sentences.append(f"{listed([called[best], *(called[name] for name in same)])} cannot be told apart.")
+    if less:
+        gaps = sorted({f"{values[best] - values[name]:.1f}" for name in less}, key=float)
+        by = f"{' to '.join(gaps[:: max(1, len(gaps) - 1)][:2])} points"
+        sentences.append(f"{listed([called[name] for name in less])} localize{'s' * (len(less) == 1)} less, by {by}.")
+    weak = [called[name] for name in others for base in baselines if p.get((name, base), 0) >= ALPHA]
+    if weak and baselines:
+        sentences.append(f"Not significantly more than {called[baselines[0]]}: {listed(weak)}.")
+    return {"sentences": [capitalized(sentence) for sentence in sentences], "tests": len(p) // 2, "level": ALPHA}
+
+
+def _corrected(page: Page, protocol: str, methods: Sequence[str]) -> dict[tuple[str, str], float]:
+    """Test each pair of methods on whether they localize equally often: corrected p, under both orders of names."""
+    pairs = list(combinations(methods, 2))
+    right = {name: page.run.per_image(name, protocol, ["gt_known_loc"])["gt_known_loc"] for name in methods}
+    only = [((right[a] & ~right[b]).sum(), (right[b] & ~right[a]).sum()) for a, b in pairs]
+    p = holm(mcnemar(*np.array(only).T)).tolist() if pairs else list[float]()
+    return {names: value for pair, value in zip(pairs, p, strict=True) for names in (pair, pair[::-1])}
+
+
+@section("accuracy", 20)
+def _accuracy(page: Page) -> Section | None:
+    return Section("Accuracy over the threshold", fill("accuracy")) if page.run.boxed else None
+
+
+@section("errors", 30)
+def _errors(page: Page) -> Section | None:
+    if not page.run.boxed:
+        return None
+    tables = {}
+    for protocol, chart in page.charts.items():
+        frame = pd.DataFrame(chart["costs"]).T
+        frame = frame[[kind.label for kind in KINDS if kind.label in frame and frame[kind.label].any()]]
+        right = [chart["errors"][name][0] for name in frame.index]
+        frame.insert(0, "Top-1 loc", right)
+        frame.insert(0, "method", [page.labels[name] for name in frame.index])
+        tables[protocol] = html_table(frame)
+    return Section("What goes wrong", fill("errors", list(ERROR_KINDS.values()), tables))
+
+
+@section("sensitivity", 40)
+def _sensitivity(page: Page) -> Section | None:
+    rows = page.run.summary[page.run.summary["protocol"].isin(page.protocols)]
+    texts = sensitivity_texts(rows) if page.run.boxed else None
+    if texts is None:
+        return None
+    frame = texts.astype(float).reset_index()
+    frame["method"] = frame["method"].map(page.labels)
+    return Section("Protocol sensitivity", fill("sensitivity", html_table(frame)))
+
+
+@section("classes", 50)
+def _classes(page: Page) -> Section | None:
+    return Section("Per class", fill("classes")) if any(chart["classes"] for chart in page.charts.values()) else None
+
+
+@section("gallery", 80)
+def _gallery(page: Page) -> Section:
+    about = gallery(page.run, page.store, page.dataset, page.styles)
+    return Section("Gallery", fill("gallery", about, page.run.boxed, len(page.run.samples), page.why_no_images))
+
+
+@section("run", 90)
+def _run(page: Page) -> Section:
+    run = page.run
     facts = {name: run.environment.get(name) for name in FACTS}
     facts |= {SOURCE_NAMES.get(name, name): value for name, value in run.source.items()}
     versions = run.environment.get("versions", {})
     facts |= {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
-    return {name: value for name, value in facts.items() if value is not None} | {"folder": run.folder.resolve()}
+    facts = {name: value for name, value in facts.items() if value is not None} | {"folder": run.folder.resolve()}
+    configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+    return Section("What was run", fill("run", run.environment.get("command", ""), facts, configuration))

@@ -159,7 +159,7 @@ def html_summary(
     summary: pd.DataFrame, intervals: pd.DataFrame, functions: Mapping[str, str], published: pd.DataFrame | None = None,
     published_note: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """Lay out a summary for `summary_table.html.j2`: intervals below the numbers, published numbers beside them.
+    """Lay out a summary for the macro `summaries`: intervals below the numbers, published numbers beside them.
 
     `functions` says which heatmap function a method stands for, where its name doesn't.
     """
@@ -186,7 +186,6 @@ def html_summary(
         "resamples": RESAMPLES if len(intervals) else None,
         "oracle": bool(summary["threshold_source"].map(is_oracle).any() or intervals["oracle"].any()),
         "threshold_runs": _threshold_runs(summary),
-        "has_center": "center" in set(summary["method"]),
         "has_published": bool(others),
         "published_note": published_note,
     }

@@ -1,15 +1,17 @@
-"""Render a page that needs nothing but itself: everything escaped, style and scripts inside."""
+"""Render a page that needs nothing but itself: everything escaped, style and scripts inside; its parts register."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from wsol import __version__
@@ -17,6 +19,47 @@ from wsol import __version__
 FOLDER = Path(__file__).parent / "templates"
 # In JSON these stay what they are when written as escapes, but can't end or open anything in HTML.
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"})
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a run's page; in `html`, what has `data-protocol` is shown while that protocol is chosen."""
+
+    title: str
+    html: Markup
+    data: Any = None  # for scripts: `wsol.report[key]`
+
+
+SECTIONS: dict[str, tuple[int, Callable[[Any], Section | None]]] = {}
+
+
+def section(key: str, place: int) -> Callable[[Callable[[Any], Section | None]], Callable[[Any], Section | None]]:
+    """Register a function of a `wsol.report.page.Page` that makes a part of it, or None where a run has nothing for it.
+
+    `key` is the part's address in the page, and its name in the navigation; parts stand in the order of `place`.
+    """
+
+    def register(make: Callable[[Any], Section | None]) -> Callable[[Any], Section | None]:
+        SECTIONS[key] = place, make
+        return make
+
+    return register
+
+
+def fill(macro: str, /, *values: Any) -> Markup:
+    """Fill a macro of `templates/sections.html.j2`."""
+    return Markup(getattr(ENVIRONMENT.get_template("sections.html.j2").module, macro)(*values))
+
+
+def html_table(frame: pd.DataFrame, digits: int = 1) -> Markup:
+    """Lay out a frame as a table that can be sorted: its numbers rounded, empty where there are none."""
+    kinds = ["number" if pd.api.types.is_numeric_dtype(frame[name]) else "name" for name in frame]
+    rows = [
+        [(value, f"{value:.{digits}f}" if kind == "number" else value, kind) if pd.notna(value) else ("", "", kind)
+         for value, kind in zip(row, kinds, strict=True)]
+        for row in frame.itertuples(index=False)
+    ]  # fmt: skip
+    return fill("table", list(zip(frame, kinds, strict=True)), rows)
 
 
 def render(template: str, /, **values: Any) -> str:

@@ -47,7 +47,36 @@ wsol.sortable = (table) => {
   }
 };
 
+// On a phone a row is a block in which every cell says its column's name.
+wsol.label = (table) => {
+  const names = [...table.tHead.rows[table.tHead.rows.length - 1].cells].map((head) => head.textContent.trim());
+  for (const body of table.tBodies) for (const row of body.rows) [...row.cells].forEach((cell, i) => { cell.dataset.label = names[i]; });
+};
+
+// What has data-protocol is shown while that protocol is chosen, or always where it is "".
+wsol.protocol = () => document.getElementById("protocol")?.value ?? [...document.querySelectorAll("[data-protocol]")].map((one) => one.dataset.protocol).find(Boolean);
+wsol.watchProtocol = (follow) => {
+  const show = () => {
+    const protocol = wsol.protocol();
+    for (const element of document.querySelectorAll("[data-protocol]")) element.hidden = !["", protocol].includes(element.dataset.protocol);
+    follow(protocol);
+  };
+  document.getElementById("protocol")?.addEventListener("change", show);
+  show();
+};
+
+for (const table of document.querySelectorAll("table:not(.facts)")) if (table.tHead) wsol.label(table);
 for (const table of document.querySelectorAll("table.sortable")) wsol.sortable(table);
+
+for (const box of document.querySelectorAll(".show-intervals")) {
+  box.addEventListener("change", () => {
+    document.documentElement.classList.toggle("intervals", box.checked);
+    for (const other of document.querySelectorAll(".show-intervals")) other.checked = box.checked;
+  });
+}
+
+// What sticks below the bar must know how high it is.
+new ResizeObserver(([bar]) => document.documentElement.style.setProperty("--bar", `${bar.target.offsetHeight}px`)).observe(document.querySelector(".bar"));
 
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;

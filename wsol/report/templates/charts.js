@@ -60,38 +60,58 @@ wsol.lineChart = (element, chart) => wsol.redrawn(element, (width) => {
     }
   }
   const hair = wsol.svg("line", { class: "axis", y1: top, y2: height - bottom, visibility: "hidden" });
-  const readout = wsol.make("div", { class: "readout" });
   svg.append(hair);
-  svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect();
-    const x = x0 + (((event.clientX - box.left) * (width / box.width) - left) / (width - left - right)) * (x1 - x0);
-    if (x < x0 || x > x1 || !chart.series.length) return;
-    hair.setAttribute("x1", across(x)); hair.setAttribute("x2", across(x)); hair.setAttribute("visibility", "visible");
-    const said = chart.series.map((one) => {
-      let best = 0;
-      for (let i = 1; i < one.x.length; i += 1) if (Math.abs(one.x[i] - x) < Math.abs(one.x[best] - x)) best = i;
-      return one.y[best] === null ? "" : `${one.name} ${one.y[best].toFixed(chart.digits ?? 1)}`;
-    });
-    readout.textContent = `${chart.x.names?.[Math.round(x)] ?? `${chart.x.label} ${x.toFixed(3)}`}: ${said.filter(Boolean).join(", ")}`;
-  });
-  svg.addEventListener("pointerleave", () => { hair.setAttribute("visibility", "hidden"); readout.textContent = ""; });
+  // Places to read at: those of the longest series.
+  const places = chart.series.reduce((longest, one) => (one.x.length > longest.length ? one.x : longest), []);
+  const nearest = (list, x) => list.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(list[best] - x) ? i : best), 0);
   element.classList.add("chart");
-  element.replaceChildren(svg, readout);
+  element.replaceChildren(svg, wsol.readout(svg, {
+    count: places.length,
+    start: nearest(places, chart.series[0]?.marks?.[0]?.[0] ?? x0),
+    at: (x) => { const value = x0 + ((x * width - left) / (width - left - right)) * (x1 - x0); return value < x0 || value > x1 ? null : nearest(places, value); },
+    show: (i) => { hair.setAttribute("visibility", i === null ? "hidden" : "visible"); if (i !== null) for (const end of ["x1", "x2"]) hair.setAttribute(end, across(places[i])); },
+    say: (i) => {
+      const said = chart.series.map((one) => { const y = one.y[nearest(one.x, places[i])]; return y === null ? "" : `${one.name} ${y.toFixed(chart.digits ?? 1)}`; });
+      return `${chart.x.names?.[i] ?? `${chart.x.label} ${places[i].toFixed(3)}`}: ${said.filter(Boolean).join(", ")}`;
+    },
+  }));
 });
+
+// A line of text below a chart that follows the pointer and, while the chart has the focus, the arrow keys.
+wsol.readout = (svg, { count, start, at, show, say }) => {
+  const line = wsol.make("div", { class: "readout", "aria-live": "polite" });
+  let place = null;
+  const read = (i) => { place = i; show(i); line.textContent = i === null ? "" : say(i); };
+  svg.setAttribute("tabindex", "0");
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect(), i = at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    if (i !== null && count) read(i);
+  });
+  svg.addEventListener("pointerleave", () => { if (document.activeElement !== svg) read(null); });
+  svg.addEventListener("focus", () => { if (count && place === null) read(start); });
+  svg.addEventListener("blur", () => read(null));
+  svg.addEventListener("keydown", (event) => {
+    const { key, shiftKey } = event;
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key], far = shiftKey ? 10 : 1;
+    const next = step ? (place ?? start) + step * far : { Home: 0, End: count - 1, Escape: null }[key];
+    if (next === undefined || !count) return;
+    if (next === null) svg.blur(); else { event.preventDefault(); read(Math.min(Math.max(next, 0), count - 1)); }
+  });
+  return line;
+};
 
 wsol.stackedBars = (element, chart) => wsol.redrawn(element, (width) => {
   const left = Math.min(150, Math.round(0.3 * width)), right = 14, row = 26, bottom = 22, height = chart.bars.length * row + bottom;
   const scale = (width - left - right) / 100;
   const svg = wsol.svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "shares of samples" });
+  const frame = wsol.svg("rect", { class: "frame", x: left - 1, width: width - left - right + 2, height: row - 4, visibility: "hidden" });
   chart.bars.forEach((bar, number) => {
     const letters = Math.floor(left / 7), name = bar.name.length > letters ? `${bar.name.slice(0, letters - 1)}…` : bar.name;
     svg.append(wsol.svg("text", { x: left - 8, y: number * row + 17, "text-anchor": "end" }, wsol.svg("title", {}, bar.name), name));
     let start = 0;
     bar.values.forEach((value, kind) => {
       const x = left + start * scale, wide = value * scale;
-      const part = wsol.svg("rect", { x, y: number * row + 3, width: Math.max(0, wide - 0.5), height: row - 6, style: `fill:${chart.kinds[kind].color}` });
-      part.append(wsol.svg("title", {}, `${bar.name}: ${chart.kinds[kind].name} ${value.toFixed(1)} %`));
-      svg.append(part);
+      svg.append(wsol.svg("rect", { x, y: number * row + 3, width: Math.max(0, wide - 0.5), height: row - 6, style: `fill:${chart.kinds[kind].color}` }));
       if (wide > 30) {
         svg.append(wsol.svg("text", { x: x + wide / 2, y: number * row + 17, "text-anchor": "middle", style: `fill:${chart.kinds[kind].ink}`, "pointer-events": "none" }, value.toFixed(1)));
       }
@@ -101,8 +121,15 @@ wsol.stackedBars = (element, chart) => wsol.redrawn(element, (width) => {
   for (const tick of [0, 25, 50, 75, 100]) {
     svg.append(wsol.svg("text", { x: left + tick * scale, y: height - 5, "text-anchor": "middle" }, String(tick)));
   }
+  svg.append(frame);
   element.classList.add("chart");
-  element.replaceChildren(svg);
+  element.replaceChildren(svg, wsol.readout(svg, {
+    count: chart.bars.length,
+    start: 0,
+    at: (x, y) => { const bar = Math.floor((y * height) / row); return bar < chart.bars.length ? bar : null; },
+    show: (i) => { frame.setAttribute("visibility", i === null ? "hidden" : "visible"); if (i !== null) frame.setAttribute("y", i * row + 2); },
+    say: (i) => `${chart.bars[i].name}: ${chart.bars[i].values.map((value, kind) => (value ? `${chart.kinds[kind].name} ${value.toFixed(1)}` : "")).filter(Boolean).join(", ")}`,
+  }));
 });
 
 wsol.legend = (element, series) => {

@@ -2,11 +2,11 @@
 "use strict";
 
 wsol.showPairs = () => {
-  const metric = document.getElementById("metric").value;
+  const metric = document.getElementById("metric").value, protocol = wsol.protocol();
   const wanted = document.getElementById("pair-filter").value.trim().toLowerCase();
   for (const row of document.getElementById("pair-table").tBodies[0].rows) {
-    const names = `${row.cells[1].textContent}\n${row.cells[2].textContent}`.toLowerCase();
-    row.hidden = row.dataset.metric !== metric || !names.includes(wanted);
+    const names = `${row.cells[0].textContent}\n${row.cells[1].textContent}`.toLowerCase();
+    row.hidden = row.dataset.metric !== metric || !["", protocol].includes(row.dataset.rules) || !names.includes(wanted);
   }
 };
 
@@ -17,7 +17,7 @@ wsol.showCurves = () => {
   wsol.legend(document.getElementById("legend"), styled);
   for (const protocol of new Set(charts.map((chart) => chart.protocol))) {
     const grid = wsol.make("div", { class: "charts" });
-    place.append(wsol.make("h3", {}, protocol), grid);
+    place.append(wsol.make("div", { "data-protocol": protocol }, grid));
     for (const chart of charts.filter((one) => one.protocol === protocol)) {
       const drawn = wsol.make("div");
       grid.append(wsol.make("figure", {}, wsol.make("figcaption", {}, `IoU ${Math.round(100 * chart.delta)}`), drawn));
@@ -33,3 +33,4 @@ wsol.showCurves = () => {
 document.getElementById("metric").addEventListener("change", wsol.showPairs);
 document.getElementById("pair-filter").addEventListener("input", wsol.showPairs);
 wsol.showCurves();
+wsol.watchProtocol(wsol.showPairs);

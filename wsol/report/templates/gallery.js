@@ -1,4 +1,4 @@
-// The gallery: one slider for τ; every picture's box and mask follow it, and the accuracies beside it.
+// The gallery: every method at its own τ, or a slider for all; boxes, masks and the accuracies beside it follow.
 //
 // Boxes and IoUs at every τ are the run's own (run-length coded); masks are made from the raw heatmaps by score_map.js.
 "use strict";
@@ -12,6 +12,7 @@ wsol.inflated = async (id) => {
 wsol.Gallery = class {
   static TRUTH = "#ffffff";
   static FOUND = "#ff5a36";
+  static ADDRESS = "#picture=";
 
   constructor(root, data, charts) {
     this.root = root;
@@ -23,6 +24,7 @@ wsol.Gallery = class {
     for (const method of data.methods) if (method.baseline && this.shown.size < 6) this.shown.add(method.name);
     for (const sample of data.samples) this.unpack(sample);
     this.makeCards();
+    this.makeLarge();
     this.makeControls();
     this.useProtocol(data.protocol_names[0]);
   }
@@ -49,26 +51,109 @@ wsol.Gallery = class {
       for (const entry of entries) {
         const card = this.cards.find((one) => one.element === entry.target);
         card.visible = entry.isIntersecting;
-        if (card.visible) this.draw(card); else card.sample.cache.clear();
+        if (card.visible && card.stale) this.draw(card);
+        if (!card.visible) card.sample.cache.clear();
       }
     }, { rootMargin: "300px" });
     this.cards = this.data.samples.map((sample) => {
-      const panels = new Map();
-      const rank = sample.rank < 0 ? "" : sample.rank === 0 ? ", predicted" : `, ranked ${sample.rank + 1}`;
-      const head = wsol.make("header", {}, wsol.make("strong", {}, sample.class), wsol.make("span", {}, `${sample.id}${rank}`));
-      const row = wsol.make("div", { class: "panels" });
-      for (const method of [null, ...this.data.methods]) {
-        const canvas = wsol.make("canvas", { role: "img" }), caption = wsol.make("figcaption");
-        const figure = wsol.make("figure", { "data-method": method ? method.name : "" }, canvas, caption);
-        row.append(figure);
-        panels.set(method, { figure, canvas, caption });
-      }
-      const element = wsol.make("article", { class: "card", "data-sample": sample.id }, head, row);
-      place.append(element);
-      this.seen.observe(element);
-      sample.ready?.then(() => this.redrawSoon());
-      return { sample, element, panels, visible: false };
+      const row = wsol.make("div", { class: "panels" }), about = wsol.make("header", {}, ...this.about(sample));
+      const card = { sample, panels: this.makePanels(row), visible: false, stale: true };
+      card.element = wsol.make("article", { class: "card", "data-sample": sample.id }, about, row);
+      for (const { figure } of card.panels.values()) figure.addEventListener("click", () => this.open(card));
+      const button = wsol.make("button", { type: "button", title: "Enlarge" }, "⤢");
+      button.addEventListener("click", () => this.open(card));
+      about.append(button);
+      place.append(card.element);
+      this.seen.observe(card.element);
+      sample.ready?.then(() => { card.stale = true; this.paintSoon(); });
+      return card;
     });
+  }
+
+  makePanels(row) {
+    return new Map([null, ...this.data.methods].map((method) => {
+      const canvas = wsol.make("canvas", { role: "img" }), caption = wsol.make("figcaption");
+      const figure = wsol.make("figure", { "data-method": method ? method.name : "" }, canvas, caption);
+      row.append(figure);
+      return [method, { figure, canvas, caption }];
+    }));
+  }
+
+  // True class, what the classifier predicts, and which picture it is.
+  about(sample) {
+    const { name, share } = sample.predicted ?? {}, percent = share === null || share === undefined ? "" : ` ${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+    const rank = sample.rank > 0 ? `, the true class is ranked ${sample.rank + 1}` : "";
+    const said = sample.rank < 0 ? "" : `predicted: ${name ?? (rank ? "another class" : sample.class)}${percent}${rank}`;
+    return [wsol.make("strong", {}, sample.class), wsol.make("span", { class: "predicted" }, said), wsol.make("span", {}, sample.id)];
+  }
+
+  // One picture, large: the image and all methods, or one of them.
+  makeLarge() {
+    this.large = this.root.querySelector("dialog.large");
+    const row = this.large.querySelector(".panels");
+    this.largePanels = this.makePanels(row);
+    for (const [method, { figure }] of this.largePanels) {
+      figure.addEventListener("click", () => { this.alone = this.alone === undefined ? method : undefined; this.drawLarge(); });
+    }
+    for (const button of this.large.querySelectorAll("button")) {
+      button.addEventListener("click", () => {
+        if (button.dataset.step) this.step(Number(button.dataset.step));
+        else if (button.dataset.zoom) this.zoom(Number(button.dataset.zoom));
+        else this.large.close();
+      });
+    }
+    this.large.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], zoom = { "+": 1.25, "-": 0.8, 0: 0 }[event.key];
+      if (step) this.step(step);
+      if (zoom !== undefined) this.zoom(zoom);
+      if (step || zoom !== undefined) event.preventDefault();
+    });
+    this.large.querySelector(".stage").addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      this.zoom(event.deltaY < 0 ? 1.25 : 0.8);
+    }, { passive: false });
+    this.large.addEventListener("close", () => history.replaceState(null, "", location.href.split("#")[0]));
+    addEventListener("hashchange", () => this.follow());
+  }
+
+  open(card) {
+    this.current = card;
+    if (!this.large.open) { this.alone = undefined; this.large.showModal(); this.zoom(0); }
+    history.replaceState(null, "", `${wsol.Gallery.ADDRESS}${encodeURIComponent(card.sample.id)}`);
+    this.drawLarge();
+  }
+
+  // Open the picture that the page's address names.
+  follow() {
+    if (!location.hash.startsWith(wsol.Gallery.ADDRESS)) return;
+    const wanted = decodeURIComponent(location.hash.slice(wsol.Gallery.ADDRESS.length));
+    const card = this.cards.find((one) => one.sample.id === wanted);
+    if (card) this.open(card);
+  }
+
+  // The next picture, in the order of the cards.
+  step(by) {
+    const order = [...this.root.querySelectorAll(".card")].map((element) => this.cards.find((card) => card.element === element));
+    const shown = order.filter((card) => !card.element.hidden || card === this.current);
+    this.open(shown[(shown.indexOf(this.current) + by + shown.length) % shown.length]);
+  }
+
+  zoom(by) {
+    this.scale = by ? Math.min(Math.max(this.scale * by, 0.3), 8) : 1;
+    this.large.style.setProperty("--zoom", this.scale);
+  }
+
+  drawLarge() {
+    if (!this.large.open) return;
+    const { sample } = this.current;
+    this.large.querySelector(".about").replaceChildren(...this.about(sample));
+    for (const [method, { figure }] of this.largePanels) {
+      const shown = method === null || this.shown.has(method.name);
+      figure.hidden = this.alone === undefined ? !shown : this.alone !== method;
+    }
+    this.draw({ sample, panels: this.largePanels });
+    sample.ready?.then(() => { if (this.current.sample === sample) this.draw({ sample, panels: this.largePanels }); });
   }
 
   makeControls() {
@@ -77,25 +162,26 @@ wsol.Gallery = class {
       const box = wsol.make("input", { type: "checkbox" }), value = wsol.make("output"), own = wsol.make("button", { type: "button" });
       box.checked = this.shown.has(method.name);
       const sign = wsol.make("i", { style: `background:${method.color}` });
-      chips.append(wsol.make("li", { "data-method": method.name }, wsol.make("label", {}, box, sign, method.name, value), own));
+      chips.append(wsol.make("li", { "data-method": method.name }, wsol.make("label", {}, box, sign, method.label, value), own));
       box.addEventListener("change", () => {
         if (box.checked) this.shown.add(method.name); else this.shown.delete(method.name);
         this.arrange();
       });
-      own.addEventListener("click", () => this.moveTo(this.charts[this.protocol].thresholds[method.name]));
+      own.addEventListener("click", () => { this.by("own").checked = false; this.moveTo(this.charts[this.protocol].thresholds[method.name]); });
       return [method.name, { value, own }];
     }));
     for (const name of ["first", "second"]) {
-      this.by(name).append(...this.data.methods.map((method) => wsol.make("option", {}, method.name)));
+      this.by(name).append(...this.data.methods.map((method) => wsol.make("option", { value: method.name }, method.label)));
     }
     this.by("second").selectedIndex = Math.min(1, this.data.methods.length - 1);
     this.slider = this.by("threshold");
-    this.slider.addEventListener("input", () => this.redrawSoon());
+    this.slider.addEventListener("input", () => { this.by("own").checked = false; this.redrawSoon(); });
+    this.by("own").addEventListener("change", () => this.arrange());
     this.slider.addEventListener("change", () => this.arrange());
     for (const name of ["sort", "first", "second", "kind", "reason"]) this.by(name).addEventListener("change", () => this.arrange());
     for (const name of ["view", "colors", "mask", "boxes", "delta"]) this.by(name).addEventListener("change", () => this.redrawSoon());
     this.by("class").addEventListener("input", () => this.arrange());
-    addEventListener("beforeprint", () => { for (const card of this.cards) if (!card.element.hidden) this.draw(card); });
+    addEventListener("beforeprint", () => { for (const card of this.cards) if (card.stale && !card.element.hidden) this.draw(card); });
   }
 
   useProtocol(name) {
@@ -112,27 +198,30 @@ wsol.Gallery = class {
       const tau = charts.thresholds[method];
       own.hidden = tau === undefined;
       own.textContent = own.hidden ? "" : `τ ${tau.toFixed(3)}`;
-      own.title = `Move the slider to the τ of ${method} in the summary`;
+      own.title = "This τ for all methods";
     }
+    this.places = Object.fromEntries(Object.entries(charts.thresholds).map(([method, tau]) => [method, this.nearest(tau)]));
     for (const card of this.cards) card.sample.cache.clear();
     this.moveTo(Object.values(charts.thresholds)[0] ?? 0.2);
   }
 
-  get tau() { return this.charts[this.protocol].grid[Number(this.slider.value)]; }
+  nearest(tau) {
+    return this.charts[this.protocol].grid.reduce((best, value, i, grid) => (Math.abs(value - tau) < Math.abs(grid[best] - tau) ? i : best), 0);
+  }
+
+  // Where on the grid a method is looked at: at its own τ, or at the slider's.
+  place(method) { return (this.by("own").checked ? this.places[method] : undefined) ?? Number(this.slider.value); }
 
   moveTo(tau) {
-    const grid = this.charts[this.protocol].grid;
-    let nearest = 0;
-    for (let i = 1; i < grid.length; i += 1) if (Math.abs(grid[i] - tau) < Math.abs(grid[nearest] - tau)) nearest = i;
-    this.slider.value = nearest;
+    this.slider.value = this.nearest(tau);
     this.arrange();
   }
 
-  // Box (edges in score-map pixels) and IoU of a sample at the slider's τ; null where the run has none.
+  // Box (edges in score-map pixels) and IoU of a sample at the method's τ; null where the run has none.
   at(sample, method) {
     const runs = sample.runs[method]?.[this.protocol];
     if (!runs) return null;
-    const index = Number(this.slider.value);
+    const index = this.place(method);
     let low = 0, high = runs.first.length;
     while (high - low > 1) { const middle = (low + high) >> 1; if (runs.first[middle] <= index) low = middle; else high = middle; }
     const box = runs.boxes.slice(4 * low, 4 * low + 4);
@@ -181,14 +270,36 @@ wsol.Gallery = class {
   }
 
   redraw() {
-    const charts = this.charts[this.protocol], index = Number(this.slider.value);
-    this.by("threshold-value").textContent = this.tau.toFixed(3);
-    this.slider.setAttribute("aria-valuetext", `τ ${this.tau.toFixed(3)}`);
+    const charts = this.charts[this.protocol], own = this.by("own").checked, tau = charts.grid[Number(this.slider.value)].toFixed(3);
+    this.by("threshold-value").textContent = own ? "its own" : tau;
+    this.slider.setAttribute("aria-valuetext", own ? "each method at its own τ" : `τ ${tau}`);
     const counts = charts.curves[this.by("delta").value] ?? {};
     for (const [method, { value }] of this.chips) {
-      value.textContent = counts[method] ? `${((100 * counts[method][index]) / charts.count).toFixed(1)} %` : "";
+      value.textContent = counts[method] ? `${((100 * counts[method][this.place(method)]) / charts.count).toFixed(1)} %` : "";
     }
-    for (const card of this.cards) if (card.visible && !card.element.hidden) this.draw(card);
+    for (const card of this.cards) {
+      card.stale = true;
+      if (card.visible && !card.element.hidden) this.draw(card);
+    }
+    this.drawLarge();
+    this.paintSoon();
+  }
+
+  // Draw what nobody sees yet while there is time: pages are printed, and photographed as a whole.
+  paintSoon() {
+    if (this.painting) return;
+    const later = window.requestIdleCallback ?? ((call) => setTimeout(call, 20));
+    const next = () => {
+      const card = this.cards.find((one) => one.stale && !one.element.hidden && (one.visible || one.sample.picture?.complete !== false));
+      this.painting = Boolean(card);
+      this.root.dataset.painted = String(!card);
+      if (!card) return;
+      this.draw(card);
+      if (!card.visible) card.sample.cache.clear();
+      later(next);
+    };
+    this.painting = true;
+    later(next);
   }
 
   // Size of the score map, and of the canvas that shows it.
@@ -217,6 +328,7 @@ wsol.Gallery = class {
 
   draw(card) {
     const { sample } = card, sizes = this.sizes(sample);
+    card.stale = false;
     for (const [method, panel] of card.panels) {
       if (panel.figure.hidden) continue;
       const { canvas, caption, figure } = panel;
@@ -225,14 +337,14 @@ wsol.Gallery = class {
       const found = method ? this.at(sample, method.name) : null;
       const count = this.paint(canvas.getContext("2d"), sample, method, sizes.canvas);
       if (this.by("boxes").checked) this.outline(canvas.getContext("2d"), sample, found?.box, sizes);
-      if (!method) { caption.textContent = sample.image ? "image" : "no image"; canvas.setAttribute("aria-label", "image with the true box"); continue; }
+      if (!method) { caption.textContent = sample.image ? "image" : "no image"; canvas.setAttribute("aria-label", "image with the ground-truth box"); continue; }
       const iou = found === null ? null : (found.iou / 10000).toFixed(2);
       const said = iou === null ? "" : `${iou} ${this.right(found.iou) ? "✓" : "✗"}`;
-      caption.replaceChildren(wsol.make("b", {}, method.name), " ", wsol.make("span", {}, said));
+      caption.replaceChildren(wsol.make("b", {}, method.label), " ", wsol.make("span", {}, said));
       figure.dataset.box = found?.box ? found.box.join(" ") : "";
       figure.dataset.iou = found === null ? "" : String(found.iou / 10000);
       figure.dataset.above = count === null ? "" : String(count);
-      canvas.setAttribute("aria-label", `${method.name}: ${count === null ? "no heatmap" : `${count} pixels above τ`}${iou === null ? "" : `, IoU ${iou}`}`);
+      canvas.setAttribute("aria-label", `${method.label}: ${count === null ? "no heatmap" : `${count} pixels above τ`}${iou === null ? "" : `, IoU ${iou}`}`);
     }
   }
 
@@ -242,7 +354,7 @@ wsol.Gallery = class {
     const view = this.by("view").value, colors = this.colors[this.by("colors").value], masked = this.by("mask").checked;
     const { size, interpolation, normalization } = this.rules;
     const scores = method && this.kept(sample, `${method.name} ${size} ${interpolation} ${normalization}`, () => wsol.scoreMap(sample, method, this.rules, width, height));
-    const above = scores ? wsol.passes(this.rules, this.tau)(scores) : null;
+    const above = scores ? wsol.passes(this.rules, this.charts[this.protocol].grid[this.place(method.name)])(scores) : null;
     const inside = !scores || view === "image" ? 0 : view === "heatmap" ? 1 : 0.55;
     for (let i = 0; i < width * height; i += 1) {
       const dark = masked && above && !above.found[i];

@@ -7,7 +7,7 @@ wsol.showProtocol = (protocol) => {
   const { charts, methods, kinds } = wsol.report, chosen = charts[protocol];
   const of = Object.fromEntries(methods.map((method) => [method.name, method]));
   const percent = { label: "percent", domain: [0, 100] };
-  const line = (name, x, y, marks = []) => ({ name, color: of[name].color, dash: of[name].dash, x, y, marks });
+  const line = (name, x, y, marks = []) => ({ name: of[name].label, color: of[name].color, dash: of[name].dash, x, y, marks });
 
   const curves = document.getElementById("curves");
   curves?.replaceChildren(...Object.entries(chosen.curves).map(([delta, counts]) => {
@@ -36,7 +36,7 @@ wsol.showProtocol = (protocol) => {
     document.getElementById("sizes-note").textContent = `Samples: ${bins.map((bin, i) => `${bin}: ${counts[i]}`).join(", ")}.`;
   }
   const bars = document.getElementById("kinds");
-  if (bars) wsol.stackedBars(bars, { kinds, bars: Object.entries(chosen.errors).map(([name, values]) => ({ name, values })) });
+  if (bars) wsol.stackedBars(bars, { kinds, bars: Object.entries(chosen.errors).map(([name, values]) => ({ name: of[name].label, values })) });
   wsol.showClasses(protocol);
 };
 
@@ -48,31 +48,31 @@ wsol.showClasses = (protocol) => {
   if (metrics.includes(kept)) select.value = kept;
   const { names, values } = classes[select.value] ?? { names: [], values: {} };
   const methods = Object.keys(values), table = document.getElementById("class-table");
-  const head = wsol.make("tr", {}, wsol.make("th", { class: "name" }, "class"), ...methods.map((name) => wsol.make("th", { class: "number" }, name)));
+  const label = (name) => wsol.report.methods.find((method) => method.name === name).label;
+  const head = wsol.make("tr", {}, wsol.make("th", { class: "name" }, "class"), ...methods.map((name) => wsol.make("th", { class: "number" }, label(name))));
   const wanted = document.getElementById("class-filter").value.trim().toLowerCase();
   const rows = names.flatMap((name, i) => {
     if (!name.toLowerCase().includes(wanted)) return [];
-    const best = Math.max(...methods.map((method) => values[method][i] ?? -1));
+    const numbers = methods.map((method) => values[method][i] ?? -1), best = Math.max(...numbers);
     const cells = methods.map((method) => {
-      const value = values[method][i], kind = methods.length > 1 && value === best ? "number best" : "number";
+      const value = values[method][i], kind = value === best && best > Math.min(...numbers) ? "number best" : "number";
       return wsol.make("td", { class: kind }, value === null ? "" : value.toFixed(1));
     });
     return [wsol.make("tr", {}, wsol.make("td", { class: "name" }, name), ...cells)];
   });
   table.replaceChildren(wsol.make("thead", {}, head), wsol.make("tbody", {}, ...rows));
+  wsol.label(table);
   wsol.sortable(table);
   document.getElementById("class-note").textContent = `${rows.length} of ${names.length} classes, ${protocol}; percent.`;
 };
 
 wsol.startReport = () => {
-  const { methods, kinds, protocols } = wsol.report, select = document.getElementById("protocol");
-  const current = () => (select ? select.value : protocols[0]);
-  for (const place of document.querySelectorAll('[data-legend="methods"]')) wsol.legend(place, methods);
+  const { methods, kinds } = wsol.report;
+  for (const place of document.querySelectorAll('[data-legend="methods"]')) wsol.legend(place, methods.map((method) => ({ ...method, name: method.label })));
   for (const place of document.querySelectorAll('[data-legend="kinds"]')) wsol.legend(place, kinds);
-  wsol.showProtocol(current());
-  select?.addEventListener("change", () => { wsol.showProtocol(current()); wsol.gallery?.useProtocol(current()); });
-  document.getElementById("class-metric")?.addEventListener("change", () => wsol.showClasses(current()));
-  document.getElementById("class-filter")?.addEventListener("input", () => wsol.showClasses(current()));
+  wsol.watchProtocol((protocol) => { wsol.showProtocol(protocol); wsol.gallery?.useProtocol(protocol); });
+  document.getElementById("class-metric")?.addEventListener("change", () => wsol.showClasses(wsol.protocol()));
+  document.getElementById("class-filter")?.addEventListener("input", () => wsol.showClasses(wsol.protocol()));
 };
 
 wsol.startGallery = async () => {
@@ -80,7 +80,8 @@ wsol.startGallery = async () => {
   if (!root) return;
   try {
     wsol.gallery = new wsol.Gallery(root, await wsol.inflated("gallery-data"), wsol.report.charts);
-    wsol.gallery.useProtocol(document.getElementById("protocol")?.value ?? wsol.report.protocols[0]);
+    wsol.gallery.useProtocol(wsol.protocol() ?? wsol.report.protocols[0]);
+    wsol.gallery.follow();
     root.dataset.ready = "true";
   } catch (error) {
     root.append(wsol.make("p", { class: "warning" }, `The gallery needs a newer browser: ${error.message}`));
