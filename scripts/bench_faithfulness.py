@@ -14,10 +14,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
+from measure import read_options
 from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -41,7 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=TARGET)
+    options = read_options(parser)
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=10).eval()
     images = torch.randn(options.images, 3, 224, 224)
@@ -59,7 +62,7 @@ def main() -> None:
     )
     softmax = partial(torch.softmax, dim=-1)
 
-    def ours(preset: str, metrics: list[str]) -> Callable[[], object]:
+    def ours(preset: str, metrics: Any) -> Callable[[], object]:
         chosen = replace(load_faithfulness(preset), metrics=metrics)
         return lambda: measure_faithfulness(last, pixels, {"cam": maps}, targets, chosen)
 
@@ -100,7 +103,7 @@ def main() -> None:
         "# Faithfulness: time beside the libraries' own",
         "",
         f"`python scripts/bench_faithfulness.py --images {options.images} --rounds {options.rounds}`, "
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {torch.get_num_threads()} threads; "
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {torch.get_num_threads()} threads, {options.load}; "
         f"ResNet-18 at 224 × 224, {options.images} images; seconds of processor time, medians; the ratio is theirs to "
         "ours, round by round.",
         "",
@@ -110,7 +113,7 @@ def main() -> None:
         "",
         "The libraries' numbers are the presets' `torchcam` and `gradcam_library`: equal to 1e-5 in the tests.",
     ]
-    TARGET.write_text("\n".join(text) + "\n", encoding="utf-8")
+    options.out.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

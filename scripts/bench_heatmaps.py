@@ -27,6 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from measure import read_options
 from torch import nn
 from torchvision import models
 
@@ -297,7 +298,7 @@ def memory(batch: int) -> list[str]:
     """Measure memory in processes of their own."""
 
     def said(*arguments: str) -> list[float]:
-        command = [sys.executable, __file__, "--batch", str(batch), *arguments]
+        command = [sys.executable, __file__, "--anyway", "--batch", str(batch), *arguments]
         return [
             float(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         ]
@@ -326,7 +327,7 @@ def main() -> None:
     parser.add_argument("--peak", choices=("forward", "eight"))
     parser.add_argument("--flat", type=int)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results" / "bench_heatmaps.md")
-    asked = parser.parse_args()
+    asked = read_options(parser)
     if asked.peak:
         peak(asked.peak, asked.batch)
         return
@@ -339,7 +340,7 @@ def main() -> None:
         "own, set up and warm; channels-last memory. Ours keeps the memory that a batch frees while its extractor is "
         "open; others do so in the rows \"memory kept\", by `wsol.memory.keep_memory`.", "",
         f"{torch.get_num_threads()} threads of {processor()}, torch {torch.__version__}, "
-        f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}.", "",
+        f"torchcam {version('torchcam')}, grad-cam {version('grad-cam')}; {asked.load}.", "",
     ]  # fmt: skip
     sections = {
         "one": lambda: fast_methods(asked.rounds, asked.batch, asked.output.with_suffix(".csv")),

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from measure import read_options
 from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench_input.md")
-    asked = parser.parse_args()
+    asked = read_options(parser)
     device = choose_device(asked.device)
     logging.getLogger("wsol").setLevel(logging.ERROR)  # random weights give maps that are worth a warning elsewhere
     rows = [

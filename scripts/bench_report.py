@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from measure import read_options
 
 from wsol.heatmaps.store import GENERATED, HeatmapStore, save_heatmaps
 from wsol.io import write_text
@@ -153,8 +154,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[5_000, 50_000])
     parser.add_argument("--methods", nargs="+", default=["cam", "gradcam", "center"])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench_report.md")
-    options = parser.parse_args()
-    load, lines = os.getloadavg()[0], []
+    options = read_options(parser)
+    lines = []
     for images in options.images:
         with tempfile.TemporaryDirectory() as folder:
             # In a process of its own: one that is started here would inherit this one's peak of memory.
@@ -172,7 +173,7 @@ def main() -> None:
         f"({', '.join(options.methods)}) under\n{' and '.join(PROTOCOLS)}, 1,000 classes, no intervals in them, so "
         f"that the report draws its 2,000 resamples itself; page,\nfigures and gallery, in a process of its own."
     )
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} processors, load {load:.1f} when it began."
+    machine = f"Python {platform.python_version()}, {options.load}."
     head = "| images | rows of sweeps.parquet | s | MiB at the most | page, MB |\n| ---: | ---: | ---: | ---: | ---: |"
     parts = ("# The report of a large run", about, machine, "\n".join([head, *lines]))
     write_text(options.out, "\n\n".join(parts) + "\n")

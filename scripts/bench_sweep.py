@@ -12,8 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -21,6 +19,7 @@ from statistics import median
 import cv2
 import numba
 import numpy as np
+from measure import read_options, timed
 
 from wsol.localization import Protocol, load_protocol, score_maps, sweep_thresholds
 
@@ -50,12 +49,6 @@ def opencv_loop(score_map: np.ndarray, taus: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def seconds(function: Callable[..., object], *arguments: object, **options: object) -> float:
-    start = time.perf_counter()
-    function(*arguments, **options)
-    return time.perf_counter() - start
-
-
 def drain(maps: list[np.ndarray], truth: list[list[list[int]]], threads: int) -> int:
     with ThreadPoolExecutor(threads) as pool:
         return sum(1 for _ in pool.map(sweep_thresholds, maps, truth))
@@ -68,8 +61,8 @@ def make_maps(count: int) -> dict[str, list[np.ndarray]]:
     return found
 
 
-def compare(maps: list[np.ndarray]) -> tuple[float, float]:
-    """Median seconds of the loop and of the sweep per map; they take turns, so that both meet the same machine."""
+def compare(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Median seconds of the loop and of the sweep per map, wall and thread; they take turns on one machine."""
     truth = [[maps[0].shape[1] // 4, maps[0].shape[0] // 4, maps[0].shape[1] // 2, maps[0].shape[0] // 2]]
     loop, sweep = [], []
     for score_map in maps:
@@ -77,9 +70,9 @@ def compare(maps: list[np.ndarray]) -> tuple[float, float]:
         if not np.array_equal(sweep_thresholds(score_map, truth).boxes_largest, boxes):
             raise SystemExit("the sweep and the loop differ")
         for _ in range(3):
-            loop.append(seconds(opencv_loop, score_map, TAUS))
-            sweep += [seconds(sweep_thresholds, score_map, truth) for _ in range(5)]
-    return median(loop), median(sweep)
+            loop.append(timed(opencv_loop, score_map, TAUS, thread=True))
+            sweep += [timed(sweep_thresholds, score_map, truth, thread=True) for _ in range(5)]
+    return np.median(loop, axis=0), np.median(sweep, axis=0)
 
 
 def two_threads(maps: list[np.ndarray]) -> tuple[float, float]:
@@ -89,7 +82,7 @@ def two_threads(maps: list[np.ndarray]) -> tuple[float, float]:
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(7):
         for threads, found in times.items():
-            found.append(seconds(drain, many, truth, threads) / len(many))
+            found.append(timed(drain, many, truth, threads).wall / len(many))
     return 1000 * median(times[1]), 1000 * median(times[2])
 
 
@@ -123,7 +116,7 @@ def first_calls() -> dict[str, float]:
     return found
 
 
-def report(count: int) -> str:
+def report(count: int, load: str) -> str:
     cv2.setNumThreads(1)
     sweep_thresholds(np.eye(8), [0, 0, 3, 3])
     load_protocol("choe2020")
@@ -135,16 +128,16 @@ def report(count: int) -> str:
         "the best boxes of any component, and their IoUs.",
         "",
         f"Python {platform.python_version()}, NumPy {np.__version__}, numba {numba.__version__}, "
-        f"OpenCV {cv2.__version__}; {processor()}, {os.cpu_count()} processors, "
-        f"load {os.getloadavg()[0]:.1f} when it began.",
+        f"OpenCV {cv2.__version__}; {processor()}, {load}.",
         "",
-        "| score maps | OpenCV loop, ms | sweep, ms | times faster |",
+        "| score maps | OpenCV loop, ms (thread) | sweep, ms (thread) | times faster, by thread time |",
         "| --- | ---: | ---: | ---: |",
     ]
     maps = make_maps(count)
     for name, given in maps.items():
         loop, sweep = compare(given)
-        lines.append(f"| {name} | {1000 * loop:.1f} | {1000 * sweep:.2f} | {loop / sweep:.0f} |")
+        times = " | ".join(f"{1000 * wall:.2f} ({1000 * cpu:.2f})" for wall, cpu in (loop, sweep))
+        lines.append(f"| {name} | {times} | {loop[1] / sweep[1]:.0f} |")
         print(lines[-1], flush=True)
     one, two = two_threads([score_map for name, given in maps.items() if name.startswith("224") for score_map in given])
     lines += [
@@ -172,8 +165,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--maps", type=int, default=12, help="how many of each kind")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench_sweep.md")
-    options = parser.parse_args()
-    text = report(options.maps)
+    options = read_options(parser)
+    text = report(options.maps, options.load)
     print(text)
     options.out.write_text(text, encoding="utf-8")
 
