@@ -201,7 +201,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[Any]], list[str]]:
     names, rows, places = [name.strip() for name in next(reader, [])], [], []
     for row in reader:
         if any(row[len(names) :]):
-            raise UserError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(names)}")
+            what = f"{len(row)} cells, but the header has {len(names)}; write decimal points, not commas"
+            raise UserError(f"{path}, line {reader.line_num}: {what}")
         if any(cell.strip() for cell in row):
             rows.append(row[: len(names)] + [""] * (len(names) - len(row)))
             places.append(f"line {reader.line_num}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,10 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
         return _Inspected(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
     file = str(sample.image) if isinstance(sample.image, Path) else ""
     seen = _Inspected(sample.sample_id, sample.image_id, file, sample.label, boxes=sample.boxes)
-    if sample.image_id == sample.sample_id or sample.image_id != _image_before(dataset, index):
+    before = None
+    with suppress(UserError):
+        before = dataset[index - 1].image_id if index and sample.image_id != sample.sample_id else None
+    if sample.image_id != before:
         _inspect_image(sample, seen)
     for name, read in (("mask", sample.read_mask), ("ignore mask", sample.read_ignore)):
         try:
@@ -101,13 +105,6 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
             seen.masks[name] = mask.shape[1], mask.shape[0]
             seen.covered = float(mask.mean()) if name == "mask" else seen.covered
     return seen
-
-
-def _image_before(dataset: Dataset, index: int) -> str | None:
-    try:
-        return dataset[index - 1].image_id if index else None
-    except UserError:
-        return None
 
 
 def _inspect_image(sample: Sample, seen: _Inspected) -> None:

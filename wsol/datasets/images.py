@@ -33,11 +33,7 @@ T = TypeVar("T")
 
 
 def read_image(source: Source, name: str) -> np.ndarray:
-    """Get a picture as uint8 (H, W, 3); `name` is the sample's id, for messages.
-
-    Of 16 bits the upper 8 are kept; gray becomes three equal channels, transparency is dropped, of several frames the
-    first is taken.
-    """
+    """Get a picture as uint8 (H, W, 3): of 16 bits the upper 8, without transparency, of several frames the first."""
     if isinstance(source, str | Path):
         return _decode(Path(source), f"image of sample {name!r}", SKIP_HINT, _colors)
     image = np.asarray(source() if callable(source) else source)
@@ -52,10 +48,7 @@ def read_upright(path: Path) -> np.ndarray:
 
 
 def read_mask(source: Source, name: str) -> np.ndarray:
-    """Get a mask as bool (H, W): every pixel that isn't zero, in whichever channel, belongs to it.
-
-    Of a palette the index counts. Transparency that tells another object than the colors do is refused.
-    """
+    """Get a mask as bool (H, W): every pixel that isn't zero, in whichever channel or as a palette's index."""
     if isinstance(source, str | Path):
         return _decode(Path(source), f"mask of sample {name!r}", MASK_HINT, _object)
     mask = np.asarray(source() if callable(source) else source)
@@ -82,10 +75,7 @@ def mask_fits(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
 
 
 def unusual(path: Path) -> dict[str, str]:
-    """Say from its header in what way an image that can be decoded differs from most, and how it is read.
-
-    Some of "CMYK", "palette", "16-bit", "animated" and "EXIF-rotated", each with its detail.
-    """
+    """Say from its header in what way an image that can be decoded differs from most, and how it is read, by kind."""
     kinds = {}
     with Image.open(path, formats=FORMATS) as picture:
         if picture.mode == "CMYK":

@@ -196,10 +196,7 @@ def _initialize(module: nn.Module, how: str) -> None:
 
 
 def adapt(classifier: Classifier, name: str, **options: Any) -> None:
-    """Give a classifier what a training method needs in its network: "adl", "acol" or "spg", once.
-
-    `options` are those of `ADL`, and `layers`, behind which to put it, or the threshold of `ACoL`.
-    """
+    """Give a classifier what "adl" (options of `ADL`, and `layers` to stand behind), "acol" or "spg" need, once."""
     if classifier.training_method.get("name", name) != name:
         raise UserError(f"{classifier.name} was made for {classifier.training_method['name']}, not for {name}")
     if not classifier.training_method:

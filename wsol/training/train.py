@@ -38,21 +38,13 @@ logger = logging.getLogger("wsol")
 
 @dataclass
 class Training:
-    """What came out.
+    """What came out: a row of the history per epoch has stage, epoch, lr, train_loss, train_top1, val_top1, seconds.
 
-    Parameters
-    ----------
-    classifier : Classifier
-        With the best weights by validation in the last stage.
-    history : DataFrame
-        One row per epoch: stage, epoch, lr, train_loss, train_top1, val_top1 (fractions), seconds; and where it is
-        localized gt_known_loc, max_box_acc_v2 (fractions), threshold.
-    run_dir : Path, optional
-        Where `best.safetensors`, `last.safetensors`, `history.csv` (in percent) and `.png`, `environment.json` and
-        `resume.pt` are.
+    Where it is localized also gt_known_loc, max_box_acc_v2 (fractions like Top-1) and threshold. `run_dir` has
+    `best.safetensors`, `last.safetensors`, `history.csv` (in percent), `.png`, `environment.json` and `resume.pt`.
     """
 
-    classifier: Classifier
+    classifier: Classifier  # with the best weights by validation in the last stage
     history: pd.DataFrame
     run_dir: Path | None
 
