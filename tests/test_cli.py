@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from omegaconf import DictConfig
 
 from wsol import cli
@@ -279,7 +280,7 @@ def test_a_job_gets_its_own_folder_and_what_was_typed(place, job, capsys):
 
 def test_multirun_ends_in_one_table_also_when_a_job_failed(place, job, capsys):
     code, out, err = said(capsys, "seed=1,3", "-m", "protocols.choe2020_v2.threshold=0.1,0.2", "run_dir=s")
-    table = pd.read_csv("s/sweep.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv("s/jobs.csv", dtype=str, keep_default_na=False)
     assert code == 2 and "seed=3 brings bad luck" in err and "4 jobs, 2 failed" in out
     assert list(table.columns) == [
         "job", "seed", "protocols.choe2020_v2.threshold", "dataset", "method", "max_box_acc", "pxap", "error"
@@ -290,6 +291,17 @@ def test_multirun_ends_in_one_table_also_when_a_job_failed(place, job, capsys):
     assert [bool(text) for text in table["error"]] == [False] * 4 + [True] * 2
     assert sorted(path.name for path in Path("s").iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
     assert len({run_dir for _, run_dir, _, _ in job}) == 4
+
+
+@pytest.mark.long
+def test_optuna_looks_for_the_best_settings(place, job, capsys):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3"]
+    code, _, err = said(capsys, "-m", *words, "hydra.sweeper.n_jobs=1", "batch_size=choice(8,16)", "run_dir=s")
+    assert code == 0, err
+    best = yaml.safe_load(Path("s/optimization_results.yaml").read_text())
+    sizes = pd.read_csv("s/sweep.csv")["batch_size"]
+    assert len(job) == 3 and best["best_value"] == sizes.max() == best["best_params"]["batch_size"]
 
 
 def test_multirun_over_options_and_lists(place, job, capsys):
@@ -305,12 +317,12 @@ def test_multirun_with_a_bug_exits_1_and_a_shorter_second_sweep_forgets_the_firs
     code, _, err = said(capsys, "-m", "seed=1,4,2", "run_dir=s")
     assert code == 1 and "RuntimeError: a bug" in err
     assert said(capsys, "-m", "seed=7,8", "run_dir=s")[0] == 0
-    assert list(pd.read_csv("s/sweep.csv")["seed"]) == [7, 7, 8, 8]
+    assert list(pd.read_csv("s/jobs.csv")["seed"]) == [7, 7, 8, 8]
 
 
 def test_interrupted_sweep_keeps_what_is_there(place, job, capsys):
     assert said(capsys, "-m", "seed=1,5,2", "run_dir=s")[0] == 130
-    table = pd.read_csv("s/sweep.csv", keep_default_na=False)
+    table = pd.read_csv("s/jobs.csv", keep_default_na=False)
     assert list(table["seed"]) == [1, 1, 5] and "stopped before its end" in table["error"].iloc[-1]
 
 

@@ -161,8 +161,11 @@ def _sweep(request: Request) -> int:
         _run_hydra(replace(request, overrides=[*request.overrides, f"hydra.sweep.dir='{quoted}'"]))
     finally:
         from wsol.commands.sweep import end_sweep
+        from wsol.config import to_dict
+        from wsol.report.latex import table_options
 
-        status = end_sweep(folder)
+        tables = to_dict({name: config.get(name) for name in ("table", "published")})
+        status = end_sweep(folder, table_options(tables))
     return status
 
 

@@ -577,11 +577,12 @@ def _write_run(
     folder, results.config = results.run_dir, config
     if folder is None:
         return results
-    from wsol.report.summary import merge_equal, write_summary
+    from wsol.report.latex import table_options
+    from wsol.report.summary import summary_for_people, write_summary
 
     remove_stale(folder)
     write_tables(results, folder)
-    write_summary(merge_equal(results.summary, results.protocols), folder, results.environment["cite"])
+    write_summary(summary_for_people(results), folder, results.environment["cite"], table_options(config))
     write_json(folder / "environment.json", results.environment)
     if options.pictures and len(results.per_image):
         from wsol.report.pictures import draw_examples

@@ -153,6 +153,68 @@ class Results:
         path = None if self.run_dir is None else self.run_dir / f"{name}.parquet"
         return pd.DataFrame() if path is None or not path.is_file() else pd.read_parquet(path)
 
+    def __repr__(self) -> str:
+        """What was measured on what, and the summary's main columns: a screen at most."""
+        from wsol.report.summary import display_summary, summary_for_people
+
+        texts, _ = display_summary(summary_for_people(self))
+        first, where = self.summary.iloc[0], "in memory" if self.run_dir is None else self.run_dir
+        title = f"Results of {first['dataset']} ({first['split']}, {first['n_samples']} samples), {where}; percent"
+        return f"{title}\n{texts.to_string(index=False, max_rows=20, line_width=120)}"
+
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks: the best of each protocol in bold."""
+        from wsol.report.summary import display_summary, summary_for_people
+
+        texts, best = display_summary(summary_for_people(self))
+        style = (
+            texts.style.format(escape="html")
+            .hide(axis="index")
+            .relabel_index([SHOWN[str(name)] for name in texts], axis=1)
+        )
+        return style.apply(lambda _: np.where(best, "font-weight: bold", ""), axis=None).to_html()
+
+    def plot(self, protocol: str | None = None, axes: Any = None, iou: float = 0.5) -> Any:
+        """Draw GT-known localization over τ, a line per method, with a dot at the summary's τ.
+
+        Parameters
+        ----------
+        protocol : str, optional
+            By default the first.
+        axes : matplotlib Axes, optional
+            Where to draw; by default in a figure of its own.
+        iou : float
+            IoU threshold, one of the protocol's.
+
+        Returns
+        -------
+        Axes
+            A `UserError` says which protocols and IoU thresholds there are.
+        """
+        from wsol.report.figures import plot_curves
+
+        return plot_curves(self, protocol, axes, iou)
+
+    def to_latex(self, **options: Any) -> str:
+        r"""Make the summary a table for a paper, as `summary.tex` has it.
+
+        Parameters
+        ----------
+        **options
+            `columns`, `rows`, `names`, `interval`, `published`, see `wsol.report.latex.TableOptions`.
+
+        Examples
+        --------
+        >>> import wsol
+        >>> results = wsol.score(wsol.datasets.Shapes(length=8), methods=["center", "full"], progress=False)
+        >>> r"\toprule" in results.to_latex(columns=["gt_known_loc"], names={"full": "whole image"}, interval=True)
+        True
+        """
+        from wsol.report.latex import TableOptions
+        from wsol.report.summary import latex_summary, summary_for_people
+
+        return latex_summary(summary_for_people(self), TableOptions(**options))
+
     @property
     def sensitivity(self) -> pd.DataFrame:
         """How one method's GT-known localization moves from protocol to protocol: percent."""

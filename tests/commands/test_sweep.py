@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from wsol import cli
 from wsol.commands.request import read_words
 from wsol.commands.sweep import end_sweep
 from wsol.commands.task import Job, forget_earlier
+from wsol.report.latex import TableOptions
 
 
 def record(place: Path, number: int, overrides: list[str], error: str = "") -> None:
@@ -40,23 +42,63 @@ def test_table_picture_and_best_settings_with_their_split(folder: Path, capsys: 
     assert "| cam    | exact    | protocols.exact.threshold=0.2 |   1 | GT-known localization | 75.4 |" in out
     assert "| center | exact    | all alike                     |   0 |" in out
     assert "Chosen on shapes (val, role train-fullsup): now run them once on the test split.\n" in out
-    assert out.splitlines()[-1].endswith("sweep.csv, with best.csv, sweep.tex, sweep.svg, sweep.png")
+    names = out.splitlines()[-1].rpartition("sweep.csv, with ")[2].split(", ")
+    assert {"best.csv", "sweep.md", "sweep.tex", "sweep.svg", "sweep.png", "sweep.html"} <= set(names)
+    assert all((folder / name).is_file() for name in names)
     best = pd.read_csv(folder / "best.csv")
     assert best[["role", "method", "settings", "value"]].values.tolist() == [
         ["train-fullsup", "cam", "protocols.exact.threshold=0.2", 75.4],
         ["train-fullsup", "center", "all alike", 20.0],
     ]
     latex = (folder / "sweep.tex").read_text(encoding="utf-8")
-    assert r"0.2 & cam & exact & 0.200 & \textbf{75.4} \\" in latex and "0.1 & center & exact & 0.100 & 20.0" in latex
+    assert r"0.2 & CAM & exact & 0.200 & \textbf{75.4} \\" in latex
+    assert r"0.1 & center baseline & exact & 0.100 & 20.0" in latex
     assert "more" not in latex and "now run them once on the test split" in latex
 
 
-def test_names_make_no_picture(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_seeds_are_pooled_and_never_the_best(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    settings = [("resnet18", 0, 70), ("resnet18", 1, 74), ("vgg16", 0, 60), ("vgg16", 1, 62), ("vgg16", 2, None)]
+    for job, (model, seed, value) in enumerate(settings):
+        place, words = tmp_path / str(job), [f"model={model}", f"model.seed={seed}", "repeat=[x]", f"x={seed}"]
+        record(place, job, words, "no room\n" * 30 if value is None else "")
+        row = {"dataset": "shapes", "split": "val", "model": model, "method": "cam", "protocol": "exact"}
+        if value is not None:
+            pd.DataFrame([row | {"gt_known_loc": value}]).to_csv(place / "summary.csv", index=False)
+    end_sweep(tmp_path, TableOptions(rows=["method"], columns=["model", "gt_known_loc"], names={"vgg16": "VGG-16"}))
+    out = capsys.readouterr().out
+    assert (
+        "72.0 ± 2.8" in out and "61.0 ± 1.4" in out and "seed=" not in out and "no room no" not in out.split("Best")[1]
+    )
+    assert max(map(len, out.splitlines()[1:6])) < 200, "one short cell"
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    done = table[table["error"].isna()]
+    assert done[["job", "gt_known_loc_mean", "n_seeds"]].values.tolist() == [["0, 1", 72, 2], ["2, 3", 61, 2]]
+    assert done["gt_known_loc_std"].round(3).tolist() == [2.828, 1.414] and "x" not in table
+    assert len(pd.read_csv(tmp_path / "jobs.csv")) == 5
+    best = pd.read_csv(tmp_path / "best.csv")
+    assert best["settings"].tolist() == ["model=resnet18"] and best["value"].tolist() == [72]
+    latex = (tmp_path / "sweep.tex").read_text(encoding="utf-8")
+    assert r"method & resnet18 & VGG-16 \\" in latex and r"72.0 \ensuremath{\pm} 2.8" in latex
+    assert "72.0 ± 2.8" in (tmp_path / "sweep.md").read_text(encoding="utf-8")
+    assert "no room" in (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert cli.main(["report", f"run={tmp_path}"]) == 0 and "72.0 ± 2.8" in capsys.readouterr().out
+
+
+def test_two_names_make_a_grid(folder: Path) -> None:
+    for job, words in enumerate((["model=a", "view=x"], ["model=a", "view=y"])):
+        record(folder / str(job), job, words)
+    record(folder / "2", 2, ["model=b", "view=x"])
+    (folder / "2" / "summary.csv").write_text((folder / "1" / "summary.csv").read_text())
+    end_sweep(folder)
+    assert "view" in (folder / "sweep.svg").read_text(encoding="utf-8")
+
+
+def test_names_make_bars(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for job, name in enumerate(("resnet18", "vgg16_gap")):
         record(folder / str(job), job, [f"model={name}"])
     (folder / "2" / "job.json").unlink()
     end_sweep(folder)
-    assert not (folder / "sweep.png").exists() and (folder / "sweep.tex").exists()
+    assert (folder / "sweep.png").exists() and (folder / "sweep.tex").exists()
     assert "model=vgg16_gap" in capsys.readouterr().out
 
 
@@ -66,7 +108,7 @@ def test_jobs_that_all_failed_leave_the_table_only(folder: Path, capsys: pytest.
     end_sweep(folder)
     out = capsys.readouterr().out
     assert "3 jobs, 3 failed" in out and "Best settings" not in out
-    assert not (folder / "best.csv").exists() and out.splitlines()[-1].endswith("sweep.csv")
+    assert not (folder / "best.csv").exists() and out.splitlines()[-1].endswith("sweep.csv, with sweep.html")
 
 
 def test_an_earlier_sweep_in_the_same_folder_is_forgotten(folder: Path) -> None:

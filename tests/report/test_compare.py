@@ -133,6 +133,22 @@ def test_protocols_of_equal_rules_are_one_test(copies: dict[str, Path], runs: di
     assert one.pairs["p_holm"].tolist() == two.pairs["p_holm"].tolist()
 
 
+def test_runs_of_several_seeds_are_pooled(copies: dict[str, Path], tmp_path: Path) -> None:
+    copies["a1"] = shutil.copytree(copies["a"], tmp_path / "a1")
+    for name, seed in (("a", 0), ("a1", 1), ("b", 0)):
+        model = {"name": "small" if name != "b" else "other", "seed": seed}
+        change_config(copies[name], dataset={"length": LENGTH}, model=model)
+    found = compare([copies[name] for name in ("a", "a1", "b")], metrics=["gt_known_loc"], resamples=100)
+    titles = ["CAM (a)", "Grad-CAM (a)", "center baseline (a)", "CAM (b)", "random baseline (b)"]
+    assert list(dict.fromkeys(found.summary["title"])) == titles
+    own = Run.open(copies["a"]).summary.query("method == 'cam'")["gt_known_loc"]
+    pooled = found.summary.query("title == 'CAM (a)'")
+    assert np.allclose(pooled["gt_known_loc"], own) and (pooled["n_seeds"] == 2).all()
+    assert (pooled["gt_known_loc_std"] == 0).all() and found.notes[0].startswith("a: means over 2 seeds")
+    tested = found.pairs.set_index(["first", "second"])["p"].notna()
+    assert not tested["CAM (a)"].any() and tested["CAM (b)", "random baseline (b)"].all()
+
+
 def test_fewer_metrics_make_fewer_tests(runs: dict[str, Path], two: Comparison) -> None:
     few = compare([runs["a"], runs["b"]], metrics=["gt_known_loc"])
     assert (few.tests, set(few.pairs["metric"])) == (20, {"gt_known_loc"})

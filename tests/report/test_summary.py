@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from wsol.errors import UserError
 from wsol.io import published_file
 from wsol.localization import load_protocol
+from wsol.report.latex import TableOptions, escape_latex, latex_table
 from wsol.report.summary import (
     best_cells,
-    escape_latex,
     html_summary,
-    latex_table,
+    latex_summary,
     merge_equal,
     print_summary,
     published_beside,
@@ -61,7 +65,8 @@ def test_markdown_and_latex(summary: pd.DataFrame, tmp_path: Path) -> None:
     assert markdown[-1].startswith("τ\\*: ")
     latex = (tmp_path / "summary.tex").read_text(encoding="utf-8")
     assert r"\begin{tabular}{llrr}" in latex
-    assert r"cam & choe2020 & 0.326{*} & \textbf{75.4} \\" in latex
+    assert r"CAM & choe2020 & 0.326 & \textbf{75.4} \\" in latex
+    assert r"my\textbar{}own\_1 & choe2020 & 0.200 & \underline{70.0} \\" in latex
     assert r"my\textbar{}own\_1 & zhou2016 & 0.200 & 60.0 \\" in latex
     assert r"\ensuremath{\tau}{*}: " in latex.splitlines()[-1]
 
@@ -133,18 +138,64 @@ def test_latex_prints_any_text(text: str, escaped: str) -> None:
     assert escape_latex(text) == escaped
 
 
+def compile_paper(place: Path, text: str, kind: str, packages: str) -> None:
+    """Take a table with \\input into a column and over the page; nothing may stick out."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here")
+    (place / "rows.tex").write_text(text, encoding="utf-8")
+    table = r"\begin{table}\centering\input{rows.tex}\caption{x}\end{table}"
+    preamble = rf"\documentclass{kind}\usepackage[T1]{{fontenc}}{packages}\begin{{document}}"
+    paper = preamble + table + table.replace("{table}", "{table*}") + r"\end{document}"
+    (place / "paper.tex").write_text(paper, encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout, done.stdout[-2000:]
+
+
+def wide_summary() -> pd.DataFrame:
+    """Three methods of two layers under two protocols, with all that can be measured and intervals."""
+    rows, settings = [], (("cam", "gradcam", "center"), ("layer3", "layer4"), ("choe2020", "choe2020_v2"))
+    for number, (method, layer, protocol) in enumerate(product(*settings)):
+        row = {"method": f"{method}@{layer}", "layer": layer, "protocol": protocol, "threshold": 0.25}
+        row |= dict.fromkeys(SUMMARY_COLUMNS[-11:], 50.0 + number) | {"threshold_source": "results/runs/a_b/" * 6}
+        row |= {f"gt_known_loc_{end}": row["gt_known_loc"] + side for end, side in (("low", -2), ("high", 2))}
+        rows.append(row | {"dataset": "CUB", "split": "test", "model": "resnet50", "n_images": 5794, "n_samples": 5794})
+    return pd.DataFrame(rows)
+
+
+def test_a_table_is_pivoted_named_and_cut_as_asked() -> None:
+    both = TableOptions(rows=["method", "protocol"], columns=["layer", "gt_known_loc"], names={"cam": "Our CAM"})
+    lines = latex_summary(wide_summary(), both)
+    assert r"method & protocol & layer3 & layer4 \\" in lines and r"Our CAM & choe2020 & 50.0 & 52.0 \\" in lines
+    assert r"Grad-CAM & choe2020 & \underline{54.0} & \underline{56.0} \\" in lines
+    one = TableOptions(columns=["gt_known_loc", "max_box_acc_v2"], interval=True)
+    assert r"CAM at layer3 & choe2020 & 50.0 {[}48.0, 52.0{]} & 50.0 \\" in latex_summary(wide_summary(), one)
+    with pytest.raises(UserError, match="protocol"):
+        latex_summary(wide_summary(), TableOptions(rows=["method"], columns=["layer"]))
+    with pytest.raises(UserError, match="gt_know"):
+        latex_summary(wide_summary(), TableOptions(columns=["gt_know"]))
+    assert "(Choe" in latex_summary(wide_summary().query("protocol == 'choe2020'"), TableOptions(published=True))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["{article}", "[twocolumn]{article}"])
+@pytest.mark.parametrize(
+    "options", [{"interval": True, "published": True}, {"columns": ["layer", "gt_known_loc", "pxap"]}]
+)
+def test_any_table_fits_one_and_two_columns(tmp_path: Path, kind: str, options: dict) -> None:
+    text = latex_summary(wide_summary(), TableOptions(**options))
+    compile_paper(tmp_path, text, kind, r"\usepackage{booktabs,graphicx}")
+
+
+@pytest.mark.long
 def test_latex_of_hostile_names_compiles_inside_a_paper(tmp_path: Path) -> None:
     table = pd.DataFrame({"class_name": HOSTILE, "acc": [f"{50 + i}.0" for i in range(len(HOSTILE))]})
     table.loc[1, "acc"] = ""
-    text = latex_table(table, best_cells(table, ["acc"]), headings={"acc": "GT-known & τ*"}, note="100 % & more_of it.")
+    marks = np.where(best_cells(table, ["acc"]), "textbf:--rwrap;", "")
+    text = latex_table(table, marks, headings={"acc": "GT-known & τ*"}, note="100 % & more_of it.")
     assert r"\begin{tabular}{lr}" in text and r"100 \% & -- \\" in text
-    if shutil.which("pdflatex") is None:
-        pytest.skip("no pdflatex here")
-    preamble = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
-    (tmp_path / "paper.tex").write_text(f"{preamble}{text}{text}\\end{{document}}", encoding="utf-8")
-    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
-    assert done.returncode == 0, done.stdout[-2000:]
+    compile_paper(tmp_path, text, "{article}", r"\usepackage{booktabs}")
 
 
 def test_every_published_number_is_a_percentage_of_a_known_metric_with_its_source() -> None:
@@ -206,3 +257,15 @@ def test_published_numbers_stand_beside_the_same_images_only(
 )
 def test_what_is_not_the_same_is_not_beside(dataset: str, model: str, models: set[str]) -> None:
     assert set(published_numbers(dataset, model)["model"]) == models
+
+
+def test_results_show_themselves_in_a_notebook(run: Results) -> None:
+    assert len(repr(run).splitlines()) < 45 and max(map(len, repr(run).splitlines())) <= 120
+    html = run._repr_html_()
+    assert "GT-known" in html and "font-weight: bold" in html
+    figure = Figure()
+    axes = figure.subplots()
+    assert run.plot("zhou2016", axes) is axes and len(axes.lines) == 2 * run.summary["method"].nunique()
+    with pytest.raises(UserError, match="choe2020_v2"):
+        run.plot(iou=0.4)
+    assert run.plot().figure is not None and "Grad-CAM" in run.to_latex()

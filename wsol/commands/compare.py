@@ -8,9 +8,11 @@ from wsol.commands.task import Job
 from wsol.config import call, to_dict
 from wsol.console import print_line
 from wsol.errors import UserError
+from wsol.io import write_text
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
-from wsol.report.summary import print_display
+from wsol.report.latex import table_options
+from wsol.report.summary import latex_summary, print_display
 
 ON_SCREEN = 30  # sentences
 
@@ -18,11 +20,16 @@ ON_SCREEN = 30  # sentences
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     """Runs → `compare.html`, `compare.csv`, `compare.tex` in the job's folder."""
     settings = to_dict(cfg)
-    lists = {name: [value] if isinstance(value := settings[name], str) else value for name in ("runs", "metrics")}
+    names = ("runs", "metrics", "repeat")
+    lists = {name: [value] if isinstance(value := settings[name], str) else value for name in names}
     if not lists["runs"]:
         raise UserError(f"runs={settings['runs']}: name at least one run's folder, as in 'runs=[A,B]'")
     comparison = call(compare, cfg, **lists)
     write_comparison(comparison, job.run_dir, job.request.line)
+    options, path, summary = table_options(settings), job.run_dir / "compare.tex", comparison.summary
+    if not options.columns and not options.rows:  # else a pivot may be over models
+        summary = summary.assign(method=summary["title"], model=summary["model"].iloc[0])
+    write_text(path, f"{latex_summary(summary, options)}\\par\\medskip\n{path.read_text(encoding='utf-8')}")
     if job.verbose:
         _print(comparison, every_pair=lists["metrics"] is not None)
         print_line(f"Page and tables: {job.run_dir}/compare.html, compare.csv, compare.tex")

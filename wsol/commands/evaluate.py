@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from wsol.commands.task import Job, print_plan, print_run, print_steps, sweep_step
+from wsol.commands.task import Job, earlier_heatmaps, print_plan, print_run, print_steps, sweep_step
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, for_any_dataset, to_dict
-from wsol.engine import Options, evaluate
+from wsol.engine import Options, ScoreOptions, evaluate, score
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
@@ -17,7 +17,13 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     class_map = cfg.dataset.get("class_map") if "class_map" in for_any_dataset(cfg.dataset) else None
     objects = {"dataset": dataset, "methods": methods, "protocols": protocols, "model": build_model(cfg.model, dataset)}
     objects |= {"class_map": class_map, "faithfulness": to_dict(cfg.get("faithfulness") or {}, "faithfulness")}
-    results = call(evaluate, cfg, Options, **objects, **job.keywords(cfg))
+    keywords, heatmaps = job.keywords(cfg), None if objects["faithfulness"] or cfg.plan else earlier_heatmaps(job)
+    if heatmaps is not None:  # a sweep over rules of scoring: the network has run
+        keywords["config"]["heatmaps"] = str(heatmaps)
+        of_run = {"dataset": dataset, "methods": {}, "protocols": protocols, "heatmaps": heatmaps}
+        call(score, cfg, ScoreOptions, **of_run, **keywords)
+        return {}
+    results = call(evaluate, cfg, Options, **objects, **keywords)
     if cfg.plan:
         print_plan(results.environment["plan"])
     elif job.verbose:

@@ -9,22 +9,25 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from wsol.commands.task import Job
+from wsol.commands.sweep import collect, print_and_write
+from wsol.commands.task import RECORD, Job
 from wsol.config import build_dataset, build_methods, refuse_foreign, to_dict
 from wsol.console import print_line
 from wsol.datasets import Dataset
 from wsol.errors import UserError, suggest
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
-from wsol.io import expand_path, own_folder, write_json
+from wsol.io import expand_path, own_folder, write_json, write_text
+from wsol.report.latex import table_options
 from wsol.report.page import write_report
 from wsol.report.run import Run
+from wsol.report.summary import latex_summary, summary_for_people
 from wsol.tables import BOX
 
 RECORDED = ("dataset", "heatmaps", "heatmaps_kind", "heatmaps_name", "methods", "seed")
 
 
 def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
-    """A run's folder → `report.html` and `figures/` in it; nothing is written to the job's own.
+    """A run's folder → `report.html`, `summary.tex` and `figures/` in it; a sweep's → `sweep.html`, tables and figure.
 
     Pictures come from a dataset that is chosen now, else from the one that the run names, if it is wsol's own.
     """
@@ -33,6 +36,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     forms = [settings["export"]] if isinstance(settings["export"], str) else settings["export"] or []
     if unknown := [form for form in forms if form not in FORMS]:
         raise UserError(f"export={unknown[0]}: there are {', '.join(FORMS)}{suggest(unknown[0], FORMS)}")
+    if any(folder.glob(f"*/{RECORD}")) and not (folder / "summary.csv").is_file():
+        print_and_write(collect(folder), folder, table_options(settings))
+        return {}
     old_run, chosen = Run.open(folder), {key: settings[key] for key in ("dataset", "heatmaps") if settings.get(key)}
     dataset, heatmaps, why = None, None, "config.yaml doesn't say which dataset the run was made on"
     try:
@@ -46,6 +52,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
             raise
         why = str(error)
     page = write_report(folder, dataset, heatmaps, why)
+    write_text(folder / "summary.tex", latex_summary(summary_for_people(old_run), table_options(settings)))
     if job.verbose:
         print_line(f"Page and figures: {page}, {folder / 'figures'}")
     for form in forms:

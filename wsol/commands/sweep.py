@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from textwrap import shorten as shorten_text
 from typing import Any
 
 import pandas as pd
@@ -13,12 +16,19 @@ import pandas as pd
 from wsol.commands.task import RECORD, WAITING, forget_earlier, remove_if_unused
 from wsol.console import print_line, print_table
 from wsol.io import read_environment, write_text
+from wsol.metrics.localization import METRICS
 from wsol.report.figures import draw_sweep
-from wsol.report.summary import MEASURES, best_cells, best_settings, chosen_on, latex_table
+from wsol.report.latex import TableOptions, or_plain, paper_table
+from wsol.report.summary import MEASURES, OVERRIDE, best_settings, chosen_on
+from wsol.report.templating import render
 from wsol.tables import SHOWN
 
 NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")
 MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+NUMBERS = ("threshold", *METRICS, "val_top1", "train_loss")
+SEEDS = ("seed", "model.seed", "dataset.seed")  # what they say is no setting
+NO_SETTINGS = ("run_dir", "hydra", "repeat", "table.", "published")
+LONGEST = 60  # letters of an error in a table; all of it was printed when the job ended
 
 
 @dataclass(frozen=True)
@@ -29,9 +39,33 @@ class SweepTable:
     overrides: list[str]  # one that is named as another column is called NAME (override)
     roles: dict[str, str]  # job → what its split is for, where the dataset says so
     status: int  # the program's exit code
+    repeats: list[str]  # overrides that are no settings: seeds, and what `repeat` names
+
+    def pooled(self) -> SweepTable:
+        """Pool jobs that differ in repeats only: numbers are means, `…_std` beside them, `n_seeds` how many.
+
+        Jobs that failed stay as they are, and are not counted.
+        """
+        frame, settings = self.frame, [name for name in self.overrides if name not in self.repeats]
+        if not self.repeats:
+            return self
+        numbers = [name for name in NUMBERS if name in frame and name not in settings]
+        keys = [name for name in frame if name not in (*numbers, *self.repeats, "job")]
+        done = frame[frame["error"] == ""]
+        values = done[numbers].apply(pd.to_numeric)
+        groups = pd.concat([done[keys], values], axis=1).groupby(keys, sort=False, dropna=False)[numbers]
+        spread = groups.std().add_suffix("_std").assign(n_seeds=groups.size())
+        jobs = done.groupby(keys, sort=False)["job"].agg(", ".join)
+        pooled = pd.concat([jobs, groups.mean(), spread], axis=1).reset_index()
+        pooled = pd.concat([pooled, frame[frame["error"] != ""].drop(columns=self.repeats)])
+        pooled["n_seeds"] = pooled["n_seeds"].astype("Int64")
+        pooled = pooled.astype(object).where(pooled.notna(), "").map(str).reset_index(drop=True)
+        roles = {job: self.roles.get(job.split(",")[0], "") for job in pooled["job"]}
+        order = ["job", *settings, *[name for name in pooled if name not in ("job", *settings, "error")], "error"]
+        return SweepTable(pooled[order], settings, roles, self.status, [])
 
 
-def end_sweep(folder: Path) -> int:
+def end_sweep(folder: Path, options: TableOptions | None = None) -> int:
     """Make the one table of a sweep, also where it was cut short; return the program's exit code."""
     sweep = collect(folder)
     if (sweep.frame["error"] == WAITING).all():  # none was started: there is nothing to tell
@@ -40,7 +74,7 @@ def end_sweep(folder: Path) -> int:
             remove_if_unused(place)
         remove_if_unused(folder)
     else:
-        print_and_write(sweep, folder)
+        print_and_write(sweep, folder, options or TableOptions())
     return sweep.status
 
 
@@ -54,19 +88,27 @@ def collect(folder: Path) -> SweepTable:
     names: dict[str, str] = {}
     for (record, _), rows in zip(jobs, summaries, strict=True):
         values = _values(record["overrides"])
-        names |= {key: f"{key} (override)" if key in (*columns, "job", "error") else key for key in values}
+        names |= {key: f"{key}{OVERRIDE}" if key in (*columns, "job", "error") else key for key in values}
         job_cells = {"job": str(record["job"])} | {names[key]: value for key, value in values.items()}
         cells += [job_cells | row | {"error": record["error"]} for row in rows or [{}]]
     frame = pd.DataFrame(cells, columns=["job", *names.values(), *columns, "error"], dtype=object).fillna("")
     roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in jobs}
     status = min((record["status"] for record, _ in jobs if record["status"]), default=0)  # a bug before a mistake
-    return SweepTable(frame, list(names.values()), roles, status)
+    named = {word for record, _ in jobs for word in _repeat(record["overrides"])} | set(SEEDS)
+    repeats = [names[key] for key in names if key in named and frame[names[key]].nunique() > 1]
+    return SweepTable(frame, list(names.values()), roles, status, repeats)
+
+
+def _repeat(words: Sequence[str]) -> list[str]:
+    """Keys that `repeat=[…]` names among overrides."""
+    lists = [word.partition("=")[2].strip("'\"[]") for word in words if word.startswith("repeat=")]
+    return [key.strip() for keys in lists for key in keys.split(",")]
 
 
 def _values(words: Sequence[str]) -> dict[str, str]:
     """Take overrides apart into keys and values; where a run lies is left out."""
     pairs = (word.lstrip("+~").partition("=") for word in words)
-    return {key: value.strip("'\"") for key, _, value in pairs if key != "run_dir" and not key.startswith("hydra")}
+    return {key: value.strip("'\"") for key, _, value in pairs if not key.startswith(NO_SETTINGS)}
 
 
 def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
@@ -80,33 +122,68 @@ def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
 def shorten(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
     """The part of a sweep's table that fits a screen: what jobs differ in, and what was measured, rounded."""
     differing = [name for name in overrides if frame[name].nunique() > 1 or len(frame) == 1]
-    columns = dict.fromkeys(["job", *differing, *NAMES, *MEASURED, "error"])
+    columns = dict.fromkeys(["job", *differing, *NAMES, *MEASURED, "n_seeds", "error"])
     table = frame[[name for name in columns if name in frame and (frame[name] != "").any()]].copy()
     for name in set(table.columns) & set(MEASURED) - set(differing):
         digits = 3 if name == "threshold" else 1
         table[name] = [f"{float(text):.{digits}f}" if text else "" for text in table[name]]
+        if f"{name}_std" in frame:
+            spread = [f" ± {float(text):.{digits}f}" if text else "" for text in frame[f"{name}_std"]]
+            table[name] += spread
+    if "error" in table:
+        table["error"] = [shorten_text(text, LONGEST, placeholder="…") for text in table["error"]]
     return table
 
 
-def print_and_write(sweep: SweepTable, folder: Path) -> None:
-    """Print a sweep's table and its best settings; write both, a table for LaTeX and, over numbers, a picture."""
-    frame, overrides = sweep.frame, sweep.overrides
-    write_text(folder / "sweep.csv", frame.to_csv(index=False, lineterminator="\n"))
-    failed = int((frame["error"] != "").sum())
-    title = f"{frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
-    print_table(shorten(frame, overrides), title, keys=("job", "method", "protocol"))
-    best = best_settings(frame, overrides, sweep.roles)
+def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> None:
+    """Print a sweep's table and its best settings; write both, a table for LaTeX and Markdown, a picture, a page.
+
+    Where seeds are pooled, `jobs.csv` has a row for each job.
+    """
+    failed = int(sweep.frame.loc[sweep.frame["error"] != "", "job"].nunique())
+    title = f"{sweep.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
     written: list[Path] = []
+    if sweep.repeats:
+        title += f"; mean ± std over {', '.join(sweep.repeats)}"
+        written.append(folder / "jobs.csv")
+        write_text(written[0], sweep.frame.to_csv(index=False, lineterminator="\n"))
+    raw, sweep = sweep.frame, sweep.pooled()
+    frame, overrides = sweep.frame, sweep.overrides
+    means = {name: f"{name}_mean" for name in NUMBERS if f"{name}_std" in frame}
+    write_text(folder / "sweep.csv", frame.rename(columns=means).to_csv(index=False, lineterminator="\n"))
+    table = shorten(frame, overrides)
+    print_table(table, title, keys=("job", "method", "protocol"), headings={"n_seeds": "n"})
+    best = best_settings(frame, overrides, sweep.roles)
+    sentences, pictures = chosen_on(best), list[Path]()
     if len(best):
-        sentences = chosen_on(best)
         _print_best(best)
         for sentence in sentences:
             print_line(sentence)
         write_text(folder / "best.csv", best.to_csv(index=False))
-        write_text(folder / "sweep.tex", _latex(sweep, " ".join(sentences)))
-        written = [folder / "best.csv", folder / "sweep.tex", *draw_sweep(frame, overrides, folder / "sweep")]
-    names = ", ".join(path.name for path in written)
-    print_line(f"One table over all jobs: {folder / 'sweep.csv'}" + (f", with {names}" if names else ""))
+        write_text(folder / "sweep.md", _markdown(table, sentences))
+        write_text(folder / "sweep.tex", or_plain(partial(_latex, sweep, " ".join(sentences)), options))
+        pictures = draw_sweep(frame, overrides, folder / "sweep")
+        written += [folder / "best.csv", folder / "sweep.md", folder / "sweep.tex", *pictures]
+    page = render(
+        "sweep.html.j2",
+        title=title,
+        columns=[(name, SHOWN.get(name, {"n_seeds": "n"}.get(name, name))) for name in table],
+        rows=table.to_dict("records"),
+        best=best.to_dict("records"),
+        measures={name: heading for name, (heading, _) in MEASURES.items()},
+        sentences=sentences,
+        pictures=[b64encode(path.read_bytes()).decode() for path in pictures if path.suffix == ".svg"],
+        jobs=[job for job in dict.fromkeys(raw["job"]) if (folder / job / "report.html").is_file()],
+    )
+    write_text(folder / "sweep.html", page)
+    names = ", ".join(path.name for path in (*written, folder / "sweep.html"))
+    print_line(f"One table over all jobs: {folder / 'sweep.csv'}, with {names}")
+
+
+def _markdown(table: pd.DataFrame, sentences: Sequence[str]) -> str:
+    rows = [list(table), ["---"] * table.shape[1], *table.values.tolist()]
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells) + "".join(f"\n{text}\n" for text in sentences)
 
 
 def _print_best(best: pd.DataFrame) -> None:
@@ -118,12 +195,17 @@ def _print_best(best: pd.DataFrame) -> None:
     print_table(table.loc[:, (table != "").any()], "Best settings", headings=headings)
 
 
-def _latex(sweep: SweepTable, note: str) -> str:
+def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
-    finished = sweep.frame[sweep.frame["error"] == ""]
-    table = shorten(finished, sweep.overrides).drop(columns="job")
-    same_data = all(finished[name].nunique() == 1 for name in ("dataset", "split") if name in finished)
-    scores = [name for name in MEASURED[1:] if same_data and name in table and name not in sweep.overrides]
-    best = best_cells(table, scores, "protocol" if "protocol" in table else None)
-    headings = SHOWN | {"max_box_acc": "MBA", "val_top1": "validation accuracy", "train_loss": "training loss"}
-    return latex_table(table, best, headings=headings, note=note)
+    finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
+    shown = shorten(finished, sweep.overrides).drop(columns="job")
+    numbers = [name for name in finished if name.removesuffix("_std") in NUMBERS and name not in sweep.overrides]
+    frame = finished.assign(
+        **{name: pd.to_numeric(finished[name]) for name in (*numbers, "n_seeds") if name in finished}
+    )
+    keys = [name for name in shown if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
+    keys += [name for name in ("dataset", "split") if name in frame and frame[name].nunique() > 1 and name not in keys]
+    keys = [name for name in keys if name.removesuffix(OVERRIDE) not in (options.columns or ()) or OVERRIDE not in name]
+    keys = ["job", *keys] if frame.duplicated(keys).any() else keys  # Optuna may ask for the same again
+    columns = options.columns or tuple(name for name in shown if name in (*MEASURED, "n_seeds", "val_top1"))
+    return paper_table(frame, keys, replace(options, columns=columns), note)

@@ -27,7 +27,7 @@ from wsol.commands.request import Request, exit_code, explain_error, is_user_err
 from wsol.config import resume_config, to_dict
 from wsol.console import clean, print_line, print_message, showing_messages
 from wsol.errors import UserError
-from wsol.io import from_here, write_json
+from wsol.io import from_here, read_json, write_json
 
 if TYPE_CHECKING:
     from wsol.tables import Results
@@ -36,7 +36,16 @@ if TYPE_CHECKING:
 RECORD = "job.json"
 WAITING = "never started"
 UNFINISHED = "stopped before its end; look at what it printed"
-ENDING = ("sweep.tex", "best.csv", "sweep.png", "sweep.svg")  # what is written when a sweep has ended
+ENDING = (
+    "sweep.tex",
+    "sweep.md",
+    "sweep.html",
+    "best.csv",
+    "jobs.csv",
+    "sweep.png",
+    "sweep.svg",
+    "sweep.pdf",
+)  # what is written when a sweep has ended
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ class Task:
     request: Request
     error: Exception | None = None  # of a single run, for main: Hydra would print words of its own first
 
-    def __call__(self, cfg: DictConfig) -> None:
+    def __call__(self, cfg: DictConfig) -> float | None:
         """Run the command in the folder that Hydra made for it."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -174,6 +183,7 @@ class Task:
             self.error = error
         finally:
             remove_if_unused(job.run_dir)
+        return None
 
     def _run(self, cfg: DictConfig, job: Job) -> Mapping[str, object]:
         for key in ("method", "protocol"):
@@ -185,16 +195,49 @@ class Task:
             gc.enable()
         return module.run(cfg, job)  # type: ignore[no-any-return]
 
-    def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> None:
+    def _in_sweep(self, cfg: DictConfig, job: Job, number: int) -> float | None:
         job.record(number, UNFINISHED, status=1)
         try:
-            job.record(number, values=self._run(cfg, job))
+            values = self._run(cfg, job)
+            job.record(number, values=values)
+            return objective(job.run_dir, values)
         except Exception as error:
             message = explain_error(error, self.request) if is_user_error(error) else repr(error)
             job.record(number, message, exit_code(error))
             if not is_user_error(error):
                 print(clean(traceback.format_exc()), file=sys.stderr)
             print_message(f"job {number} ({' '.join(job.overrides)}): {message}")
+        return None
+
+
+def objective(folder: Path, values: Mapping[str, object]) -> float | None:
+    """What a sweeper such as Optuna maximizes, in percent: the measure of sweeps, of the best method but baselines."""
+    import pandas as pd
+
+    from wsol.heatmaps.method import BASELINES
+    from wsol.report.summary import MEASURES
+
+    path = folder / "summary.csv"
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame([values])
+    methods = table[~table["method"].isin(BASELINES)] if "method" in table else table
+    for name, (_, factor) in MEASURES.items():
+        if name in methods and methods[name].notna().any():
+            return factor * float(methods[name].max())
+    return None
+
+
+def earlier_heatmaps(job: Job) -> Path | None:
+    """Heatmaps of another job of this sweep that was asked for the same but for rules of scoring, if one has ended."""
+    if job.verbose:
+        return None
+    pattern = re.compile(r"[+~]*(protocols?\b|threshold_from|table\b)")
+    asked = [word for word in job.overrides if not pattern.match(word)]
+    for path in sorted(job.run_dir.parent.glob(f"*/{RECORD}")):
+        record, heatmaps = read_json(path), path.parent / "heatmaps"
+        alike = [word for word in record["overrides"] if not pattern.match(word)] == asked
+        if alike and not record["error"] and path.parent != job.run_dir and heatmaps.is_dir():
+            return heatmaps
+    return None
 
 
 Step = tuple[Sequence[str], str]  # a command, and what it is for

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from wsol.errors import UserError, first_names
 from wsol.localization import Protocol
@@ -26,6 +27,7 @@ from wsol.tables import SUMMARY_COLUMNS
 logger = logging.getLogger("wsol")
 
 NOT_THE_IMAGES = {"root", "class_map", "length", "_target_"}  # keys of a dataset that don't change what a sample shows
+ASKED = ("dataset", "model", "methods", "view", "flip", "score", "predict_over", "heatmaps", "threshold_from", "limit")
 NOT_THE_RULES = {"name", "threshold"}  # a fixed τ is told by the summary's threshold_source
 SAMPLE_COLUMNS = ["class", "width", "height", "true_boxes"]
 THRESHOLD_SOURCES = {
@@ -216,6 +218,7 @@ def compare(
     most: int = 200,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    repeat: Sequence[str] = (),
 ) -> Comparison:
     """Compare every method of some runs with every other, under each protocol, on the same images.
 
@@ -223,12 +226,15 @@ def compare(
     right or wrong, McNemar's exact test is made as well. `runs` are folders or patterns; one run will do. `against`
     compares with this only: a method ("gradcam"), a run's label, or a title ("Grad-CAM (resnet50)"). Where images or
     protocols differ, `shared` compares on what the runs share. `metrics` (columns of the summary) compares these only;
-    fewer tests are corrected less. With more pairs than `most`, each method is compared with the first one only.
+    fewer tests are corrected less.
+    With more pairs than `most`, each method is compared with the first one only. Runs that differ in seeds only, or in
+    keys that `repeat` names, are pooled.
     """
     chosen_metrics = _check_metrics(metrics)
     aligned = align_runs(find_runs(runs), shared)
-    entries = _entries(aligned, resamples if seed == 0 else None)
+    entries, pooled = _pool(_entries(aligned, resamples if seed == 0 else None), aligned.runs, repeat)
     pairs, notes = _choose_pairs(entries, against, most)
+    notes = [*pooled, *notes]
     samples = aligned.samples(next(iter(aligned.runs.values())))
     counts = {"n_images": samples["image_id"].nunique(), "n_samples": len(samples)}
     if counts["n_images"] < counts["n_samples"]:
@@ -275,6 +281,63 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
                 if outcomes.thresholds:
                     entries.append(Entry(label, method, label_of_all, title, row, outcomes, protocol.grid()))
     return entries
+
+
+def _pool(entries: Sequence[Entry], runs: Mapping[str, Run], repeat: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    """Make one entry of those whose runs differ in seeds only: what became of a sample is its mean over them."""
+    groups: dict[str, list[str]] = {}
+    seeds = {label: _without_seeds(run, repeat) for label, run in runs.items()}
+    for label, (settings, _) in seeds.items():
+        groups.setdefault(settings or label, []).append(label)
+    several = [labels for labels in groups.values() if len({seeds[label][1] for label in labels}) == len(labels) > 1]
+    pooled, notes = list(entries), list[str]()
+    for labels in several:
+        model = str(runs[labels[0]].source.get("model") or labels[0])
+        name = model if len({str(run.source.get("model")) for run in runs.values()}) == len(groups) else labels[0]
+        parts: dict[tuple[str, str], list[Entry]] = {}
+        for entry in (entry for entry in pooled if entry.run in labels):
+            parts.setdefault((entry.method, entry.protocol), []).append(entry)
+        made = [_mean_entry(part, name, len(groups) > 1) for part in parts.values() if len(part) == len(labels)]
+        at = next(number for number, entry in enumerate(pooled) if entry.run in labels)
+        pooled = [entry for entry in pooled if entry.run not in labels]
+        pooled[at:at] = made
+        notes.append(
+            f"{name}: means over {len(labels)} seeds ({', '.join(labels)}), ± their standard deviation. Intervals are "
+            f"over images alone, and there is no McNemar's test of means."
+        )
+    return pooled, notes
+
+
+def _without_seeds(run: Run, repeat: Sequence[str]) -> tuple[str, str]:
+    """What a run was asked for but for seeds, "" where it doesn't say; and the seeds."""
+    config = {key: run.config[key] for key in ASKED if run.config.get(key)}
+    if "dataset" not in config or not {"model", "heatmaps"} & set(config):
+        return "", ""
+    settings, seeds = OmegaConf.create(config), [str(run.config.get("seed"))]
+    for key in ("model.seed", "dataset.seed", *repeat):
+        seeds.append(str(OmegaConf.select(OmegaConf.create(run.config), key)))
+        if OmegaConf.select(settings, key) is not None:
+            OmegaConf.update(settings, key, None)
+    return OmegaConf.to_yaml(settings, sort_keys=True), " ".join(seeds)
+
+
+def _mean_entry(entries: Sequence[Entry], name: str, named: bool) -> Entry:
+    """The mean of several seeds' entries, with the standard deviation of each metric in its row."""
+    first, outcomes = entries[0], [entry.outcomes for entry in entries]
+    metrics = [metric for metric in first.outcomes.thresholds if all(metric in other.thresholds for other in outcomes)]
+    spread = {f"{metric}_std": 100 * np.std([o.mean(metric) for o in outcomes], ddof=1) for metric in metrics}
+    draws = [other.pxap for other in outcomes if other.pxap is not None]
+    mean = replace(
+        first.outcomes,
+        values={m: np.mean([other.values[m] for other in outcomes], axis=0) for m in metrics if m != "pxap"},
+        thresholds={metric: float(np.mean([other.thresholds[metric] for other in outcomes])) for metric in metrics},
+        oracle=frozenset().union(*(other.oracle for other in outcomes)),
+        curves={at: np.mean([other.curves[at] for other in outcomes], axis=0) for at in first.outcomes.curves},
+        pxap=(float(np.mean([at for at, _ in draws])), np.mean([d for _, d in draws], axis=0)) if draws else None,
+    )
+    title = method_name(first.method) + (f" ({name})" if named else "")
+    row = pd.concat([first.row, pd.Series(spread | {"n_seeds": len(entries)})])
+    return replace(first, run=name, title=title, row=row, outcomes=mean, means={})
 
 
 def _choose_pairs(entries: Sequence[Entry], against: str | None, most: int) -> tuple[list[Pair], list[str]]:
@@ -330,8 +393,9 @@ def _row(first: Entry, second: Entry, metric: str) -> dict[str, Any]:
         row[f"{name}_value"] = 100 * entry.outcomes.mean(metric)
     row |= {"difference": row["first_value"] - row["second_value"], "low": 100 * float(low), "high": 100 * float(high)}
     row["oracle"] = metric in first.outcomes.oracle | second.outcomes.oracle
-    if metric in RIGHT_OR_WRONG and first.outcomes.labels is None:  # McNemar's test knows no classes
-        one, two = first.outcomes.values[metric], second.outcomes.values[metric]
+    one, two = (entry.outcomes.values.get(metric, np.empty(0)) for entry in (first, second))
+    binary = one.dtype == two.dtype == bool  # not so of means over seeds
+    if metric in RIGHT_OR_WRONG and binary and first.outcomes.labels is None:  # McNemar's test knows no classes
         only = int((one & ~two).sum()), int((two & ~one).sum())
         row |= {"first_only": only[0], "second_only": only[1], "disagree": sum(only), "p": float(mcnemar(*only))}
     # What is the same by definition under two names is one test.
@@ -362,4 +426,5 @@ def _summary(entries: Sequence[Entry], counts: dict[str, Any]) -> pd.DataFrame:
         row |= {metric: 100 * entry.outcomes.mean(metric) for metric in entry.outcomes.thresholds}
         row["threshold"] = entry.outcomes.thresholds.get("gt_known_loc", row["threshold"])
         rows.append(row | (counts | {"pxap": np.nan} if counts["n_samples"] != row["n_samples"] else {}))
-    return pd.DataFrame(rows, columns=["run", "title", *SUMMARY_COLUMNS])
+    spread = dict.fromkeys(name for row in rows for name in row if name.endswith("_std") or name == "n_seeds")
+    return pd.DataFrame(rows, columns=["run", "title", *SUMMARY_COLUMNS, *spread])

@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from wsol.io import atomic_write, write_text
 from wsol.report.charts import METRIC_NAMES, series_styles
+from wsol.report.latex import latex_table
 from wsol.report.run import Run
-from wsol.report.summary import html_summary, latex_table
+from wsol.report.summary import html_summary
 from wsol.report.templating import fill, render
 
 if TYPE_CHECKING:

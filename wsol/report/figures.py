@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,9 +19,13 @@ from matplotlib.lines import Line2D
 from rich.cells import cell_len
 from rich.text import Text
 
+from wsol.errors import UserError
 from wsol.io import atomic_write, own_folder
 from wsol.report.charts import IOU_STEPS, KINDS, Style, method_name, series_styles
 from wsol.report.summary import MEASURES, judged_parts
+
+if TYPE_CHECKING:
+    from wsol.tables import Results
 
 STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
 METADATA: dict[str, dict[str, Any]] = {
@@ -35,6 +39,7 @@ CHOSEN: dict[str, Any] = DOTS | {"markersize": 4, "mec": "white", "mew": 0.6, "z
 LOCATED = "GT-known localization (%)"
 ACROSS = 3  # panels in a row
 NUMBERED = 6  # percent from which on there is room for a number in a bar
+MOST_BARS = 40
 WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
 Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y) by name
 
@@ -60,8 +65,30 @@ def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder:
     return paths
 
 
+def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: float) -> Axes:
+    """Draw what `Results.plot` says."""
+    curves, name = results.curves, protocol or str(results.summary["protocol"].iloc[0])
+    there = curves[["protocol", "iou_threshold"]].drop_duplicates() if len(curves) else pd.DataFrame()
+    curves = curves.query("protocol == @name and iou_threshold == @iou") if len(curves) else curves
+    if curves.empty:
+        raise UserError(f"no curve of protocol {name} at IoU {iou:g}; there are {there.values.tolist()}")
+    styles = series_styles(list(dict.fromkeys(curves["method"])))
+    with figure_style():
+        axes = Figure(figsize=(3.6, 2.8), layout="constrained").subplots() if axes is None else axes
+        for method, curve in curves.groupby("method", sort=False):
+            axes.plot(
+                curve["threshold"], curve["gt_known_loc"], label=method_name(str(method)), **_line(styles[str(method)])
+            )
+            (tau,) = results.summary.query("method == @method and protocol == @name")["threshold"]
+            chosen = curve.iloc[int((curve["threshold"] - tau).abs().argmin())]
+            axes.plot(chosen["threshold"], chosen["gt_known_loc"], color=styles[str(method)].color, **CHOSEN)
+        axes.set(xlabel="threshold τ", ylabel=LOCATED, title=f"{name}, IoU {100 * iou:.0f}", **LIMITS)
+        axes.legend()
+    return axes
+
+
 def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> list[Path]:
-    """Draw a sweep over one number as lines, over two as heat maps, to SVG and PNG; nothing for other sweeps.
+    """Draw a sweep over one number as lines, over two numbers or names as heat maps, over else as bars.
 
     `frame` is a sweep's table as `sweep.csv` has it, `overrides` those of its columns that say what a job was asked
     for. What differs and is no number makes series, as methods do.
@@ -70,11 +97,18 @@ def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> lis
     differ = [name for name in overrides if frame[name].nunique() > 1]
     numbers = [name for name in differ if pd.to_numeric(frame[name], errors="coerce").notna().all()]
     names = [name for name in differ if name not in numbers]
-    panels = _sweep_panels(frame, numbers, names) if len(numbers) in (1, 2) else []
+    if len(numbers) not in (1, 2):
+        numbers, names = (names, []) if len(differ) == len(names) == 2 else ([], differ)
+    panels = _sweep_panels(frame, numbers, names)
     if not panels:
         return []
+    draw: dict[int, Any] = {
+        0: _bars,
+        1: partial(_lines, number=numbers[0] if numbers else ""),
+        2: partial(_heat_maps, numbers=numbers),
+    }
     with figure_style():
-        return save_figure(_lines(panels, numbers[0]) if len(numbers) == 1 else _heat_maps(panels, numbers), stem)
+        return save_figure(draw[len(numbers)](panels), stem)
 
 
 def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png"), **options: Any) -> list[Path]:
@@ -202,7 +236,14 @@ def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[s
         where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
         heading = short_text(", ".join(filter(None, (where, first.get("protocol", "")))), 44)
         series = ([method] if "method" in part else []) + [f"{name}=" + part[name] for name in names]
-        rows = part[list(numbers)].astype(float).assign(percent=part["percent"], method=method)
+        are = {name: pd.to_numeric(part[name], errors="coerce") for name in numbers}
+        rows = pd.DataFrame(
+            {name: part[name] if column.isna().any() else column for name, column in are.items()}, part.index
+        )
+        rows = rows.assign(percent=part["percent"], method=method)
+        rows["std"] = (
+            pd.to_numeric(part[f"{measure}_std"]) * MEASURES[measure][1] if f"{measure}_std" in part else np.nan
+        )
         rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
         panels.append(rows.assign(title=heading, measure=f"{MEASURES[measure][0]} (%)"))
     return panels
@@ -215,8 +256,11 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
         means = {name: part.groupby(number)["percent"].mean() for name, part in panel.groupby("series", sort=False)}
         lines = {str(name): (line.index, line) for name, line in means.items()}
         curves.append((panel["title"].iloc[0], panel["measure"].iloc[0], lines))
-    figure = _curves(curves, series_styles(list(methods), methods), number, {}, size=(3.6, 2.6), **DOTS)
+    styles = series_styles(list(methods), methods)
+    figure = _curves(curves, styles, number, {}, size=(3.6, 2.6), **DOTS)
     for axis, panel in zip(figure.axes, panels, strict=True):
+        for name, part in panel[panel["std"].notna()].groupby("series", sort=False):
+            axis.errorbar(part[number], part["percent"], part["std"], fmt="none", ecolor=styles[str(name)].color)
         if panel[number].min() > 0 and panel[number].max() / panel[number].min() >= WIDE_RANGE:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
@@ -224,6 +268,22 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
             axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="y", color="#e3e5e8", linewidth=0.6)
         axis.set_axisbelow(True)
+    return figure
+
+
+def _bars(panels: Sequence[pd.DataFrame]) -> Figure:
+    """The best at the top, at most so many; lines are ± one standard deviation over seeds."""
+    panels = [panel.nlargest(MOST_BARS, "percent") for panel in panels]
+    figure, axes = _figure(len(panels), (4.8, 0.24 * max(map(len, panels)) + 0.8), columns=2)
+    methods = dict.fromkeys(str(name) for panel in panels for name in panel["method"])
+    styles = series_styles(list(methods))
+    for axis, panel in zip(axes, panels, strict=True):
+        colors = [styles[str(name)].color for name in panel["method"]]
+        axis.barh(range(len(panel)), panel["percent"], height=0.75, color=colors, xerr=panel["std"], ecolor="black")
+        axis.set_yticks(range(len(panel)), [short_text(name, 36) for name in panel["series"]])
+        axis.invert_yaxis()
+        axis.set(title=panel["title"].iloc[0], xlabel=panel["measure"].iloc[0])
+        axis.tick_params(axis="y", length=0)
     return figure
 
 
@@ -261,7 +321,7 @@ def _write_cells(axis: Axes, table: pd.DataFrame, bright_from: float) -> None:
         value = values[row, column]
         color, weight = "black" if value > bright_from else "white", "bold" if value == high > low else "normal"
         axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color, weight=weight)
-    axis.set_xticks(range(len(table.columns)), [f"{value:g}" for value in table.columns])
-    axis.set_yticks(range(len(table)), [f"{value:g}" for value in table.index])
+    for ticks, values_of in ((axis.set_xticks, table.columns), (axis.set_yticks, table.index)):
+        ticks(range(len(values_of)), [short_text(v, 16) if isinstance(v, str) else f"{v:g}" for v in values_of])
     axis.tick_params(length=0, labelsize=7)
     axis.spines[:].set_visible(False)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from wsol.console import are_numbers, print_line, print_table
+from wsol.console import print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
 from wsol.metrics.localization import GIVEN, is_oracle
 from wsol.metrics.statistics import RESAMPLES
 from wsol.report.charts import METRIC_NAMES
+from wsol.report.latex import TableOptions, or_plain, paper_table
 from wsol.tables import SHOWN, is_for_testing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from wsol.localization import Protocol
+    from wsol.report.run import Run
     from wsol.tables import Results
 
 
@@ -32,13 +34,6 @@ TOOLTIPS = METRIC_NAMES | {
     "threshold": "threshold, relative to the score map's maximum",
 }
 THRESHOLD_NOTES = {"oracle": "oracle*", "fixed": "fixed", "boxes": "", "masks": "", "": ""}
-LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\char34{}",
-    "[": "{[}", "]": "{]}", "*": "{*}",  # behind \\ these would be its options
-    "τ": r"\ensuremath{\tau}", "±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}",
-})  # fmt: skip
 
 
 def protocol_labels(summary: pd.DataFrame, protocols: Mapping[str, Protocol]) -> dict[str, str]:
@@ -69,6 +64,8 @@ def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in (name for name in names if name not in TEXTS):
         digits = 3 if name == "threshold" else 1
         texts[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]]
+        if f"{name}_std" in summary:  # over seeds
+            texts[name] += ["" if pd.isna(std) else f" ± {std:.1f}" for std in summary[f"{name}_std"]]
     if "threshold" in names:
         oracle = summary["threshold_source"].map(is_oracle).to_numpy()
         texts["threshold"] += np.where(oracle & (texts["threshold"] != ""), "*", "")
@@ -118,8 +115,10 @@ def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame | None:
     return table.map("{:.1f}".format) if (table["spread"] >= 0.05).any() else None
 
 
-def write_summary(summary: pd.DataFrame, folder: Path, cite: Mapping[str, str] | None = None) -> None:
-    """Write `summary.md` and `summary.tex`: the columns that say something, rounded, the best of each in bold.
+def write_summary(
+    summary: pd.DataFrame, folder: Path, cite: Mapping[str, str] | None = None, options: TableOptions | None = None
+) -> None:
+    """Write `summary.md`, the columns that say something, rounded, the best of each in bold; and `summary.tex`.
 
     `cite` says how rows of a protocol are cited: its rules' fingerprint and the version.
     """
@@ -133,26 +132,24 @@ def write_summary(summary: pd.DataFrame, folder: Path, cite: Mapping[str, str] |
     below += f"\nRules: {'; '.join(cite.values())}.\n" if cite else ""
     below += _published_markdown(summary)
     write_text(folder / "summary.md", markdown + below)
-    write_text(folder / "summary.tex", latex_table(texts, best, headings=SHOWN, note=note))
+    write_text(folder / "summary.tex", or_plain(partial(latex_summary, summary), options or TableOptions()))
 
 
-def latex_table(
-    texts: pd.DataFrame, best: pd.DataFrame | None = None, *, headings: Mapping[str, str], note: str = ""
-) -> str:
-    """Make a table for a paper that loads booktabs; what is best is bold, empty texts are `--`, any text is escaped."""
-    alignment = "".join("r" if are_numbers(texts[name]) else "l" for name in texts)
-    style = texts.style.format(lambda text: escape_latex(text) or "--").hide(axis="index")
-    style = style.format_index(lambda name: escape_latex(headings.get(str(name), str(name))), axis=1)
-    if best is not None:
-        style = style.apply(lambda _: np.where(best, "textbf:--rwrap;", ""), axis=None)
-    below = rf"\par\smallskip{{\footnotesize {escape_latex(note)}\par}}" + "\n" if note else ""
-    return style.to_latex(column_format=alignment, hrules=True) + below
+def latex_summary(summary: pd.DataFrame, options: TableOptions) -> str:
+    """Make the summary a table for a paper."""
+    keys = [*(["model"] if summary["model"].nunique() > 1 else []), "method", "protocol"]
+    published = published_beside(summary)[0] if options.published else None
+    return paper_table(summary, keys, options, _note(summary), published)
 
 
-def escape_latex(text: object) -> str:
-    r"""Make LaTeX print a text as it is, on one line: `R&D_1` becomes `R\&D\_1`; control characters vanish."""
-    line = " ".join(unicodedata.normalize("NFC", str(text)).split())
-    return "".join(filter(str.isprintable, line)).translate(LATEX)
+def summary_for_people(results: Results | Run) -> pd.DataFrame:
+    """The summary, protocols of equal outcomes as one row, with the 95 % interval of each number: `…_low`, `…_high`."""
+    table = results.metrics[(results.metrics["class"] == "") & results.metrics["low"].notna()]
+    percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
+    metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
+    ends = table.assign(metric=metric).pivot_table(["low", "high"], ["method", "protocol"], "metric")
+    ends.columns = [f"{pair[1]}_{pair[0]}" for pair in ends.columns]
+    return merge_equal(results.summary.merge(ends.reset_index(), "left", ["method", "protocol"]), results.protocols)
 
 
 def html_summary(
@@ -290,6 +287,7 @@ MEASURES: dict[str, tuple[str, float]] = {
     "val_top1": ("validation accuracy", 100),
 }
 GROUP = ("dataset", "split", "protocol")
+OVERRIDE = " (override)"  # ends the name of an override that is called as another column
 COLUMNS = ("dataset", "split", "role", "protocol", "method", "settings", "measure", "value", "job")
 
 
@@ -317,7 +315,9 @@ def best_settings(frame: pd.DataFrame, overrides: Sequence[str], roles: Mapping[
         differ = [name for name in overrides if part[name].nunique() > 1]
         for _, group in part.groupby("method", sort=False) if "method" in part else [("", part)]:
             best = group.iloc[int(group["percent"].to_numpy().argmax())]
-            settings = [f"{name}={best[name]}" for name in differ if _matters(name, differ, group, best)]
+            settings = [
+                f"{name.removesuffix(OVERRIDE)}={best[name]}" for name in differ if _matters(name, differ, group, best)
+            ]
             row = {key: best.get(key, "") for key in (*GROUP, "method", "job")}
             row |= {"role": roles.get(best["job"], ""), "measure": measure, "value": best["percent"]}
             rows.append(row | {"settings": ", ".join(settings) or "all alike"})
