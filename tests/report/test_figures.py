@@ -13,7 +13,7 @@ from PIL import Image
 
 from wsol.heatmaps.method import BASELINES
 from wsol.report import figures
-from wsol.report.charts import GRAY, KINDS, SERIES, object_sizes, series_styles, share_at_least
+from wsol.report.charts import GRAY, KINDS, SERIES, by_stratum, series_styles, share_at_least
 from wsol.report.figures import draw_figures, draw_sweep, short_text
 
 NAMES = ("cam", "_private", "$\\frac{a$ & <b> 熊猫 \n" + "long " * 30, "center")
@@ -122,9 +122,16 @@ def test_figures_and_page_have_the_same_colors():
     assert (*SERIES, GRAY) == LIGHT
 
 
-def test_sizes_and_shares():
-    samples = pd.DataFrame({"true_boxes": [[0, 0, 9, 9, 20, 20, 59, 69]], "width": [100], "height": [100]})
-    assert object_sizes(samples).tolist() == [20.0]
+def test_strata_and_shares():
+    boxes = [[0, 0, 9, 9, 20, 20, 59, 69], [0, 0, 99, 99], [0, 0, 9, 9]]
+    samples, right = (
+        pd.DataFrame({"true_boxes": boxes, "width": 100, "height": 100}),
+        pd.DataFrame({"cam": [1, 0, 1.0]}),
+    )
+    sizes, instances = (by_stratum(kind, samples, right) for kind in ("size", "instances"))
+    assert sizes == {"bins": ["1–4 %", "16–25 %", "81–100 %"], "counts": [1, 1, 1], "values": {"cam": [100, 100, 0]}}
+    assert instances == {"bins": ["1", "2"], "counts": [2, 1], "values": {"cam": [50, 100]}}
+    assert by_stratum("instances", samples[1:], right[1:].reset_index(drop=True)) is None
     shares = share_at_least(np.array([0.5, 0.5, 1.0]))
     assert shares[:51].tolist() == [100.0] * 51
     assert shares[-1] == pytest.approx(100 / 3)

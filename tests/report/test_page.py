@@ -212,9 +212,9 @@ def test_charts_hold_the_curves_as_counts(run: wsol.Results, parsed: Parsed) -> 
                 assert np.allclose(100 * np.array(counts) / COUNT, own["gt_known_loc"])
         for method, kinds in chart["errors"].items():
             assert sum(kinds) == pytest.approx(100), method
-        sizes = chart["sizes"]
-        assert sum(sizes["counts"]) == COUNT
         summary = run.summary[run.summary["protocol"] == protocol].set_index("method")
+        sizes = chart["sizes"]
+        assert sum(sizes["counts"]) == COUNT and chart["instances"] is None  # one object each
         for method, values in sizes["values"].items():
             mean = np.average(values, weights=sizes["counts"])
             assert mean == pytest.approx(summary["gt_known_loc"][method])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from wsol.heatmaps.method import BASELINES, method_cards
-from wsol.metrics.localization import ERROR_KINDS
+from wsol.metrics.localization import ERROR_KINDS, strata
 from wsol.report.run import Run
 
 METRIC_NAMES = {
@@ -63,7 +62,6 @@ def series_styles(names: Sequence[str], functions: Mapping[str, str] | None = No
     return styles
 
 
-SIZE_EDGES = (0, 5, 10, 20, 30, 50, 100)  # object's share of the image in percent
 CLASS_METRICS = ("gt_known_loc", "top1_loc", "max_box_acc_50", "mean_iou", "pxap", "top1_cls")
 IOU_STEPS = np.arange(101) / 100
 
@@ -72,8 +70,9 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
     """Collect what the charts of one protocol show, as `templates/report.js` reads it; empty where there is nothing.
 
     `curves` are samples GT-known right at each τ of `grid`, by IoU threshold and method; the rest is percent: `shares`
-    of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes`, `errors` by kind, all at the
-    summary's τ, `costs` the points of Top-1 localization that each kind costs, and `classes` by metric.
+    of samples whose IoU is at least `IOU_STEPS`, GT-known localization by object `sizes` and number of `instances`,
+    `errors` by kind, all at the summary's τ, `costs` the points of Top-1 localization that each kind costs, and
+    `classes` by metric.
     """
     rows = run.summary[(run.summary["protocol"] == protocol) & run.summary["gt_known_loc"].notna()]
     metrics, methods = run.metrics[run.metrics["protocol"] == protocol], list(rows["method"])
@@ -86,7 +85,8 @@ def chart_data(run: Run, protocol: str) -> dict[str, Any]:
         "thresholds": rows.set_index("method")["threshold"].dropna().to_dict(),
         "curves": _curves(run.curves[run.curves["protocol"] == protocol], count) if len(run.curves) else {},
         "shares": {method: share_at_least(table["iou"].to_numpy()).round(2) for method, table in per_image.items()},
-        "sizes": _by_size(object_sizes(run.samples), right) if methods else None,
+        "sizes": by_stratum("size", run.samples, right) if methods else None,
+        "instances": by_stratum("instances", run.samples, right) if methods else None,
         "errors": _errors(metrics, methods),
         "costs": {method: error_costs(table) for method, table in per_image.items()},
         "classes": _class_values(metrics),
@@ -108,13 +108,6 @@ def share_at_least(ious: np.ndarray) -> np.ndarray:
     return 100 * (1 - np.searchsorted(np.sort(ious), IOU_STEPS, side="left") / len(ious))
 
 
-def object_sizes(samples: pd.DataFrame) -> np.ndarray:
-    """Share of each image that its largest ground-truth box takes, in percent: float64 (N,)."""
-    boxes = [np.reshape(corners, (-1, 4)) for corners in samples["true_boxes"]]  # inclusive
-    areas = [(corners[:, 2:] - corners[:, :2] + 1).prod(axis=1).max(initial=0.0) for corners in boxes]
-    return 100 * np.array(areas) / (samples["width"] * samples["height"]).clip(lower=1).to_numpy()
-
-
 def _curves(curves: pd.DataFrame, count: int) -> dict[str, dict[str, np.ndarray]]:
     curves = curves.assign(right=np.rint(curves["gt_known_loc"] / 100 * count).astype(int))
     return {
@@ -123,12 +116,16 @@ def _curves(curves: pd.DataFrame, count: int) -> dict[str, dict[str, np.ndarray]
     }
 
 
-def _by_size(sizes: np.ndarray, right: pd.DataFrame) -> dict[str, Any]:
-    """GT-known localization by ranges of object sizes, as far as there are samples: "5–10 %"."""
-    names = [f"{low}–{high} %" for low, high in pairwise(SIZE_EDGES)]
-    groups = right.groupby(np.digitize(sizes, SIZE_EDGES[1:-1]))
-    counts, values = groups.size(), (100 * groups.mean()).to_dict("list")
-    return {"bins": [names[number] for number in counts.index], "counts": counts.to_numpy(), "values": values}
+def by_stratum(kind: str, samples: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any] | None:
+    """GT-known localization by "size" or "instances", as far as there are samples: "4–9 %" or "2"."""
+    boxes = [np.reshape(corners, (-1, 4)) for corners in samples["true_boxes"]]  # inclusive
+    members = strata(boxes, samples[["width", "height"]].to_numpy())
+    chosen = {name.removeprefix(f"{kind}_"): rows for name, rows in members.items() if name.startswith(kind)}
+    if kind == "instances" and len(chosen) < 2:
+        return None  # all images have one object, say
+    names = [f"{name.replace('_', '–')} %" if kind == "size" else name.replace("_", " ") for name in chosen]
+    values = {method: [100 * right[method][rows].mean() for rows in chosen.values()] for method in right}
+    return {"bins": names, "counts": [int(rows.sum()) for rows in chosen.values()], "values": values}
 
 
 def _errors(metrics: pd.DataFrame, methods: list[str]) -> dict[Hashable, list[float]]:

@@ -27,13 +27,14 @@ wsol.showProtocol = (protocol) => {
     const series = Object.entries(chosen.shares).map(([name, values]) => line(name, at, values));
     wsol.lineChart(shares, { series, x: { label: "IoU", domain: [0, 1] }, y: percent });
   }
-  const sizes = document.getElementById("sizes");
-  if (sizes && chosen.sizes) {
-    const { bins, counts, values } = chosen.sizes, at = bins.map((_, i) => i);
+  for (const [id, label] of [["sizes", "object's share of the image"], ["instances", "objects in the image"]]) {
+    const place = document.getElementById(id);
+    if (place) place.closest("figure").hidden = !chosen[id];
+    if (!place || !chosen[id]) continue;
+    const { bins, counts, values } = chosen[id], at = bins.map((_, i) => i);
     const series = Object.entries(values).map(([name, y]) => line(name, at, y, at.map((x) => [x, y[x]])));
-    const x = { label: "object's share of the image", domain: [-0.4, bins.length - 0.6], names: bins };
-    wsol.lineChart(sizes, { series, x, y: percent });
-    document.getElementById("sizes-note").textContent = `Samples: ${bins.map((bin, i) => `${bin}: ${counts[i]}`).join(", ")}.`;
+    wsol.lineChart(place, { series, x: { label, domain: [-0.4, bins.length - 0.6], names: bins }, y: percent });
+    document.getElementById(`${id}-note`).textContent = `Samples: ${bins.map((bin, i) => `${bin}: ${counts[i]}`).join(", ")}.`;
   }
   const bars = document.getElementById("kinds");
   if (bars) wsol.stackedBars(bars, { kinds, bars: Object.entries(chosen.errors).map(([name, values]) => ({ name: of[name].label, values })) });
