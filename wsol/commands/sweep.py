@@ -167,7 +167,7 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
     page = render(
         "sweep.html.j2",
         title=title,
-        columns=[(name, SHOWN.get(name, {"n_seeds": "n"}.get(name, name))) for name in table],
+        columns=[(name, SHOWN.get(name, {"n_seeds": "n"}.get(name, name))) for name in map(str, table)],
         rows=table.to_dict("records"),
         best=best.to_dict("records"),
         measures={name: heading for name, (heading, _) in MEASURES.items()},
@@ -181,7 +181,7 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
 
 
 def _markdown(table: pd.DataFrame, sentences: Sequence[str]) -> str:
-    rows = [list(table), ["---"] * table.shape[1], *table.values.tolist()]
+    rows: list[list[Any]] = [list(table), ["---"] * table.shape[1], *table.values.tolist()]
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in cells) + "".join(f"\n{text}\n" for text in sentences)
 
@@ -199,13 +199,15 @@ def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
     shown = shorten(finished, sweep.overrides).drop(columns="job")
-    numbers = [name for name in finished if name.removesuffix("_std") in NUMBERS and name not in sweep.overrides]
+    numbers = [
+        name for name in map(str, finished) if name.removesuffix("_std") in NUMBERS and name not in sweep.overrides
+    ]
     frame = finished.assign(
         **{name: pd.to_numeric(finished[name]) for name in (*numbers, "n_seeds") if name in finished}
     )
-    keys = [name for name in shown if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
+    keys = [name for name in map(str, shown) if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
     keys += [name for name in ("dataset", "split") if name in frame and frame[name].nunique() > 1 and name not in keys]
     keys = [name for name in keys if name.removesuffix(OVERRIDE) not in (options.columns or ()) or OVERRIDE not in name]
     keys = ["job", *keys] if frame.duplicated(keys).any() else keys  # Optuna may ask for the same again
-    columns = options.columns or tuple(name for name in shown if name in (*MEASURED, "n_seeds", "val_top1"))
+    columns = options.columns or tuple(name for name in map(str, shown) if name in (*MEASURED, "n_seeds", "val_top1"))
     return paper_table(frame, keys, replace(options, columns=columns), note)

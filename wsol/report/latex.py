@@ -186,7 +186,7 @@ def latex_table(
     names = [headings.get(str(name), str(name)) for name in texts]  # two columns may be called alike
     style = texts.set_axis(range(texts.shape[1]), axis=1).style
     style = style.format(lambda text: escape_latex(text) or "--").hide(axis="index")
-    style = style.format_index(lambda at: escape_latex(names[int(at)]), axis=1)
+    style = style.format_index(lambda at: escape_latex(names[int(str(at))]), axis=1)
     if marks is not None:
         style = style.apply(lambda _: marks, axis=None)
     table = style.to_latex(column_format="".join("r" if number else "l" for number in numbers), hrules=True)
