@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
 from torch import nn
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ import wsol
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.metrics.faithfulness import Faithfulness, faithfulness_names, impute, load_faithfulness, measure_faithfulness
+from wsol.metrics.statistics import rank_agreement
 from wsol.models import shapes_classifier
 
 SIZE = 16
@@ -309,3 +311,21 @@ def test_several_views_of_an_image_are_refused(evaluated):
         evaluated(faithfulness=["rong2022"], flip=True)
     with pytest.raises(UserError, match="petsuik"):
         evaluated(faithfulness=["petsuik"])
+
+
+def test_the_page_shows_what_was_measured(evaluated, tmp_path):
+    methods, asked = ["cam", "gradcam", "center"], ["petsiuk2018", "rong2022"]
+    evaluated(methods=methods, faithfulness=asked, faithfulness_limit=3, run_dir=tmp_path / "run", pictures=0)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert 'id="faithfulness"' in page and all(word in page for word in (*asked, "insertion", "road_least"))
+    assert {path.name for path in (tmp_path / "run" / "figures").glob("faithfulness_*.png")} == {
+        "faithfulness_curves.png", "faithfulness_localization.png",
+    }  # fmt: skip
+
+
+def test_the_agreement_of_two_orders_is_spearmans():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((40, 6)), rng.random((40, 6))
+    rho, low, high = rank_agreement(first, second)
+    assert rho == pytest.approx(spearmanr(first.mean(0), second.mean(0)).statistic) and low <= rho <= high
+    assert np.isnan(rank_agreement(np.ones((4, 3)), second[:4, :3])[0])

@@ -87,6 +87,26 @@ def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: 
     return axes
 
 
+def draw_faithfulness(
+    curves: Mapping[str, Mapping[str, Any]], against: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style],
+    folder: Path,
+) -> list[Path]:  # fmt: skip
+    """Draw (x, y) by method: scores while pixels are hidden, by title; and metrics against localization, by title."""
+    paths: list[Path] = []
+    with figure_style():
+        if curves:
+            panels: list[Panel] = [
+                (title, "" if number else "score", of) for number, (title, of) in enumerate(curves.items())
+            ]
+            figure = _curves(panels, styles, "share of pixels hidden or shown", {"xlim": (0, 1)})
+            paths += save_figure(figure, folder / "faithfulness_curves")
+        if against:
+            panels = [(title, "", of) for title, of in against.items()]
+            figure = _curves(panels, styles, LOCATED, {}, **DOTS)
+            paths += save_figure(figure, folder / "faithfulness_localization")
+    return paths
+
+
 def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> list[Path]:
     """Draw a sweep over one number as lines, over two numbers or names as heat maps, over else as bars.
 

@@ -87,6 +87,12 @@ class Run:
         return self._read("curves.parquet", _read_parquet)
 
     @cached_property
+    def faithfulness(self) -> pd.DataFrame:
+        """One row per sample, method, preset and metric, and points of curves; no rows where it was not measured."""
+        path = self.folder / "faithfulness.parquet"
+        return self._read(path.name, _read_parquet) if path.is_file() else pd.DataFrame()
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """What was asked for: plain values, of which nothing is ever resolved, imported or called."""
         return read_yaml(self.folder / "config.yaml")
