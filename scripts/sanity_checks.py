@@ -79,9 +79,9 @@ def main() -> None:
         f"`python scripts/sanity_checks.py --images {options.images}`, {made}.",
         "",
         f"The shipped Shapes network, {options.images} test images, the true class. More and more layers, from the "
-        "last one down, get the weights of a beginner; a number is Spearman's rank correlation of the map with that of the "
-        "trained network, mean over images (Adebayo et al., NeurIPS 2018). 1: the map doesn't care what the network knows. "
-        "Batch normalizations keep what they learned.",
+        "last one down, get the weights of a beginner; a number is Spearman's rank correlation of the map with that of "
+        "the trained network, mean over images (Adebayo et al., NeurIPS 2018). 1: the map doesn't care what the "
+        "network knows. Batch normalizations keep what they learned.",
         "",
         "| method | " + " | ".join(name for name, _ in stages) + " |",
         "| --- |" + " ---: |" * len(stages),
