@@ -323,7 +323,8 @@ def test_multirun_with_a_bug_exits_1_and_a_shorter_second_sweep_forgets_the_firs
 def test_interrupted_sweep_keeps_what_is_there(place, job, capsys):
     assert said(capsys, "-m", "seed=1,5,2", "run_dir=s")[0] == 130
     table = pd.read_csv("s/jobs.csv", keep_default_na=False)
-    assert list(table["seed"]) == [1, 1, 5] and "stopped before its end" in table["error"].iloc[-1]
+    assert list(table["seed"]) == [1, 1, 5, 2]
+    assert "stopped before its end" in table["error"].iloc[2] and table["error"].iloc[3] == "never started"
 
 
 def test_sweep_with_an_unknown_option_starts_nothing(place, job, capsys):

@@ -1,8 +1,8 @@
 """Somebody's run is data: whatever its folder holds, nothing runs, leaks, hangs or is overwritten, and damage is named.
 
 Of 24 configurations and links (the first, but the huge set) 15 failed at commit 9b991df: functions, a variable,
-aliases, merges, depth, size, protocols of another kind and every link to a file; the others held there, too. Of the rest
-a rank of -7, a bug in somebody's dataset under on_error=skip and leftovers of the dead were tried: all three failed.
+aliases, merges, depth, size, protocols of another kind and every link to a file; the others held there, too. Of the
+rest a rank of -7, a bug in somebody's dataset under on_error=skip and leftovers of the dead were tried: all failed.
 """
 
 from __future__ import annotations
