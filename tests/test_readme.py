@@ -45,7 +45,7 @@ def words_of(line: str) -> list[str]:
 
 
 def test_every_line_of_the_shell_is_one_of_ours_or_an_installation() -> None:
-    others = [line for line in LINES if line not in COMMANDS]
+    others = [line for line in LINES if line not in COMMANDS and not line.startswith("torchrun ")]
     assert others == ["pip install . && wsol", "pip install '.[dev]' && pytest -n auto"], "these .ci/run runs"
     assert len(COMMANDS) > 15 and len(HERE) > 6
 
