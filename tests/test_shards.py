@@ -2,66 +2,140 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torchvision import models
 
 import wsol
+import wsol.cli
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.models import shapes_classifier
 from wsol.report.run import Run
 from wsol.shards import Shards, cut_shards, ranks
 
-ROOT = Path(__file__).resolve().parents[1]
-WORDS = ("dataset.length=40", "batch_size=8", "shard_size=8", "method=[cam,center]", "protocol=[choe2020,exact]",
-         "pictures=2", "progress=false")  # fmt: skip
-# A child that kills itself at the n-th of the moments at which files are opened for writing, synced, renamed or gone.
-KILLED = """
-import os, signal, sys
-count, last = 0, int(os.environ.get("KILL_AT", -1))
-def hook(event, args):
-    global count
-    writes = event == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR)
-    if not writes and event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"): return
-    if os.environ["RUN"] not in str(args[0]): return
-    count += 1
-    if count == last: os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-import wsol.cli
-code = wsol.cli.main(sys.argv[1:])
-print("moments", count)
-sys.exit(code)
-"""
+WORDS = ["dataset.length=40", "batch_size=8", "shard_size=8", "method=[cam,center]", "protocol=[choe2020,exact]",
+         "pictures=0", "report=false", "run_dir=run"]  # fmt: skip
+# What is written in each phase of a run, by the first part of the file's name.
+PHASES = {
+    "begin": ("parts/lock", "parts/identity", "parts/.identity", "config", ".config"), "shard": ("parts/",),
+    "join": (".heatmaps", "heatmaps", "samples", ".samples"), "page": ("report", ".report", "figures"),
+    "marker": ("run.json", ".run.json"), "table": ("",),
+}  # fmt: skip
 
 
-def start(words: list[str], run: Path, kill_at: int = -1, **environment: str) -> subprocess.Popen[str]:
-    environment |= {"RUN": str(run), "KILL_AT": str(kill_at), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", KILLED, *words, f"run_dir={run}"]
-    return subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            env={**os.environ, **environment})  # fmt: skip
+def fork(work: Callable[[], object], folder: Path, **environment: str) -> int:
+    """Start a child, which has everything loaded, in a folder of its own; what it says is in `said` there."""
+    folder.mkdir(exist_ok=True)
+    if (pid := os.fork()) > 0:
+        return pid
+    code: object = 1
+    try:
+        os.chdir(folder)
+        log = os.open("said", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1), os.dup2(log, 2)
+        sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+        os.environ |= environment
+        torch.set_num_threads(1)
+        code = work() or 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException as error:
+        traceback.print_exc()
+        code = 2 if isinstance(error, UserError) else 1
+    finally:
+        os._exit(code if isinstance(code, int) else 0)
+
+
+def wait(pid: int) -> int:
+    """Exit status of a child, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def command(*words: str) -> Callable[[], int]:
+    """What a child does: the command line."""
+
+    def work() -> int:
+        sys.argv = ["wsol", *words]
+        return wsol.cli.main()
+
+    return work
+
+
+def killed_at(moment: int, again: bool = False, full: bool = False) -> Callable[[], object]:
+    """What a child does: evaluate, and kill itself at the n-th of the moments at which something is written.
+
+    `full`: instead the disk is full from then on.
+
+    Moments are those at which a file is opened for writing, synced, renamed or removed, or a folder made or removed;
+    each is printed.
+    """
+
+    def work() -> None:
+        moments = itertools.count() if moment >= 0 else itertools.repeat(-2)
+        here, fsync = os.getcwd(), os.fsync
+
+        def passed(path: str, writes: bool) -> None:
+            path = os.path.relpath(os.path.join(here, path), os.path.join(here, "run"))
+            if not path.startswith(".."):
+                os.write(1, f"moment {path}\n".encode())
+                number = next(moments)
+                if full and writes and number >= moment:
+                    raise OSError(28, "No space left on device")
+                if not full and number == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        def hook(event: str, args: tuple[Any, ...]) -> None:
+            writes = event == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR)
+            if writes or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+                passed(os.fspath(args[0]), bool(writes))
+
+        def counted(handle: int) -> None:
+            passed(os.readlink(f"/proc/self/fd/{handle}"), True)
+            fsync(handle)
+
+        sys.addaudithook(hook)
+        os.fsync = counted
+        evaluate(Path("run"), 10, ["choe2020"], report=True, resume=again, command="typed")
+
+    return work
+
+
+def moments_of(folder: Path) -> list[str]:
+    """Phase of each moment that a child passed."""
+    paths = [line[7:] for line in (folder / "said").read_text().splitlines() if line.startswith("moment ")]
+    end = max((n for n, path in enumerate(paths) if "run.json" in path), default=len(paths))
+    phases = [next(name for name, starts in PHASES.items() if path.startswith(starts)) for path in paths]
+    return ["removal" if number > end else phase for number, phase in enumerate(phases)]
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All that is the same however a run was made: what says when and where it was, it may say."""
-    varying = ("environment.json", "report.html", "config.yaml", "run.json")
+    """All that is the same however a run was made: all but what says when and where it was."""
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name not in varying}
+    return {name: path.read_bytes() for name, path in files.items() if name != "environment.json"}
 
 
-def evaluate(run_dir: Path | None, length: int = 19, **options: object) -> wsol.Results:
+def evaluate(
+    run_dir: Path | None, length: int = 19, protocols: Sequence[str] = ("choe2020", "exact"), **options: object
+) -> wsol.Results:
     more = {"batch_size": 4, "shard_size": 8, "report": False, "pictures": 0, "progress": False} | options
-    return wsol.evaluate(Shapes(length=length), shapes_classifier(), ["cam", "center"], ["choe2020", "exact"],
+    return wsol.evaluate(Shapes(length=length), shapes_classifier(), ["cam", "center"], protocols,
                          run_dir=run_dir, **more)  # fmt: skip
 
 
@@ -163,8 +237,6 @@ def test_one_writer(tmp_path: Path) -> None:
 
 
 def test_tables_that_were_changed_are_refused(whole: Path, tmp_path: Path) -> None:
-    import shutil
-
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "summary.csv").write_text("x")
     with pytest.raises(UserError, match=r"summary\.csv"):
@@ -199,68 +271,152 @@ def test_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranks() == (1, 2)
 
 
-def kill_and_resume(tmp_path: Path, times: int) -> None:
-    """Kill -9 at moments drawn over a run's whole life, then go on: the same bytes."""
-    child = start(list(WORDS), tmp_path / "whole")
-    said, _ = child.communicate()
-    assert child.returncode == 0, said
-    moments, expected = int(said.split("moments ")[1]), content(tmp_path / "whole")
-    drawn = sorted(random.Random(0).sample(range(1, moments + 1), times))
-    print(f"{moments} moments at which a file is written, renamed or removed; killed at {drawn}")
-    for moment in drawn:
-        run = tmp_path / f"killed_{moment}"
-        child = start(list(WORDS), run, moment)
-        said, _ = child.communicate()
-        assert child.returncode == -signal.SIGKILL, said
-        if (run / "run.json").is_file():  # nothing but the parts was left to be removed
-            assert {*expected} <= {*content(run)}
-            continue
-        with pytest.raises(UserError):
-            Run.open(run)
-        child = start(["resume=true", *WORDS], run)
-        said, _ = child.communicate()
-        assert child.returncode == 0, f"killed at {moment}: {said}"
-        assert content(run) == expected, moment
+@pytest.fixture(scope="module")
+def passed(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its page that was made in a child and never killed."""
+    folder = tmp_path_factory.mktemp("passed")
+    assert wait(fork(killed_at(-1), folder)) == 0, (folder / "said").read_text()
+    return folder
+
+
+def kill_and_resume(passed: Path, tmp_path: Path, times: int) -> None:
+    """Kill -9 in each phase in turn, at moments drawn from it, then go on: the same bytes."""
+    phases, expected, draw = moments_of(passed), content(passed / "run"), random.Random(times)
+    names, hits = list(dict.fromkeys(phases)), Counter[str]()
+    for number in range(times):
+        wanted = names[(number + 1) % len(names)]
+        moment = draw.choice([moment for moment, phase in enumerate(phases) if phase == wanted])
+        folder = tmp_path / f"{moment}"
+        assert wait(fork(killed_at(moment), folder)) == -signal.SIGKILL, (folder / "said").read_text()
+        hits[moments_of(folder)[-1] if wanted != "removal" else wanted] += 1
+        if (folder / "run" / "run.json").is_file():
+            Run.open(folder / "run")
+        elif (folder / "run").is_dir():
+            with pytest.raises(UserError):
+                Run.open(folder / "run")
+        begun = (folder / "run" / "parts").is_dir() or (folder / "run" / "run.json").is_file()
+        assert wait(fork(killed_at(-1, again=begun), folder)) == 0, (wanted, moment, (folder / "said").read_text())
+        assert content(folder / "run") == expected, (wanted, moment)
+        shutil.rmtree(folder)
+    print(f"{len(phases)} moments, {Counter(phases)}; killed {hits}")
+
+
+def test_killed_at_six_moments(passed: Path, tmp_path: Path) -> None:
+    kill_and_resume(passed, tmp_path, 6)
 
 
 @pytest.mark.long
-def test_killed_at_six_moments(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 6)
+def test_killed_at_fifty_moments(passed: Path, tmp_path: Path) -> None:
+    kill_and_resume(passed, tmp_path, 50)
 
 
 @pytest.mark.long
-def test_killed_at_fifty_moments(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 50)
+def test_killed_twice_and_by_the_clock(passed: Path, tmp_path: Path) -> None:
+    """Also in the middle of what no hook sees, and a resume may be killed as well."""
+    expected, draw, kills = content(passed / "run"), random.Random(0), 0
+    for number in range(6):
+        folder, again = tmp_path / f"{number}", False
+        for _ in range(2):
+            pid = fork(killed_at(-1, again), folder)
+            time.sleep(draw.uniform(0.05, 1.5))
+            os.kill(pid, signal.SIGKILL)
+            kills += wait(pid) == -signal.SIGKILL
+            again = (folder / "run" / "parts").is_dir() or (folder / "run" / "run.json").is_file()
+        assert wait(fork(killed_at(-1, again), folder)) == 0, (folder / "said").read_text()
+        assert content(folder / "run") == expected
+    assert kills > 6
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+@pytest.mark.parametrize("phase", ["shard", "join", "table", "page", "marker"])
+def test_a_full_disk_then_space(passed: Path, tmp_path: Path, phase: str) -> None:
+    """In each phase the disk is full; with space again the run goes on: the same bytes."""
+    moment = moments_of(passed).index(phase) + 1
+    assert wait(fork(killed_at(moment, full=True), tmp_path)) == 2, (tmp_path / "said").read_text()
+    assert wait(fork(killed_at(-1, again=True), tmp_path)) == 0, (tmp_path / "said").read_text()
+    assert content(tmp_path / "run") == content(passed / "run")
+
+
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_run_soon_and_say_how_to_go_on(tmp_path: Path, sent: int, code: int) -> None:
-    words = [word.replace("length=40", "length=4000") for word in WORDS]
-    child = start(words, tmp_path / "run")
+def test_signals_end_a_run_and_say_how_to_go_on(whole: Path, tmp_path: Path, sent: int, code: int) -> None:
+    pid = fork(command(*WORDS, "dataset.length=4000"), tmp_path)
     until(lambda: any((tmp_path / "run" / "parts").glob("0*")))
-    child.send_signal(sent)
-    began = time.monotonic()
-    said, _ = child.communicate()
-    assert child.returncode == code and time.monotonic() - began < 60
-    assert f"resume=true run_dir={tmp_path / 'run'}" in said
+    os.kill(pid, sent)
+    assert wait(pid) == code, (tmp_path / "said").read_text()
+    assert "resume=true run_dir=run" in (tmp_path / "said").read_text()
     assert any((tmp_path / "run" / "parts").glob("0*"))
 
 
+def ranks_of(folder: Path, world: int, *words: str) -> list[int]:
+    """Processes that share a run."""
+    pids = [fork(command(*WORDS, *words), folder, RANK=str(rank), WORLD_SIZE=str(world)) for rank in range(world)]
+    return [wait(pid) for pid in pids]
+
+
+@pytest.fixture(scope="module")
+def alone(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    assert wait(fork(command(*WORDS, "report=true"), folder)) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_a_run(alone: Path, tmp_path: Path, world: int) -> None:
+    """Each does its share, one prints; the same bytes."""
+    assert ranks_of(tmp_path, world, "report=true") == [0] * world, (tmp_path / "said").read_text()
+    assert content(tmp_path / "run") == content(alone)
+
+
+def test_a_killed_rank_is_named_and_others_do_the_rest(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wsol.shards, "SILENT", 3.0)
+    monkeypatch.setattr(wsol.shards, "BEAT", 0.5)
+
+    def dying() -> int:
+        Shards._keep = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
+        return command(*WORDS, "report=true")()
+
+    first = fork(command(*WORDS, "report=true"), tmp_path, RANK="0", WORLD_SIZE="2")
+    second = fork(dying, tmp_path, RANK="1", WORLD_SIZE="2")
+    assert wait(second) == -signal.SIGKILL
+    assert wait(first) == 1
+    assert "process 1" in (tmp_path / "said").read_text()
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert ranks_of(tmp_path, 3, "report=true", "resume=true") == [0, 0, 0], (tmp_path / "said").read_text()
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["forward_passes"] == 0
+    assert content(tmp_path / "run") == content(alone)
+
+
+def test_of_two_resumes_one_is_refused(tmp_path: Path) -> None:
+    words = [*WORDS, "dataset.length=400"]
+    pid = fork(command(*words), tmp_path)
+    until(lambda: any((tmp_path / "run" / "parts").glob("0*")))
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    both = [fork(command(*words, "resume=true"), tmp_path) for _ in range(2)]
+    assert sorted(map(wait, both)) == [0, 2], (tmp_path / "said").read_text()
+
+
 @pytest.mark.long
-def test_processes_share_a_run(tmp_path: Path) -> None:
-    """Two do a half each, one prints; the same bytes."""
-    alone = start(list(WORDS), tmp_path / "one")
-    assert alone.wait() == 0
-    both = [start(list(WORDS), tmp_path / "two", RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
-    said = [child.communicate()[0] for child in both]
-    assert [child.returncode for child in both] == [0, 0], said
-    assert [text.count("shapes (test, 40 samples)") for text in said] == [1, 0]
-    assert content(tmp_path / "two") == content(tmp_path / "one")
+@pytest.mark.parametrize("remainder", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shards_of_mobilenet_with_a_remainder(tmp_path: Path, remainder: int, threads: int) -> None:
+    """A last batch of one to three images has the bytes that it has in one shard."""
+    runs = []
+    for size in (8, 512):
+        torch.manual_seed(0)
+        torch.set_num_threads(threads)
+        network = models.mobilenet_v2(num_classes=len(Shapes(length=1).classes))
+        wsol.evaluate(
+            Shapes(length=8 + remainder), network, ["cam", "gradcam"], ["choe2020"], run_dir=tmp_path / f"{size}",
+            batch_size=4, shard_size=size, report=False, pictures=0, progress=False,
+        )  # fmt: skip
+        runs.append(content(tmp_path / f"{size}"))
+    assert runs[0] == runs[1]

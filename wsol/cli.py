@@ -36,7 +36,7 @@ from wsol.commands.request import (
     search_path,
     to_preset,
 )
-from wsol.commands.task import Task, forget_earlier, list_jobs
+from wsol.commands.task import Task, list_jobs
 from wsol.console import clean, print_message, showing_messages
 from wsol.errors import UserError
 from wsol.io import conf_dir
@@ -154,7 +154,6 @@ def _sweep(request: Request) -> int:
     """Run one job per combination, then make their one table, also after a failure or Ctrl-C."""
     config = compose_application(request.command, request.overrides, request.config_dir)
     folder = Path(str(config.hydra.sweep.dir)).absolute()
-    forget_earlier(folder)
     list_jobs(folder, config, request.overrides)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     try:

@@ -128,7 +128,7 @@ def evaluate(
     if options.plan:
         with recorder:
             return _plan(dataset, scorer, recorder.record, recorder.images_at_once, size, options.workers)
-    with Shards(dataset, size, identity, run_dir, config, **options.for_the_folder()) as shards:
+    with Shards(dataset, size, identity, run_dir, config, _typed(command), **options.for_the_folder()) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
         # 1. Shard by shard. The network runs here and nowhere else: heatmaps, and where the true class stands among
@@ -147,7 +147,7 @@ def evaluate(
             measure.add_tables(results, shards.join_faithfulness(), table)
 
         # 3. Everything that a reader needs, years later.
-        results.environment = _environment(started, provenance, notes, command, presets, device)
+        results.environment = _environment(started, provenance, notes, shards.began, presets, device)
         results.environment |= {"forward_passes": recorder.forward_passes} | shards.devices()
         return shards.commit(_write_run(results, dataset, heatmaps, config, options))
 
@@ -232,14 +232,14 @@ def score(
     how = options.for_the_folder("wsol score")
     if options.plan:
         return _plan(dataset, scorer, lambda _: [(store, None, None)], 64, options.shard_size, options.workers)
-    with Shards(dataset, options.shard_size, identity, run_dir, config, **how) as shards:
+    with Shards(dataset, options.shard_size, identity, run_dir, config, _typed(command), **how) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
         shards.do(((store, None, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
         scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
         scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
-        results.environment = _environment(started, provenance, notes, command, presets)
+        results.environment = _environment(started, provenance, notes, shards.began, presets)
         return shards.commit(_write_run(results, dataset, store, config, options))
 
 
@@ -546,8 +546,12 @@ def _warn(notes: list[str]) -> list[str]:
     return notes
 
 
+def _typed(command: str | None) -> str:
+    return shlex.join(sys.argv) if command is None else command
+
+
 def _environment(
-    started: float, provenance: Provenance, notes: list[str], command: str | None, presets: Mapping[str, Protocol],
+    started: float, provenance: Provenance, notes: list[str], command: str, presets: Mapping[str, Protocol],
     device: torch.device | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What a reader needs to trust a run, years later; without a network there is no device but the CPU."""
@@ -562,7 +566,7 @@ def _environment(
         "source": provenance.to_dict(),
         "notes": notes,
         "cite": {name: f"{name}@{rules.fingerprint()}, wsol {wsol.__version__}" for name, rules in presets.items()},
-        "command": shlex.join(sys.argv) if command is None else command,
+        "command": command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
         "seconds": round(time.time() - started, 1),
         "device": f"{device or 'cpu'} ({name})",

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -39,6 +39,7 @@ from wsol.io import (
     atomic_write,
     is_alive,
     read_json,
+    reading,
     remove_stale,
     sync,
     temporary_path,
@@ -67,6 +68,8 @@ OWN = ("wsol", "torch", "torchvision", "timm", "transformers", "numpy", "functoo
 DEVICE = ("device", "torch")  # of an identity: what `mixed=true` lets differ
 BEAT, SILENT = 2.0, 60.0  # seconds between two signs of life, and after which a process without one is lost
 WAYS = ("resume", "overwrite", "mixed", "plan")  # to begin; they say nothing of a run
+BEGAN = "began with"  # in identity.json: what was typed, which is no part of the identity
+SMALL = 1 << 26  # bytes; the hashes of larger tables are not compared
 BOX = ("x0", "y0", "x1", "y1")
 
 
@@ -109,8 +112,8 @@ class Shards:
     identity : dict
         From `identity_of`: a resume must have the same.
     folder : Path, optional
-    config : dict
-        What was asked for, which is written there first.
+    config, began : dict, str
+        What was asked for, which is written there first, and what was typed; a resume knows it from there.
     resume, overwrite, mixed : bool
         What is done with an unfinished run that lies there; without either it is refused.
     command : str
@@ -124,6 +127,7 @@ class Shards:
         identity: dict[str, Any],
         folder: Path | str | None,
         config: Mapping[str, Any],
+        began: str = "",
         *,
         resume: bool = False,
         overwrite: bool = False,
@@ -132,7 +136,7 @@ class Shards:
     ) -> None:
         self.ranges, self.identity = cut_shards(dataset, shard_size), identity
         self.folder, self.config, self.command = None if folder is None else Path(folder), config, command
-        self.resume, self.overwrite, self.mixed = resume, overwrite, mixed
+        self.resume, self.overwrite, self.mixed, self.began = resume, overwrite, mixed, began
         self.rank, self.world = ranks()
         self.parts: dict[int, Part] = {}  # of a run without a folder
         self.stopping, self.whole = threading.Event(), False  # whole: a resume finds that all is there
@@ -165,7 +169,7 @@ class Shards:
     def _begin(self, folder: Path) -> None:
         """Take the lock; make sure that what lies there is of this very run, or away."""
         unfinished = self.work.is_dir() and not (folder / "run.json").is_file()
-        if unfinished and not (self.resume or self.overwrite):
+        if unfinished and not (self.resume or self.overwrite) and any(self.work.glob("[0-9]*")):
             raise UserError(
                 f"run_dir={folder} holds an unfinished run: resume=true goes on with it, overwrite=true removes it"
             )
@@ -173,6 +177,9 @@ class Shards:
             if not (folder / "run.json").is_file() or read_json(folder / "run.json").get("identity") != self.key:
                 raise UserError(f"run_dir={folder} holds no unfinished run, nor this one: leave resume=true out")
             self.whole = True
+            if self.work.is_dir():  # it died between the last two of its steps
+                self._take_lock()
+                shutil.rmtree(self.work)
             return
         with writing(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
@@ -180,19 +187,20 @@ class Shards:
         known = self.work / "identity.json"
         if self.resume and known.is_file():
             try:
-                self._require_same(read_json(known))
+                self.began = self._require_same(read_json(known))
             except UserError:
                 self._sign().unlink(missing_ok=True)
                 raise
             return
-        for name in ("run.json", *STALE):  # heatmaps and samples stay, which may be what is scored now
+        # Heatmaps and samples stay, which may be what is scored now.
+        for name in ("parts/identity.json", "run.json", *STALE):
             (folder / name).unlink(missing_ok=True)
         for path in self.work.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
         remove_stale(folder)
         write_yaml(folder / "config.yaml", {name: value for name, value in self.config.items() if name not in WAYS})
-        write_json(known, self.identity)
+        write_json(known, self.identity | {BEGAN: self.began})
 
     @property
     def key(self) -> str:
@@ -200,7 +208,9 @@ class Shards:
         content = {name: value for name, value in self.identity.items() if name != "shard_size"}
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
-    def _require_same(self, known: Mapping[str, Any]) -> None:
+    def _require_same(self, known: dict[str, Any]) -> str:
+        """Refuse a run of another identity; return what was typed when it began."""
+        began = str(known.pop(BEGAN, self.began))
         ours = json.loads(json.dumps(self.identity, default=str))
         differing = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
         if self.mixed:
@@ -209,10 +219,17 @@ class Shards:
             said = "; ".join(f"{name}: {known.get(name)}, now {ours.get(name)}" for name in differing[:5])
             hint = "; mixed=true goes on all the same" if set(differing) <= set(DEVICE) else ""
             raise UserError(f"run_dir={self.folder} can't be resumed, for it is of another run ({said}){hint}")
+        return began
 
     def _sign(self) -> Path:
         """The file by which this process shows that it lives."""
         return self.work / ("lock.json" if self.rank == 0 else f"rank-{self.rank}.json")
+
+    def _lock(self) -> str:
+        """Whose run it is."""
+        with suppress(OSError):
+            return (self.work / "lock.json").read_text(encoding="utf-8")
+        return ""
 
     def _take_lock(self) -> None:
         lock = self._sign()
@@ -251,6 +268,7 @@ class Shards:
             with suppress(OSError, UserError):
                 if _lives(self.work / "lock.json", 3 * BEAT):
                     self._require_same(read_json(self.work / "identity.json"))
+                    self.first = self._lock()
                     self._sign().write_text("{}", encoding="utf-8")
                     return
             time.sleep(BEAT / 4)
@@ -311,8 +329,9 @@ class Shards:
             return
         path = self.work / f"{number:06}"
         work = temporary_path(path)
-        with writing(path):
+        with writing(path), ExitStack() as undoing:
             work.mkdir()
+            undoing.callback(shutil.rmtree, work, ignore_errors=True)
             _write_scores(part.scores, work)
             if part.store is not None and part.samples is not None:
                 save_heatmaps([part.store], len(part.store.sample_ids), work / "heatmaps")
@@ -322,6 +341,8 @@ class Shards:
             write_json(work / "made.json", {name: self.identity.get(name) for name in DEVICE})
             for file in work.iterdir():
                 sync(file)
+            if self.rank > 0 and self._lock() != self.first:  # what is there may be another run by now
+                raise LostRankError(f"run_dir={self.folder}: process 0 of {self.world} has ended, and so does this one")
             work.rename(path)
             sync(self.work)
 
@@ -332,8 +353,12 @@ class Shards:
             self._heart.join()
             raise SystemExit(0)
         seen: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
-        while others := {n % self.world for n in range(len(self.ranges)) if not self.is_done(n)}:
-            for rank in others:
+        told = len(self.ranges)
+        while todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]:
+            if len(todo) < told:
+                told = len(todo)
+                logger.info("%d of %d shards are done", len(self.ranges) - told, len(self.ranges))
+            for rank in {n % self.world for n in todo}:
                 path = self.work / f"rank-{rank}.json"
                 sign = path.stat().st_mtime if path.is_file() else 0.0
                 if rank not in seen or seen[rank][0] != sign:
@@ -444,9 +469,13 @@ def check_run(folder: Path) -> None:
     if not (folder / "run.json").is_file():
         logger.warning("%s: a run of format 1, which doesn't say whether it is whole", folder)
         return
-    for name, about in read_json(folder / "run.json")["tables"].items():
-        if not (folder / name).is_file() or (folder / name).stat().st_size != about["size"]:
-            raise UserError(f"{folder / name} is not what the run wrote: copy it again, or make the run again")
+    with reading(folder / "run.json"):
+        tables = read_json(folder / "run.json")["tables"].items()
+        sizes = {folder / name: (about["size"], about) for name, about in tables}
+    for path, (size, about) in sizes.items():
+        same = path.is_file() and path.stat().st_size == size
+        if not same or (size < SMALL and _hash(path) != about):
+            raise UserError(f"{path} is not what the run wrote: copy it again, or make the run again")
 
 
 SWEEP_PART = pa.schema({"sample": pa.int32(), "first": pa.int32(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,12 @@ class Job:
 
         if ranks()[1] > 1 and not self.typed("run_dir="):
             raise UserError("several processes share a run by its folder: pass run_dir=DIR")
-        if not cfg.get("resume") or not (self.run_dir / "config.yaml").is_file():
+        if not cfg.get("resume"):
+            return cfg
+        if not (self.run_dir / "config.yaml").is_file():
+            if self.verbose:
+                raise UserError(f"nothing to resume: {self.run_dir} has no config.yaml; leave resume=true out")
+            cfg.resume = False  # a job of a sweep that was never begun
             return cfg
         return resume_config(self.run_dir, to_dict(cfg), self.overrides, (*FREE, "run_dir", "hydra", "launcher"))
 
@@ -78,7 +85,7 @@ class Job:
         config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
         for method in (config.get("methods") or {}).values():
             method.pop("about", None)  # what is shown of a method decides nothing
-        progress = cfg.progress and self.verbose
+        progress = cfg.progress and self.verbose and os.environ.get("RANK", "0") == "0"
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
     def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:
@@ -93,16 +100,40 @@ def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
 
     What another sweeper than Hydra's own will ask for isn't known before.
     """
-    hydra = config.hydra
+    hydra, jobs = config.hydra, list[list[str]]()
     if str(hydra.sweeper._target_).endswith(".BasicSweeper"):
         given = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
         overrides = OverridesParser.create().parse_overrides([*given, *words])
-        for number, asked in enumerate(job for jobs in BasicSweeper.split_arguments(overrides, None) for job in jobs):
-            Job(folder / str(number), _typed(asked), {}, Request("", Namespace(), [], "")).record(number, WAITING, 1)
+        jobs = [_typed(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+    if config.get("resume"):
+        _renumber(folder, jobs)
+    forget_earlier(folder)
+    for number, asked in enumerate(jobs):
+        Job(folder / str(number), asked, {}, Request("", Namespace(), [], "")).record(number, WAITING, 1)
     if str(hydra.launcher._target_).endswith(".JoblibLauncher"):
         from hydra_plugins.hydra_joblib_launcher import _core
 
         _core.Parallel = SeparateWorkers
+
+
+def _renumber(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+    """Give folders of an earlier sweep's jobs the numbers by which the same is asked for now; others come behind."""
+    from wsol.engine import FREE
+
+    free = tuple(f"{key}=" for key in (*FREE, "run_dir", "launcher"))
+    wanted = {str(number): sorted(word for word in job if not word.startswith(free)) for number, job in enumerate(jobs)}
+    others, moves = count(len(jobs)), dict[Path, str]()
+    for record in sorted(folder.glob(f"*/{RECORD}")):
+        words = json.loads(record.read_text(encoding="utf-8"))["overrides"]
+        asked = sorted(word for word in words if not word.startswith(free))
+        same = (number for number, job in wanted.items() if job == asked and number not in moves.values())
+        behind = (name for name in map(str, others) if not (folder / name).exists())
+        moves[record.parent] = next(same, None) or next(behind)
+    moves = {place: name for place, name in moves.items() if place.name != name}
+    for place in moves:
+        place.rename(place.with_name(f".{place.name}.moved"))
+    for place, name in moves.items():
+        place.with_name(f".{place.name}.moved").rename(folder / name)
 
 
 class SeparateWorkers:

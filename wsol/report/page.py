@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from wsol.report.templating import SECTIONS, Section, fill, html_table, render, 
 if TYPE_CHECKING:
     from wsol.datasets import Dataset
 
-FACTS = ("started", "seconds", "device", "threads", "python", "platform")
+FACTS = ("device", "python", "platform")
+# What decides nothing: however a run was made, its page has the same bytes.
+FREE = ("workers", "progress", "resume", "overwrite", "mixed", "plan", "run_dir", "shard_size")
 SOURCE_NAMES = {"competing": "competing classes", "class_map": "classes matched by", "predict_over": "predicted over"}
 
 
@@ -267,6 +270,8 @@ def _run(page: Page) -> Section:
     facts |= {SOURCE_NAMES.get(name, name): value for name, value in run.source.items()}
     versions = run.environment.get("versions", {})
     facts |= {"versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
-    facts = {name: value for name, value in facts.items() if value is not None} | {"folder": run.folder.resolve()}
-    configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
-    return Section("What was run", fill("run", run.environment.get("command", ""), facts, configuration))
+    facts = {name: value for name, value in facts.items() if value is not None}
+    asked = {key: value for key, value in run.config.items() if key not in FREE}
+    command = re.sub(rf"\s('?)(?:{'|'.join(FREE)})=.*?\1(?=\s|$)", "", str(run.environment.get("command", "")))
+    configuration = yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
+    return Section("What was run", fill("run", command, facts, configuration))
