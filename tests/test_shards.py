@@ -394,6 +394,18 @@ def test_a_killed_rank_is_named_and_others_do_the_rest(
     assert content(tmp_path / "run") == content(alone)
 
 
+@pytest.mark.long
+def test_a_sweep_skips_jobs_that_are_done(whole: Path, tmp_path: Path) -> None:
+    words = [*WORDS[1:], "-m"]
+    assert wait(fork(command(*words, "dataset.length=8,9"), tmp_path)) == 0, (tmp_path / "said").read_text()
+    before = [(tmp_path / "run" / number / "environment.json").read_text() for number in "01"]
+    again = command(*words, "dataset.length=9,10,8", "resume=true")
+    assert wait(fork(again, tmp_path)) == 0, (tmp_path / "said").read_text()
+    after = [(tmp_path / "run" / number / "environment.json").read_text() for number in "012"]
+    assert [after[2], after[0]] == before
+    assert json.loads(after[1])["forward_passes"] == 2
+
+
 def test_of_two_resumes_one_is_refused(tmp_path: Path) -> None:
     words = [*WORDS, "dataset.length=400"]
     pid = fork(command(*words), tmp_path)

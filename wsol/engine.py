@@ -342,7 +342,8 @@ class Options(RunOptions):
     flip : bool
         Show every image mirrored as well; the heatmaps are turned back and averaged.
     batch_size, chunk : int
-        Images per forward pass; and in each further pass of methods that need several: their memory bound.
+        Images per forward pass, all of a smaller set; a last batch is filled up, so that all have one size;
+        and in each further pass of methods that need several: their memory bound.
     device : str
         "auto", "cpu", "cuda", …
     score : "logit", "log_prob", "prob" or "rest", optional

@@ -11,7 +11,7 @@ import pytest
 from wsol import cli
 from wsol.commands.request import read_words
 from wsol.commands.sweep import end_sweep
-from wsol.commands.task import Job, forget_earlier
+from wsol.commands.task import Job, forget_earlier, renumber
 from wsol.report.latex import TableOptions
 
 
@@ -116,3 +116,16 @@ def test_an_earlier_sweep_in_the_same_folder_is_forgotten(folder: Path) -> None:
     forget_earlier(folder)
     assert {path.name for path in folder.iterdir() if path.is_file()} == {"sweep.csv"}
     assert not list(folder.glob("*/job.json")) and (folder / "0" / "summary.csv").exists()
+
+
+def test_jobs_of_an_earlier_sweep_are_found_by_what_was_asked(folder: Path) -> None:
+    """Whatever their numbers, and whatever else decides nothing; others lie behind."""
+    asked = [
+        ["limit=9", f"protocols.exact.threshold={tau}", "workers=3", "resume=true"] for tau in ("0.2", "0.3", "0.1")
+    ]
+    names = {name: (folder / name / "environment.json").read_text() for name in "01"}
+    (folder / "0" / "which").touch()
+    renumber(folder, asked)
+    assert {path.name for path in folder.iterdir()} == {"0", "2", "3"}
+    assert (folder / "2" / "which").exists() and names["1"] == (folder / "0" / "environment.json").read_text()
+    assert json.loads((folder / "3" / "job.json").read_text())["error"]

@@ -82,10 +82,12 @@ class Job:
 
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""
+        from wsol.shards import ranks
+
         config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
         for method in (config.get("methods") or {}).values():
             method.pop("about", None)  # what is shown of a method decides nothing
-        progress = cfg.progress and self.verbose and os.environ.get("RANK", "0") == "0"
+        progress = cfg.progress and self.verbose and ranks()[0] == 0  # one line for all processes
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
     def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:
@@ -106,7 +108,7 @@ def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
         overrides = OverridesParser.create().parse_overrides([*given, *words])
         jobs = [_typed(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
     if config.get("resume"):
-        _renumber(folder, jobs)
+        renumber(folder, jobs)
     forget_earlier(folder)
     for number, asked in enumerate(jobs):
         Job(folder / str(number), asked, {}, Request("", Namespace(), [], "")).record(number, WAITING, 1)
@@ -116,7 +118,7 @@ def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
         _core.Parallel = SeparateWorkers
 
 
-def _renumber(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+def renumber(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
     """Give folders of an earlier sweep's jobs the numbers by which the same is asked for now; others come behind."""
     from wsol.engine import FREE
 
