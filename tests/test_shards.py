@@ -368,7 +368,8 @@ def alone(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_a_run(alone: Path, tmp_path: Path, world: int) -> None:
     """Each does its share, one prints; the same bytes."""
     assert ranks_of(tmp_path, world, "report=true") == [0] * world, (tmp_path / "said").read_text()
@@ -410,7 +411,7 @@ def test_a_sweep_skips_jobs_that_are_done(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_of_two_resumes_one_is_refused(tmp_path: Path) -> None:
+def test_of_two_resumes_one_is_refused(whole: Path, tmp_path: Path) -> None:
     words = [*WORDS, "dataset.length=400"]
     pid = fork(command(*words), tmp_path)
     until(lambda: any((tmp_path / "run" / "parts").glob("0*")))
