@@ -50,6 +50,7 @@ def draw_idea() -> None:
         axis.axis("off")
     x0, y0, x1, y1 = sweep.to_inclusive().boxes_largest[at]
     axes[3].add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=FOUND, linewidth=2))
+    assert sample.boxes is not None
     for (x0, y0, x1, y1), color in ((sample.boxes[0], TRUTH), (box, FOUND)):
         axes[4].add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=2.5))
     figure.savefig(IMAGES / "idea.png", dpi=110)
@@ -67,8 +68,8 @@ def draw_curves() -> None:
     for method, (label, color, dash) in (styles | {"center": ("center", "#767c85", "--")}).items():
         curve = curves[curves["method"] == method]
         axis.plot(curve["threshold"], curve["gt_known_loc"], dash, color=color, label=label)
-        best = curve["gt_known_loc"].idxmax()
-        axis.plot(curve["threshold"][best], curve["gt_known_loc"][best], "o", color=color)
+        best = curve.iloc[int(curve["gt_known_loc"].argmax())]
+        axis.plot(best["threshold"], best["gt_known_loc"], "o", color=color)
     axis.set(xlabel="threshold τ", ylabel="GT-known localization in %", xlim=(0, 1), ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)

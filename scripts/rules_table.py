@@ -58,7 +58,7 @@ def rows_of(name: str, results: wsol.Results) -> pd.DataFrame:
 def sentences(values: pd.DataFrame) -> list[str]:
     """One for each artifact: the two rules that disagree most about it, and in which fields they differ."""
     lines = []
-    for artifact in values:
+    for artifact in map(str, values):
         column = values[artifact].dropna()
         first, second = max(combinations(column.index, 2), key=lambda pair: abs(column[pair[0]] - column[pair[1]]))
         one, two = (vars(wsol.load_protocol(name).for_dataset(artifact.split()[0])) for name in (first, second))
@@ -75,11 +75,17 @@ def mixed(values: pd.DataFrame) -> list[str]:
     """What is published of one dataset under several rules, and how far these are apart here."""
     published, lines = pd.read_csv(RESULTS / "published.csv"), []
     localized = published[published["metric"].isin(["gt_known_loc", "top1_loc"]) & published["protocol"].notna()]
-    for (dataset, metric), group in localized.groupby(["dataset", "metric"]):
+    for names, group in localized.groupby(["dataset", "metric"]):
+        dataset, metric = map(str, names)  # type: ignore[call-overload]
         rules = {name: rows["source"].iloc[0].split(",")[0] for name, rows in group.groupby("protocol")}
-        here = values.loc[values.index.isin(rules), [column for column in values if column.startswith(dataset)]]
+        here = values.loc[
+            values.index.isin(rules), [column for column in map(str, values) if column.startswith(dataset)]
+        ]
         if len(rules) > 1:
-            spans = (f"{column.split(': ')[1]} {here[column].min():.1f} to {here[column].max():.1f}" for column in here)
+            spans = (
+                f"{column.split(': ')[1]} {here[column].min():.1f} to {here[column].max():.1f}"
+                for column in map(str, here)
+            )
             listed = ", ".join(f"`{name}` ({source})" for name, source in rules.items())
             lines.append(f"- {metric} on {dataset}: {listed}. GT-known above, under these alone: {', '.join(spans)}.")
     return lines
@@ -90,7 +96,7 @@ def artifacts(asked: argparse.Namespace, folder: Path) -> pd.DataFrame:
     every: dict[str, Any] = {"protocols": ["all"], "progress": False}
     cub = by_size(WSOLEvaluation(asked.metadata, "CUB", "test"))
     ilsvrc = by_size(WSOLEvaluation(asked.metadata, "ILSVRC", "test").first(asked.ilsvrc))
-    boxes = {"boxes": jittered(cub, folder), "box_corners": "inclusive", "box_units": "pixels"}
+    boxes: dict[str, Any] = {"boxes": jittered(cub, folder), "box_corners": "inclusive", "box_units": "pixels"}
     parts = [rows_of("CUB test", wsol.score(cub, methods=["center", "full"], **every))]
     parts.append(rows_of("CUB test", wsol.score(cub, **boxes, **every)))
     parts.append(rows_of(f"ILSVRC val ({len(ilsvrc):,})", wsol.score(ilsvrc, methods=["center", "full"], **every)))
@@ -139,7 +145,7 @@ GT-known localization in percent; *: τ is the best on these very images; empty:
 boxes are asked for; raw heatmaps, where maps in [0, 1] are). Made by `scripts/rules_table.py`, wsol {wsol.__version__}.
 The regressor is ground truth whose corners were moved by {JITTER} of its sides (standard deviation).
 
-| rules | {" | ".join(values)} |
+| rules | {" | ".join(map(str, values))} |
 | --- |{" ---: |" * len(values.columns)}
 {lines}
 

@@ -269,7 +269,8 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
     whole = all(list(run.samples["sample_id"]) == aligned.sample_ids for run in aligned.runs.values())
     entries = []
     labels = protocol_labels(pd.concat([run.summary for run in aligned.runs.values()]), aligned.protocols)
-    for name, label_of_all in pd.Series(labels)[list(aligned.protocols)].drop_duplicates().items():
+    first_of_label = {labels[name]: name for name in reversed(list(aligned.protocols))}  # equal ones are one
+    for name in (name for name in aligned.protocols if first_of_label[labels[name]] == name):
         for label, run in aligned.runs.items():
             samples, protocol = aligned.samples(run), run.protocols[name]
             for _, row in run.summary[run.summary["protocol"] == name].iterrows():
@@ -279,7 +280,7 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
                 outcomes = sample_outcomes(row, sweep, samples, protocol, pxap, run.taus(method, name))
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
-                    entries.append(Entry(label, method, label_of_all, title, row, outcomes, protocol.grid()))
+                    entries.append(Entry(label, method, labels[name], title, row, outcomes, protocol.grid()))
     return entries
 
 
