@@ -77,7 +77,7 @@ def mixed(values: pd.DataFrame) -> list[str]:
     localized = published[published["metric"].isin(["gt_known_loc", "top1_loc"]) & published["protocol"].notna()]
     for names, group in localized.groupby(["dataset", "metric"]):
         dataset, metric = map(str, names)  # type: ignore[call-overload]
-        rules = {name: rows["source"].iloc[0].split(",")[0] for name, rows in group.groupby("protocol")}
+        rules = {str(name): rows["source"].iloc[0].split(",")[0] for name, rows in group.groupby("protocol")}
         here = values.loc[
             values.index.isin(rules), [column for column in map(str, values) if column.startswith(dataset)]
         ]
