@@ -210,7 +210,9 @@ def slow_score_map(
     mode |= {"align_corners": False} if protocol.interpolation != "nearest" else {}
     enlarged = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], (y1 - y0, x1 - x0), **mode)
     values = values if values.shape == (y1 - y0, x1 - x0) else enlarged[0, 0].numpy()
-    values = values[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    kept = values[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    rounded = kept.shape != values.shape and kept.max() - kept.min() <= 1e-12 * np.abs(heatmap).max()
+    values = np.zeros(kept.shape) if rounded and not first and protocol.normalization != "none" else kept
     values = (
         np.clip(values, 0, 1) if first or protocol.normalization == "none" else slow_normalization(values, protocol)
     )

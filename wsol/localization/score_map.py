@@ -16,6 +16,7 @@ from wsol.localization.protocol import Protocol, load_protocol
 if TYPE_CHECKING:
     import torch
 
+ROUNDING = 1e-12  # of a map's largest value: below it, differences are rounding errors of resizing
 Size = tuple[int, int]
 Rectangle = tuple[float, float, float, float]
 
@@ -162,6 +163,10 @@ def _normalized(raw: np.ndarray, size: Size, inside: tuple[slice, slice], protoc
     values = values[inside]  # (H, W)
     if first or none:  # bicubic interpolation may leave the range
         return np.clip(values, 0, 1, out=np.ascontiguousarray(values))
+    if (
+        values.shape != size[::-1] and np.ptp(values) <= ROUNDING * np.abs(raw).max()
+    ):  # the part that is kept is constant
+        return np.zeros(values.shape)
     return _stretch(np.ascontiguousarray(values), protocol)
 
 
