@@ -369,7 +369,10 @@ def test_completion_behind_a_command(capsys, monkeypatch, mine):
         "experiment=tiny_imagenet",
     ]
     assert complete(capsys, monkeypatch, "wsol train exp") == ["experiment="]
-    assert complete(capsys, monkeypatch, "wsol train -m seed=1,2 training.lr") == ["training.lr="]
+    assert complete(capsys, monkeypatch, "wsol train -m seed=1,2 training.lr") == [
+        "training.lr=",
+        "training.lr_factors.",
+    ]
     assert complete(capsys, monkeypatch, "wsol --mul") == ["--multirun"]
     assert complete(capsys, monkeypatch, f"wsol -cd {mine} method=en") == ["method=energy"]
     assert "method=" not in complete(capsys, monkeypatch, "wsol train met")

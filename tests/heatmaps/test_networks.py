@@ -360,7 +360,7 @@ def test_windows_are_no_image() -> None:
     model = models.MaxVit((64, 64), 8, 2, [8, 8], [1, 1], 4, 0.0, num_classes=5).eval()
     block = "blocks.1.layers.0.layers"
     for inner in ("window_attention.mlp_layer.1", "grid_attention.attn_layer.0"):
-        with pytest.raises(UserError, match=rf"layer {block}.{inner} .*{block}.{inner.split('.')[0]} "):
+        with pytest.raises(UserError, match=rf"layer {block}.{inner} "):
             maps(model, "gradcam", f"{block}.{inner}", images(1, 64, 64))
 
 

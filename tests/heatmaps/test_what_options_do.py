@@ -40,7 +40,7 @@ def maps_of(model: nn.Module, method: Method | str, **options: object) -> torch.
 # --- scores ---
 
 FEWER = {"smoothgrad": {"samples": 2}, "integratedgradients": {"steps": 2}, "smoothgradcampp": {"samples": 2}}
-SCORED = ("gradcam", "saliency", "guidedbackprop", "deconvnet", "fullgrad", "legrad", *FEWER)
+SCORED = ("gradcam", "saliency", "guidedbackprop", "deconvnet", "legrad", *FEWER)
 
 
 @pytest.mark.parametrize("name", SCORED)

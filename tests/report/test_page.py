@@ -309,7 +309,10 @@ def test_scored_heatmaps_and_rebuilding_from_the_command_line(
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.skipif(not BENCH.is_file(), reason="no scripts/ beside the tests")
-def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(tmp_path: Path) -> None:
+def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCH.parent))
     write_run = runpy.run_path(str(BENCH))["write_run"]
     write_run(tmp_path, 90, [f"method{number}" for number in range(12)], classes=30, map_size=112)
     random = np.random.default_rng(0)

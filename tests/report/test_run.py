@@ -86,7 +86,7 @@ def test_a_run_of_format_1_is_reported(old_run: Path, capsys: pytest.CaptureFixt
     assert cli.main(["report", f"run={old_run}"]) == 0, capsys.readouterr().err
     assert (old_run / "figures" / "accuracy_choe2020.svg").is_file()
     page = (old_run / "report.html").read_text(encoding="utf-8")
-    assert page.count('class="name" data-value="cam"') == 1
+    assert 'data-value="CAM"' in page
     assert "no image" not in page.split('id="gallery"')[1].split("</section>")[0]
 
 
@@ -102,6 +102,8 @@ def test_a_run_of_format_1_is_scored_again(old_run: Path, tmp_path: Path) -> Non
     assert cli.main(["score", *words]) == 0
     for name in ("summary.csv", "metrics.csv"):
         old, new = (pd.read_csv(folder / name, keep_default_na=False) for folder in (old_run, tmp_path / "new"))
+        if name == "metrics.csv":  # strata are younger than the format
+            new = new[new["metric"].isin(old["metric"])].reset_index(drop=True)
         pd.testing.assert_frame_equal(new, old, rtol=1e-9)
     for method in ("cam", "center"):
         new, old = (Run.open(folder).sweep(method, "choe2020") for folder in (tmp_path / "new", old_run))
