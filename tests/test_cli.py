@@ -446,4 +446,6 @@ def test_long_jobs_say_how_far_they_are_where_there_is_no_terminal(capsys, place
     code, _, err = said(capsys, "limit=3", "pictures=0", "method=[cam]", "protocol=[choe2020]", "run_dir=run")
     assert code == 0
     assert "heatmaps: 3 of 3, 0:00:00 left" in err
-    assert "scoring cam: 3 of 3" in err
+    code, _, err = said(capsys, "score", "limit=3", "pictures=0", "heatmaps=run/heatmaps", "run_dir=again")
+    assert code == 0
+    assert "scoring: 3 of 3" in err

@@ -35,6 +35,7 @@ from wsol.models.checkpoint import read_checkpoint
 from wsol.models.zoo import torchvision_classifier
 from wsol.report.run import Run
 from wsol.report.summary import print_summary
+from wsol.shards import is_whole
 from wsol.training.train import TrainingState
 
 QUIET = {"pictures": 0, "report": False, "progress": False, "workers": 0}
@@ -190,12 +191,17 @@ PICTURES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("case", PICTURES)
-def test_bad_picture_stops_the_run_and_leaves_the_older_one_whole(run: Path, tiny_imagenet: Path, case: str) -> None:
+def test_bad_picture_stops_the_run_which_is_not_whole(run: Path, tiny_imagenet: Path, case: str) -> None:
     path = tiny_imagenet / "val" / "images" / "val_3.JPEG"
     PICTURES[case](path)
     data = TinyImageNet(tiny_imagenet)
-    with refused(run, str(path), "val/images/val_3.JPEG"):
+    kept = {name: content for name, content in contents(run).items() if name.startswith(("heatmaps/", "samples."))}
+    with pytest.raises(UserError) as error:
         wsol.evaluate(data, small(data), ["cam"], ["choe2020"], run_dir=run, **QUIET)
+    assert str(path) in str(error.value) and "val/images/val_3.JPEG" in str(error.value)
+    assert kept and not is_whole(run)
+    assert contents(run).keys() == {*kept, "config.yaml", "parts/identity.json"}  # no older tables beside it
+    assert {name: contents(run)[name] for name in kept} == kept
 
 
 def test_name_of_a_picture_that_no_disk_takes() -> None:

@@ -26,7 +26,7 @@ from wsol.datasets.classes import ClassMap, map_classes
 from wsol.datasets.sample import Dataset, check_sizes
 from wsol.errors import UserError
 from wsol.heatmaps.method import Method, expand_layers, make_method
-from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
+from wsol.heatmaps.store import HeatmapStore, add_baselines, check_names, open_heatmaps
 from wsol.io import expand_path, remove_stale, write_json
 from wsol.localization import Protocol, load_protocol, protocol_names
 from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
@@ -423,7 +423,9 @@ def _load_methods(methods: Methods) -> dict[str, Method]:
     named = methods if isinstance(methods, Mapping) else {name: make_method(name) for name in methods}
     if not named:
         raise UserError("no methods: choose at least one, such as cam")
-    return expand_layers(named)
+    expanded = expand_layers(named)
+    check_names(expanded)
+    return expanded
 
 
 def _load_protocols(

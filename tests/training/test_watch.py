@@ -142,15 +142,15 @@ def test_loggers_that_are_not_there(name: str, culprit: str, monkeypatch: pytest
 
 
 def test_the_size_that_a_network_was_trained_at(tmp_path: Path) -> None:
-    from wsol.engine import _weights_notes
+    from wsol.engine import weights_notes
 
     stage = Stage(dataset=Shapes("train", length=8, **KNOBS), recipe=recipe(epochs=1, input_size=(16, 16)))
     run(shapes_classifier(weights=None, num_classes=3), [stage], run_dir=tmp_path)
     loaded = shapes_classifier(weights=tmp_path / "best.safetensors")
     assert loaded.input_size == loaded.trained_size == (16, 16)
-    assert _weights_notes(SimpleNamespace(knobs={}, name="x"), loaded) == []
+    assert weights_notes(SimpleNamespace(knobs={}, name="x"), loaded) == []
     loaded.input_size = (32, 32)
-    (note,) = _weights_notes(SimpleNamespace(knobs={}, name="x"), loaded)
+    (note,) = weights_notes(SimpleNamespace(knobs={}, name="x"), loaded)
     assert "16 x 16" in note and "32 x 32" in note
 
 

@@ -68,6 +68,13 @@ class RoundedMaps:
         return self.halves[index].astype(np.float64) * float(self.scales[index])
 
 
+def check_names(methods: Iterable[str]) -> None:
+    """Refuse names of methods that are no names of files."""
+    for method in methods:
+        if not method or Path(method).name != method or method.startswith("."):
+            raise UserError(f"method {method!r}: pass a plain name, for files in heatmaps/ are called so")
+
+
 class HeatmapStore:
     """Heatmaps by method and sample, whose `methods` {name: {"function", "layer"}} are in the order of the tables."""
 
@@ -86,9 +93,7 @@ class HeatmapStore:
         self._index: pd.Index | None = None
         if repeated := [sample_id for sample_id, times in Counter(self.sample_ids).items() if times > 1]:
             raise UserError(f"sample id {repeated[0]!r} comes more than once: sample ids must be unique")
-        for method in self.methods:
-            if not method or Path(method).name != method or method.startswith("."):
-                raise UserError(f"method {method!r}: pass a plain name, for files in heatmaps/ are called so")
+        check_names(self.methods)
 
     def heatmap(self, method: str, index: int) -> StoredHeatmap:
         """Return a sample's heatmap by a method; zeros where it is missing."""
