@@ -62,8 +62,6 @@ logger = logging.getLogger("wsol")
 FORMAT = 2  # of a run's folder; 1, without run.json, is read for ever
 TABLES = ("summary.csv", "metrics.csv", "sensitivity.csv", "per_image.parquet", "curves.parquet", "sweeps.parquet",
           "samples.parquet", "resamples.parquet", "faithfulness.parquet", "rules.json")  # fmt: skip
-STALE = (*(name for name in TABLES if name != "samples.parquet"), "summary.md", "summary.tex", "environment.json",
-         "report.html")  # fmt: skip
 OWN = ("wsol", "torch", "torchvision", "timm", "transformers", "numpy", "functools", "builtins")
 DEVICE = ("device", "torch")  # of an identity: what `mixed=true` lets differ
 BEAT, SILENT = 2.0, 60.0  # seconds between two signs of life, and after which a process without one is lost
@@ -192,8 +190,8 @@ class Shards:
                 self._sign().unlink(missing_ok=True)
                 raise
             return
-        # Heatmaps and samples stay, which may be what is scored now.
-        for name in ("parts/identity.json", "run.json", *STALE):
+        # An older run's heatmaps stay, which may be what is scored now, and its tables until ours take their place.
+        for name in ("parts/identity.json", "run.json"):
             (folder / name).unlink(missing_ok=True)
         for path in self.work.iterdir():
             if path.is_dir():
@@ -381,25 +379,18 @@ class Shards:
 
     def join_heatmaps(self) -> tuple[HeatmapStore, pd.DataFrame]:
         """Heatmaps and samples of all shards, one after the other: in memory, or in the run's folder."""
-        samples: list[pd.DataFrame] = []
-
-        def stores() -> Iterator[HeatmapStore]:
-            for number in range(len(self.ranges)):
-                part = self._read(number)
-                assert part.store is not None and part.samples is not None
-                samples.append(part.samples)
-                yield part.store
-
+        parts = (self._read(number) for number in range(len(self.ranges)))
+        stores = (part.store for part in parts if part.store is not None)
+        tables = (self._read(number).samples for number in range(len(self.ranges)))
+        table = pd.concat([samples for samples in tables if samples is not None], ignore_index=True)
         if self.folder is None:
-            store = join_stores(list(stores()))
-        else:
-            (self.folder / "samples.parquet").unlink(missing_ok=True)  # an older run's don't go with these heatmaps
-            save_heatmaps(stores(), self.ranges[-1].stop, self.folder / "heatmaps")
-            store = HeatmapStore.open(self.folder / "heatmaps")
-        table = pd.concat(samples, ignore_index=True)
-        if self.folder is not None:
+            store = join_stores(list(stores))
+        else:  # an older run's heatmaps, which lose their index, don't go with these samples
+            (self.folder / "heatmaps" / "index.parquet").unlink(missing_ok=True)
             with atomic_write(self.folder / "samples.parquet") as path:  # not lost where what follows fails
                 table.to_parquet(path, index=False)
+            save_heatmaps(stores, self.ranges[-1].stop, self.folder / "heatmaps")
+            store = HeatmapStore.open(self.folder / "heatmaps")
         if store.unreadable.any():
             ids = table["image_id"][store.unreadable].unique()
             failed = f"{len(ids)} of {table['image_id'].nunique()} images could not be read, or have no heatmap"
