@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ CHOICES = [
     for command in COMMANDS
     for group in application_groups(command).values()
     for name in group_options(group)
+    if name != "ray" or find_spec("hydra_plugins.hydra_ray_launcher")  # an extra that dev goes without
 ]
 MODEL_SETTINGS = ("layer", "seed", "classes", "input_size", "mean", "std", "interpolation", "prefix_tokens", "output")
 SECTIONS = {"dataset": "dataset", "model": "model", "method": "methods", "protocol": "protocols"}

@@ -203,7 +203,7 @@ class Protocol:
     >>> Protocol(size=(0, 64))
     Traceback (most recent call last):
     ...
-    wsol.errors.UserError: protocol: size = (0, 64) should be greater than or equal to 1
+    wsol.errors.UserError: protocol: size = (0, 64) should be greater than or equal to 1 or should be 'heatmap'
     """
 
     name: Annotated[str, Field(min_length=1)] = "custom"
