@@ -97,8 +97,8 @@ def refuse_foreign(recorded: Any, given: Any = None, where: str = "", inside: bo
     if not isinstance(recorded, Mapping):
         return
     special = {str(key) for key in recorded if str(key).startswith("_") and str(key).endswith("_")}
-    own = special == {"_target_"} and recorded["_target_"] in own_targets() and not inside
-    foreign = [] if own else sorted(special)
+    is_ours = special == {"_target_"} and recorded["_target_"] in own_targets() and not inside
+    foreign = [] if is_ours else sorted(special)
     foreign += ["function"] if "." in str(recorded.get("function", "")) else []
     foreign += ["trust_remote_code"] if recorded.get("trust_remote_code") else []
     if foreign and recorded != given:
@@ -155,8 +155,8 @@ def build_dataset(config: Config, strict: bool = True) -> Dataset:
 
 def for_any_dataset(config: Config) -> list[str]:
     """Which of `FOR_ANY_DATASET` are not arguments of this dataset's own."""
-    own = _parameters(config.get("_target_"))
-    return [name for name in FOR_ANY_DATASET if name not in own]
+    parameters = _parameters(config.get("_target_"))
+    return [name for name in FOR_ANY_DATASET if name not in parameters]
 
 
 def build_model(config: Config, dataset: Dataset | None, for_training: bool = False) -> Classifier:

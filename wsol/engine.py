@@ -210,8 +210,10 @@ def score(
     presets, left_out = _load_protocols(protocols, store.has_raw(), ready_boxes=not store.methods)
     protocols = _for_dataset(presets, dataset)
     samples, about = read_samples(dataset, store, part), store.source
-    given, remarks = read_given(dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes())
-    if given:
+    box_sources, remarks = read_given(
+        dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes()
+    )
+    if box_sources:
         about = about | {"heatmaps": ", ".join(str(path) for path in (heatmaps, boxes, masks) if path is not None)}
     notes += resizing_notes(dataset, store, protocols) + remarks + left_out
     if predictions is not None:
@@ -221,13 +223,13 @@ def score(
     provenance = Provenance.of(about)
     source, notes = provenance.to_dict(), _warn(notes) + _benchmark_notes(dataset)
     thresholds = choose_thresholds(store.methods, presets, source, threshold_from, options.threshold_from_test)
-    thresholds |= {(source.name, name): (None, source.kind) for source in given for name in protocols}
+    thresholds |= {(source.name, name): (None, source.kind) for source in box_sources for name in protocols}
 
     # 2. and 3. As in `evaluate`; boxes that are given have no sweeps.
     config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     scorer = Scorer(dataset, protocols, options.on_error)
-    own = {"source": source, "layers": store.methods, "maps": store.fingerprint()}
-    identity = identity_of(dataset, protocols, {}, config, **own, **options.identity())
+    origin = {"source": source, "layers": store.methods, "maps": store.fingerprint()}
+    identity = identity_of(dataset, protocols, {}, config, **origin, **options.identity())
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     how = options.for_the_folder("wsol score")
     if options.plan:
@@ -236,7 +238,7 @@ def score(
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
         shards.do(((store, None, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
-        scored_boxes = (score_given(source, dataset, samples, protocols) for source in given)
+        scored_boxes = (score_given(source, dataset, samples, protocols) for source in box_sources)
         scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
         results.environment = _environment(started, provenance, notes, shards.began, presets)

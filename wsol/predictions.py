@@ -333,18 +333,18 @@ def read_given(
     on_error, part : str, bool
         "skip" counts samples without a box as misses; of a part of a dataset, rows of other samples are passed over.
     """
-    given = []
+    sources = []
     if boxes is not None:
         path = Path(boxes).expanduser()
-        given.append((path, *_read_boxes(path, BoxRules(**rules, where="box_"), dataset, samples, naming, part)))
+        sources.append((path, *_read_boxes(path, BoxRules(**rules, where="box_"), dataset, samples, naming, part)))
     if masks is not None:
         folder = Path(masks).expanduser()
-        given.append((folder, GivenBoxes(folder.resolve().name, "masks", masks=_find_masks(folder, samples)), []))
-    notes, known = list[str](), set(taken)
-    for path, source, remarks in given:
-        if source.name in known:
+        sources.append((folder, GivenBoxes(folder.resolve().name, "masks", masks=_find_masks(folder, samples)), []))
+    notes, names_taken = list[str](), set(taken)
+    for path, source, remarks in sources:
+        if source.name in names_taken:
             raise UserError(f"{source.kind}={path}: there is a method {source.name} already; call the file otherwise")
-        known.add(source.name)
+        names_taken.add(source.name)
         names, where = samples["sample_id"][source.missing], f"{source.kind}={path}"
         text = f"{where}: nothing for {first_names(names)} ({len(names)} of {len(samples)} samples)"
         if len(names) and (on_error == "stop" or len(names) == len(samples)):
@@ -352,7 +352,7 @@ def read_given(
         notes += [f"{where}: {remark}" for remark in remarks] + (
             [f"{text}; they count as misses"] if len(names) else []
         )
-    return [source for _, source, _ in given], notes
+    return [source for _, source, _ in sources], notes
 
 
 def _read_boxes(

@@ -182,10 +182,10 @@ class Shards:
         with writing(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-        known = self.work / "identity.json"
-        if self.resume and known.is_file():
+        identity_file = self.work / "identity.json"
+        if self.resume and identity_file.is_file():
             try:
-                self.began = self._require_same(read_json(known))
+                self.began = self._require_same(read_json(identity_file))
             except UserError:
                 self._sign().unlink(missing_ok=True)
                 raise
@@ -198,7 +198,7 @@ class Shards:
                 shutil.rmtree(path)
         remove_stale(folder)
         write_yaml(folder / "config.yaml", {name: value for name, value in self.config.items() if name not in WAYS})
-        write_json(known, self.identity | {BEGAN: self.began})
+        write_json(identity_file, self.identity | {BEGAN: self.began})
 
     @property
     def key(self) -> str:
@@ -206,15 +206,15 @@ class Shards:
         content = {name: value for name, value in self.identity.items() if name != "shard_size"}
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
-    def _require_same(self, known: dict[str, Any]) -> str:
+    def _require_same(self, recorded: dict[str, Any]) -> str:
         """Refuse a run of another identity; return what was typed when it began."""
-        began = str(known.pop(BEGAN, self.began))
+        began = str(recorded.pop(BEGAN, self.began))
         ours = json.loads(json.dumps(self.identity, default=str))
-        differing = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
+        differing = [name for name in {**recorded, **ours} if recorded.get(name) != ours.get(name)]
         if self.mixed:
             differing = [name for name in differing if name not in DEVICE]
         if differing:
-            said = "; ".join(f"{name}: {known.get(name)}, now {ours.get(name)}" for name in differing[:5])
+            said = "; ".join(f"{name}: {recorded.get(name)}, now {ours.get(name)}" for name in differing[:5])
             hint = "; mixed=true goes on all the same" if set(differing) <= set(DEVICE) else ""
             raise UserError(f"run_dir={self.folder} can't be resumed, for it is of another run ({said}){hint}")
         return began
@@ -250,12 +250,12 @@ class Shards:
                     f"run_dir={self.folder} is being written to by process {other.get('pid')} on {other.get('host')}: "
                     f"wait for it, or choose another"
                 )
-            taken = lock.with_name(f"lock.{os.getpid()}.dead")
+            dead_lock = lock.with_name(f"lock.{os.getpid()}.dead")
             with suppress(OSError):  # whoever is first takes over
-                lock.rename(taken)
-                if taken.read_text(encoding="utf-8") != content:  # somebody else did, between these lines
-                    taken.rename(lock)
-                taken.unlink(missing_ok=True)
+                lock.rename(dead_lock)
+                if dead_lock.read_text(encoding="utf-8") != content:  # somebody else did, between these lines
+                    dead_lock.rename(lock)
+                dead_lock.unlink(missing_ok=True)
 
     def _join_others(self, folder: Path) -> None:
         """Wait until the first process has begun this very run; as long as the folder is another's, it isn't ours."""
@@ -350,7 +350,7 @@ class Shards:
             self.stopping.set()
             self._heart.join()
             raise SystemExit(0)
-        seen: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
+        last_signs: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
         told = len(self.ranges)
         while todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]:
             if len(todo) < told:
@@ -359,9 +359,9 @@ class Shards:
             for rank in {n % self.world for n in todo}:
                 path = self.work / f"rank-{rank}.json"
                 sign = path.stat().st_mtime if path.is_file() else 0.0
-                if rank not in seen or seen[rank][0] != sign:
-                    seen[rank] = sign, time.monotonic()
-                elif time.monotonic() - seen[rank][1] > SILENT:
+                if rank not in last_signs or last_signs[rank][0] != sign:
+                    last_signs[rank] = sign, time.monotonic()
+                elif time.monotonic() - last_signs[rank][1] > SILENT:
                     raise LostRankError(
                         f"process {rank} of {self.world} has given no sign of life for {SILENT:.0f} s; what is done is "
                         f"kept: {self.command} resume=true run_dir={self.folder}, with any number of processes"
@@ -523,14 +523,14 @@ def identity_of(
     **more: Any,
 ) -> dict[str, Any]:
     """What makes a run what it is: only one that is equal in all of it is resumed."""
-    own: dict[str, Any] = {"dataset": type(dataset)} | {name: method.function for name, method in methods.items()}
+    functions: dict[str, Any] = {"dataset": type(dataset)} | {name: method.function for name, method in methods.items()}
     return {
         "dataset": [dataset.name, str(dataset.split), dict(dataset.knobs), list(dataset.classes)],
         "arguments": config.get("dataset"),
         "samples": _hash_table(dataset.table),
         "methods": {name: _describe(method) for name, method in methods.items()},
         "protocols": {name: asdict(protocol) for name, protocol in protocols.items()},
-        "code": {name: _source(thing) for name, thing in own.items() if not _is_known(thing)},
+        "code": {name: _source(thing) for name, thing in functions.items() if not _is_known(thing)},
         "wsol": wsol.__version__,
         "numpy": version("numpy"),
         **more,

@@ -672,8 +672,8 @@ def _read_thresholds(
         metrics = pd.DataFrame(columns=list(METRIC_COLUMNS))
         if (path.parent / "metrics.csv").is_file():
             metrics = pd.read_csv(path.parent / "metrics.csv", dtype=dict.fromkeys(TEXTS, str))
-        own = metrics[metrics["class"].isna() & metrics["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)]
-        for row in own.dropna(subset=["threshold"]).itertuples():  # of metrics that have each their own
+        overall = metrics[metrics["class"].isna() & metrics["metric"].isin(AT_THE_SUMMARYS_THRESHOLD)]
+        for row in overall.dropna(subset=["threshold"]).itertuples():  # of metrics that have each their own
             chosen.get((row.method, row.protocol), {})[str(row.metric)] = row.threshold
         dataset, split, model = summary[["dataset", "split", "model"]].fillna("").iloc[0]
     on_test = is_for_testing(split, str(read_environment(path.parent).get("role") or ""))

@@ -64,11 +64,16 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 
 def _list_layers(classifier: Classifier) -> Mapping[str, object]:
     """Show which layers yield maps, in the order of the pass."""
-    seen = trace_layers(classifier.module, classifier.input_size, classifier.prefix_tokens)
+    layers_of_pass = trace_layers(classifier.module, classifier.input_size, classifier.prefix_tokens)
     rows = [
-        [tap.name, " × ".join(map(str, tap.size)), str(seen.runs[tap.name] or ""), "*" * (tap.name == classifier.layer)]
-        for tap in seen.taps.values()
-        if tap.layout and (tap in seen.maps or tap.name == classifier.layer)
+        [
+            tap.name,
+            " × ".join(map(str, tap.size)),
+            str(layers_of_pass.runs[tap.name] or ""),
+            "*" * (tap.name == classifier.layer),
+        ]
+        for tap in layers_of_pass.taps.values()
+        if tap.layout and (tap in layers_of_pass.maps or tap.name == classifier.layer)
     ]
     frame = pd.DataFrame(rows, columns=["layer", "channels × rows × columns", "runs", "default"])
     print_table(frame, classifier.name, keys=("layer",))

@@ -63,11 +63,11 @@ def _keys(command: str) -> list[str]:
     for name in (command, "common"):
         _, *blocks = (conf_dir() / f"{name}.yaml").read_text("utf-8").split("\n\n")
         lines += [line for block in blocks if not block.startswith("hydra:") for line in block.splitlines()]
-    seen: dict[str, str] = {}  # a command's own default of a common key is the one that counts
+    first_lines: dict[str, str] = {}  # a command's own default of a common key is the one that counts
     for line in lines:
         if not line.endswith(": {}"):
-            seen.setdefault(line.partition(":")[0], f"  {line}")
-    return list(seen.values())
+            first_lines.setdefault(line.partition(":")[0], f"  {line}")
+    return list(first_lines.values())
 
 
 def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:

@@ -131,8 +131,8 @@ def _external_heatmaps(run: Run, dataset: Dataset, config: Mapping[str, Any], fo
     A folder of files is searched only where the user names it now: the run's may be any, and the whole disk.
     """
     path = expand_path(config.get("heatmaps"))
-    own = path is None or (path / "heatmaps.json").is_file() or path.suffix == ".npz"
-    if run.heatmaps is not None or not (own or followed):
+    readable = path is None or (path / "heatmaps.json").is_file() or path.suffix == ".npz"
+    if run.heatmaps is not None or not (readable or followed):
         return None
     names: dict[str, Any] = {"kind": config.get("heatmaps_kind"), "name": config.get("heatmaps_name")}
     store, _ = open_heatmaps(dataset, path, **names, on_error="skip", part=True, show_progress=False)

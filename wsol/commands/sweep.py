@@ -198,16 +198,16 @@ def _print_best(best: pd.DataFrame) -> None:
 def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
-    shown = shorten(finished, sweep.overrides).drop(columns="job")
+    table = shorten(finished, sweep.overrides).drop(columns="job")
     numbers = [
         name for name in map(str, finished) if name.removesuffix("_std") in NUMBERS and name not in sweep.overrides
     ]
     frame = finished.assign(
         **{name: pd.to_numeric(finished[name]) for name in (*numbers, "n_seeds") if name in finished}
     )
-    keys = [name for name in map(str, shown) if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
+    keys = [name for name in map(str, table) if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
     keys += [name for name in ("dataset", "split") if name in frame and frame[name].nunique() > 1 and name not in keys]
     keys = [name for name in keys if name.removesuffix(OVERRIDE) not in (options.columns or ()) or OVERRIDE not in name]
     keys = ["job", *keys] if frame.duplicated(keys).any() else keys  # Optuna may ask for the same again
-    columns = options.columns or tuple(name for name in map(str, shown) if name in (*MEASURED, "n_seeds", "val_top1"))
+    columns = options.columns or tuple(name for name in map(str, table) if name in (*MEASURED, "n_seeds", "val_top1"))
     return paper_table(frame, keys, replace(options, columns=columns), note)

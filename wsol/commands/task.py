@@ -104,8 +104,8 @@ def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
     """
     hydra, jobs = config.hydra, list[list[str]]()
     if str(hydra.sweeper._target_).endswith(".BasicSweeper"):
-        given = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
-        overrides = OverridesParser.create().parse_overrides([*given, *words])
+        sweep_overrides = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+        overrides = OverridesParser.create().parse_overrides([*sweep_overrides, *words])
         jobs = [_typed(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
     if config.get("resume"):
         renumber(folder, jobs)

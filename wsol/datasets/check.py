@@ -89,41 +89,41 @@ def _inspect(dataset: Dataset, index: int) -> _Inspected:
     except UserError as error:
         return _Inspected(f"[{index}]", f"[{index}]", faults=[("annotation unreadable", str(error))])
     file = str(sample.image) if isinstance(sample.image, Path) else ""
-    seen = _Inspected(sample.sample_id, sample.image_id, file, sample.label, boxes=sample.boxes)
+    inspected = _Inspected(sample.sample_id, sample.image_id, file, sample.label, boxes=sample.boxes)
     before = None
     with suppress(UserError):
         before = dataset[index - 1].image_id if index and sample.image_id != sample.sample_id else None
     if sample.image_id != before:
-        _inspect_image(sample, seen)
+        _inspect_image(sample, inspected)
     for name, read in (("mask", sample.read_mask), ("ignore mask", sample.read_ignore)):
         try:
             mask = read()
         except UserError as error:
-            seen.faults.append(("mask unreadable", f"{name}: {error}"))
+            inspected.faults.append(("mask unreadable", f"{name}: {error}"))
             continue
         if mask is not None:
-            seen.masks[name] = mask.shape[1], mask.shape[0]
-            seen.covered = float(mask.mean()) if name == "mask" else seen.covered
-    return seen
+            inspected.masks[name] = mask.shape[1], mask.shape[0]
+            inspected.covered = float(mask.mean()) if name == "mask" else inspected.covered
+    return inspected
 
 
-def _inspect_image(sample: Sample, seen: _Inspected) -> None:
-    seen.size = sample.image_size
+def _inspect_image(sample: Sample, inspected: _Inspected) -> None:
+    inspected.size = sample.image_size
     try:
         image = sample.read_image()
     except UserError as error:
         missing = isinstance(sample.image, Path) and not sample.image.is_file()
         kind = "missing" if missing else "truncated" if "truncated" in str(error) else "unreadable"
-        seen.faults.append((f"image {kind}", str(error).removesuffix(f"; {SKIP_HINT}")))
+        inspected.faults.append((f"image {kind}", str(error).removesuffix(f"; {SKIP_HINT}")))
         return
     kinds = unusual(sample.image) if isinstance(sample.image, Path) else {}
     if uses_few_bits(image, sample.image):
         kinds["few bits"] = f"{kinds.pop('16-bit')}, but of the brightest pixel that leaves {image.max()} of 255"
-    seen.faults += kinds.items()
+    inspected.faults += kinds.items()
     size = image.shape[1], image.shape[0]
-    if seen.size is not None and seen.size != size:
-        seen.faults.append(("image size", describe_sizes(seen.size, size, sample.image)))
-    seen.size = size
+    if inspected.size is not None and inspected.size != size:
+        inspected.faults.append(("image size", describe_sizes(inspected.size, size, sample.image)))
+    inspected.size = size
 
 
 def _judge(samples: Sequence[_Inspected], num_classes: int) -> dict[str, np.ndarray]:

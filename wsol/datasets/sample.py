@@ -262,11 +262,13 @@ def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read]
     """
 
     def register(read: Read) -> Read:
+        """Add the reader to READERS, checked before and after it reads."""
         signature = inspect.signature(read)
         keyword = inspect.Parameter("strict", inspect.Parameter.KEYWORD_ONLY, default=True)
 
         @wraps(read)
         def checked(*args: Any, strict: bool = True, **options: Any) -> Dataset:
+            """Refuse an unknown split, then a result without samples or with boxes that can't be boxes."""
             bound = signature.bind(*args, **options)
             bound.apply_defaults()
             root, split = bound.arguments["root"], bound.arguments["split"]
@@ -295,14 +297,14 @@ def find_home(root: str | Path, *places: str) -> Path:
     return next((top / place for place in places if (top / place).is_dir()), top)
 
 
-def choose_classes(known: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
+def choose_classes(classes: Sequence[str], chosen: Sequence[str] | str | None, where: str) -> tuple[str, ...]:
     """Classes asked for, in the order asked for; all of them when nothing is asked."""
     if chosen is None:
-        return tuple(known)
+        return tuple(classes)
     names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     for name in names:
-        if name not in known:
-            raise UserError(f"dataset.classes: {name!r} is no class of {where}{suggest(name, known)}")
+        if name not in classes:
+            raise UserError(f"dataset.classes: {name!r} is no class of {where}{suggest(name, classes)}")
     if len(set(names)) != len(names) or not names:
         raise UserError(f"dataset.classes={list(names)}: name at least one class, and each only once")
     return names

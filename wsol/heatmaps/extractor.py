@@ -141,9 +141,11 @@ class HeatmapExtractor:
         self.names = (model.classes, model.class_ids) if isinstance(model, Classifier) else (None, None)
         self.normalization = (model.mean, model.std) if isinstance(model, Classifier) else None
         self.score = score if callable(score) else None
-        own = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
-        if own and self.score:
-            raise UserError(f"method {own[0]} makes logits of its own from every block: it takes no score function")
+        by_attention = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
+        if by_attention and self.score:
+            raise UserError(
+                f"method {by_attention[0]} makes logits of its own from every block: it takes no score function"
+            )
         own_map = model.class_map if isinstance(model, Classifier) else None
         self.class_maps = {model.layer: own_map} if isinstance(model, Classifier) and own_map else {}
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say or (lambda text: None), channels_last
@@ -274,14 +276,16 @@ class HeatmapExtractor:
         size = images.shape[2], images.shape[3]
         if size in self._traces:
             return
-        seen = trace(self.model, size, self.prefix_tokens, images, images.shape[1])
-        if seen.random:
-            raise UserError(f"layer {seen.random} draws random numbers, which change the logits, also in evaluation")
+        pass_on_noise = trace(self.model, size, self.prefix_tokens, images, images.shape[1])
+        if pass_on_noise.random:
+            raise UserError(
+                f"layer {pass_on_noise.random} draws random numbers, which change the logits, also in evaluation"
+            )
         for layer in layers:
-            seen.layout(layer)
-            if (runs := seen.runs[layer.removesuffix(INPUT)]) > 1 and not self._traces:
+            pass_on_noise.layout(layer)
+            if (runs := pass_on_noise.runs[layer.removesuffix(INPUT)]) > 1 and not self._traces:
                 logger.warning("layer %s runs %d times in a forward pass: its last run is looked at", layer, runs)
-        self._traces[size] = seen
+        self._traces[size] = pass_on_noise
 
     def _map(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:
         """Compute one method's heatmaps (B, K, h, w)."""

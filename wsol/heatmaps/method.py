@@ -220,8 +220,8 @@ def expand_layers(methods: Mapping[str, Method], layer: Any = None, score: Any =
             expanded[name] = method
             continue
         by_layer = {f"{name}@{one}": replace(method, layer=one) for one in method.layer}
-        if taken := by_layer.keys() & (expanded.keys() | methods.keys()):
-            raise UserError(f"two methods are called {min(taken)}: give one of them another name")
+        if repeated := by_layer.keys() & (expanded.keys() | methods.keys()):
+            raise UserError(f"two methods are called {min(repeated)}: give one of them another name")
         expanded |= by_layer
     return expanded
 

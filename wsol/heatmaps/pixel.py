@@ -119,14 +119,14 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     What a linear layer adds has no place, also where it works on every place (ConvNeXt): (N, M). All values together
     are the logit, for convolutions, linear layers, batch normalizations, pooling and ReLUs.
     """
-    with _Biases() as seen:
+    with _Biases() as recorded_biases:
         pixels = recording.images[image].requires_grad_()
         logits = recording.run(pixels.clone(), graph=True)
     scores = recording.scores_of(logits, image)
-    factors = [(pixels.detach(), True), *seen.biases]
+    factors = [(pixels.detach(), True), *recorded_biases.biases]
     answer = logits.detach().requires_grad_()
     (weights,) = torch.autograd.grad(recording.scores_of(answer, image).sum(), answer)  # 1 and 0 if it is the logit
-    pairs = zip(factors, gradients_at(scores, pixels, *seen.outputs), strict=True)
+    pairs = zip(factors, gradients_at(scores, pixels, *recorded_biases.outputs), strict=True)
     placed_parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
     parts = [part if placed else part.flatten(1) for part, placed in placed_parts]
     whole = torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)  # (N,)

@@ -267,8 +267,10 @@ def record(
         if not isinstance(output, torch.Tensor):
             raise UserError(f"layer {name} yields {type(output).__name__}, not a tensor; choose another")
         memory, leaves = output.untyped_storage().data_ptr(), tree_leaves(taken)
-        given = [one for one in leaves if isinstance(one, torch.Tensor) and not one.is_inference()]
-        shared[name] = next(((one, one._version) for one in given if one.untyped_storage().data_ptr() == memory), None)
+        inputs_of_layer = [one for one in leaves if isinstance(one, torch.Tensor) and not one.is_inference()]
+        shared[name] = next(
+            ((one, one._version) for one in inputs_of_layer if one.untyped_storage().data_ptr() == memory), None
+        )
         if gradients:
             torch.set_grad_enabled(True)
             output = output if output.requires_grad else output.detach().requires_grad_()

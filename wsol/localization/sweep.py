@@ -207,23 +207,27 @@ class PackedSweeps(NamedTuple):
         return PackedSweeps(*(column[runs] for column in self))
 
     def ious(
-        self, gt_boxes: Sequence[np.ndarray], image_sizes: np.ndarray, protocol: Protocol, known: Truths | None = None
+        self,
+        gt_boxes: Sequence[np.ndarray],
+        image_sizes: np.ndarray,
+        protocol: Protocol,
+        truths_so_far: Truths | None = None,
     ) -> np.ndarray:
         """Largest IoU of each box with its sample's ground truth, by the kernel that sweeps use: float64 (R,).
 
-        Boxes and sizes (N, 2) are those of the images; `known` keeps what one method's sweeps have in common with the
-        next one's.
+        Boxes and sizes (N, 2) are those of the images; `truths_so_far` keeps what one method's sweeps have in common
+        with the next one's.
         """
-        ious, known = np.empty(len(self.boxes)), {} if known is None else known
+        ious, truths_so_far = np.empty(len(self.boxes)), {} if truths_so_far is None else truths_so_far
         ends = np.flatnonzero(np.diff(self.sample, append=-1)) + 1
         samples = zip(self.sample[ends - 1].tolist(), *self.sizes[ends - 1].T.tolist(), strict=True)
         for key, begin, end in zip(samples, np.append(0, ends)[:-1], ends, strict=True):
-            if key not in known:
+            if key not in truths_so_far:
                 number, *size = key
                 image_size = tuple(image_sizes[number].tolist())
                 truths = truth_boxes(gt_boxes[number], protocol, image_size, tuple(size))
-                known[key] = truths, iou_rules(protocol, tuple(size))
-            ious[begin:end] = box_ious(self.boxes[begin:end], *known[key])
+                truths_so_far[key] = truths, iou_rules(protocol, tuple(size))
+            ious[begin:end] = box_ious(self.boxes[begin:end], *truths_so_far[key])
         return ious
 
     def corners(self, protocol: Protocol, convention: str) -> np.ndarray:

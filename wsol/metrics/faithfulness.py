@@ -294,8 +294,8 @@ class _Bench:
             method, image, step = jobs[:, start : start + self.chunk]
             reached = torch.from_numpy(inner[step, None]).to(ranks)
             before = ranks[method, image] < reached  # (n, H·W)
-            shown = (before if inserting else ~before).view(-1, 1, *self.images.shape[2:])
-            curve[method, image, step + 1] = self.scores(torch.where(shown, self.images[image], hidden[image]), image)
+            visible = (before if inserting else ~before).view(-1, 1, *self.images.shape[2:])
+            curve[method, image, step + 1] = self.scores(torch.where(visible, self.images[image], hidden[image]), image)
         return curve
 
     def masked(self, masks: torch.Tensor) -> dict[str, np.ndarray]:

@@ -340,10 +340,10 @@ def sample_outcomes(
     PxAP in resamples of the images, where the row's PxAP is of these very samples; `taus` are those of metrics whose τ
     is not the summary's.
     """
-    boxed, given = pd.notna(row["gt_known_loc"]), row["threshold_source"] in GIVEN
-    grid = NO_THRESHOLD if given else protocol.grid()
+    boxed, ready_boxes = pd.notna(row["gt_known_loc"]), row["threshold_source"] in GIVEN
+    grid = NO_THRESHOLD if ready_boxes else protocol.grid()
     sweeps = Sweeps.from_table(sweep, samples["sample_id"], grid) if boxed else None
-    fixed = boxed and not given and not is_oracle(row["threshold_source"])
+    fixed = boxed and not ready_boxes and not is_oracle(row["threshold_source"])
     threshold = dict.fromkeys(AT_THE_SUMMARYS_THRESHOLD, float(row["threshold"])) | dict(taus or {}) if fixed else None
     outcomes = outcomes_of(
         sweeps, samples["rank"].to_numpy(), protocol, threshold, samples["label"].to_numpy()

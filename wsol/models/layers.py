@@ -168,19 +168,19 @@ def trace_layers(
     """Run a network once on noise to see its layers; arguments and errors are those of `default_layer`."""
     module = unwrap(module)
     refuse_quantized(module)
-    run, own = partial(trace, module, input_size, prefix_tokens), colors(module)
+    run, own_channels = partial(trace, module, input_size, prefix_tokens), colors(module)
     try:
         return run(channels=channels or 3)
     except UserError:
         raise
     except Exception as error:
         name, size = type(module).__name__, f"{input_size[0]} x {input_size[1]}"
-        if own == (channels or 3):
+        if own_channels == (channels or 3):
             raise UserError(f"{name} does not run on {size} pixels ({error}): pass layer=NAME") from error
         if channels:
             advice = "put a 1 x 1 convolution with fixed weights before it"
-            raise UserError(f"{name} takes images of {own} channels, not {channels}: {advice}") from error
-    return run(channels=own)
+            raise UserError(f"{name} takes images of {own_channels} channels, not {channels}: {advice}") from error
+    return run(channels=own_channels)
 
 
 def refuse_quantized(module: nn.Module) -> None:

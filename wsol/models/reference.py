@@ -315,9 +315,9 @@ def _children_before(module: nn.Module, name: str) -> Stages:
 def _features(classifier: Classifier, method: str) -> nn.Sequential:
     module = classifier.module
     if not isinstance(module, GlobalAveragePoolingNet):
-        known = "a ResNet, vgg16_gap, alexnet_gap, shapes or inception_v3_gap"
-        own = "; or name training_method.layers" if method == "adl" else ""
-        raise UserError(f"training_method={method} doesn't know {classifier.name}: choose {known}{own}")
+        choices = "a ResNet, vgg16_gap, alexnet_gap, shapes or inception_v3_gap"
+        hint = "; or name training_method.layers" if method == "adl" else ""
+        raise UserError(f"training_method={method} doesn't know {classifier.name}: choose {choices}{hint}")
     return module.features
 
 

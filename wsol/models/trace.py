@@ -104,8 +104,8 @@ class Trace:
     def refusal(self, text: str) -> UserError:
         """Say what is wrong, and which layers could be looked at instead, the last ones first."""
         last = dict.fromkeys(self._outermost(tap) for tap in reversed(self.maps))
-        shown = ", ".join(f"{tap.name} {tap.shape[1:]}" for tap in list(last)[:SHOWN])
-        return UserError(f"{text}; choose another with layer=NAME{f', such as {shown}' if shown else ''}")
+        candidates = ", ".join(f"{tap.name} {tap.shape[1:]}" for tap in list(last)[:SHOWN])
+        return UserError(f"{text}; choose another with layer=NAME{f', such as {candidates}' if candidates else ''}")
 
     def default(self) -> str:
         """Name the map that the literature would take.
@@ -177,14 +177,14 @@ def trace(
     images[1, :, :, image_size[1] // 2 :] *= 0.05
     images[1] += images[0]
     images = images.to(like.device, like.dtype)  # (2, C, H, W)
-    seen = _Watch(model, image_size, prefix_tokens)
-    seen.trace.image = _values(images)
+    watch = _Watch(model, image_size, prefix_tokens)
+    watch.trace.image = _values(images)
     with frozen(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        with seen.hooked(), seen:
+        with watch.hooked(), watch:
             answer = model.forward(images.clone())  # hooks on the network itself are for the images that it is shown
-        if seen.trace.random and _same(answer, model.forward(images.clone())):
-            seen.trace.random = ""
-    return seen.finished(answer)
+        if watch.trace.random and _same(answer, model.forward(images.clone())):
+            watch.trace.random = ""
+    return watch.finished(answer)
 
 
 def _same(*answers: object) -> bool:

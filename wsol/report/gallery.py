@@ -89,9 +89,9 @@ def gallery(
 
 def _drawing(name: str, store: HeatmapStore | None) -> dict[str, Any]:
     """What the page must know to make a method's score maps."""
-    known = store is not None and name in store.methods  # boxes that were given have no heatmaps
-    function = store.methods[name]["function"] if store is not None and known else ""
-    score_map = store is not None and known and store.kind(name) == "scoremap"
+    has_heatmaps = store is not None and name in store.methods  # boxes that were given have no heatmaps
+    function = store.methods[name]["function"] if store is not None and has_heatmaps else ""
+    score_map = store is not None and has_heatmaps and store.kind(name) == "scoremap"
     return {"function": function, "baseline": (function or name) in BASELINES, "score_map": score_map}
 
 
@@ -281,8 +281,8 @@ def _sweeps_and_kinds(
     coded = ((*names, code(names, rows)) for names, rows in sweeps)
     boxes = run.given_boxes(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])
     rows_of_boxes: Any = boxes.itertuples(index=False)
-    given = ((*row[:3], _coded_box(row, run.protocols[row.protocol])) for row in rows_of_boxes)
-    return _nested(chain(coded, given)), _nested(kinds.itertuples(index=False))
+    coded_boxes = ((*row[:3], _coded_box(row, run.protocols[row.protocol])) for row in rows_of_boxes)
+    return _nested(chain(coded, coded_boxes)), _nested(kinds.itertuples(index=False))
 
 
 def _coded_box(row: Any, protocol: Protocol) -> dict[str, np.ndarray]:

@@ -224,10 +224,10 @@ def _faithfulness(page: Page) -> Section | None:
     whole, points = rows[rows["share"].isna()], rows[rows["share"].notna()]
     means = run.metrics[(run.metrics["class"] == "") & run.metrics["protocol"].isin(whole["preset"].unique())]
     tables: dict[str, Markup] = {}
-    for shown, part in means.groupby("protocol", sort=False):
+    for preset_name, part in means.groupby("protocol", sort=False):
         frame = part.pivot_table("value", "method", "metric", sort=False).reindex(columns=part["metric"].unique())
         frame.insert(0, "method", [page.labels[name] for name in frame.index])
-        tables[str(shown)] = html_table(frame)
+        tables[str(preset_name)] = html_table(frame)
     curves: dict[str, dict[str, Any]] = {}
     for names, part in points.groupby(["preset", "metric", "method"], sort=False, observed=True):
         preset, metric, method = map(str, names)  # type: ignore[call-overload]

@@ -70,8 +70,8 @@ def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count
             continue
         panels = [Panel(dataset.classes[sample.label].split(",")[0])]
         for row in per_image[per_image["sample_id"] == sample.sample_id].itertuples():
-            known = row.method in store.methods  # boxes that were given have no heatmaps
-            heatmap = _full_size(store.heatmap(row.method, positions[sample.sample_id])) if known else None
+            has_heatmaps = row.method in store.methods  # boxes that were given have no heatmaps
+            heatmap = _full_size(store.heatmap(row.method, positions[sample.sample_id])) if has_heatmaps else None
             panels.append(
                 Panel(f"{row.method}: IoU {row.iou:.2f}", heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
             )

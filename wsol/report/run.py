@@ -153,8 +153,8 @@ class Run:
         metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
         chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & table["threshold_source"].map(is_oracle)
         shared = [name for name, rules in self.protocols.items() if rules.v2_threshold == "shared"]
-        own = ~table["threshold_source"].isin(GIVEN) & ~table["protocol"].isin(shared)
-        best = metric.str.startswith("max_box_acc") & (own | table["threshold_source"].map(is_oracle))
+        chosen_by_itself = ~table["threshold_source"].isin(GIVEN) & ~table["protocol"].isin(shared)
+        best = metric.str.startswith("max_box_acc") & (chosen_by_itself | table["threshold_source"].map(is_oracle))
         return table.assign(metric=metric, oracle=chosen_here | best)
 
     @property

@@ -228,16 +228,18 @@ def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
             predictions = f"{source['predictions']} ({source['class_map']})"
         return f"Heatmaps: {source.get('heatmaps')}; predictions: {predictions}."
     layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
-    taken = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
+    by_layer = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
     classes = f"classes matched by {source.get('class_map')}, predicted over {source.get('predict_over')}"
-    return f"Weights: {source.get('weights')}; layers: {taken or 'none'}; {classes} ({source.get('competing')} logits)."
+    return (
+        f"Weights: {source.get('weights')}; layers: {by_layer or 'none'}; {classes} ({source.get('competing')} logits)."
+    )
 
 
 def _published_rows(published: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per method, normalization, protocol, split and source."""
     rows, keys = [], ["method", "split", "source", "normalization", "protocol"]
-    known = published.reindex(columns=published.columns.union(keys), fill_value="")
-    for (method, split, source, normalization, protocol), group in known.groupby(keys, sort=False):
+    with_keys = published.reindex(columns=published.columns.union(keys), fill_value="")
+    for (method, split, source, normalization, protocol), group in with_keys.groupby(keys, sort=False):
         values = {"method": method, "protocol": protocol} | dict(zip(group["metric"], group["value"], strict=True))
         remarks = [f"normalization {normalization}"] if normalization else []
         remarks += dict.fromkeys(filter(None, group["note"]))

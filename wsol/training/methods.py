@@ -168,11 +168,11 @@ class SPG(TrainingMethod):
     def loss(self, network: nn.Module, images: torch.Tensor, targets: Any, criterion: nn.Module) -> Loss:
         """Cross entropy of the classes and of the three branches."""
         maps = network(images, targets)
-        own, b2, b1 = (
+        class_map, b2, b1 = (
             min_max(_enlarge(maps["class_map"].detach())),
             *(_enlarge(maps[b]).sigmoid() for b in ("b2", "b1")),
         )
-        pairs = ("b2", own), ("b1", b2), ("c", (b2 + b1) / 2)
+        pairs = ("b2", class_map), ("b1", b2), ("c", (b2 + b1) / 2)
         loss = criterion(maps["logits"], targets)
         for (name, guide), high, low in zip(pairs, self.high, self.low, strict=True):
             loss = loss + guidance_loss(_enlarge(maps[name]), seeds(guide.detach(), high, low))

@@ -113,8 +113,10 @@ def train(
     writes = folder if folder is not None and int(os.environ.get("RANK", 0)) == 0 else None
     if writes is not None:
         writes.mkdir(parents=True, exist_ok=True)
-    shown = show_progress, command or ""
-    run = _Run(classifier, stages, method, state, writes, seed, workers, *shown, world, classifier.input_size)
+    run = _Run(
+        classifier, stages, method, state, writes, seed, workers, show_progress, command or "", world,
+        classifier.input_size,
+    )  # fmt: skip
     with logging_to(logger if writes is not None or folder is None else None, folder, config or {}) as run.log:
         while state.stage < len(stages):
             _run_stage(run)
@@ -191,11 +193,11 @@ def _run_stage(run: _Run) -> None:
             if run.world > 1:
                 epoch |= {"processes": run.world, "batch_statistics": "of all" if recipe.sync_bn else "of each"}
             state.history.append(epoch | {"seconds": round(time.monotonic() - began, 1)})
-            shown = {str(column): value for column, value in in_percent(state.history[-1:]).iloc[0].items()}
-            percent = f"train {shown['train_top1']:.1f} %, val {shown['val_top1']:.1f} %"
+            last_row = {str(column): value for column, value in in_percent(state.history[-1:]).iloc[0].items()}
+            percent = f"train {last_row['train_top1']:.1f} %, val {last_row['val_top1']:.1f} %"
             if _rank() == 0:
-                logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, shown["seconds"])
-            numbers = {column: float(value) for column, value in shown.items() if isinstance(value, int | float)}
+                logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, last_row["seconds"])
+            numbers = {column: float(value) for column, value in last_row.items() if isinstance(value, int | float)}
             run.log({column: value for column, value in numbers.items() if value == value}, len(state.history))
             value = epoch["max_box_acc_v2" if recipe.best == "localization" else "val_top1"]
             measured = value == value or recipe.best == "classification"
@@ -249,7 +251,7 @@ def run_epoch(
     name: str, advance: Callable[[int, str], None],
 ) -> tuple[float, float]:  # fmt: skip
     """Train on every batch once; return the mean loss and the accuracy on the augmented images."""
-    seen, correct, total_loss = 0, 0, 0.0
+    count, correct, total_loss = 0, 0, 0.0
     for step, (images, labels, weight) in enumerate(batches):  # (B, 3, h, w), (B,)
         torch.manual_seed(int(np.random.default_rng((*key, step, 1)).integers(2**31)))
         images, targets = method.change_batch(images, labels, np.random.default_rng((*key, step, 2 + _rank())))
@@ -258,10 +260,10 @@ def run_epoch(
         if not torch.isfinite(loss):
             raise UserError(f"{name}: the loss is {loss.item()}; lower training.lr or use training.precision=fp32")
         optimization.step(loss * weight)
-        seen, total_loss = seen + len(labels), total_loss + float(loss.detach()) * len(labels)
+        count, total_loss = count + len(labels), total_loss + float(loss.detach()) * len(labels)
         correct += int((logits.argmax(1) == labels).sum())
-        advance(len(labels), f"{100 * correct / seen:.1f} % correct")
-    seen_by_all, loss_of_all, correct_of_all = _total(seen, total_loss, correct)
+        advance(len(labels), f"{100 * correct / count:.1f} % correct")
+    seen_by_all, loss_of_all, correct_of_all = _total(count, total_loss, correct)
     return loss_of_all / max(seen_by_all, 1), correct_of_all / max(seen_by_all, 1)
 
 
@@ -349,8 +351,8 @@ def _check_stages(stages: Sequence[Stage]) -> None:
 def _check_logits(classifier: Classifier, device: torch.device) -> None:
     """Refuse a network with another number of logits than there are classes."""
     with frozen(classifier.module):
-        shown = torch.zeros(2, 3, *classifier.input_size, device=device)
-        logits = logits_of(classifier.module(shown), classifier.name).shape[1]
+        black = torch.zeros(2, 3, *classifier.input_size, device=device)
+        logits = logits_of(classifier.module(black), classifier.name).shape[1]
     if logits != len(classifier.classes or ()):
         classes = len(classifier.classes or ())
         raise UserError(f"{classifier.name} has {logits} logits for {classes} classes: build it anew")
