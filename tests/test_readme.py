@@ -33,6 +33,8 @@ ELSEWHERE = (
     "best.safetensors",
     "boxes.csv",
     "resume=true",
+    "launcher=slurm",
+    "launcher=ray",
     "report run",
 )
 SMALL = {"evaluate": ["limit=8", "pictures=0", "report=false"], "score": ["limit=8", "report=false"]}
