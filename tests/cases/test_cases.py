@@ -20,7 +20,7 @@ def test_case(script: Path, tmp_path: Path) -> None:
     program = tmp_path / "wsol"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m wsol "$@"\n')
     program.chmod(0o755)
-    paths = os.pathsep.join([str(HERE.parents[1]), str(script.parent)])
+    paths = os.pathsep.join(map(str, (HERE.parents[1], HERE, script.parent)))
     env = {**os.environ, "PYTHONPATH": paths, "WSOL": str(program), "PY": sys.executable, "TMPDIR": str(tmp_path)}
     command = [sys.executable if script.suffix == ".py" else "bash", str(script)]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
