@@ -30,7 +30,8 @@ from wsol.heatmaps.store import HeatmapStore, add_baselines, check_names, open_h
 from wsol.io import expand_path, remove_stale, write_json
 from wsol.localization import Protocol, load_protocol, protocol_names
 from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
-from wsol.predictions import read_given, read_predictions, read_samples, score_given
+from wsol.predictions import read_predictions, read_samples
+from wsol.ready_boxes import read_given, score_given
 from wsol.settings import settings
 from wsol.shards import Shards, cut_shards, identity_of, ranks, weights_of
 from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, read_results, write_tables
@@ -181,7 +182,7 @@ def score(
     protocols, threshold_from, run_dir, config, command
         As in `evaluate`.
     boxes, masks : path, optional
-        Boxes or masks that somebody's method gave, see `wsol.predictions.read_given`; options say the boxes' corners
+        Boxes or masks that somebody's method gave, see `wsol.ready_boxes.read_given`; options say the boxes' corners
         and units. No threshold has a say in them.
     methods : sequence of names, or dict of name to Method
         Baselines ("center", "full", "random") beside the heatmaps, or instead of them.
