@@ -55,6 +55,8 @@ def test_every_line_of_the_shell_is_one_of_ours_or_an_installation() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_composes(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = words_of(line)
+    if "launcher=ray" in words:
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="an extra of its own")
     if "-m" in words:  # Hydra shows no configuration of several jobs
         request = read_words(words)
         assert compose_application(request.command, request.overrides)
