@@ -61,6 +61,16 @@ def test_every_culprit_is_named_and_a_wrong_name_gets_a_suggestion() -> None:
         Camera(name="north", mode="zoom", exposre=1.0)
 
 
+def test_a_field_that_is_needed_is_named() -> None:
+    @settings
+    class Lens:
+        glass: str
+        speed: float = 1.0
+
+    with pytest.raises(UserError, match="glass is needed"):
+        Lens(speed=2.0)
+
+
 def test_frozen_hashable_and_plain_again() -> None:
     camera = Camera(exposure=1)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -49,11 +49,12 @@ def test_held_out_images_are_spread_and_not_trained_on() -> None:
 
 def test_localization_every_few_epochs_is_written_down(tmp_path: Path) -> None:
     done = run(thin(), [held_out(localize_every=2, epochs=5)], run_dir=tmp_path, command="wsol train …")
-    measured = done.history[["gt_known_loc", "max_box_acc_v2", "threshold"]].notna().all(axis=1)
+    measured = done.history[["gt_known_loc", "max_box_acc_v2", "threshold", "box_area"]].notna().all(axis=1)
     assert measured.tolist() == [False, True, False, True, True]  # the last epoch in any case
     assert done.history["gt_known_loc"].dropna().between(0, 1).all()
+    assert done.history["box_area"].dropna().between(0.01, 1).all()
     written = pd.read_csv(tmp_path / "history.csv")
-    for name in ("train_top1", "gt_known_loc", "max_box_acc_v2"):
+    for name in ("train_top1", "gt_known_loc", "max_box_acc_v2", "box_area"):
         np.testing.assert_allclose(written[name], 100 * done.history[name])
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
     environment = json.loads((tmp_path / "environment.json").read_text())

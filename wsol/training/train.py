@@ -40,7 +40,7 @@ logger = logging.getLogger("wsol")
 class Training:
     """What came out: a row of the history per epoch has stage, epoch, lr, train_loss, train_top1, val_top1, seconds.
 
-    Where it is localized also gt_known_loc, max_box_acc_v2 (fractions like Top-1) and threshold. `run_dir` has
+    Where it is localized also gt_known_loc, max_box_acc_v2, box_area (fractions like Top-1) and threshold. `run_dir` has
     `best.safetensors`, `last.safetensors`, `history.csv` (in percent), `.png`, `environment.json` and `resume.pt`.
     """
 
@@ -238,7 +238,7 @@ def _validate(run: _Run, stage: Stage) -> dict[str, float]:
         size, count = classifier.input_size, recipe.batch_size
         values["val_top1"] = classification_accuracy(classifier, stage.validation, size, count, run.workers)
     if recipe.localize_every:
-        values |= dict.fromkeys(("gt_known_loc", "max_box_acc_v2", "threshold"), float("nan"))
+        values |= dict.fromkeys(("gt_known_loc", "max_box_acc_v2", "threshold", "box_area"), float("nan"))
         if stage.localization is not None and (epoch % recipe.localize_every == 0 or epoch == recipe.epochs):
             device = str(next(classifier.module.parameters()).device)
             values |= localize(classifier, stage.localization, run.workers, device)

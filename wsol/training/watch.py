@@ -19,7 +19,7 @@ from wsol.models import Classifier
 from wsol.models.zoo import package
 
 LOGGERS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # where each is
-PERCENT = ("train_top1", "val_top1", "gt_known_loc", "max_box_acc_v2")  # fractions inside the program
+PERCENT = ("train_top1", "val_top1", "gt_known_loc", "max_box_acc_v2", "box_area")  # fractions inside the program
 Log = Callable[[Mapping[str, float], int], None]
 
 
@@ -35,19 +35,25 @@ def spread(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
 
 
 def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str) -> dict[str, float]:
-    """CAM's GT-known localization and MaxBoxAccV2, fractions, and the threshold that is best for the former."""
+    """CAM's GT-known localization, MaxBoxAccV2 and the box's mean share of the image at the former's best threshold."""
     from wsol.engine import evaluate
 
     options: dict[str, Any] = {"workers": workers, "device": device, "progress": False}
     # Each process localizes on all images: an evaluation is shared by its folder, and here there is none.
     several = {name: os.environ.pop(name) for name in ("RANK", "WORLD_SIZE") if name in os.environ}
     try:
-        summary = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options).summary
+        results = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options)
     finally:
         os.environ.update(several)
-    one, any_component = (summary[summary["protocol"] == name].iloc[0] for name in ("choe2020", "choe2020_v2"))
-    values = {"gt_known_loc": float(one["gt_known_loc"]) / 100, "threshold": float(one["threshold"])}
-    return values | {"max_box_acc_v2": float(any_component["max_box_acc_v2"]) / 100}
+    summary = results.summary.set_index("protocol")
+    boxes = results.per_image.query("protocol == 'choe2020'").merge(results.samples[["sample_id", "width", "height"]])
+    sides = (boxes["x1"] - boxes["x0"] + 1) / boxes["width"], (boxes["y1"] - boxes["y0"] + 1) / boxes["height"]
+    return {
+        "gt_known_loc": float(summary.loc["choe2020", "gt_known_loc"]) / 100,
+        "max_box_acc_v2": float(summary.loc["choe2020_v2", "max_box_acc_v2"]) / 100,
+        "threshold": float(summary.loc["choe2020", "threshold"]),
+        "box_area": float((sides[0] * sides[1]).mean()),
+    }
 
 
 def in_percent(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
