@@ -40,8 +40,8 @@ logger = logging.getLogger("wsol")
 class Training:
     """What came out: a row of the history per epoch has stage, epoch, lr, train_loss, train_top1, val_top1, seconds.
 
-    Where it is localized also gt_known_loc, max_box_acc_v2, box_area (fractions like Top-1) and threshold. `run_dir` has
-    `best.safetensors`, `last.safetensors`, `history.csv` (in percent), `.png`, `environment.json` and `resume.pt`.
+    Where it is localized also gt_known_loc, max_box_acc_v2, box_area (fractions like Top-1) and threshold. `run_dir`
+    has `best.safetensors`, `last.safetensors`, `history.csv` (in percent), `.png`, `environment.json`, `resume.pt`.
     """
 
     classifier: Classifier  # with the best weights by validation in the last stage

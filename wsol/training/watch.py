@@ -45,13 +45,13 @@ def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str
         results = evaluate(dataset, classifier, ["cam"], ["choe2020", "choe2020_v2"], **options)
     finally:
         os.environ.update(several)
-    summary = results.summary.set_index("protocol")
+    one, any_component = (dict(results.summary.iloc[number]) for number in (0, 1))
     boxes = results.per_image.query("protocol == 'choe2020'").merge(results.samples[["sample_id", "width", "height"]])
     sides = (boxes["x1"] - boxes["x0"] + 1) / boxes["width"], (boxes["y1"] - boxes["y0"] + 1) / boxes["height"]
     return {
-        "gt_known_loc": float(summary.loc["choe2020", "gt_known_loc"]) / 100,
-        "max_box_acc_v2": float(summary.loc["choe2020_v2", "max_box_acc_v2"]) / 100,
-        "threshold": float(summary.loc["choe2020", "threshold"]),
+        "gt_known_loc": one["gt_known_loc"] / 100,
+        "max_box_acc_v2": any_component["max_box_acc_v2"] / 100,
+        "threshold": one["threshold"],
         "box_area": float((sides[0] * sides[1]).mean()),
     }
 
