@@ -58,7 +58,7 @@ def test_preset_takes_a_step(name: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.long
-def test_the_study_of_training_methods_in_its_short_form(tmp_path: Path) -> None:
+def test_the_study_of_training_methods_in_its_short_form(tiny_imagenet: Path, tmp_path: Path) -> None:
     """It trains what is missing, leaves alone what is done, and says how many there are."""
     spec = importlib.util.spec_from_file_location("study", conf_dir().parent / "scripts" / "training_methods.py")
     study = importlib.util.module_from_spec(spec)
@@ -66,10 +66,11 @@ def test_the_study_of_training_methods_in_its_short_form(tmp_path: Path) -> None
     words = ["--short", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "a.md")]
     study.main(words)
     text = (tmp_path / "a.md").read_text()
-    assert "2 of 2 trainings" in text and "| acol |  (0 of 1)" in text
+    assert "2 of 4 trainings" in text and "| acol |  (0 of 1)" in text
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     study.main(words)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
+    study.main([*words, "--photographs", str(tiny_imagenet)])
     study.main(["--report", *words[1:-1], str(tmp_path / "b.md")])
     text = (tmp_path / "b.md").read_text()
-    assert "2 of 30 trainings" in text and "±" not in text
+    assert "4 of 48 trainings" in text and "center baseline" in text and "±" not in text
