@@ -41,7 +41,7 @@ def stages(
     found = {"decoding": timed(our_loader(paths, classifier, workers))}
     class_map = map_classes(dataset.classes, dataset.ids, None, None, len(dataset.classes), "position")
     methods = expand_layers({name: make_method(name) for name in METHODS})
-    options = {"batch_size": batch, "workers": workers, "device": device, "show_progress": False}
+    options = {"batch_size": batch, "workers": workers, "device": device}
     parts: list = []
     with Recorder(dataset, classifier, methods, class_map, **options) as recorder:  # type: ignore[arg-type]
         both = timed(lambda: parts.extend(recorder.record([range(len(dataset))])))

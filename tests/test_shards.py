@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -25,11 +26,12 @@ from torchvision import models
 import wsol
 import wsol.cli
 import wsol.report.page
+from wsol.console import ranks, showing_messages
 from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.models import shapes_classifier
 from wsol.report.run import Run
-from wsol.shards import Shards, cut_shards, ranks
+from wsol.shards import Shards, cut_shards
 
 WORDS = ["dataset.length=40", "batch_size=8", "shard_size=8", "method=[cam,center]", "protocol=[choe2020,exact]",
          "pictures=0", "report=false", "run_dir=run"]  # fmt: skip
@@ -374,6 +376,34 @@ def test_processes_share_a_run(alone: Path, tmp_path: Path, world: int) -> None:
     """Each does its share, one prints; the same bytes."""
     assert ranks_of(tmp_path, world, "report=true") == [0] * world, (tmp_path / "said").read_text()
     assert content(tmp_path / "run") == content(alone)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["forward_passes"] == 5
+    warnings = [(folder / "said").read_text().count("wsol: warning") for folder in (tmp_path, alone.parent)]
+    assert warnings[0] == warnings[1]
+
+
+class Broken(Shapes):
+    """One mask of the second shard can't be read."""
+
+    def __getitem__(self, index: int) -> wsol.Sample:
+        sample = super().__getitem__(index)
+        return dataclasses.replace(sample, mask=Path("/nowhere/mask.png")) if index == 12 else sample
+
+
+@pytest.mark.long
+def test_the_first_process_says_what_others_met(whole: Path, tmp_path: Path) -> None:
+    """A mask that only the second process was asked to read is named once."""
+
+    def work() -> None:
+        with showing_messages():
+            wsol.evaluate(
+                Broken(length=16), shapes_classifier(), ["cam"], ["choe2020"], run_dir=Path("run"), on_error="skip",
+                batch_size=8, shard_size=8, report=False, pictures=0,
+            )  # fmt: skip
+
+    pids = [fork(work, tmp_path, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    said = (tmp_path / "said").read_text()
+    assert list(map(wait, pids)) == [0, 0], said
+    assert (tmp_path / "said").read_text().count("warning: sample test/00012") == 1
 
 
 @pytest.mark.long
@@ -394,7 +424,7 @@ def test_a_killed_rank_is_named_and_others_do_the_rest(
     assert "process 1" in (tmp_path / "said").read_text()
     assert not (tmp_path / "run" / "run.json").exists()
     assert ranks_of(tmp_path, 3, "report=true", "resume=true") == [0, 0, 0], (tmp_path / "said").read_text()
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["forward_passes"] == 1  # of its own
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["forward_passes"] == 2  # of all three
     assert content(tmp_path / "run") == content(alone)
 
 

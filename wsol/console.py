@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import sys
 import time
@@ -30,6 +31,18 @@ WIDE = 10_000  # columns where there is no terminal: nothing is folded in a file
 FOLDS_FROM = 30  # texts longer than this may be folded
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 COLORS = {"error": "red", "warning": "yellow"}
+
+
+def ranks() -> tuple[int, int]:
+    """Number of this process, and how many there are: of torchrun, or of `srun`; a script in a batch job is alone.
+
+    The first one speaks for all.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_STEP_NAME") not in (None, "batch", "extern"):
+        return int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    return 0, 1
 
 
 def console() -> Console:
@@ -110,9 +123,9 @@ def _parts(widths: Mapping[str, int], keys: Sequence[str], most: int) -> list[li
 def progress(description: str, total: int, show: bool = True) -> Iterator[Callable[..., None]]:
     """Show how far a job is and how long it takes still; the block calls `advance(steps, note)`.
 
-    Where there is no terminal, a line comes now and then.
+    Where there is no terminal, a line comes now and then. Of several processes only the first shows it.
     """
-    screen, told = Console(stderr=True), time.monotonic()
+    screen, told, show = Console(stderr=True), time.monotonic(), show and ranks()[0] == 0
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
@@ -159,12 +172,14 @@ class _Messages(logging.Handler):
 def showing_messages() -> Iterator[None]:
     """Show what wsol says while the block runs, whatever Hydra sets up; leave logging as it was.
 
-    Warnings, also those of Python and of other packages, come once each when the outermost block ends.
+    Warnings, also those of Python and of other packages, come once each when the outermost block ends. Of several
+    processes only the first says anything.
     """
     if any(isinstance(handler, _Messages) for handler in logger.handlers):
         yield
         return
     messages, sources = _Messages(), (logger, logging.getLogger("py.warnings"))
+    messages.setLevel(logging.NOTSET if ranks()[0] == 0 else logging.CRITICAL)
     before = [(source.level, source.propagate, source.handlers) for source in sources]
     for source in sources:
         source.propagate, source.handlers = False, [messages]

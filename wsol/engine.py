@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -21,10 +22,11 @@ import pandas as pd
 from pydantic import Field
 
 import wsol
+from wsol.console import ranks
 from wsol.datasets.benchmarks import compare_with_benchmark
 from wsol.datasets.classes import ClassMap, map_classes
 from wsol.datasets.sample import Dataset, check_sizes
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, check_names, open_heatmaps
 from wsol.io import expand_path, remove_stale, write_json
@@ -33,7 +35,7 @@ from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
 from wsol.predictions import read_predictions, read_samples
 from wsol.ready_boxes import read_given, score_given
 from wsol.settings import settings
-from wsol.shards import Shards, cut_shards, identity_of, ranks, weights_of
+from wsol.shards import Shards, cut_shards, identity_of, weights_of
 from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, read_results, write_tables
 
 if TYPE_CHECKING:
@@ -134,10 +136,12 @@ def evaluate(
             return read_results(shards.folder)
         # 1. Shard by shard. The network runs here and nowhere else: heatmaps, and where the true class stands among
         #    the logits; while it sees the next shard, the last one's heatmaps become boxes at every threshold.
-        with recorder:
-            shards.do(recorder.record(shards.missing_ranges), scorer.score, options.workers)
-
-        notes += _warn(recorder.notes)
+        with recorder, shards.progress("heatmaps", options.progress) as advance:
+            shards.do(recorder.record(shards.missing_ranges, advance), scorer.score, options.workers)
+        dark, made = shards.how_made()
+        if dark:
+            text = f"{len(dark)} images of 16 bits use fewer, so the network sees them dark: {first_names(dark)}"
+            notes += _warn([text])
 
         # 2. All shards together: what became of every sample at τ; tables with intervals.
         heatmaps, samples = shards.join_heatmaps()
@@ -149,7 +153,7 @@ def evaluate(
 
         # 3. Everything that a reader needs, years later.
         results.environment = _environment(started, provenance, notes, shards.began, presets, device)
-        results.environment |= {"forward_passes": recorder.forward_passes} | shards.devices()
+        results.environment |= made
         return shards.commit(_write_run(results, dataset, heatmaps, config, options))
 
 
@@ -234,11 +238,14 @@ def score(
     table = SampleTable(samples, gt_boxes, dataset.classes, dataset.multilabel, provenance.tells_top5(dataset))
     how = options.for_the_folder("wsol score")
     if options.plan:
-        return _plan(dataset, scorer, lambda _: [(store, None, None)], 64, options.shard_size, options.workers)
+        return _plan(dataset, scorer, lambda _: [(store, None, None, {})], 64, options.shard_size, options.workers)
     with Shards(dataset, options.shard_size, identity, run_dir, config, _typed(command), **how) as shards:
         if shards.folder is not None and shards.whole:  # a resume that finds everything done
             return read_results(shards.folder)
-        shards.do(((store, None, None) for _ in shards.missing), scorer.score, options.workers, options.progress)
+        with shards.progress("scoring", options.progress) as advance:
+            score = partial(scorer.score, advance=advance)
+            shards.do(((store, None, None, {}) for _ in shards.missing), score, options.workers)
+        shards.how_made()
         scored_boxes = (score_given(source, dataset, samples, protocols) for source in box_sources)
         scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
@@ -375,7 +382,7 @@ class Options(RunOptions):
     def for_the_pass(self) -> dict[str, Any]:
         """Keywords of `collect_heatmaps`."""
         names = ("flip", "predict_over", "batch_size", "workers", "seed", "score", "chunk", "on_error")
-        return {name: getattr(self, name) for name in names} | {"show_progress": self.progress}
+        return {name: getattr(self, name) for name in names}
 
 
 @settings
@@ -519,7 +526,7 @@ def _provenance(
 def _plan(
     dataset: Dataset,
     scorer: Scorer,
-    record: Callable[[list[range]], Iterable[tuple[HeatmapStore, pd.DataFrame | None, pd.DataFrame | None]]],
+    record: Callable[[list[range]], Iterable[Any]],
     images_at_once: int,
     shard_size: int,
     workers: int,

@@ -16,10 +16,11 @@ import shutil
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import wsol
-from wsol.console import progress
+from wsol.console import progress, ranks
 from wsol.datasets.sample import Dataset
 from wsol.errors import LostRankError, UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, join_stores, save_heatmaps
@@ -82,23 +83,18 @@ def cut_shards(dataset: Dataset, images: int) -> list[range]:
     return [range(start, end) for start, end in pairwise(starts)]
 
 
-def ranks() -> tuple[int, int]:
-    """Number of this process, and how many there are: of torchrun, or of `srun`; a script in a batch job is alone."""
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_STEP_NAME") not in (None, "batch", "extern"):
-        return int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
-    return 0, 1
-
-
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is kept of a shard: heatmaps and samples where a network ran, and each method's scores."""
+    """What is kept of a shard: heatmaps and samples where a network ran, and each method's scores.
+
+    `made` says how: device, forward passes, images that look dark, warnings.
+    """
 
     store: HeatmapStore | None
     samples: pd.DataFrame | None
     scores: dict[str, ShardScores]
     faithfulness: pd.DataFrame | None = None
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 class Shards:
@@ -137,18 +133,23 @@ class Shards:
         self.resume, self.overwrite, self.mixed, self.began = resume, overwrite, mixed, began
         self.rank, self.world = ranks()
         self.parts: dict[int, Part] = {}  # of a run without a folder
+        self.warnings, self.kept = deque[str](), set[int]()  # since the last part; parts of this process
+        self.advance: Callable[..., None] = lambda *_: None
         self.stopping, self.whole = threading.Event(), False  # whole: a resume finds that all is there
         if folder is None and self.world > 1:
             raise UserError("several processes share a run by its folder: pass the same run_dir to all")
 
     def __enter__(self) -> Self:
         if self.folder is None:
+            self.done_before = set[int]()
             return self
         self.work = self.folder / "parts"
         if self.rank == 0:
             self._begin(self.folder)
         else:
             self._join_others(self.folder)
+        self.done_before = {number for number in range(len(self.ranges)) if self.is_done(number)}
+        logger.addFilter(self._hear)
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         return self
@@ -157,6 +158,7 @@ class Shards:
         self.stopping.set()
         if self.folder is None:
             return
+        logger.removeFilter(self._hear)
         self._heart.join()
         self._sign().unlink(missing_ok=True)
         if kind is not None and self.rank == 0 and not self.whole:
@@ -277,6 +279,12 @@ class Shards:
             with suppress(OSError):
                 os.utime(self._sign())
 
+    def _hear(self, record: logging.LogRecord) -> bool:
+        """Warnings are kept with the shard: the process that joins says what others, or a killed one, met."""
+        if record.levelno >= logging.WARNING:
+            self.warnings.append(record.getMessage())
+        return True
+
     @property
     def missing(self) -> list[int]:
         """Shards that this process has to do."""
@@ -291,26 +299,37 @@ class Shards:
         """Whether a shard was done, by whomever."""
         return number in self.parts or (self.folder is not None and (self.work / f"{number:06}").is_dir())
 
+    @contextmanager
+    def progress(self, description: str, show: bool) -> Iterator[Callable[..., None]]:
+        """Say in one line how far all processes are: yields `advance(samples, note)` for this one's samples."""
+        todo = {number for number in range(len(self.ranges)) if not self.is_done(number)}
+        of_others, total = todo.difference(self.missing), sum(len(self.ranges[number]) for number in todo)
+        with progress(description, total, show) as advance:
+
+            def advance_all(steps: int = 1, note: str = "") -> None:
+                done = {number for number in of_others if self.is_done(number)}
+                of_others.difference_update(done)
+                advance(steps + sum(len(self.ranges[number]) for number in done), note)
+
+            self.advance = advance_all
+            yield advance_all
+
     def do(
         self,
-        recorded: Iterable[tuple[HeatmapStore, pd.DataFrame | None, pd.DataFrame | None]],
+        recorded: Iterable[tuple[HeatmapStore, pd.DataFrame | None, pd.DataFrame | None, dict[str, Any]]],
         score: Callable[..., dict[str, ShardScores]],
         workers: int,
-        show_progress: bool = False,
     ) -> None:
         """Score and keep each missing shard that `recorded` yields, while the next one is recorded."""
-        numbers, pending = self.missing, list[Future[None]]()
-        total = sum(len(self.ranges[number]) for number in numbers)
-        with progress("scoring", total, show_progress) as advance, ThreadPoolExecutor(1) as behind:
+        pending = list[Future[None]]()
 
-            def finish(
-                number: int, store: HeatmapStore, samples: pd.DataFrame | None, values: pd.DataFrame | None
-            ) -> None:
-                scores = score(store, self.ranges[number], workers, self.stopping, advance)
-                self._keep(number, Part(None if samples is None else store, samples, scores, values))
+        def finish(number: int, store: HeatmapStore, samples: pd.DataFrame | None, *more: Any) -> None:
+            scores = score(store, self.ranges[number], workers, self.stopping)
+            self._keep(number, Part(None if samples is None else store, samples, scores, *more))
 
+        with ThreadPoolExecutor(1) as behind:
             try:
-                for number, of_shard in zip(numbers, recorded, strict=True):
+                for number, of_shard in zip(self.missing, recorded, strict=True):
                     if pending:
                         pending.pop().result()
                     pending.append(behind.submit(finish, number, *of_shard))
@@ -322,6 +341,7 @@ class Shards:
         self._wait_for_others()
 
     def _keep(self, number: int, part: Part) -> None:
+        self.kept.add(number)
         if self.folder is None:
             self.parts[number] = part
             return
@@ -336,7 +356,9 @@ class Shards:
                 part.samples.to_parquet(work / "samples.parquet", index=False)
             if part.faithfulness is not None:
                 part.faithfulness.to_parquet(work / "faithfulness.parquet", index=False)
-            write_json(work / "made.json", {name: self.identity.get(name) for name in DEVICE})
+            warnings = [self.warnings.popleft() for _ in range(len(self.warnings))]
+            made = part.made | {"warnings": warnings} | {name: self.identity.get(name) for name in DEVICE}
+            write_json(work / "made.json", made)
             for file in work.iterdir():
                 sync(file)
             if self.rank > 0 and self._lock() != self.first:  # what is there may be another run by now
@@ -351,11 +373,8 @@ class Shards:
             self._heart.join()
             raise SystemExit(0)
         last_signs: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
-        told = len(self.ranges)
         while todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]:
-            if len(todo) < told:
-                told = len(todo)
-                logger.info("%d of %d shards are done", len(self.ranges) - told, len(self.ranges))
+            self.advance(0)
             for rank in {n % self.world for n in todo}:
                 path = self.work / f"rank-{rank}.json"
                 sign = path.stat().st_mtime if path.is_file() else 0.0
@@ -410,10 +429,20 @@ class Shards:
                          self.parts[number].scores[method] for number in numbers)  # fmt: skip
             yield scorer.join(method, about["layer"], of_shards)
 
-    def devices(self) -> dict[str, Any]:
-        """What each shard was made on, where that differs."""
-        made = [read_json(self.work / f"{n:06}" / "made.json") for n in range(len(self.ranges))] if self.folder else []
-        return {"shards": made} if any(about != made[0] for about in made) else {}
+    def how_made(self) -> tuple[list[str], dict[str, Any]]:
+        """Images that look dark; and for `environment.json` this run's forward passes, and devices that differ.
+
+        Repeats what other processes warned of.
+        """
+        numbers = range(len(self.ranges))
+        made = [read_json(self.work / f"{n:06}" / "made.json") if self.folder else self.parts[n].made for n in numbers]
+        for number in set(numbers) - self.kept:
+            for warning in made[number]["warnings"]:
+                logger.warning("%s", warning)
+        devices = [{name: about.get(name) for name in DEVICE} for about in made]
+        passes = sum(made[number].get("forward_passes", 0) for number in set(numbers) - self.done_before)
+        shards = {"shards": devices} if any(device != devices[0] for device in devices) else {}
+        return [image_id for about in made for image_id in about.get("dark", ())], {"forward_passes": passes} | shards
 
     def commit(self, results: Results) -> Results:
         """Say that the run is whole; its parts go."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method
-from wsol.heatmaps.collect import collect_heatmaps, count_logits
+from wsol.heatmaps.collect import Recorder, collect_heatmaps, count_logits
 from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.store import HeatmapStore, random
 from wsol.models import Classifier, gapnet
@@ -29,7 +28,7 @@ def methods(*names: str) -> dict[str, Method]:
 
 
 def collect(dataset: Dataset, classifier: Classifier, names: Sequence[str] = ("cam", "gradcam"), **options: object):
-    options = {"class_map": ALL, "show_progress": False, "batch_size": 4, **options}
+    options = {"class_map": ALL, "batch_size": 4, **options}
     return collect_heatmaps(dataset, classifier, methods(*names), **options)
 
 
@@ -205,7 +204,7 @@ def own_gradients(recording: Recording) -> torch.Tensor:
 def test_classes_of_an_image_share_decoding_and_forward_pass(classifier: Classifier, batch_size: int) -> None:
     names = ("cam", "gradcam", "shapleycam", "scorecam", "ablationcam", "random")
     chosen = methods(*names, "center") | {"mine": make_method(own_gradients)}
-    options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size, "show_progress": False}
+    options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size}
     data, separate = Several(), Several(shared=False)
     store, table = collect_heatmaps(data, classifier, chosen, **options)
     expected, rows = collect_heatmaps(separate, classifier, chosen, **options)
@@ -260,18 +259,11 @@ def test_pictures_of_an_image_stay_together_in_a_batch(
     assert_same_answers(table, rows)
 
 
-def test_how_far_a_method_is_arrives_at_the_bar_and_chunks_at_the_network(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_far_a_method_is_arrives_at_the_bar_and_chunks_at_the_network(classifier: Classifier) -> None:
     said: list[tuple[int, str]] = []
-
-    @contextmanager
-    def bar(*_: object) -> Iterator[Callable[..., None]]:
-        yield lambda steps, note="": said.append((steps, note))
-
-    monkeypatch.setattr("wsol.heatmaps.collect.progress", bar)
     passes = count_passes(classifier)
-    collect(Pictures(2), classifier, ("scorecam",), batch_size=1, chunk=3)
+    with Recorder(Pictures(2), classifier, methods("scorecam"), ALL, batch_size=1, chunk=3) as recorder:
+        list(recorder.record([range(2)], lambda steps, note="": said.append((steps, note))))
     one = [(0, "scorecam 3/8"), (0, "scorecam 6/8"), (0, "scorecam 8/8"), (1, "")]
     assert said == one * 2
     assert passes == [1, 3, 3, 2] * 2

@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from wsol.commands import COMMANDS
 from wsol.commands.request import Request, exit_code, explain_error, is_user_error
 from wsol.config import resume_config, to_dict
-from wsol.console import clean, print_line, print_message, showing_messages
+from wsol.console import clean, print_line, print_message, ranks, showing_messages
 from wsol.errors import UserError
 from wsol.io import from_here, read_json, write_json
 
@@ -67,7 +67,6 @@ class Job:
     def resumed(self, cfg: DictConfig) -> DictConfig:
         """With `resume=true`, the configuration that the run in this folder began with."""
         from wsol.engine import FREE
-        from wsol.shards import ranks
 
         if ranks()[1] > 1 and not self.typed("run_dir="):
             raise UserError("several processes share a run by its folder: pass run_dir=DIR")
@@ -82,12 +81,10 @@ class Job:
 
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""
-        from wsol.shards import ranks
-
         config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
         for method in (config.get("methods") or {}).values():
             method.pop("about", None)  # what is shown of a method decides nothing
-        progress = cfg.progress and self.verbose and ranks()[0] == 0  # one line for all processes
+        progress = cfg.progress and self.verbose
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
     def record(self, number: int, error: str = "", status: int = 0, values: Mapping[str, object] | None = None) -> None:

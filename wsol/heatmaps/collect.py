@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from wsol.console import progress
 from wsol.datasets.classes import ClassMap, allowed_logits, rank_of_true, top_classes
 from wsol.datasets.images import load_ahead, uses_few_bits
 from wsol.datasets.sample import Dataset
 from wsol.datasets.views import View, average_crops
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError
 from wsol.heatmaps.extractor import HeatmapExtractor
 from wsol.heatmaps.method import Method
 from wsol.heatmaps.store import GENERATED, HeatmapStore, samples_table
@@ -33,7 +32,8 @@ from wsol.models.inference import frozen
 logger = logging.getLogger("wsol")
 # What else is asked of a batch while the network is at hand, see `wsol.metrics.faithfulness.Faithful`.
 Measure = Callable[..., pd.DataFrame]
-Recorded = tuple[HeatmapStore, pd.DataFrame, pd.DataFrame | None]  # of a shard: heatmaps, samples, faithfulness
+# Of a shard: heatmaps, samples, faithfulness; its forward passes, and images whose 16 bits are hardly used.
+Recorded = tuple[HeatmapStore, pd.DataFrame, pd.DataFrame | None, dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,11 @@ class Recorder:
         chunk: int = 32,
         on_error: str = "stop",
         source: Mapping[str, Any] | None = None,
-        show_progress: bool = True,
         measure: Measure | None = None,
     ) -> None:
         self.measure = measure
         self.dataset, self.classifier, self.device, self.source = dataset, classifier, device, source
-        self.view, self.workers, self.show_progress = View(view, classifier.input_size, flip), workers, show_progress
+        self.view, self.workers = View(view, classifier.input_size, flip), workers
         self.true_logits = torch.tensor(np.asarray(class_map.to_model)[dataset.table["label"]])  # (N,)
         self.allowed = allowed_logits(class_map, predict_over)  # logits that compete
         self.images_at_once = max(batch_size // len(self.view.crops), min(batch_size, 1))  # what is too small stays so
@@ -93,8 +92,7 @@ class Recorder:
             name: {"function": method.function_name, "layer": self.extractor.layers[name]}
             for name, method in self.extractor.methods.items()
         }
-        self.forward_passes = 0  # batches that were shown to the network
-        self.dark = list[str]()  # images whose 16 bits are hardly used
+        self.forward_passes = 0
 
     def shard_images(self, wanted: int) -> int:
         """Round the number of images in a shard up, so that all batches but the last of the set are full."""
@@ -115,13 +113,7 @@ class Recorder:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
-    @property
-    def notes(self) -> list[str]:
-        """What a reader must know of the images."""
-        text = f"{len(self.dark)} images of 16 bits use fewer, so the network sees them dark: {first_names(self.dark)}"
-        return [text] if self.dark else []
-
-    def record(self, shards: Sequence[range]) -> Iterator[Recorded]:
+    def record(self, shards: Sequence[range], advance: Callable[..., None] = lambda *_: None) -> Iterator[Recorded]:
         """Yield the heatmaps of each shard, its samples with the network's answers, see `samples_table`, faithfulness.
 
         Images are decoded ahead also of the next shard.
@@ -129,22 +121,23 @@ class Recorder:
         images = [_by_image(self.dataset, shard) for shard in shards]
         every = [samples for of_shard in images for samples in of_shard]
         batches = load_ahead(every, self.load, self.images_at_once, self.workers)
-        with progress("heatmaps", sum(map(len, shards)), self.show_progress) as self.advance:
-            for shard, of_shard in zip(shards, images, strict=True):
-                ids = self.dataset.table["sample_id"].iloc[shard.start : shard.stop]
-                store, answers = HeatmapStore(list(ids), self.methods, self.source), dict[int, Sequence[Any]]()
-                self.measured = list[pd.DataFrame]()
-                for _ in range(0, len(of_shard), max(self.images_at_once, 1)):
-                    batch = next(batches)
-                    for image in batch:
-                        rows = [sample - shard.start for sample in image.samples]
-                        store.place(rows, image.size, image.rectangle, missing=image.pixels is None)
-                        self.dark += [image.image_id] if image.few_bits else []
-                    if readable := [image for image in batch if image.pixels is not None]:
-                        answers |= self._run_or_skip(readable, store, shard.start)
-                    self.advance(sum(len(image.samples) for image in batch))
-                measured = pd.concat(self.measured, ignore_index=True) if self.measured else None
-                yield store, samples_table(self.dataset, store, answers, shard), measured
+        self.advance = advance
+        for shard, of_shard in zip(shards, images, strict=True):
+            ids = self.dataset.table["sample_id"].iloc[shard.start : shard.stop]
+            store, answers = HeatmapStore(list(ids), self.methods, self.source), dict[int, Sequence[Any]]()
+            self.measured, before, dark = list[pd.DataFrame](), self.forward_passes, list[str]()
+            for _ in range(0, len(of_shard), max(self.images_at_once, 1)):
+                batch = next(batches)
+                for image in batch:
+                    rows = [sample - shard.start for sample in image.samples]
+                    store.place(rows, image.size, image.rectangle, missing=image.pixels is None)
+                    dark += [image.image_id] if image.few_bits else []
+                if readable := [image for image in batch if image.pixels is not None]:
+                    answers |= self._run_or_skip(readable, store, shard.start)
+                advance(sum(len(image.samples) for image in batch))
+            measured = pd.concat(self.measured, ignore_index=True) if self.measured else None
+            about = {"forward_passes": self.forward_passes - before, "dark": dark}
+            yield store, samples_table(self.dataset, store, answers, shard), measured, about
 
     def _run(self, images: Sequence[_Image], store: HeatmapStore, start: int) -> dict[int, Sequence[Any]]:
         """Show a batch to the network: ranks, best classes and their probabilities, by the sample's row in the store.
@@ -203,7 +196,7 @@ def collect_heatmaps(
 ) -> tuple[HeatmapStore, pd.DataFrame]:
     """Record a whole dataset at once, in memory; options are those of `Recorder`."""
     with Recorder(dataset, classifier, methods, class_map, **options) as recorder:
-        ((store, samples, _),) = recorder.record([range(len(dataset))])
+        ((store, samples, *_),) = recorder.record([range(len(dataset))])
     return store, samples
 
 
