@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -12,7 +13,9 @@ from wsol import cli
 from wsol.commands.request import read_words
 from wsol.commands.sweep import end_sweep
 from wsol.commands.task import Job, forget_earlier, renumber
+from wsol.report.figures import save_figure
 from wsol.report.latex import TableOptions
+from wsol.tables import METRIC_COLUMNS
 
 
 def record(place: Path, number: int, overrides: list[str], error: str = "") -> None:
@@ -37,10 +40,10 @@ def folder(tmp_path: Path) -> Path:
 def test_table_picture_and_best_settings_with_their_split(folder: Path, capsys: pytest.CaptureFixture) -> None:
     end_sweep(folder)
     out = capsys.readouterr().out
-    assert out.startswith("3 jobs, 1 failed\n| job | protocols.exact.threshold | method | ")
+    assert out.startswith("3 jobs, 1 failed\n| job | protocols.exact.threshold | method ")
     assert "threshold = 7 & more" in out
-    assert "| cam    | exact    | protocols.exact.threshold=0.2 |   1 | GT-known localization | 75.4 |" in out
-    assert "| center | exact    | all alike                     |   0 |" in out
+    assert "| CAM             | exact    | protocols.exact.threshold=0.2 |   1 | GT-known localization | 75.4 |" in out
+    assert "| center baseline | exact    | all alike                     |   0 |" in out
     assert "Chosen on shapes (val, role train-fullsup): now run them once on the test split.\n" in out
     names = out.splitlines()[-1].rpartition("sweep.csv, with ")[2].split(", ")
     assert {"best.csv", "sweep.md", "sweep.tex", "sweep.svg", "sweep.png", "sweep.html"} <= set(names)
@@ -100,6 +103,30 @@ def test_names_make_bars(folder: Path, capsys: pytest.CaptureFixture) -> None:
     end_sweep(folder)
     assert (folder / "sweep.png").exists() and (folder / "sweep.tex").exists()
     assert "model=vgg16_gap" in capsys.readouterr().out
+
+
+def test_methods_are_compared_with_the_runs_own_intervals(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for job, (method, value) in enumerate((("cam", 70), ("gradcam", 74), ("center", None))):
+        place = tmp_path / str(job)
+        record(place, job, [f"method={method}"], "" if value else "broken")
+        if value is not None:
+            row = {"dataset": "shapes", "split": "val", "method": method, "protocol": "exact", "gt_known_loc": value}
+            pd.DataFrame([row]).to_csv(place / "summary.csv", index=False)
+            row = {"method": method, "protocol": "exact", "metric": "gt_known_loc", "low": value - 5, "high": value + 3}
+            rows = [row, row | {"class": "NA", "low": 0, "high": 100}]
+            pd.DataFrame(rows).reindex(columns=METRIC_COLUMNS).to_csv(place / "metrics.csv", index=False)
+    with patch("wsol.report.figures.save_figure", wraps=save_figure) as saved:
+        end_sweep(tmp_path, TableOptions(interval=True))
+    assert "override" not in capsys.readouterr().out and not (tmp_path / "best.csv").exists()
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert table["method"].tolist() == ["cam", "gradcam", "center"], "the failed one is named"
+    assert table["gt_known_loc_low"].tolist()[:2] == [65, 69]
+    assert r"\textbf{74.0 {[}69.0, 77.0{]}}" in (tmp_path / "sweep.tex").read_text(encoding="utf-8")
+    (bars,) = saved.call_args.args[0].axes
+    assert [text.get_text() for text in bars.get_yticklabels()] == ["Grad-CAM", "CAM"]
+    assert [line.tolist() for line in bars.collections[0].get_segments()] == [[[69, 0], [77, 0]], [[65, 1], [73, 1]]]
+    page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert "65.0–73.0" in page and "broken" in page
 
 
 def test_jobs_that_all_failed_leave_the_table_only(folder: Path, capsys: pytest.CaptureFixture) -> None:

@@ -290,24 +290,25 @@ def test_an_oracle_beside_a_fixed_threshold_is_told(copies: dict[str, Path]) -> 
 
 
 ROW = {
-    "metric": "top1_loc", "first": "A", "second": "B", "difference": 2.06, "low": 0.5, "high": 3.4, "p_holm": 0.0004,
-    "disagree": 12, "more_than_noise": True, "n_images": 1200, "n_samples": 1200,
+    "metric": "top1_loc", "first": "A", "second": "B", "first_value": 72.06, "second_value": 70.0, "difference": 2.06,
+    "low": 0.5, "high": 3.4, "p_holm": 0.0004, "disagree": 12, "more_than_noise": True, "n_images": 1200,
+    "n_samples": 1200,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "facts"),
     [
-        ({}, ["A has 2.1 points", "0.5 to 3.4", "p < 0.001", "1,200 images (12 differ)"]),
-        ({"more_than_noise": False, "low": -0.5, "p_holm": 0.2}, ["not significant:", "−0.5 to 3.4", "p = 0.2,"]),
-        ({"more_than_noise": False, "p_holm": 0.2}, ["not significant among so many tests"]),
+        ({}, ["A has 72.1 %", "1,200 images, 2.1 points more", "(significant: ", "0.5 to 3.4", "p < 0.001; 12 differ"]),
+        ({"more_than_noise": False, "low": -0.5, "p_holm": 0.2}, ["told apart (", "−0.5 to 3.4", "p = 0.2;"]),
+        ({"more_than_noise": False, "p_holm": 0.2}, ["told apart among so many tests"]),
         (
             {"metric": "mean_iou", "p_holm": np.nan, "disagree": pd.NA, "difference": -1.0, "low": -2, "high": -0.02},
-            ["B has 1.00 points more mean IoU than A", "0.02 to 2.00, 1,200 images."],
+            ["B has 72.1 % mean IoU", "1.00 points more than A", "0.02 to 2.00)."],
         ),
         ({"difference": 0.0, "disagree": 0, "low": 0.0, "high": 0.0}, ["the same outcome in Top-1 localization"]),
         ({"difference": 0.0, "low": -1.0, "n_samples": 1300}, ["equal", "1,300 samples of 1,200 images"]),
-        ({"metric": "gt_known_loc", "first": "center baseline"}, ["The center baseline localizes 2.1"]),
+        ({"metric": "gt_known_loc", "first": "center baseline"}, ["The center baseline localizes 72.1 % of"]),
     ],
 )  # fmt: skip
 def test_sentences(changes: dict[str, object], facts: list[str]) -> None:
@@ -326,7 +327,9 @@ def test_files(two: Comparison, tmp_path: Path) -> None:
     assert tuple(table.columns) == PAIR_COLUMNS
     assert list(table["sentence"]) == list(two.pairs["sentence"])
     latex = (tmp_path / "compare.tex").read_text()
-    assert latex.count(r" \\") == 1 + 20 + 1  # head, GT-known localization of each pair, classification of the networks
+    assert (
+        latex.count(r" \\") == 1 + 10 + 1 + 20 + 1
+    )  # summary; GT-known localization of pairs, classification of networks
     assert "Grad-CAM (a)" in latex
     page = (tmp_path / "compare.html").read_text()
     assert "wsol compare &#39;&lt;runs&gt;&#39;" in page
@@ -339,7 +342,11 @@ def test_files(two: Comparison, tmp_path: Path) -> None:
 
 def test_the_command(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"runs=[{runs['a']},{runs['b']}]", f"run_dir={tmp_path}/out", "resamples=200", "metrics=gt_known_loc"]
-    assert cli.main(["compare", *words]) == 0
+    assert cli.main(["compare", *words, "table.names={cam: My CAM, gt_known_loc: Loc}", "table.interval=true"]) == 0
+    latex = (tmp_path / "out" / "compare.tex").read_text()
+    assert latex.count("My CAM (a) & ") == 2 + 2 * 4 and "& Loc &" in latex and "Grad-CAM (a)" in latex
+    interval = re.search(r"My CAM \(a\) & choe2020 &.*?(\d+\.\d) \{\[\}(\d+\.\d), (\d+\.\d)\{\]\}", latex)
+    assert interval and float(interval[2]) < float(interval[1]) < float(interval[3])
     said = capsys.readouterr().out
     assert "CAM (a)" in said
     assert "30 images" in said

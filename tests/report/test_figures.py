@@ -187,7 +187,7 @@ def test_two_numbers_make_a_heat_map_for_each_method(drawn: list[Figure], tmp_pa
     frame = sweep(tau=("0.1", "0.2", "0.4"), size=("1", "2")).query("not (tau == '0.4' and size == '2')")
     draw_sweep(frame, ["tau", "size"], tmp_path / "sweep")
     maps = [axis for axis in drawn[0].axes if axis.get_xlabel()]
-    assert [axis.get_title().splitlines()[-1] for axis in maps] == ["cam", "center"]
+    assert [axis.get_title().splitlines()[-1] for axis in maps] == ["CAM", "center baseline"]
     values = maps[0].images[0].get_array()
     np.testing.assert_allclose(values[:, :2], [[11, 12], [21, 22]])
     assert {text.get_text(): text.get_weight() for text in maps[0].texts} == {
@@ -199,7 +199,7 @@ def test_two_numbers_make_a_heat_map_for_each_method(drawn: list[Figure], tmp_pa
 def test_what_is_no_number_makes_series(drawn: list[Figure], tmp_path: Path) -> None:
     draw_sweep(sweep(tau=("0.1", "0.2"), model=("a_$x$", "b")), ["tau", "model"], tmp_path / "sweep")
     names = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
-    assert names == [f"{method}, model={model}" for model in ("a_$x$", "b") for method in ("cam", "center")]
+    assert names == [f"{method}, model={model}" for model in ("a_$x$", "b") for method in ("CAM", "center baseline")]
 
 
 @pytest.mark.parametrize("values", [{"model": ("a", "b")}, {"tau": ("0.1", "null")}, dict.fromkeys("abc", ("1", "2"))])

@@ -58,7 +58,7 @@ def test_markdown_and_latex(summary: pd.DataFrame, tmp_path: Path) -> None:
     assert markdown[:4] == [
         "| method | protocol | τ | GT-known |",
         "| --- | --- | ---: | ---: |",
-        "| cam | choe2020 | 0.326* | **75.4** |",
+        "| CAM | choe2020 | 0.326* | **75.4** |",
         "| my\\|own_1 | choe2020 | 0.200* | 70.0 |",
     ]
     assert "**" not in "".join(markdown[4:6]), "both are 60.0"
@@ -77,8 +77,8 @@ def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.Captur
     print_summary(results)
     out = capsys.readouterr().out
     assert out.startswith("shapes (test, 9 samples), net, view squash; percent\n| method   | protocol | ")
-    assert "| cam      | choe2020 | 0.326* |     75.4 |" in out
-    assert "Weights: random; layers: cam, my|own_1 at features" in out
+    assert "| CAM      | choe2020 | 0.326* |     75.4 |" in out
+    assert "Weights: random; layers: CAM, my|own_1 at features" in out
     assert "|   15.4 |" in out, "the spread over the protocols"
     assert "\x1b" not in out and "\u2501" not in out
 
@@ -107,7 +107,7 @@ def test_the_page_has_what_the_others_have(summary: pd.DataFrame) -> None:
     assert [title for _, title, *_ in table["columns"]] == ["method", "protocol", "τ", "Top-1 loc", "GT-known"]
     assert [row["kind"] for row in table["rows"]] == ["", "baseline", "", "baseline", "published"]
     first, *_, paper_row = table["rows"]
-    assert first["texts"] == {"method": "cam", "protocol": "choe2020", "threshold": "0.326", "gt_known_loc": "75.4"}
+    assert first["texts"] == {"method": "CAM", "protocol": "choe2020", "threshold": "0.326", "gt_known_loc": "75.4"}
     notes = {"method": "at features", "protocol": "", "threshold": "oracle*", "gt_known_loc": "70.0–81.0*"}
     assert first["notes"] == notes
     assert paper_row["texts"] == {"method": "CAM", "top1_loc": "42.8"}

@@ -8,11 +8,10 @@ from wsol.commands.task import Job
 from wsol.config import call, to_dict
 from wsol.console import print_line
 from wsol.errors import UserError
-from wsol.io import write_text
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
 from wsol.report.latex import table_options
-from wsol.report.summary import latex_summary, print_display
+from wsol.report.summary import print_display
 
 ON_SCREEN = 30  # sentences
 
@@ -25,11 +24,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     if not lists["runs"]:
         raise UserError(f"runs={settings['runs']}: name at least one run's folder, as in 'runs=[A,B]'")
     comparison = call(compare, cfg, **lists)
-    write_comparison(comparison, job.run_dir, job.request.line)
-    options, path, summary = table_options(settings), job.run_dir / "compare.tex", comparison.summary
-    if not options.columns and not options.rows:  # else a pivot may be over models
-        summary = summary.assign(method=summary["title"], model=summary["model"].iloc[0])
-    write_text(path, f"{latex_summary(summary, options)}\\par\\medskip\n{path.read_text(encoding='utf-8')}")
+    write_comparison(comparison, job.run_dir, job.request.line, table_options(settings))
     if job.verbose:
         _print(comparison, every_pair=lists["metrics"] is not None)
         print_line(f"Page and tables: {job.run_dir}/compare.html, compare.csv, compare.tex")
@@ -38,10 +33,9 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 
 def _print(comparison: Comparison, every_pair: bool) -> None:
     """Print the summaries side by side, and what differs in words."""
-    summary, pairs = comparison.summary.assign(method=comparison.summary["title"]), comparison.pairs
-    first = summary.iloc[0]
+    first, pairs = comparison.summary.iloc[0], comparison.pairs
     title = f"{first['dataset']} ({first['split']}, {first['n_samples']} samples); percent"
-    print_display(summary, title)
+    print_display(comparison.summary, title)
     for note in comparison.notes:
         print_line(f"Mind: {note}")
     chosen = pairs if every_pair else headlines(pairs)

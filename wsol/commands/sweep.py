@@ -11,17 +11,20 @@ from pathlib import Path
 from textwrap import shorten as shorten_text
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from wsol.commands.task import RECORD, WAITING, forget_earlier, remove_if_unused
 from wsol.console import print_line, print_table
 from wsol.io import read_environment, write_text
 from wsol.metrics.localization import METRICS
+from wsol.report.charts import method_name
 from wsol.report.figures import draw_sweep
-from wsol.report.latex import TableOptions, or_plain, paper_table
-from wsol.report.summary import MEASURES, OVERRIDE, best_settings, chosen_on
-from wsol.report.templating import render
-from wsol.tables import SHOWN
+from wsol.report.latex import HEADINGS, TableOptions, or_plain, paper_table
+from wsol.report.run import Run, named_intervals
+from wsol.report.summary import MEASURES, OVERRIDE, best_cells, best_settings, chosen_on, markdown_table, with_intervals
+from wsol.report.templating import html_table, render
 
 NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")
 MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
@@ -50,14 +53,15 @@ class SweepTable:
         if not self.repeats:
             return self
         numbers = [name for name in NUMBERS if name in frame and name not in settings]
-        keys = [name for name in frame if name not in (*numbers, *self.repeats, "job")]
+        ends = [f"{name}_{end}" for name in numbers for end in ("low", "high")]  # over images, of one run each
+        keys = [name for name in frame if name not in (*numbers, *ends, *self.repeats, "job")]
         done = frame[frame["error"] == ""]
         values = done[numbers].apply(pd.to_numeric)
         groups = pd.concat([done[keys], values], axis=1).groupby(keys, sort=False, dropna=False)[numbers]
         spread = groups.std().add_suffix("_std").assign(n_seeds=groups.size())
         jobs = done.groupby(keys, sort=False)["job"].agg(", ".join)
         pooled = pd.concat([jobs, groups.mean(), spread], axis=1).reset_index()
-        pooled = pd.concat([pooled, frame[frame["error"] != ""].drop(columns=self.repeats)])
+        pooled = pd.concat([pooled, frame[frame["error"] != ""].drop(columns=[*ends, *self.repeats], errors="ignore")])
         pooled["n_seeds"] = pooled["n_seeds"].astype("Int64")
         pooled = pooled.astype(object).where(pooled.notna(), "").map(str).reset_index(drop=True)
         roles = {job: self.roles.get(job.split(",")[0], "") for job in pooled["job"]}
@@ -92,11 +96,15 @@ def collect(folder: Path) -> SweepTable:
         job_cells = {"job": str(record["job"])} | {names[key]: value for key, value in values.items()}
         cells += [job_cells | row | {"error": record["error"]} for row in rows or [{}]]
     frame = pd.DataFrame(cells, columns=["job", *names.values(), *columns, "error"], dtype=object).fillna("")
+    for key, name in names.items():  # one column where both say the same
+        if key != name and (frame[key] == frame[name]).where(frame["error"] == "", True).all():
+            frame, names[key] = frame.drop(columns=key).rename(columns={name: key}), key
     roles = {str(record["job"]): str(read_environment(place).get("role") or "") for record, place in jobs}
     status = min((record["status"] for record, _ in jobs if record["status"]), default=0)  # a bug before a mistake
     named = {word for record, _ in jobs for word in _repeat(record["overrides"])} | set(SEEDS)
     repeats = [names[key] for key in names if key in named and frame[names[key]].nunique() > 1]
-    return SweepTable(frame, list(names.values()), roles, status, repeats)
+    overrides = [name for name in names.values() if name not in ("method", "protocol")]  # they are compared, not set
+    return SweepTable(frame, overrides, roles, status, repeats)
 
 
 def _repeat(words: Sequence[str]) -> list[str]:
@@ -112,10 +120,13 @@ def _values(words: Sequence[str]) -> dict[str, str]:
 
 
 def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
-    """Rows of a job's summary, all text; or the values that it returned."""
+    """Rows of a job's summary with intervals, all text; or the values that it returned."""
     path = folder / "summary.csv"
     if not record["error"] and path.is_file():
-        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if (folder / "metrics.csv").is_file():
+            table = with_intervals(table, named_intervals(Run(folder).metrics)).astype(object)
+        return table.where(table.notna(), "").map(str).to_dict("records")
     return [{key: str(value) for key, value in record["values"].items()}] if record["values"] else []
 
 
@@ -130,6 +141,8 @@ def shorten(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
         if f"{name}_std" in frame:
             spread = [f" ± {float(text):.{digits}f}" if text else "" for text in frame[f"{name}_std"]]
             table[name] += spread
+    if "method" in table:
+        table["method"] = table["method"].map(method_name)
     if "error" in table:
         table["error"] = [shorten_text(text, LONGEST, placeholder="…") for text in table["error"]]
     return table
@@ -140,67 +153,98 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
 
     Where seeds are pooled, `jobs.csv` has a row for each job.
     """
-    failed = int(sweep.frame.loc[sweep.frame["error"] != "", "job"].nunique())
-    title = f"{sweep.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
-    written: list[Path] = []
-    if sweep.repeats:
-        title += f"; mean ± std over {', '.join(sweep.repeats)}"
-        written.append(folder / "jobs.csv")
-        write_text(written[0], sweep.frame.to_csv(index=False, lineterminator="\n"))
-    raw, sweep = sweep.frame, sweep.pooled()
-    frame, overrides = sweep.frame, sweep.overrides
+    raw, sweep = sweep, sweep.pooled()
+    frame, failed = sweep.frame, int(sweep.frame.loc[sweep.frame["error"] != "", "job"].nunique())
+    title = f"{raw.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
+    title += f"; mean ± std over {', '.join(raw.repeats)}" if raw.repeats else ""
+    written = {"jobs.csv": raw.frame.to_csv(index=False, lineterminator="\n")} if raw.repeats else {}
     means = {name: f"{name}_mean" for name in NUMBERS if f"{name}_std" in frame}
     write_text(folder / "sweep.csv", frame.rename(columns=means).to_csv(index=False, lineterminator="\n"))
-    table = shorten(frame, overrides)
-    print_table(table, title, keys=("job", "method", "protocol"), headings={"n_seeds": "n"})
-    best = best_settings(frame, overrides, sweep.roles)
-    sentences, pictures = chosen_on(best), list[Path]()
+    table, best = shorten(frame, sweep.overrides), best_settings(frame, sweep.overrides, sweep.roles)
+    highest = _highest(table, frame)
+    bold = {(int(row), table.columns[column]) for row, column in np.argwhere(highest.to_numpy())}
+    print_table(table, title, keys=("job", "method", "protocol"), headings=HEADINGS, bold=bold)
+    measured, pictures = len(best) > 0, list[Path]()
+    best = best[:0] if (best["settings"] == "all alike").all() else best
+    sentences = chosen_on(best)
     if len(best):
-        _print_best(best)
+        print_table(_best_table(best), "Best settings")
         for sentence in sentences:
             print_line(sentence)
-        write_text(folder / "best.csv", best.to_csv(index=False))
-        write_text(folder / "sweep.md", _markdown(table, sentences))
-        write_text(folder / "sweep.tex", or_plain(partial(_latex, sweep, " ".join(sentences)), options))
-        pictures = draw_sweep(frame, overrides, folder / "sweep")
-        written += [folder / "best.csv", folder / "sweep.md", folder / "sweep.tex", *pictures]
-    page = render(
+        written["best.csv"] = best.to_csv(index=False)
+    if measured:
+        written["sweep.md"] = markdown_table(table, highest) + "".join(f"\n{text}\n" for text in sentences)
+        written["sweep.tex"] = or_plain(partial(_latex, sweep, " ".join(sentences)), options)
+        pictures = draw_sweep(frame, sweep.overrides, folder / "sweep")
+    written["sweep.html"] = render(
         "sweep.html.j2",
-        title=title,
-        columns=[(name, SHOWN.get(name, {"n_seeds": "n"}.get(name, name))) for name in map(str, table)],
-        rows=table.to_dict("records"),
-        best=best.to_dict("records"),
-        measures={name: heading for name, (heading, _) in MEASURES.items()},
+        title=f"Sweep over {_swept(raw)}",
+        lead=title,
+        table=_html(table, frame, highest, folder),
+        intervals=not frame.filter(like="_low").empty,
+        best=html_table(_best_table(best)),
+        several=len(best) > 0,
         sentences=sentences,
         pictures=[b64encode(path.read_bytes()).decode() for path in pictures if path.suffix == ".svg"],
-        jobs=[job for job in dict.fromkeys(raw["job"]) if (folder / job / "report.html").is_file()],
     )
-    write_text(folder / "sweep.html", page)
-    names = ", ".join(path.name for path in (*written, folder / "sweep.html"))
+    for name, text in written.items():
+        write_text(folder / name, text)
+    names = ", ".join([*written, *(path.name for path in pictures)])
     print_line(f"One table over all jobs: {folder / 'sweep.csv'}, with {names}")
 
 
-def _markdown(table: pd.DataFrame, sentences: Sequence[str]) -> str:
-    rows: list[list[Any]] = [list(table), ["---"] * table.shape[1], *table.values.tolist()]
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells) + "".join(f"\n{text}\n" for text in sentences)
+def _swept(sweep: SweepTable) -> str:
+    """What jobs differ in, and on what data they ran."""
+    done = sweep.frame[sweep.frame["error"] == ""]
+    jobs = (done if len(done) else sweep.frame).groupby("job")
+    names = [name for name in (*sweep.overrides, "method", "protocol") if name in sweep.frame]
+    differ = [name.removesuffix(OVERRIDE) for name in dict.fromkeys(names) if jobs[name].agg(tuple).nunique() > 1]
+    data = done.reindex(columns=["dataset", "split"], fill_value="").drop_duplicates().to_numpy().tolist()
+    where = f" on {data[0][0]} ({data[0][1]})" if len(data) == 1 and data[0][0] else ""
+    return ", ".join(differ or ["nothing"]) + where
 
 
-def _print_best(best: pd.DataFrame) -> None:
+def _highest(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Which numbers are the best of their column among rows of one dataset, split and protocol."""
+    numbers = [name for name in map(str, table) if name in MEASURED and name != "threshold"]
+    group = frame.reindex(columns=["dataset", "split", "protocol"], fill_value="").agg(" ".join, axis=1)
+    best = best_cells(frame[numbers].assign(group=group), numbers, "group")
+    return best.reindex(columns=table.columns, fill_value=False)
+
+
+def _html(table: pd.DataFrame, frame: pd.DataFrame, best: pd.DataFrame, folder: Path) -> Markup:
+    """The table of the page: intervals below the numbers, and links to the runs' pages."""
+    link = Markup('<a href="{0}/report.html">{0}</a>').format
+    cells = table.drop(columns="job")
+    for name in (name for name in cells if f"{name}_low" in frame):
+        ends = zip(cells[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        small = Markup('{} <small class="interval">{:.1f}–{:.1f}</small>').format
+        texts = [small(text, float(low), float(high)) if low else text for text, low, high in ends]
+        cells[name] = pd.Series(texts, cells.index, dtype=object)
+    jobs = [[link(job) if (folder / job / "report.html").is_file() else job for job in text.split(", ")]
+            for text in table["job"]]  # fmt: skip
+    cells["job"] = pd.Series([Markup(", ").join(job) for job in jobs], cells.index, dtype=object)
+    return html_table(cells.rename(columns=HEADINGS), best=best[list(cells)].to_numpy())
+
+
+def _best_table(best: pd.DataFrame) -> pd.DataFrame:
+    """The best settings as texts, without columns that say nothing."""
     several = len(best[["dataset", "split"]].drop_duplicates()) > 1
-    table = best[["method", "protocol", *(["dataset", "split"] if several else []), "settings", "job"]].assign(
-        by=[MEASURES[name][0] for name in best["measure"]], value=best["value"].map("{:.1f}".format)
-    )
-    headings = {"settings": "best settings", "value": "%"}
-    print_table(table.loc[:, (table != "").any()], "Best settings", headings=headings)
+    columns = ["method", "protocol", *(["dataset", "split"] if several else []), "settings", "job"]
+    table = best[columns].rename(columns={"settings": "best settings"})
+    table["method"] = table["method"].map(method_name)
+    table["by"] = [MEASURES[name][0] for name in best["measure"]]
+    table["%"] = best["value"].map("{:.1f}".format)
+    return table.loc[:, (table != "").any()]
 
 
 def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
     table = shorten(finished, sweep.overrides).drop(columns="job")
+    beside = ("", "_std", "_low", "_high")
     numbers = [
-        name for name in map(str, finished) if name.removesuffix("_std") in NUMBERS and name not in sweep.overrides
+        name + end for name in NUMBERS if name not in sweep.overrides for end in beside if name + end in finished
     ]
     frame = finished.assign(
         **{name: pd.to_numeric(finished[name]) for name in (*numbers, "n_seeds") if name in finished}

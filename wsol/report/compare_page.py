@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +13,16 @@ import pandas as pd
 from markupsafe import Markup
 
 from wsol.io import atomic_write, write_text
-from wsol.report.charts import METRIC_NAMES, series_styles
-from wsol.report.latex import latex_table
+from wsol.report.charts import METRIC_NAMES, method_name, series_styles
+from wsol.report.latex import TableOptions, latex_table, or_plain
 from wsol.report.run import Run
-from wsol.report.summary import html_summary
+from wsol.report.summary import html_summary, latex_summary, with_intervals
 from wsol.report.templating import fill, render
 
 if TYPE_CHECKING:
     from wsol.report.compare import Comparison
 
+MOST_SENTENCES = 12  # before the others have to be unfolded
 ALPHA = 0.05  # of the corrected p: below it a difference is significant
 HEADINGS = {
     "first": "A", "second": "B", "first_value": "A (%)", "second_value": "B (%)", "difference": "A − B",
@@ -28,12 +31,14 @@ HEADINGS = {
 Row = Mapping[str, Any] | pd.Series  # of a comparison's pairs
 
 
-def write_comparison(comparison: Comparison, folder: Path, command: str = "") -> None:
+def write_comparison(
+    comparison: Comparison, folder: Path, command: str = "", options: TableOptions | None = None
+) -> None:
     """Write a comparison into a folder, each file whole or not at all; `command` is what was typed, to repeat it."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "compare.csv") as path:
         comparison.pairs.to_csv(path, index=False, lineterminator="\n")
-    write_text(folder / "compare.tex", _latex(comparison))
+    write_text(folder / "compare.tex", or_plain(partial(_latex, comparison), options or TableOptions()))
     write_text(folder / "compare.html", _page(comparison, command))
 
 
@@ -49,6 +54,7 @@ def _page(comparison: Comparison, command: str) -> str:
         notes=comparison.notes,
         tables=_tables(comparison, functions),
         sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
+        most=MOST_SENTENCES,
         meaning=meaning(pairs, comparison.tests),
         metrics=[(metric, METRIC_NAMES[metric]) for metric in metrics],
         chosen="gt_known_loc" if "gt_known_loc" in metrics else metrics[0],
@@ -86,31 +92,30 @@ def summary_tables(
 
 
 def sentence(row: Row) -> str:
-    """Say what a row of a comparison's pairs means: "LayerCAM localizes 2.1 points more than CAM, 95 % interval …"."""
+    """Say what a row of a comparison's pairs means: "LayerCAM localizes 75.2 % of …, 2.1 points more than CAM …"."""
     better, worse, low, high = with_article(row["first"]), with_article(row["second"]), row["low"], row["high"]
     if row["difference"] < 0:
         better, worse, low, high = worse, better, -high, -low
     name, tested, points = METRIC_NAMES[row["metric"]], pd.notna(row["disagree"]), abs(row["difference"])
-    located = row["metric"] == "gt_known_loc"
+    value, images = max(row["first_value"], row["second_value"]), counted(row)
     digits = 2 if 0.005 <= points < 0.05 or (row["more_than_noise"] and low < 0.05) else 1
-    evidence = f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}, "
+    gap = f"{points:.{digits}f} point" + ("" if f"{points:.{digits}f}" == "1.0" else "s")
+    evidence = f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}"
     if pd.notna(row["p_holm"]):
         p = format_p(row["p_holm"])
-        evidence += f"p {p}, " if p.startswith("<") else f"p = {p}, "
-    evidence += counted(row) + (f" ({int(row['disagree']):,} differ)" if tested else "")
-    gap = f"{points:.{digits}f}"
-    gap += " point" if gap == "1.0" else " points"
-    gap = f"{better} localizes {gap} more than {worse}" if located else f"{better} has {gap} more {name} than {worse}"
+        evidence += f", p {p}" if p.startswith("<") else f", p = {p}"
+    evidence += f"; {int(row['disagree']):,} differ" if tested else ""
+    located = f"localizes {value:.1f} % of {images} at IoU 0.5"
+    share = located if row["metric"] == "gt_known_loc" else f"has {value:.1f} % {name} on {images}"
     if tested and row["disagree"] == 0:
-        text = f"{better} and {worse} have the same outcome in {name} on each of {counted(row)}."
+        text = f"{better} and {worse} have the same outcome in {name} on each of {images}."
     elif points < 0.005:
-        same = "localize equally often" if located else f"are equal in {name}"
-        text = f"{better} and {worse} {same}, {evidence}."
+        text = f"{better} and {worse} are equal in {name}: {value:.1f} % of {images} ({evidence})."
     elif row["more_than_noise"]:
-        text = f"{gap}, {evidence}."
+        text = f"{better} {share}, {gap} more than {worse} (significant: {evidence})."
     else:
         many = "" if low <= 0 <= high else " among so many tests"
-        text = f"{gap}, which is not significant{many}: {evidence}."
+        text = f"{better} {share}, {gap} more than {worse}: they cannot be told apart{many} ({evidence})."
     return capitalized(text)
 
 
@@ -172,16 +177,23 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
     return notes
 
 
-def _latex(comparison: Comparison) -> str:
-    """Make a table of the pairs in the metric that matters most; all others are in `compare.csv`."""
-    rows = headlines(comparison.pairs)
-    table = rows[["protocol", "metric", "first", "second"]].assign(metric=rows["metric"].map(METRIC_NAMES))
+def _latex(comparison: Comparison, options: TableOptions) -> str:
+    """Make a table of the summaries, and one of the pairs in the chosen metrics; all others are in `compare.csv`."""
+    summary, pairs, called = comparison.summary, comparison.pairs, dict(options.names)
+    for title, method in zip(summary["title"], summary["method"], strict=True):
+        called.setdefault(title, title.replace(method_name(method), called.get(method, method_name(method)), 1))
+    summary = with_intervals(summary, comparison.intervals.rename(columns={"method": "title"}))
+    chosen = pairs["metric"].isin(options.columns or ())
+    rows = pairs[chosen] if chosen.any() else headlines(pairs)
+    table = rows[["protocol", "metric", "first", "second"]].replace(called).replace(METRIC_NAMES)
     for name in ("first_value", "second_value", "difference"):
         table[name] = rows[name].map(format_number)
-    table["interval"] = [format_interval(row) for _, row in rows.iterrows()]
+    if options.interval != "none":
+        table["interval"] = [format_interval(row) for _, row in rows.iterrows()]
     table["p"] = ["" if pd.isna(p) else format_p(p) for p in rows["p_holm"]]
     note = f"{counted(rows.iloc[0])}. {' '.join(meaning(comparison.pairs, comparison.tests))}"
-    return latex_table(table.reset_index(drop=True), headings=HEADINGS, note=note)
+    of_pairs = latex_table(table.reset_index(drop=True), headings=HEADINGS, note=note)
+    return f"{latex_summary(summary, replace(options, names=called))}\\par\\medskip\n{of_pairs}"
 
 
 def _chart_data(comparison: Comparison, functions: Mapping[str, str]) -> dict[str, Any]:

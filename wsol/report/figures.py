@@ -249,23 +249,27 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[str]) -> list[pd.DataFrame]:
-    """Parts that are drawn by themselves: numbers, `percent`, `series` and `method` of each row, `title`, `measure`."""
+    """Parts drawn by themselves: numbers, `percent`, its `low` and `high`, `series`, `method`; `title`, `measure`."""
     panels = []
     for measure, part in judged_parts(frame):
-        first, method = part.iloc[0], part.get("method", "")
+        first, method = part.iloc[0], part.get("method", pd.Series("", part.index))
         where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
         heading = short_text(", ".join(filter(None, (where, first.get("protocol", "")))), 44)
-        series = ([method] if "method" in part else []) + [f"{name}=" + part[name] for name in names]
+        series = ([method.map(method_name)] if "method" in part else []) + [f"{name}=" + part[name] for name in names]
         are = {name: pd.to_numeric(part[name], errors="coerce") for name in numbers}
         rows = pd.DataFrame(
             {name: part[name] if column.isna().any() else column for name, column in are.items()}, part.index
         )
         rows = rows.assign(percent=part["percent"], method=method)
-        rows["std"] = (
-            pd.to_numeric(part[f"{measure}_std"]) * MEASURES[measure][1] if f"{measure}_std" in part else np.nan
-        )
+        label, factor = MEASURES[measure]
+        spread = factor * pd.to_numeric(part.get(f"{measure}_std", pd.Series(np.nan, part.index)))
+        rows["low"], rows["high"], beside = rows["percent"] - spread, rows["percent"] + spread, " ± std over seeds"
+        if f"{measure}_low" in part:  # no seeds: over images
+            ends = (factor * pd.to_numeric(part[f"{measure}_{end}"]) for end in ("low", "high"))
+            (rows["low"], rows["high"]), beside = ends, ", 95 % intervals"
         rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
-        panels.append(rows.assign(title=heading, measure=f"{MEASURES[measure][0]} (%)"))
+        label += f" (%){beside}" if rows["low"].notna().any() else " (%)"
+        panels.append(rows.assign(title=heading, measure=label))
     return panels
 
 
@@ -279,8 +283,9 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
     styles = series_styles(list(methods), methods)
     figure = _curves(curves, styles, number, {}, size=(3.6, 2.6), **DOTS)
     for axis, panel in zip(figure.axes, panels, strict=True):
-        for name, part in panel[panel["std"].notna()].groupby("series", sort=False):
-            axis.errorbar(part[number], part["percent"], part["std"], fmt="none", ecolor=styles[str(name)].color)
+        for name, part in panel[panel["low"].notna()].groupby("series", sort=False):
+            ends = part.groupby(number)[["low", "high"]].mean()
+            axis.fill_between(ends.index, ends["low"], ends["high"], color=styles[str(name)].color, alpha=0.1, lw=0)
         if panel[number].min() > 0 and panel[number].max() / panel[number].min() >= WIDE_RANGE:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
@@ -292,14 +297,15 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
 
 
 def _bars(panels: Sequence[pd.DataFrame]) -> Figure:
-    """The best at the top, at most so many; lines are ± one standard deviation over seeds."""
+    """The best at the top, at most so many."""
     panels = [panel.nlargest(MOST_BARS, "percent") for panel in panels]
     figure, axes = _figure(len(panels), (4.8, 0.24 * max(map(len, panels)) + 0.8), columns=2)
     methods = dict.fromkeys(str(name) for panel in panels for name in panel["method"])
     styles = series_styles(list(methods))
     for axis, panel in zip(axes, panels, strict=True):
         colors = [styles[str(name)].color for name in panel["method"]]
-        axis.barh(range(len(panel)), panel["percent"], height=0.75, color=colors, xerr=panel["std"], ecolor="black")
+        ends = (panel["percent"] - panel["low"]).clip(lower=0), (panel["high"] - panel["percent"]).clip(lower=0)
+        axis.barh(range(len(panel)), panel["percent"], height=0.75, color=colors, xerr=ends, ecolor="black")
         axis.set_yticks(range(len(panel)), [short_text(name, 36) for name in panel["series"]])
         axis.invert_yaxis()
         axis.set(title=panel["title"].iloc[0], xlabel=panel["measure"].iloc[0])

@@ -33,6 +33,7 @@ FITTED = (
     "\\else\\usebox2\\fi\\else\\usebox2\\fi\\endgroup\n"
 ).replace("%%", "%")
 SCORES = (*METRICS, "val_top1", "train_loss")
+NUMBERS = (*SCORES, "threshold", "n_seeds")  # columns that hold what was measured; others are pivoted
 HEADINGS = SHOWN | {"max_box_acc": "MBA", "mean_iou": "mean IoU", "val_top1": "validation accuracy"}
 HEADINGS |= {"train_loss": "training loss", "n_seeds": "n", "title": "method"}
 
@@ -65,7 +66,8 @@ class TableOptions:
 
 def table_options(config: Mapping[str, Any]) -> TableOptions:
     """What a configuration says of tables for a paper."""
-    return TableOptions(**dict(config.get("table") or {}), published=bool(config.get("published", False)))
+    chosen = {key: value for key, value in dict(config.get("table") or {}).items() if value is not None}
+    return TableOptions(**chosen, published=bool(config.get("published", False)))
 
 
 def or_plain(make: Callable[[TableOptions], str], options: TableOptions) -> str:
@@ -92,8 +94,8 @@ def paper_table(
         if name not in frame:
             raise UserError(f"table: no column {name!r}; there are {first_names(frame.columns, 40)}")
     there = [name for name in (*SHOWN, *SCORES, "n_seeds") if name in frame and frame[name].notna().any()]
-    numbers = [name for name in dict.fromkeys(there) if name in (*SCORES, "threshold", "n_seeds")]
-    across = [name for name in options.columns or () if name not in (*SCORES, "threshold", "n_seeds")]
+    numbers = [name for name in dict.fromkeys(there) if name in NUMBERS]
+    across = [name for name in options.columns or () if name not in NUMBERS]
     chosen = [name for name in options.columns or () if name not in across]
     best_first = ("max_box_acc_v2", "gt_known_loc", *numbers)
     default = [name for name in best_first if name in numbers][:1] if across else [n for n in numbers if n in SHOWN]
@@ -102,7 +104,7 @@ def paper_table(
     if "layer" in (*across, *down):  # it is told by its column
         frame = frame.assign(method=frame["method"].str.partition("@")[0])
     if frame.duplicated([*down, *across]).any():
-        apart = [name for name in dict.fromkeys(["dataset", *keys, "layer", "protocol"]) if name in frame]
+        apart = [name for name in dict.fromkeys(["dataset", *keys, "layer", "protocol", "run"]) if name in frame]
         apart = [name for name in apart if name not in (*down, *across) and frame[name].nunique() > 1]
         raise UserError(f"table.rows={down}: several rows of the summary would be one; add {first_names(apart)}")
     index = pd.MultiIndex.from_frame(frame[[*down, *across]].astype(str))

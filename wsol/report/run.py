@@ -147,15 +147,14 @@ class Run:
     @property
     def intervals(self) -> pd.DataFrame:
         """The 95 % interval of each metric of the summary: `method`, `protocol`, `metric`, `low`, `high`, `oracle`."""
-        table = self.metrics[(self.metrics["class"] == "") & self.metrics["low"].notna()]
+        table = named_intervals(self.metrics)
         table = table.merge(self.summary[["method", "protocol", "threshold_source"]], on=["method", "protocol"])
-        percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
-        metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
+        metric = table["metric"]
         chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & table["threshold_source"].map(is_oracle)
         shared = [name for name, rules in self.protocols.items() if rules.v2_threshold == "shared"]
         chosen_by_itself = ~table["threshold_source"].isin(GIVEN) & ~table["protocol"].isin(shared)
         best = metric.str.startswith("max_box_acc") & (chosen_by_itself | table["threshold_source"].map(is_oracle))
-        return table.assign(metric=metric, oracle=chosen_here | best)
+        return table.assign(oracle=chosen_here | best)
 
     @property
     def given(self) -> list[str]:
@@ -244,6 +243,13 @@ class Run:
     def _read(self, name: str, reader: Callable[[Path], Any]) -> Any:
         with reading(self.folder / name):
             return reader(self.folder / name)
+
+
+def named_intervals(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `metrics` that have an interval, each metric called as its column of the summary is."""
+    rows = metrics[(metrics["class"] == "") & metrics["low"].notna()]
+    percent = (100 * rows["iou_threshold"].fillna(0)).round().astype(int).astype(str)
+    return rows.assign(metric=rows["metric"].where(rows["iou_threshold"].isna(), rows["metric"] + "_" + percent))
 
 
 def _read_csv(path: Path, columns: Sequence[str], key: Sequence[str] = ()) -> pd.DataFrame:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from wsol.console import print_line, print_table
+from wsol.console import are_numbers, print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
 from wsol.metrics.localization import GIVEN, is_oracle
 from wsol.metrics.statistics import RESAMPLES
-from wsol.report.charts import METRIC_NAMES
-from wsol.report.latex import TableOptions, or_plain, paper_table
+from wsol.report.charts import METRIC_NAMES, method_name
+from wsol.report.latex import HEADINGS, NUMBERS, TableOptions, or_plain, paper_table
+from wsol.report.run import named_intervals
 from wsol.tables import SHOWN, is_for_testing
 
 if TYPE_CHECKING:
@@ -56,11 +57,16 @@ def merge_equal(summary: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.
     return summary.assign(protocol=summary["protocol"].map(labels)).drop_duplicates(["method", "protocol"])
 
 
+def titles(summary: pd.DataFrame) -> list[str]:
+    """What each row's method is called: in a comparison with its run, and once only."""
+    return list(summary["title"] if "title" in summary else summary["method"].map(method_name))
+
+
 def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Texts of the columns that say something, and which of them are the best of their protocol (bool)."""
     names = [name for name in SHOWN if name in TEXTS or summary[name].notna().any()]
     table = summary[names].reset_index(drop=True)
-    texts = table.astype(object)
+    texts = table.assign(method=titles(summary)).astype(object)
     for name in (name for name in names if name not in TEXTS):
         digits = 3 if name == "threshold" else 1
         texts[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]]
@@ -98,7 +104,8 @@ def print_summary(results: Results) -> None:
         print_line(line)
     texts = sensitivity_texts(summary)
     if texts is not None:
-        print_table(texts.reset_index(), "Protocol sensitivity: GT-known localization", keys=("method",))
+        texts = texts.rename(method_name).reset_index()
+        print_table(texts, "Protocol sensitivity: GT-known localization", keys=("method",))
 
 
 def print_display(summary: pd.DataFrame, title: str) -> None:
@@ -124,10 +131,7 @@ def write_summary(
     """
     texts, best = display_summary(summary)
     note = _note(summary)
-    rules = ["---" if name in TEXTS else "---:" for name in texts]
-    rows = [[SHOWN[str(name)] for name in texts], rules, *texts.where(~best, "**" + texts + "**").to_numpy().tolist()]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    markdown = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    markdown = markdown_table(texts, best)
     below = f"\n{note.replace('*', chr(92) + '*')}\n" if note else ""
     below += f"\nRules: {'; '.join(cite.values())}.\n" if cite else ""
     below += _published_markdown(summary)
@@ -135,21 +139,37 @@ def write_summary(
     write_text(folder / "summary.tex", or_plain(partial(latex_summary, summary), options or TableOptions()))
 
 
+def markdown_table(texts: pd.DataFrame, best: pd.DataFrame | None = None) -> str:
+    """Write texts as a table in Markdown, the best in bold."""
+    numbers = [are_numbers(text.split(" ")[0] for text in column) for _, column in texts.items()]
+    shown = texts if best is None else texts.where(~best, "**" + texts + "**")
+    heads = [HEADINGS.get(str(name), str(name)) for name in texts]
+    rows = [heads, ["---:" if number else "---" for number in numbers], *shown.to_numpy().tolist()]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
 def latex_summary(summary: pd.DataFrame, options: TableOptions) -> str:
     """Make the summary a table for a paper."""
-    keys = [*(["model"] if summary["model"].nunique() > 1 else []), "method", "protocol"]
+    if "title" in summary and set(options.columns or ()) <= set(NUMBERS):  # it says the model, which may be pivoted
+        keys = ["title", "protocol"]
+    else:
+        keys = [*(["model"] if summary["model"].nunique() > 1 else []), "method", "protocol"]
     published = published_beside(summary)[0] if options.published else None
     return paper_table(summary, keys, options, _note(summary), published)
 
 
 def summary_for_people(results: Results | Run) -> pd.DataFrame:
     """The summary, protocols of equal outcomes as one row, with the 95 % interval of each number: `…_low`, `…_high`."""
-    table = results.metrics[(results.metrics["class"] == "") & results.metrics["low"].notna()]
-    percent = (100 * table["iou_threshold"].fillna(0)).round().astype(int).astype(str)
-    metric = table["metric"].where(table["iou_threshold"].isna(), table["metric"] + "_" + percent)
-    ends = table.assign(metric=metric).pivot_table(["low", "high"], ["method", "protocol"], "metric")
+    return merge_equal(with_intervals(results.summary, named_intervals(results.metrics)), results.protocols)
+
+
+def with_intervals(summary: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
+    """Put the ends of intervals beside the numbers, as `…_low` and `…_high`, by what both have of title and method."""
+    by = ["title" if "title" in intervals else "method", "protocol"]
+    ends = intervals.pivot_table(["low", "high"], by, "metric")
     ends.columns = [f"{pair[1]}_{pair[0]}" for pair in ends.columns]
-    return merge_equal(results.summary.merge(ends.reset_index(), "left", ["method", "protocol"]), results.protocols)
+    return summary.merge(ends.reset_index(), "left", by)
 
 
 def html_summary(
@@ -228,7 +248,7 @@ def _provenance(summary: pd.DataFrame, source: Mapping[str, Any]) -> str:
             predictions = f"{source['predictions']} ({source['class_map']})"
         return f"Heatmaps: {source.get('heatmaps')}; predictions: {predictions}."
     layers = summary[summary["layer"] != ""].groupby("layer", sort=False)["method"].unique()
-    by_layer = "; ".join(f"{', '.join(methods)} at {layer}" for layer, methods in layers.items())
+    by_layer = "; ".join(f"{', '.join(map(method_name, methods))} at {layer}" for layer, methods in layers.items())
     classes = f"classes matched by {source.get('class_map')}, predicted over {source.get('predict_over')}"
     return (
         f"Weights: {source.get('weights')}; layers: {by_layer or 'none'}; {classes} ({source.get('competing')} logits)."
@@ -275,9 +295,7 @@ def _published_markdown(summary: pd.DataFrame) -> str:
     if note:
         return f"\nPublished numbers are of {note}.\n"
     columns = ["method", "model", "metric", "value", "normalization", "protocol", "source"]
-    lines = [" | ".join(map(str, row)) for row in table[columns].values.tolist()]
-    head = f"\nPublished:\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    return head + "".join(f"| {line} |\n" for line in lines) if lines else ""
+    return f"\nPublished:\n\n{markdown_table(table[columns].map(str))}" if len(table) else ""
 
 
 # What settings are judged by, in this order: column, its name, and what brings it to percent.

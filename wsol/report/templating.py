@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from wsol import __version__
+from wsol.console import are_numbers
 
 FOLDER = Path(__file__).parent / "templates"
 # In JSON these stay what they are when written as escapes, but can't end or open anything in HTML.
@@ -51,15 +52,16 @@ def fill(macro: str, /, *values: Any) -> Markup:
     return Markup(getattr(ENVIRONMENT.get_template("sections.html.j2").module, macro)(*values))
 
 
-def html_table(frame: pd.DataFrame, digits: int = 1) -> Markup:
-    """Lay out a frame as a table that can be sorted: its numbers rounded, empty where there are none."""
-    kinds = ["number" if pd.api.types.is_numeric_dtype(frame[name]) else "name" for name in frame]
-    rows = [
-        [(value, f"{value:.{digits}f}" if kind == "number" else value, kind) if pd.notna(value) else ("", "", kind)
-         for value, kind in zip(row, kinds, strict=True)]
-        for row in frame.itertuples(index=False)
-    ]  # fmt: skip
-    return fill("table", list(zip(frame, kinds, strict=True)), rows)
+def html_table(frame: pd.DataFrame, digits: int = 1, best: np.ndarray | None = None) -> Markup:
+    """Lay out a frame as a table that can be sorted: numbers rounded, empty where there are none; `best` is (R, C)."""
+    best, columns, kinds = np.zeros(frame.shape, bool) if best is None else best, [], []
+    for place, name in enumerate(frame):
+        texts = ["" if pd.isna(v) else v if isinstance(v, str) else f"{v:.{digits}f}" for v in frame[name]]
+        values = [text.split(" ")[0] for text in texts]  # of "72.0 ± 2.8"
+        kinds.append("number" if are_numbers(values) else "name")
+        classes = [f"{kinds[-1]} best" if bold else kinds[-1] for bold in best[:, place]]
+        columns.append(zip(values if kinds[-1] == "number" else texts, texts, classes, strict=True))
+    return fill("table", list(zip(frame, kinds, strict=True)), list(zip(*columns, strict=True)))
 
 
 def render(template: str, /, **values: Any) -> str:
