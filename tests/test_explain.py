@@ -186,7 +186,7 @@ def test_pictures_from_the_command_line(place: Path, capsys: pytest.CaptureFixtu
     code, out, err = said(capsys, "image=[cat.png,more]", "method=[cam,center]", "top=1", "run_dir=run")
     assert code == 0, err
     assert [path.name for path in sorted(Path("run").iterdir())] == ["explain_cat.png", "explain_cat_2.png"]
-    assert "Picture: run/explain_cat.png" in out and re_rows(out) == ["cam", "center"] * 2
+    assert "Picture: run/explain_cat.png" in out and re_rows(out) == ["CAM", "center baseline"] * 2
     upright, turned = (Image.open(f"run/explain_{name}.png") for name in ("cat", "cat_2"))
     assert upright.size[0] < turned.size[0], "a picture turned by its camera is wider than high"
 
@@ -269,11 +269,11 @@ def test_without_the_extra_shapes_are_explained_and_the_cat_is_offered(
     monkeypatch.setattr("wsol.commands.explain.find_spec", lambda name: None)
     code, out, err = run(capsys, "run_dir=run", "top=1")
     assert code == 0, err
-    assert "wsol[demo]" in out and "test/00000" in out and re_rows(out) == ["cam", "gradcam", "guidedgradcam"]
+    assert "wsol[demo]" in out and "test/00000" in out and re_rows(out) == ["CAM", "Grad-CAM", "Guided Grad-CAM"]
 
 
 def test_methods_that_nobody_chose_may_not_fit(place: Path, capsys: pytest.CaptureFixture) -> None:
     words = "model=torchvision", "model.name=vgg11_bn", "sample=1", "top=1", "run_dir=run"
     code, out, err = run(capsys, *words)
-    assert code == 0 and re_rows(out) == ["gradcam", "guidedgradcam"] and "cam" in err
+    assert code == 0 and re_rows(out) == ["Grad-CAM", "Guided Grad-CAM"] and "cam" in err
     assert run(capsys, *words, "method=[cam,gradcam]")[0] == 2

@@ -176,7 +176,8 @@ def _print(name: str, explanation: Explanation, output: Path) -> None:
     for answer in explanation.answers:
         for method, region in answer.regions.items():
             box = "none" if region.box is None else " ".join(f"{side:.0f}" for side in region.box)
-            rows.append([str(answer.rank), answer.name, f"{100 * (answer.probability or 0):.1f}", method_name(method), box])
+            percent = f"{100 * (answer.probability or 0):.1f}"
+            rows.append([str(answer.rank), answer.name, percent, method_name(method), box])
     frame = pd.DataFrame(rows, columns=["rank", "class", "%", "method", "box (x0 y0 x1 y1)"])
     print_table(frame, name, keys=("rank", "class"))
     print_line(f"Picture: {output}")
