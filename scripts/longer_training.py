@@ -68,13 +68,12 @@ def folder_of(runs: Path, data: str, network: str) -> Path:
     return runs / f"{data}_{network.replace(' ', '_')}"
 
 
-def run(folder: Path, data: str, network: str, root: Path | None, short: bool) -> None:
+def run(folder: Path, data: str, network: str, root: Path | None) -> None:
     """Train one network, localizing after each epoch; what is done stays."""
     if (folder / "done").exists():
         return
-    epochs, sizes = (2, (40, 20)) if short else (EPOCHS, (TRAINED, MEASURED))
-    training, held_out = load(data, root, *sizes)
-    recipe = Recipe(epochs=epochs, batch_size=32, lr=1e-3, schedule="constant", localize_every=1)
+    training, held_out = load(data, root, TRAINED, MEASURED)
+    recipe = Recipe(epochs=EPOCHS, batch_size=32, lr=1e-3, schedule="constant", localize_every=1)
     stage = Stage(dataset=training, recipe=recipe, validation=held_out, localization=held_out)
     train(NETWORKS[network](len(training.classes)), [stage], run_dir=folder, resume=True, show_progress=False)
     (folder / "done").touch()
@@ -150,10 +149,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("results/runs/longer_training"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results" / "longer_training.md")
     parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--short", action="store_true", help="two epochs on a few images")
     options = parser.parse_args(words)
     for cell in () if options.report else CELLS:
-        run(folder_of(options.runs, *cell), *cell, options.photographs, options.short)
+        run(folder_of(options.runs, *cell), *cell, options.photographs)
         print(f"{' '.join(cell)} done", flush=True)
     report(options.runs, options.output)
 
