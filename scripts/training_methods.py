@@ -117,7 +117,7 @@ def read(runs: Path, cells: Sequence[Cell]) -> tuple[pd.DataFrame, dict[Cell, np
         folder = folder_of(runs, *cell)
         if not (folder / "test" / "summary.csv").exists():
             continue
-        summary = pd.read_csv(folder / "test" / "summary.csv").query("method == 'cam'").set_index("protocol")
+        summary: Any = pd.read_csv(folder / "test" / "summary.csv").query("method == 'cam'").set_index("protocol")
         images = pd.read_parquet(folder / "test" / "per_image.parquet")
         images = images.query("method == 'cam' and protocol == 'choe2020'").sort_values("sample_id")
         hits[cell] = images["gt_known_loc"].to_numpy(bool)
@@ -166,8 +166,8 @@ def section(glyph: float | str, seeds: int) -> list[str]:
             f"9,000 training photographs of 64 × 64 pixels, {EPOCHS} epochs; τ and the best epoch on 1,000 others of "
             f"train; numbers on the 1,000 of val. {published}",
         ]  # fmt: skip
-    truth = Shapes("test", length=IMAGES, glyph=glyph).table["boxes"]
-    sides = np.array([boxes[0, 2:] - boxes[0, :2] + 1 for boxes in truth])
+    gt_boxes = Shapes("test", length=IMAGES, glyph=float(glyph)).table["boxes"]
+    sides = np.array([boxes[0, 2:] - boxes[0, :2] + 1 for boxes in gt_boxes])
     name = f"Glyph {glyph} of the object" + (" (default)" if glyph == DEFAULT else "")
     size = f"The object's own box has {100 * (sides.prod(1) / 96**2).mean():.1f} % of the image."
     return [f"## {name}, {seeds} seed{'s' if seeds > 1 else ''}", "", size]
@@ -178,7 +178,7 @@ def center_of(runs: Path, seeds: int) -> list[str]:
     folders = [folder_of(runs, "none", PHOTOGRAPHS, seed) / "test" for seed in range(seeds)]
     if not (folders[0] / "summary.csv").exists():
         return []
-    center = pd.read_csv(folders[0] / "summary.csv").query("method == 'center'").set_index("protocol")
+    center: Any = pd.read_csv(folders[0] / "summary.csv").query("method == 'center'").set_index("protocol")
     known, v2 = center.loc["choe2020", "gt_known_loc"], center.loc["choe2020_v2", "max_box_acc_v2"]
     return [f"| center baseline | {known:.1f} | {v2:.1f} | | | |"]
 
