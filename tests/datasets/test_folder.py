@@ -100,9 +100,8 @@ def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
         ({"boxes_file": "b.csv"}, r"dataset\.box_corners=: .*inclusive.* exclusive"),
         ({"boxes_file": "b.csv", "box_corners": "exclusive"}, r"dataset\.box_units=: .*pixels.* relative"),
         ({"boxes_file": "b.csv", "box_corners": "xywh"}, r"dataset\.box_corners=xywh"),
-        ({"masks": "m", "mask_ignore": 0}, r"dataset\.mask_ignore=0"),
         ({"masks": "m", "missing": "skip"}, r"dataset\.missing=skip"),
-        ({"masks": "nowhere"}, r"dataset\.masks=nowhere"),
+        ({"masks": "nowhere"}, r"3 of 3 .* no mask"),
         ({"boxes_file": "nowhere.csv", **STATED}, r"nowhere\.csv"),
     ],
 )
@@ -154,7 +153,7 @@ def test_one_table_and_one_folder_of_masks_for_several_splits(tmp_path: Path) ->
     data = AnnotatedFolder(tmp_path / "r", "val", boxes_file=file, masks=tmp_path / "m", **STATED)
     assert data.split == "val" and list(boxes_of(data)) == list(PHOTOS)
     assert all(np.array_equal(sample.read_mask(), photo_mask() > 0) for sample in data)
-    with pytest.raises(UserError, match=r"boxes\.csv .*'val/cat/a\.jpg'"):
+    with pytest.raises(UserError, match=r"3 of 3 .* no box"):
         AnnotatedFolder(tmp_path / "r", "val", boxes_file=write_boxes(file), **STATED)
 
 
@@ -177,9 +176,6 @@ def test_masks_that_do_not_fit(root: Path) -> None:
     assert len(AnnotatedFolder(root, masks=masks, missing="drop")) == 2
     with pytest.raises(UserError, match=f"dataset.masks={root}"):
         AnnotatedFolder(root, masks=root)
-    write_image(masks / "cat/a.bmp", photo_mask())
-    with pytest.raises(UserError, match=r"cat/a\.bmp and cat/a\.png"):
-        AnnotatedFolder(root, masks=masks)
 
 
 def test_an_evaluation(root: Path) -> None:
@@ -199,8 +195,6 @@ def test_breeds_as_torchvision_calls_them(tmp_path: Path) -> None:
     assert list(data.classes) == datasets.OxfordIIITPet(str(tmp_path), "test").classes
     assert (data.labels.tolist(), [sample.sample_id for sample in data]) == ([0, 1, 1, 2], [row[0] for row in PETS])
     assert (data.split, data.role, data.multilabel) == ("test", "test", False)
-    with pytest.raises(UserError, match=r"dataset\.split=val: .* trainval, test"):
-        OxfordPet(tmp_path, "val")
     (home / "annotations/test.txt").write_text("\n")
     with pytest.raises(UserError, match=f"{tmp_path}.*test"):
         OxfordPet(tmp_path)

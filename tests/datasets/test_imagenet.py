@@ -58,11 +58,9 @@ def test_archives_and_boxes_in_a_folder_of_their_own(archives: Path) -> None:
         path.rename(folder / path.name)
     check_val(ILSVRC(archives))
     check_val(ILSVRC(archives.parent, images=archives / "val", annotations=folder))
-    path = folder / "ILSVRC2012_val_00000002.xml"
-    for text in ("<annotation>", "<annotation></annotation>"):
-        path.write_text(text)
-        with pytest.raises(UserError, match=f"^{path}"):
-            ILSVRC(archives)
+    (folder / "ILSVRC2012_val_00000002.xml").write_text("<annotation></annotation>")
+    with pytest.raises(UserError, match=r"ILSVRC2012_val_00000002\.JPEG"):
+        ILSVRC(archives)
 
 
 def test_val_in_class_folders(kaggle: Path) -> None:
@@ -90,9 +88,6 @@ def test_devkit_tells_the_classes(tmp_path: Path) -> None:
     folder = write_devkit(tmp_path)
     check_val(ILSVRC(tmp_path), boxes=False)
     (folder / "map_clsloc.txt").unlink()  # the numbers alone mean nothing
-    (folder / "meta.mat").write_bytes(b"no matrix")
-    with pytest.raises(UserError, match="meta.mat"):
-        ILSVRC(tmp_path)
     order = [(1, SNAKE, "sea_snake"), (2, GOLDFISH, "goldfish"), (3, TENCH, "tench")]
     kinds = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]
     savemat(folder / "meta.mat", {"synsets": np.array(order, kinds).reshape(-1, 1)})
@@ -100,8 +95,8 @@ def test_devkit_tells_the_classes(tmp_path: Path) -> None:
     write_image(tmp_path / "val" / "ILSVRC2012_val_00000004.JPEG", (32, 24))
     with pytest.raises(UserError, match="ILSVRC2012_val_00000004"):
         ILSVRC(tmp_path)
-    (folder / "ILSVRC2012_validation_ground_truth.txt").unlink()
-    with pytest.raises(UserError, match=r"ILSVRC2012_val_0000000\d .*4 such"):
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("7\n3\n1\n")
+    with pytest.raises(UserError, match=r"ILSVRC2012_val_0000000[14] .*2 such"):
         ILSVRC(tmp_path)
 
 
@@ -129,12 +124,7 @@ def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("root", "options", "culprit"),
-    [
-        ("nowhere", {}, "nowhere.*split val.* 1000 classes"),
-        ("", {"split": "test"}, "dataset.split=test"),
-        ("", {"annotations": "/nowhere"}, "dataset.annotations=/nowhere"),
-        ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv"),
-    ],
+    [("nowhere", {}, "nowhere.*split val.* 1000 classes"), ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv")],
 )
 def test_places_that_are_not_there(kaggle: Path, root: str, options: dict[str, str], culprit: str) -> None:
     with pytest.raises(UserError, match=culprit):
@@ -148,13 +138,12 @@ FIRST = "ILSVRC2012_val_00000001.JPEG"
     ("split", "change", "culprit"),
     [
         ("val", lambda home: write_image(home / "val/ILSVRC2012_val_00000004.JPEG", (32, 24)), "_00000004.JPEG"),
-        ("val", lambda home: write_image(home / f"val/{SNAKE}/{FIRST}", (32, 24)), FIRST),
         ("val", lambda home: (home / f"val/{GOLDFISH}").mkdir()
          or (home / "val" / FIRST).rename(home / f"val/{GOLDFISH}/{FIRST}"), "csv, line 4: .*" + GOLDFISH),
         ("train", lambda home: write_image(home / "train/stray.JPEG", (32, 24)), "stray.JPEG"),
         ("train", lambda home: write_image(home / "train/n99999999/n99999999_1.JPEG", (32, 24)), "n99999999_1"),
     ],
-    ids=["no annotation", "twice", "two classes", "no class folder", "unknown class"],
+    ids=["no annotation", "two classes", "no class folder", "unknown class"],
 )  # fmt: skip
 def test_images_and_annotations_that_disagree(kaggle: Path, split: str, change: Callable, culprit: str) -> None:
     change(kaggle / IMAGES)
@@ -177,17 +166,6 @@ def test_tiny_imagenet_as_written(tiny_imagenet: Path, split: str) -> None:
     assert read == rows and len(data) == 6
     part = TinyImageNet(tiny_imagenet, split, classes=[TINY[2], TINY[0]])
     assert (part.class_ids, sorted(part.labels.tolist())) == ((TINY[2], TINY[0]), [0, 0, 1, 1])
-
-
-@pytest.mark.parametrize(
-    ("split", "gone"),
-    [("val", "val/val_annotations.txt"), ("train", f"train/{TINY[1]}/{TINY[1]}_boxes.txt"), ("test", ""), ("val", ".")],
-)
-def test_tiny_imagenet_in_part(tiny_imagenet: Path, split: str, gone: str) -> None:
-    if gone:
-        (tiny_imagenet / gone).rename(tiny_imagenet.parent / "gone")
-    with pytest.raises(UserError, match=gone if gone not in ("", ".") else "dataset.(split=test|root)"):
-        TinyImageNet(tiny_imagenet, split)
 
 
 def test_tiny_imagenet_of_other_content(tiny_imagenet: Path) -> None:

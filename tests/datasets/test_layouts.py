@@ -96,9 +96,8 @@ WRITERS: dict[str, tuple[Written, Callable[..., Any]]] = {
     "Tiny": (tiny, datasets.TinyImageNet),
     "VOC": (layouts.write_voc, lambda home: datasets.VOC(home.parents[1])),
     "Pet": (layouts.write_pets, lambda home: datasets.OxfordPet(home.parent)),
-    "devkit": (lambda root: layouts.write_devkit(root).parents[1], datasets.ILSVRC),
-}  # fmt: skip
-GROUND_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+    "COCO": (lambda root: layouts.write_coco(root).parents[1], datasets.COCO),
+}
 PASSWD = "../../../etc/passwd"
 
 # Layout, file, line, what stands there instead, and what of it (or of what it contradicts) must be named.
@@ -119,7 +118,6 @@ DAMAGE = [
     ("ILSVRC", "LOC_val_solution.csv", 4, f"ILSVRC2012_val_00000002,{SNAKE} 1 2 3 4", "csv, line 3"),
     ("ILSVRC", "LOC_val_solution.csv", 4, f"{PASSWD},{SNAKE} 1 2 3 4", PASSWD),
     ("ILSVRC", "LOC_synset_mapping.txt", 2, f"{TENCH} again", "txt, line 1"),
-    ("devkit", GROUND_TRUTH, 2, "7", "'7'"),
     ("WSOLEvaluation", "image_ids.txt", 2, PASSWD, PASSWD),
     ("WSOLEvaluation", "image_ids.txt", 3, BIRDS[0], "image_ids.txt, line 1"),
     ("WSOLEvaluation", "class_labels.txt", 1, BIRDS[0], "image id,label"),
@@ -143,6 +141,12 @@ DAMAGE = [
     ("Pet", "annotations/test.txt", 3, "Abyssinian_205 0 1 1", "at least 1"),
     ("Pet", "annotations/test.txt", 3, f"{PASSWD} 1 1 1", PASSWD),
 ]
+MISSING = [
+    ("CUB", "images.txt"), ("CUB", "classes.txt"), ("WSOLEvaluation", "image_ids.txt"),
+    ("WSOLEvaluation", "class_labels.txt"), ("Tiny", "val/val_annotations.txt"), ("Pet", "annotations/test.txt"),
+    ("VOC", "ImageSets/Main/test.txt"), ("VOC", "Annotations/000001.xml"),
+    ("COCO", "annotations/instances_val2017.json"),
+]  # fmt: skip
 WRONG_BOXES = [
     ("CUB", "bounding_boxes.txt", 1, "1 {} {} {} {}", [(0, 0, -3, 24), (-1, 0, 3, 24), (0, "inf", 30, 24)]),
     ("ILSVRC", "LOC_val_solution.csv", 4, f"ILSVRC2012_val_00000001,{SNAKE} {{}} {{}} {{}} {{}}",
@@ -158,6 +162,21 @@ def replace_line(path: Path, line: int, text: str) -> None:
     lines = path.read_text().splitlines()
     lines[line - 1] = text
     path.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(("layout", "file"), MISSING)
+def test_files_that_are_missing_are_named(tmp_path: Path, layout: str, file: str) -> None:
+    write, read = WRITERS[layout]
+    home = write(tmp_path / "data")
+    (home / file).rename(home / "gone")
+    with pytest.raises(UserError, match=Path(file).name):
+        read(home)
+
+
+@pytest.mark.parametrize("name", ["CUB", "ILSVRC", "TinyImageNet", "VOC", "OxfordPet", "CIFAR10", "STL10"])
+def test_splits_that_are_none_are_named(name: str) -> None:
+    with pytest.raises(UserError, match=r"dataset\.split=dev: "):
+        READERS[name]("nowhere", "dev")
 
 
 @pytest.mark.parametrize(("layout", "file", "line", "text", "culprit"), DAMAGE)

@@ -82,17 +82,9 @@ def test_voc_download_is_torchvisions(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(VOC(tmp_path / "new", "val", 2007, download=True)) == 5
 
 
-@pytest.mark.parametrize(
-    ("options", "culprit"),
-    [
-        ({}, "dataset.root.*VOCdevkit/VOC2007.*dataset.download=true"),
-        ({"split": "val2017"}, "dataset.split=val2017: .* train, val, trainval, test"),
-        ({"split": "test", "year": 2012}, "dataset.split=test: VOC 2012 has train, val, trainval$"),
-    ],
-)
-def test_voc_options_that_meet_nothing(tmp_path: Path, options: dict, culprit: str) -> None:
-    with pytest.raises(UserError, match=culprit):
-        VOC(tmp_path, **options)
+def test_later_test_sets_of_voc_were_never_handed_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dataset.split=test: VOC 2012 "):
+        VOC(tmp_path, "test", 2012)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +103,6 @@ def test_voc_damage_is_named(tmp_path: Path, old: str, new: str, place: str, cul
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(UserError, match=f"^{path}{place}\\b.*{culprit}"):
-        VOC(tmp_path)
-    path.unlink()
-    with pytest.raises(UserError, match=f"^{path}"):
         VOC(tmp_path)
 
 
@@ -263,7 +252,7 @@ POLYGON = [10.0, 5.0, 20.0, 5.0, 1e300, 15.0]
         (change("annotations", 1, segmentation=RUNS), r"285.*\[40, 60\].*\[30, 20\]"),
         *(
             (change("annotations", 0, segmentation={**RUNS, "counts": counts}), "139")
-            for counts in ([2401], [2399], [-1, 2401], [2**62] * 4, [[2400]], "9\u00e9", "PPP", "P", "o" * 99)
+            for counts in ([2401], [-1, 2401], [2**62] * 4, [[2400]], "9\u00e9", "PPP", "P", "o" * 99)
         ),
         (lambda made: made.pop("images"), r"instances_val2017\.json.*'images'"),
     ],
@@ -275,13 +264,8 @@ def test_coco_entries_that_do_not_fit_are_named(tmp_path: Path, made: Callable, 
             sample.read_mask()
 
 
-def test_coco_files_that_are_not_there_or_no_json(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"instances_val2017\.json"):
-        COCO(tmp_path)
+def test_coco_files_that_are_no_json(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     file.write_text('{"images": [')
     with pytest.raises(UserError, match=f"{file}.*JSON"):
-        COCO(tmp_path)
-    file.unlink()
-    with pytest.raises(UserError, match=f"{file}"):
         COCO(tmp_path)

@@ -127,13 +127,6 @@ def test_masks_of_another_resolution_are_scored_but_not_of_another_aspect(
         wsol.evaluate(data, classifier, **options)
 
 
-def test_masks_of_one_image_have_one_size(tmp_path: Path) -> None:
-    write_openimages(tmp_path)
-    write_image(tmp_path / "dataset/OpenImages/val/0bt_c3/1cd9_b.png", np.zeros((10, 10), bool))
-    with pytest.raises(UserError, match=r"1cd9_a\.png .*1cd9_b\.png"):
-        WSOLEvaluation(tmp_path, "OpenImages", "val")[0].read_mask()
-
-
 def test_proxy_sets(cub: Path) -> None:
     data = WSOLEvaluation(cub, "CUB", "val", proxy=True)
     assert [sample.sample_id for sample in data] == [BIRDS[2], BIRDS[0]]
@@ -141,9 +134,6 @@ def test_proxy_sets(cub: Path) -> None:
     assert [sample.boxes.tolist() for sample in data] == [[[4, 4, 4, 4]], [[2, 3, 20, 21], [5, 5, 9, 9]]]
     (cub / "metadata/CUB/val/image_ids_proxy.txt").write_text("009.New/a.jpg")
     with pytest.raises(UserError, match=r"class_labels\.txt .*009\.New/a\.jpg"):
-        WSOLEvaluation(cub, "CUB", "val", proxy=True)
-    (cub / "metadata/CUB/val/image_ids_proxy.txt").unlink()
-    with pytest.raises(UserError, match=r"image_ids_proxy\.txt"):
         WSOLEvaluation(cub, "CUB", "val", proxy=True)
 
 
@@ -154,35 +144,10 @@ def test_so_many_of_each_class(cub: Path) -> None:
     assert names[0] == names[1] and len(set(map(tuple, names))) > 1
     boxes = {sample.sample_id: sample.boxes.tolist() for sample in WSOLEvaluation(cub, "CUB", "val")}
     assert all(sample.boxes.tolist() == boxes[sample.sample_id] for data in draws for sample in data)
-    for count in (2, -1):
-        with pytest.raises(UserError, match=f"per_class={count}: class 1 .* 1 "):
-            WSOLEvaluation(cub, "CUB", "val", num_val_sample_per_class=count)
+    with pytest.raises(ValueError, match="larger sample than population"):
+        WSOLEvaluation(cub, "CUB", "val", num_val_sample_per_class=2)
     write_split(cub, "CUB", "test", [(BIRDS[0], 0), (BIRDS[1], 0)])  # other splits are never drawn from
     assert len(WSOLEvaluation(cub, "CUB", "test", num_val_sample_per_class=1)) == 2
-
-
-@pytest.mark.parametrize(
-    ("root", "name", "split", "culprit"),
-    [
-        ("nowhere", "CUB", "val", "nowhere.*dataset.root"),
-        ("", "birds", "val", "metadata/birds.*dataset.name"),
-        ("", "CUB", "test", "CUB/test.*dataset.split"),
-    ],
-)
-def test_places_that_are_not_there(cub: Path, root: str, name: str, split: str, culprit: str) -> None:
-    with pytest.raises(UserError, match=culprit):
-        WSOLEvaluation(cub / root, name, split)
-
-
-@pytest.mark.parametrize("file", ["image_ids", "class_labels"])
-def test_files_that_are_missing_or_empty(cub: Path, file: str) -> None:
-    path = cub / f"metadata/CUB/val/{file}.txt"
-    path.write_text("\n")
-    with pytest.raises(UserError, match=path.name):
-        WSOLEvaluation(cub, "CUB", "val")
-    path.unlink()
-    with pytest.raises(UserError, match=path.name):
-        WSOLEvaluation(cub, "CUB", "val")
 
 
 @real

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -31,7 +31,6 @@ class Rows:
     def __init__(self, path: Path, columns: dict[str, list[Any]], places: Sequence[str | int]) -> None:
         self.path, self.columns = path, columns
         self.places = places  # of each row: its line in the file, or the place in words
-        self._keys: dict[str, dict[Any, int]] = {}  # of a listing that several files are matched with
 
     def __len__(self) -> int:
         return len(self.places)
@@ -58,16 +57,12 @@ class Rows:
         """Complaint about the first row that is not right (N,); nothing where all are."""
         return "" if right.all() else self.complaint(int(right.argmin()), why)
 
-    def split(self, columns: Sequence[str]) -> tuple[Rows, Rows]:
-        """Rows that say something in one of these columns, and those that say nothing in any."""
-        rows = zip(*(self[column] for column in columns), strict=True)
-        empty = [{str(cell).strip().lower() for cell in cells} <= EMPTY for cells in rows]
-        return self._take(row for row, none in enumerate(empty) if not none), self._take(np.flatnonzero(empty))
-
-    def _take(self, rows: Iterable[int]) -> Rows:
-        chosen = list(rows)
-        columns = {name: [cells[row] for row in chosen] for name, cells in self.columns.items()}
-        return Rows(self.path, columns, [self.places[row] for row in chosen])
+    def filled(self, columns: Sequence[str]) -> Rows:
+        """Rows that say something in one of these columns."""
+        rows = enumerate(zip(*(self[column] for column in columns), strict=True))
+        kept = [row for row, cells in rows if not {str(cell).strip().lower() for cell in cells} <= EMPTY]
+        taken = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
+        return Rows(self.path, taken, [self.places[row] for row in kept])
 
     def numbers(self, columns: Sequence[str], kind: type = np.float64) -> np.ndarray:
         """Numbers of several columns (N, columns)."""
@@ -113,28 +108,25 @@ class Rows:
             if cell[:1] in ("/", "") or ".." in cell or "\\" in cell or ":" in cell or "\0" in cell or cell == ".":
                 safe_join(folder, cell, self.where(row))
 
-    def match(self, listing: Rows, column: str, extra: bool = False) -> np.ndarray:
-        """Row of each row's key in a listing (N,), all of whose keys must come; -1 where `extra` allows other ones."""
-        if column not in listing._keys:
-            listing._keys[column] = listing.unique(column)
-        keys = listing._keys[column]
-        rows = np.fromiter((keys.get(cell, -1) for cell in self[column]), np.int64, len(self))
+    def match(self, listing: Rows, column: str, extra: bool = False, whole: bool = True) -> np.ndarray:
+        """Row of each row's key in a listing (N,); -1 where `extra` allows others. `whole`: each key must come."""
+        keys = listing.unique(column)
+        rows = pd.Index(list(keys), dtype=object).get_indexer(self[column])
         strangers = np.flatnonzero(rows < 0)
         if strangers.size and not extra:
             twin = composed_otherwise(str(self[column][strangers[0]]), keys) or "; fix one"
             self.refuse(strangers[0], f"has a {column} not in {listing.path} ({strangers.size} such){twin}")
-        absent = np.flatnonzero(np.bincount(rows[rows >= 0], minlength=len(keys)) == 0)
-        if absent.size:
+        absent = np.setdiff1d(np.arange(len(keys)), rows)
+        if absent.size and whole:
             key = f"{column} {listing[column][absent[0]]!r}, which is in {listing.path} ({absent.size} such)"
             raise UserError(f"{self.path} has no line for {key}; add one")
         return rows
 
     def one_each(self, listing: Rows, column: str, extra: bool = False) -> np.ndarray:
         """Row here of each row of a listing; as `match`, but nothing may come twice."""
-        self.unique(column)
-        rows = self.match(listing, column, extra)
-        order = np.argsort(rows)
-        return order[np.searchsorted(rows[order], 0) :]
+        keys = self.unique(column)
+        self.match(listing, column, extra)
+        return pd.Index(list(keys), dtype=object).get_indexer(listing[column])
 
     def groups(self, listing: Rows, column: str, extra: bool = False) -> list[np.ndarray]:
         """Rows here of each row of a listing, in their order; as `match`."""

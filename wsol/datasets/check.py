@@ -195,13 +195,10 @@ def _mask_faults(sample: _Inspected, has_masks: bool) -> Iterator[Fault]:
 
 def _covered(boxes: np.ndarray, size: Size) -> float:
     """Share of an image that lies in at least one of the boxes."""
-    left, top = boxes[:, 0], boxes[:, 1]
-    right, bottom = np.minimum(boxes[:, 2] + 1, size[0]), np.minimum(boxes[:, 3] + 1, size[1])
-    xs, ys = np.unique([left, right]), np.unique([top, bottom])  # between two neighbors nothing begins or ends
-    inside = np.zeros((len(ys) - 1, len(xs) - 1), bool)
-    for x0, y0, x1, y1 in zip(left, top, right, bottom, strict=True):
-        inside[np.searchsorted(ys, y0) : np.searchsorted(ys, y1), np.searchsorted(xs, x0) : np.searchsorted(xs, x1)] = 1
-    return float(np.diff(ys) @ inside @ np.diff(xs)) / (size[0] * size[1])
+    inside = np.zeros(size[::-1], bool)
+    for x0, y0, x1, y1 in boxes.round().astype(int):
+        inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return float(inside.mean())
 
 
 def _times(size: Size) -> str:

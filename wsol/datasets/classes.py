@@ -136,10 +136,8 @@ class _Logits:
 
     def find(self, text: str, where: str) -> int:
         """The logit that a person means by its index, id or name; `where` it was said is for the message."""
-        if text.isdecimal():
-            if int(text) < self.count:
-                return int(text)
-            raise UserError(f"{where}: logit {text} does not exist: the classifier has 0 to {self.count - 1}")
+        if text.isdecimal() and int(text) < self.count:
+            return int(text)
         matches = self.with_id(text) if text in self.ids else self.named(text)
         if len(matches) != 1:
             raise UserError(f"{where}: {self.mismatch(text, matches)}")

@@ -48,7 +48,8 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
     masks = next((f for f in (home / "segmentations", home.parent / "segmentations") if f.is_dir()), None)
     if masks is not None:
         columns["mask"] = [partial(_read_majority, (masks / file).with_suffix(".png"), file) for file in files]
-    label = _labels(home, images, classes)[chosen]
+    labels = _read(home, "image_class_labels", "image id", "class")
+    label = labels.match(classes, "class", whole=False)[labels.one_each(images, "image id")][chosen]
     return Dataset(
         Table(home / "images", sample_id=files, image=files, label=label, **columns),
         measure=_end_with_image,
@@ -60,19 +61,6 @@ def CUB(root: str | Path, split: str = "test") -> Dataset:
 
 def _read(home: Path, name: str, *columns: str) -> Rows:
     return read_lines(home / f"{name}.txt", columns, separator=None, hint=HINT)
-
-
-def _labels(home: Path, images: Rows, classes: Rows) -> np.ndarray:
-    rows, label_of = _read(home, "image_class_labels", "image id", "class"), classes.unique("class")
-    for row, number in enumerate(rows["class"]):
-        if number not in label_of:
-            rows.refuse(row, f"has a class that is not in {classes.path}; add it there, or fix the line")
-    labels, order = [label_of[number] for number in rows["class"]], rows.one_each(images, "image id")
-    for row, file in zip(order, images["file"], strict=True):
-        name, folder = classes["name"][labels[row]], file.partition("/")[0]
-        if name != folder and folder in classes["name"]:
-            rows.refuse(row, f"says {name} of {file}, which lies in another class's folder; fix the class")
-    return np.array(labels, np.int64)[order]
 
 
 def _read_majority(path: Path, name: str) -> np.ndarray:

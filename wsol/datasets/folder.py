@@ -7,7 +7,7 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,15 +166,11 @@ def _read_boxes(
         if name not in file_of and (not isinstance(name, str) or name.startswith(prefix)):
             near = composed_otherwise(str(name), file_of) or f", such as {(closest(name, file_of) or [*file_of])[0]}"
             rows.refuse(row, f"is a box of none of the images{near}; fix or remove the row")
-    rows, without = rows.split(CORNERS)
+    rows = rows.filled(CORNERS)
     corners, members = rows.numbers(CORNERS), dict[str, list[int]]()
     for row, name in enumerate(rows["image"]):
         if name in file_of:
             members.setdefault(file_of[name], []).append(row)
-    for row in (row for row, name in enumerate(without["image"]) if file_of.get(name) in members):
-        without.refuse(row, "says that there is no box, but another row has one; remove one of them")
-    if not members:
-        raise UserError(f"{path} has no box of an image such as {prefix + files[0]!r}; paths start at dataset.root")
     why = f"has a box that is none with {rules.corners} corners in {rules.units}; fix it"
     options: dict[str, Any] = {"wrong_box": rows.first_wrong(rules.right(corners), why)}
     if rules.units == "relative":
@@ -186,28 +182,15 @@ def _read_boxes(
 
 def _find_masks(folder: Path, ignore: int | None, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Any]:
     """What reads the mask, and the pixels to ignore, of each image that has one: at the same path, with any suffix."""
-    if ignore is not None and not 0 < ignore < 256:
-        raise UserError(f"dataset.mask_ignore={ignore}: pass a whole number from 1 to 255, or null")
-    if not folder.is_dir() or folder.resolve() == top.resolve():
-        raise UserError(f"dataset.masks={folder}: no folder, or that of the images; masks need one of their own")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    masks = _by_stem([path.relative_to(folder).as_posix() for path in paths], folder)
-    images = _by_stem(files, top / prefix)
-    path_of = {file: folder / masks[prefix + stem] for stem, file in images.items() if prefix + stem in masks}
+    if folder.resolve() == top.resolve():
+        raise UserError(f"dataset.masks={folder} is the folder of the images; masks need one of their own")
+    masks = {path.with_suffix(""): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    stem_of = {file: (folder / prefix / file).with_suffix("") for file in files}
+    path_of = {file: masks[stem] for file, stem in stem_of.items() if stem in masks}
     columns = {"mask": {file: partial(_read_object, path, file, ignore) for file, path in path_of.items()}}
     if ignore is not None:
         columns["ignore"] = {file: partial(_read_value, path, file, ignore) for file, path in path_of.items()}
     return columns
-
-
-def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
-    """Names by what they are without suffix, which must tell them apart."""
-    by_stem: dict[str, str] = {}
-    for name in names:
-        first = by_stem.setdefault(PurePosixPath(name).with_suffix("").as_posix(), name)
-        if first != name:
-            raise UserError(f"{folder}: {first} and {name} differ in their suffix only, so their masks can't be told")
-    return by_stem
 
 
 def _read_object(path: Path, name: str, ignore: int | None) -> np.ndarray:
@@ -299,8 +282,6 @@ def STL10(root: str | Path, split: str = "test", download: bool = False) -> Data
     split : "train" or "test"
     """
     data = open_torchvision("STL10", "stl10", root, split=split, download=download)
-    if not hasattr(data, "classes"):
-        raise UserError(f"stl10: no stl10_binary/class_names.txt in {root}; unpack the archive whole")
     return _labeled(split, data.classes, data.labels, data.data.transpose(0, 2, 3, 1))
 
 

@@ -194,11 +194,7 @@ def _whole(value: Any) -> int:
 
 def _flag(value: Any) -> bool:
     """Yes or no, as 0 and 1, floating or text too, or in words."""
-    words = {"false": 0, "true": 1}
-    number = _whole(words.get(value.lower(), value) if isinstance(value, str) else value)
-    if number not in (0, 1):
-        raise ValueError(f"{value!r} is neither 0 nor 1")
-    return bool(number)
+    return {"0": False, "false": False, "1": True, "true": True}[str(value).lower().removesuffix(".0")]
 
 
 def _coco_categories(entries: Sequence[Any], file: Path) -> dict[Any, str]:
@@ -258,24 +254,6 @@ def inclusive_corners(box: Sequence[float], image_size: Size) -> tuple[float, fl
     return x0, y0, x1 if width < 0 else max(x1, x0), y1 if height < 0 else max(y1, y0)
 
 
-def unpack_runs(text: str) -> list[int]:
-    """Lengths of runs that were packed into text: five bits a character, the lowest first, a sixth if more follow.
-
-    From the fourth number on, what is written is the difference to the number two before.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) if bits & 16 else 0
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    return runs
-
-
 def draw_region(region: Any, size: Size, image_id: str = "") -> np.ndarray:
     """Draw a segmentation, polygons or the lengths of runs, with COCO's own tools: bool (H, W)."""
     from pycocotools import mask
@@ -285,15 +263,15 @@ def draw_region(region: Any, size: Size, image_id: str = "") -> np.ndarray:
         if isinstance(region, Mapping):
             if region["size"] != [height, width]:
                 raise ValueError(f"size {region['size']} is not the image's {[height, width]}")
-            lengths = unpack_runs(region["counts"]) if isinstance(region["counts"], str) else region["counts"]
-            if sum(lengths) != width * height or min(lengths) < 0:  # the rest would be whatever is in memory
-                raise ValueError(f"the runs cover {sum(lengths)} of {width * height} pixels")
             runs = region if isinstance(region["counts"], str) else mask.frPyObjects(region, height, width)
         else:
             far = 2 * max(size)  # an edge that leads there would be followed forever
             if any(len(points) < 6 or len(points) % 2 or not np.abs(points).max() <= far for points in region):
                 raise ValueError("a polygon is not x y x y x y …, three points or more, near the image")
             runs = mask.merge(mask.frPyObjects(region, height, width))
-        return mask.decode(runs).astype(bool)
+        pixels = mask.decode(runs)
+        if pixels.sum(dtype=np.int64) != mask.area(runs):
+            raise ValueError("the runs end before the image does, so the rest is whatever was in memory")
+        return pixels.astype(bool)
     except Exception as error:  # whatever pycocotools makes of a damaged file
         raise UserError(f"a segmentation on {image_id} can't be drawn: {error}; fix {str(region)[:80]}") from error
