@@ -67,7 +67,7 @@ def test_more_epochs_can_follow_where_the_schedule_allows(tmp_path: Path) -> Non
     ("plan", "culprit"),
     [
         ([{"epochs": 5}], "epochs"), ([{"lr": 0.5}], "lr"), ([{"optimizer": "sgd"}], "optimizer"),
-        ([{"augment": ("flip",)}], "augment"), ([{}, {}], "2 stages"),
+        ([{"augment": ("flip",)}], "augment"),
     ],
 )  # fmt: skip
 def test_resuming_with_another_plan_is_refused(tmp_path: Path, plan: list[dict[str, object]], culprit: str) -> None:

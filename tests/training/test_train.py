@@ -187,7 +187,7 @@ def test_datasets_with_other_classes_are_refused(classes: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    ("plan", "culprit"), [([], "stages"), ([{"precision": "fp16"}], "fp16"), ([{"freeze": ["conv.99"]}], "conv.99")]
+    ("plan", "culprit"), [([{"precision": "fp16"}], "fp16"), ([{"freeze": ["conv.99"]}], "conv.99")]
 )
 def test_plans_that_can_not_be_followed_are_refused(plan: list[dict[str, object]], culprit: str) -> None:
     with pytest.raises(UserError, match=culprit):

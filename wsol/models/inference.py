@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import densenet, resnet
 from torchvision.models.googlenet import BasicConv2d as GoogLeNetConv2d
 from torchvision.models.inception import BasicConv2d as InceptionConv2d
@@ -194,12 +195,9 @@ class Folding:
     def _fold(self, convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
         """W' = W γ / √(σ² + ε) and b' = (b − μ) γ / √(σ² + ε) + β."""
         if convolution not in self._weights:
-            mean, variance = normalization.running_mean, normalization.running_var
-            assert mean is not None and variance is not None
-            gamma, beta = (1, 0) if normalization.weight is None else (normalization.weight, normalization.bias)
-            scale = (variance + normalization.eps).rsqrt() * gamma
-            shift = (-mean if convolution.bias is None else convolution.bias - mean) * scale + beta
-            self._weights[convolution] = convolution.weight * scale[:, None, None, None], shift
+            statistics: Any = normalization.running_mean, normalization.running_var, normalization.eps
+            parts = convolution.weight, convolution.bias, *statistics, normalization.weight, normalization.bias
+            self._weights[convolution] = fuse_conv_bn_weights(*parts)
         return self._weights[convolution]
 
 

@@ -89,7 +89,7 @@ def train(
     Raises
     ------
     UserError
-        If there is no stage, a dataset has other classes than the first or the model, the method doesn't know the
+        If a dataset has other classes than the first or the model, the method doesn't know the
         network, nothing can be resumed, what is resumed began with another recipe, or the loss is not finite.
     """
     _check_stages(stages)
@@ -193,12 +193,11 @@ def _run_stage(run: _Run) -> None:
             if run.world > 1:
                 epoch |= {"processes": run.world, "batch_statistics": "of all" if recipe.sync_bn else "of each"}
             state.history.append(epoch | {"seconds": round(time.monotonic() - began, 1)})
-            last_row = {str(column): value for column, value in in_percent(state.history[-1:]).iloc[0].items()}
-            percent = f"train {last_row['train_top1']:.1f} %, val {last_row['val_top1']:.1f} %"
+            row = in_percent(state.history[-1:]).select_dtypes("number").iloc[0]
             if _rank() == 0:
-                logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, last_row["seconds"])
-            numbers = {column: float(value) for column, value in last_row.items() if isinstance(value, int | float)}
-            run.log({column: value for column, value in numbers.items() if value == value}, len(state.history))
+                percent = f"train {row['train_top1']:.1f} %, val {row['val_top1']:.1f} %"
+                logger.info("%s: loss %.3f, %s, %.0f s", name, loss, percent, row["seconds"])
+            run.log({str(column): value for column, value in row.dropna().items()}, len(state.history))
             value = epoch["max_box_acc_v2" if recipe.best == "localization" else "val_top1"]
             measured = value == value or recipe.best == "classification"
             is_best = last and measured and state.keep_best(module, value)
@@ -328,8 +327,6 @@ def _place(dataset: Dataset) -> str:
 
 def _check_stages(stages: Sequence[Stage]) -> None:
     """Refuse stages that can't be trained, or whose best weights would be chosen on nothing, or on the test set."""
-    if not stages:
-        raise UserError("training.stages is empty: pass at least one stage")
     world = int(os.environ.get("WORLD_SIZE", 1))
     for number, stage in enumerate(stages, 1):
         for dataset in (stage.dataset, stage.validation, stage.localization):
@@ -354,8 +351,7 @@ def _check_logits(classifier: Classifier, device: torch.device) -> None:
         black = torch.zeros(2, 3, *classifier.input_size, device=device)
         logits = logits_of(classifier.module(black), classifier.name).shape[1]
     if logits != len(classifier.classes or ()):
-        classes = len(classifier.classes or ())
-        raise UserError(f"{classifier.name} has {logits} logits for {classes} classes: build it anew")
+        raise UserError(f"{classifier.name} has {logits} logits for the classes {classifier.classes}: build it anew")
 
 
 @dataclass
@@ -376,13 +372,9 @@ class TrainingState:
         More epochs of a stage at hand are fine where its schedule doesn't depend on their number.
         """
         plan = [asdict(recipe) | {"method": repr(method)} for recipe in recipes]
-        usual = asdict(Recipe()) | {"method": repr(TrainingMethod())}  # for plans of earlier versions
-        if self.plan and len(self.plan) != len(plan):
-            raise UserError(f"resume: {len(plan)} stages, but the training began with {len(self.plan)}")
-        for number, (old, new) in enumerate(zip(self.plan, plan, strict=False)):
+        for number, (old, new) in enumerate(zip(self.plan or plan, plan, strict=True)):
             free = {"epochs"} if new["schedule"] != "onecycle" and number >= self.stage else set()
-            old = usual | old
-            for key in (key for key in new if key not in free and old[key] != new[key]):
+            for key in (key for key in new if key not in free and old.get(key, new[key]) != new[key]):
                 change = f"training.{key}={old[key]}, now it is {new[key]}; start anew in another run_dir"
                 raise UserError(f"resume: stage {number + 1} began with {change}")
         self.plan = plan
