@@ -257,7 +257,7 @@ def test_the_cat_comes_by_itself(place: Path, capsys: pytest.CaptureFixture) -> 
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in out.splitlines() if line.startswith("|    ")]
     names = ["Egyptian cat", "tiger cat", "tabby"]
     assert [row[1] for row in rows] == [name for name in names for _ in rows[::3]]
-    assert rows[0][2] == "77.0" and [row[3] for row in rows if row[0] == "1"] == ["cam", "gradcam", "guidedgradcam"]
+    assert rows[0][2] == "77.0" and [row[3] for row in rows if row[0] == "1"] == ["CAM", "Grad-CAM", "Guided Grad-CAM"]
     assert Image.open("chelsea.png").size[0] > 1000
     code, out, _ = run(capsys, "image=cat.png", "target=lynx", "method=[gradcam]", "run_dir=run")
     assert code == 0 and "| lynx " in out and Path("run/explain_cat.png").exists()

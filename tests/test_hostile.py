@@ -133,7 +133,7 @@ def test_ids_never_become_names_of_files_that_are_written(place: Path) -> None:
     wsol.evaluate(data, small(data), ["cam"], ["choe2020"], run_dir=deep, **QUIET | {"pictures": 2})
     assert {path.name for path in place.iterdir()} == {"a"}
     assert {path.name for path in (place / "a" / "b").iterdir()} == {"c"}
-    assert sorted(path.name for path in (deep / "figures").glob("example*")) == ["example_00.png", "example_01.png"]
+    assert sorted(path.name for path in (deep / "figures").glob("example_*")) == ["example_00.png", "example_01.png"]
     score(data, deep / "heatmaps", ["exact"], run_dir=deep / "again", **QUIET)
     assert pd.read_parquet(deep / "again" / "samples.parquet")["sample_id"].tolist() == ["/etc/x", "../..//etc/x"]
 

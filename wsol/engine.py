@@ -304,7 +304,8 @@ class RunOptions:
     limit : int, optional
         Only the first so many samples.
     pictures, report, progress : int, bool, bool
-        Example pictures in `run_dir/figures`; whether to write `run_dir/report.html`; whether to say how far a run is.
+        Example pictures in `run_dir/figures`, and a grid of some; whether to write `run_dir/report.html`; whether to
+        say how far a run is.
     shard_size : int
         Images that are done and written together: a run that dies loses those that it had in hand.
     resume, overwrite : bool
@@ -594,7 +595,7 @@ def _write_run(
     results: Results, dataset: Dataset, heatmaps: HeatmapStore, config: dict[str, Any], options: RunOptions
 ) -> Results:
     """Write tables, what was asked for and what it ran on, pictures and the report."""
-    folder, results.config = results.run_dir, config
+    folder, results.config, results.heatmaps = results.run_dir, config, heatmaps
     if folder is None:
         return results
     from wsol.report.latex import table_options
@@ -604,10 +605,11 @@ def _write_run(
     write_tables(results, folder)
     write_summary(summary_for_people(results), folder, results.environment["cite"], table_options(config))
     write_json(folder / "environment.json", results.environment)
-    if options.pictures and len(results.per_image):
+    chosen = (config.get("figures") or {}).get("examples") or ()
+    if (options.pictures or chosen) and len(results.per_image):
         from wsol.report.pictures import draw_examples
 
-        draw_examples(results, dataset, heatmaps, options.pictures, folder / "figures")
+        draw_examples(results, dataset, heatmaps, options.pictures, folder / "figures", chosen)
     if options.report:
         from wsol.report.page import write_report
 

@@ -80,7 +80,8 @@ def own_folder(path: Path) -> Path:
 def remove_stale(folder: Path) -> None:
     """Remove what an older run left in a folder and this one may not write: its page, pictures and optional tables."""
     figures = folder / "figures"
-    pictures = [path for kind in ("png", "svg") for path in figures.glob(f"*.{kind}") if not figures.is_symlink()]
+    kinds = () if figures.is_symlink() else ("png", "svg", "pdf")
+    pictures = [path for kind in kinds for path in figures.glob(f"*.{kind}")]
     for path in (*pictures, *(folder / name for name in ("report.html", "resamples.parquet", "faithfulness.parquet"))):
         path.unlink(missing_ok=True)
     with suppress(OSError):

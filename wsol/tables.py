@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,10 @@ from wsol.metrics.localization import (
 )
 from wsol.metrics.scoring import MethodScores, box_rules
 from wsol.metrics.statistics import interval_table, resample
+
+if TYPE_CHECKING:
+    from wsol.datasets import Dataset
+    from wsol.heatmaps.store import HeatmapStore
 
 logger = logging.getLogger("wsol")
 
@@ -119,6 +123,8 @@ class Results:
     protocols : dict of str to Protocol
     tables : dict of str to pyarrow.Table
         What a run without a folder keeps.
+    heatmaps : HeatmapStore, optional
+        Those of a run without a folder, or that were scored from elsewhere.
     """
 
     summary: pd.DataFrame
@@ -131,6 +137,7 @@ class Results:
     run_dir: Path | None = None
     protocols: dict[str, Protocol] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
+    heatmaps: HeatmapStore | None = None
 
     @property
     def per_image(self) -> pd.DataFrame:
@@ -194,6 +201,41 @@ class Results:
         from wsol.report.figures import plot_curves
 
         return plot_curves(self, protocol, axes, iou)
+
+    def plot_examples(
+        self,
+        dataset: Dataset,
+        sample_ids: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+        protocol: str | None = None,
+        axes: Any = None,
+    ) -> np.ndarray:
+        """Draw examples with heatmaps and boxes: a row per image, a column per method.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            The run's, which has the images.
+        sample_ids, methods : sequence of str, optional
+            By default four, evenly spaced; and all.
+        protocol : str, optional
+            Whose boxes at the summary's τ are drawn; by default the first.
+        axes : array of matplotlib Axes, optional
+            Where to draw, one for each image and, behind it, each method; by default in a figure of its own.
+
+        Returns
+        -------
+        array of Axes (R, C)
+            `axes[0, 0].figure.savefig("examples.pdf")` keeps it. A `UserError` says what the run doesn't have.
+        """
+        from matplotlib import pyplot  # with it a notebook shows the figure
+
+        from wsol.heatmaps.store import HeatmapStore
+        from wsol.report.pictures import plot_examples
+
+        folder, store = self.run_dir and self.run_dir / "heatmaps", self.heatmaps
+        store = HeatmapStore.open(folder) if store is None and folder and folder.is_dir() else store
+        return plot_examples(self, dataset, store, sample_ids, methods, protocol, axes, pyplot.figure)
 
     def to_latex(self, **options: Any) -> str:
         r"""Make the summary a table for a paper, as `summary.tex` has it.

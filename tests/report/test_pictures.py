@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,11 +13,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from PIL import Image
 
+import wsol
+from tests.report.conftest import HostileShapes
+from wsol import cli
+from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.explanation import Answer, Explanation, Region
 from wsol.localization import load_protocol
 from wsol.report.pictures import draw_explanation, overlay
+from wsol.tables import Results
 
 NAMES = ("salt & pepper_{$x$}", "a name that goes on and on, with synonyms, " * 4, "猫 кот\nline", "", "100 % #1")
 
@@ -85,3 +92,48 @@ def test_an_overlay_is_the_image_and_the_colors_of_the_heat() -> None:
 def test_an_unknown_color_map_is_named() -> None:
     with pytest.raises(UserError, match="rainbowish"):
         draw_explanation(explanation(40, 30, 1), color_map="rainbowish")
+
+
+def test_examples_have_a_row_per_image_and_a_column_per_method(run: Results, tmp_path: Path) -> None:
+    data, ids = HostileShapes(), ["<i>03</i>.png", "<i>01</i>.png"]
+    axes = run.plot_examples(data, ids, ["gradcam", "center"], "zhou2016")
+    table = run.per_image.query("protocol == 'zhou2016'").set_index(["sample_id", "method"])
+    for row, name in zip(axes, ids, strict=True):
+        for axis, method in zip(row[1:], ("gradcam", "center"), strict=True):
+            about = table.loc[name, method]
+            assert axis.get_title().splitlines()[-1] == f"IoU {about['iou']:.2f}"
+            corners = {box.get_xy() for box in axis.findobj(Rectangle)}
+            assert (about["x0"] - 0.5, about["y0"] - 0.5) in corners
+    assert [axis.get_title().splitlines()[0] for axis in axes[0, 1:]] == ["Grad-CAM", "center baseline"]
+    assert len(axes[1, 1].images) == 1
+    mine = Figure().subplots(1, 4)
+    assert (run.plot_examples(data, ids[:1], axes=mine) == mine).all()
+    for wrong, name in (({"sample_ids": ["no"]}, "no"), ({"methods": ["rise"]}, "rise"), ({"protocol": "x"}, "x")):
+        with pytest.raises(UserError, match=name):
+            run.plot_examples(data, **wrong)
+    with pytest.raises(UserError, match="axes"):
+        run.plot_examples(data, ids, axes=mine)
+    with pytest.raises(UserError, match="test/00000"):
+        run.plot_examples(Shapes(length=24))
+
+
+def test_a_run_in_memory_has_its_heatmaps_still() -> None:
+    data = Shapes(length=3, size=64)
+    (image, center), *_ = wsol.score(data, methods=["center"], progress=False).plot_examples(data)
+    pixels, heat = (np.asarray(axis.images[0].get_array(), float).mean(axis=2) for axis in (image, center))
+    assert heat[0, 0] < pixels[0, 0], "dimmed where the heatmap is low"
+
+
+def test_chosen_examples_are_one_figure_of_every_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["dataset.length=6", "dataset.size=40", "method=[center,full]", "report=false", "pictures=0"]
+    assert cli.main(["score", *words, "run_dir=run", "figures.examples=test/00004"]) == 0
+    names = [f"examples.{kind}" for kind in ("pdf", "png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "run" / "figures").iterdir()) == names
+    one = Image.open("run/figures/examples.png").size
+    assert cli.main(["report", "run=run", "figures.examples=[test/00004,test/00001]"]) == 0
+    two = Image.open("run/figures/examples.png").size
+    assert two[0] == pytest.approx(one[0], abs=9) and two[1] > 1.7 * one[1]
+    assert cli.main(["report", "run=run", "figures.examples=[nowhere]"]) == 0 and "nowhere" in capsys.readouterr().err

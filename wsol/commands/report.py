@@ -19,9 +19,10 @@ from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
 from wsol.io import expand_path, own_folder, write_json, write_text
 from wsol.report.latex import table_options
 from wsol.report.page import write_report
+from wsol.report.pictures import draw_examples
 from wsol.report.run import Run
 from wsol.report.summary import latex_summary, summary_for_people
-from wsol.tables import BOX
+from wsol.tables import BOX, read_results
 
 RECORDED = ("dataset", "heatmaps", "heatmaps_kind", "heatmaps_name", "methods", "seed")
 
@@ -51,7 +52,13 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         if chosen:
             raise
         why = str(error)
+    if heatmaps is None and old_run.heatmaps is not None:
+        heatmaps = HeatmapStore.open(old_run.heatmaps)
     page = write_report(folder, dataset, heatmaps, why)
+    if chosen := settings["figures"]["examples"]:
+        if dataset is None:
+            raise UserError(f"figures.examples={chosen}: there are no images: {why}")
+        draw_examples(read_results(folder), dataset, heatmaps, 0, folder / "figures", chosen)
     write_text(folder / "summary.tex", latex_summary(summary_for_people(old_run), table_options(settings)))
     if job.verbose:
         print_line(f"Page and figures: {page}, {folder / 'figures'}")

@@ -1,4 +1,4 @@
-"""Figures for a paper, as PNG and SVG: the charts of a run and of a sweep; the same figure gives the same bytes."""
+"""Figures for a paper, as PDF, SVG and PNG: charts of a run and of a sweep; the same figure gives the same bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from rich.cells import cell_len
@@ -31,6 +31,7 @@ STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None},
 }  # fmt: skip
+FORMATS = ("svg", "png", "pdf")
 PANEL = (2.9, 2.4)  # inches
 LEGEND_ROW, LEGEND_LINE, LEGEND_LETTER = 0.17, 0.5, 0.062  # inches
 LIMITS: dict[str, Any] = {"xlim": (0, 1), "ylim": (0, 100)}
@@ -67,6 +68,8 @@ def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder:
 
 def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: float) -> Axes:
     """Draw what `Results.plot` says."""
+    from matplotlib import pyplot  # with it a notebook shows the figure
+
     curves, name = results.curves, protocol or str(results.summary["protocol"].iloc[0])
     there = curves[["protocol", "iou_threshold"]].drop_duplicates() if len(curves) else pd.DataFrame()
     curves = curves.query("protocol == @name and iou_threshold == @iou") if len(curves) else curves
@@ -74,7 +77,7 @@ def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: 
         raise UserError(f"no curve of protocol {name} at IoU {iou:g}; there are {there.values.tolist()}")
     styles = series_styles(list(dict.fromkeys(curves["method"])))
     with figure_style():
-        axes = Figure(figsize=(3.6, 2.8), layout="constrained").subplots() if axes is None else axes
+        axes = pyplot.figure(figsize=(3.6, 2.8), layout="constrained").subplots() if axes is None else axes
         for method, curve in curves.groupby("method", sort=False):
             axes.plot(
                 curve["threshold"], curve["gt_known_loc"], label=method_name(str(method)), **_line(styles[str(method)])
@@ -131,7 +134,7 @@ def draw_sweep(frame: pd.DataFrame, overrides: Sequence[str], stem: Path) -> lis
         return save_figure(draw[len(numbers)](panels), stem)
 
 
-def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png"), **options: Any) -> list[Path]:
+def save_figure(figure: Figure, stem: Path, kinds: Sequence[str] = FORMATS, **options: Any) -> list[Path]:
     """Write a figure as "png", "svg" or "pdf", each file whole or not at all; `stem` has no ending."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     for kind, path in zip(kinds, paths, strict=True):
@@ -166,19 +169,14 @@ def _letters() -> set[int]:
     return {code for font in fonts for code in font.get_charmap()}
 
 
-def panel_axes(figure: FigureBase, count: int, columns: int) -> list[Axes]:
-    """So many panels, in rows of so many."""
-    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False).flat)
-    for axis in axes[count:]:
-        axis.remove()
-    return axes[:count]
-
-
 def _figure(count: int, panel: tuple[float, float] = PANEL, columns: int = ACROSS) -> tuple[Figure, list[Axes]]:
     columns = min(count, columns)
     size = columns * panel[0], -(-count // columns) * panel[1]
     figure = Figure(figsize=size, layout="constrained")
-    return figure, panel_axes(figure, count, columns)
+    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], ncols: int = 0, **options: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,19 +16,21 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from wsol.errors import UserError
+from wsol.errors import UserError, first_names
 from wsol.heatmaps.method import method_cards
 from wsol.io import own_folder
 from wsol.localization.kernels.pixels import resize
 from wsol.metrics.pixels import at_image_size
 from wsol.report.charts import method_name
-from wsol.report.figures import figure_style, panel_axes, save_figure, short_text
+from wsol.report.figures import FORMATS, figure_style, save_figure, short_text
 from wsol.report.gallery import evenly_spaced
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from wsol.datasets import Dataset
     from wsol.explanation import Answer, Explanation
-    from wsol.heatmaps.store import HeatmapStore, StoredHeatmap
+    from wsol.heatmaps.store import HeatmapStore
     from wsol.tables import Results
 
 logger = logging.getLogger("wsol")
@@ -36,6 +39,7 @@ GROUND_TRUTH, PREDICTED = "#ffffff", "#ff5a36"
 COLOR_MAP = "viridis"
 PANEL = 2.2  # inches, the geometric mean of a panel's sides
 ACROSS = 7  # panels in a row
+MOST_ROWS = 4  # of examples that nobody chose
 TITLE, HEADER, BAR, LINE = 0.22, 0.32, 0.23, 0.14  # inches
 MARGIN, GAP = 0.15, 0.08  # inches
 LETTERS = 16  # of a caption, to an inch
@@ -55,34 +59,89 @@ class Panel(NamedTuple):
     box: np.ndarray | None = None
 
 
-def draw_examples(results: Results, dataset: Dataset, store: HeatmapStore, count: int, folder: Path) -> list[Path]:
-    """Draw evenly spaced samples of a run, with the boxes of its first protocol, as `example_00.png` and so on."""
+def draw_examples(
+    results: Results, dataset: Dataset, store: HeatmapStore | None, count: int, folder: Path,
+    chosen: str | Sequence[object] = (),
+) -> list[Path]:  # fmt: skip
+    """Draw evenly spaced samples as `example_00.png` and so on; those of the chosen ids, or some, in one `examples`."""
     own_folder(folder)
-    positions = {sample_id: index for index, sample_id in enumerate(store.sample_ids)}
-    per_image = results.per_image[results.per_image["protocol"] == results.summary["protocol"].iloc[0]]
-    paths = []
-    for number, index in enumerate(evenly_spaced(range(len(dataset)), count)):
-        sample = dataset[index]
+    ids, per_image = list(results.samples["sample_id"]), results.per_image
+    pictures = {f"example_{number:02d}": [one] for number, one in enumerate(evenly_spaced(ids, count))}
+    names = [chosen] if isinstance(chosen, str) else list(map(str, chosen))
+    pictures["examples"] = names or evenly_spaced(ids, min(count, MOST_ROWS))
+    paths: list[Path] = []
+    for name, names in pictures.items():
         try:
-            image = sample.read_image()
+            axes = plot_examples(results, dataset, store, names, per_image=per_image) if names else None
         except Exception as error:  # of somebody's own dataset whatever may be
-            logger.warning("no example picture of %s: %s", sample.sample_id, error)
+            logger.warning("no example picture of %s: %s", first_names(names, 3), error)
             continue
-        panels = [Panel(dataset.classes[sample.label].split(",")[0])]
-        for row in per_image[per_image["sample_id"] == sample.sample_id].itertuples():
-            has_heatmaps = row.method in store.methods  # boxes that were given have no heatmaps
-            heatmap = _full_size(store.heatmap(row.method, positions[sample.sample_id])) if has_heatmaps else None
-            panels.append(
-                Panel(f"{row.method}: IoU {row.iou:.2f}", heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
-            )
-        width, height = _panel_size(image)
-        with figure_style():
-            figure = Figure(figsize=(len(panels) * width, height + TITLE), layout="compressed")
-            for axis, panel in zip(panel_axes(figure, len(panels), len(panels)), panels, strict=True):
-                _draw_panel(axis, image, sample.boxes, panel)
-        stem = folder / f"example_{number:02d}"
-        paths += save_figure(figure, stem, ["png"], dpi=110, bbox_inches="tight", pad_inches=0.05)
+        if axes is not None:
+            kinds = FORMATS if name == "examples" else ("png",)
+            paths += save_figure(axes[0, 0].figure, folder / name, kinds, dpi=110, bbox_inches="tight", pad_inches=0.05)
     return paths
+
+
+def plot_examples(
+    results: Results, dataset: Dataset, store: HeatmapStore | None, sample_ids: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None, protocol: str | None = None, axes: Any = None,
+    new_figure: Callable[..., Figure] = Figure, per_image: pd.DataFrame | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Draw what `Results.plot_examples` says; `per_image` is the results' own, where it has been read."""
+    known, summary = list(results.samples["sample_id"]), results.summary
+    ids, methods = sample_ids or evenly_spaced(known, MOST_ROWS), methods or list(dict.fromkeys(summary["method"]))
+    protocol = protocol or str(summary["protocol"].iloc[0])
+    for names, there in ((ids, known), (methods, summary["method"]), ([protocol], summary["protocol"])):
+        if unknown := sorted(set(names) - set(there)):
+            raise UserError(f"the run has no {first_names(unknown)}; it has {first_names(dict.fromkeys(there))}")
+    samples = [dataset[known.index(name)] for name in ids]
+    if others := [sample.sample_id for name, sample in zip(ids, samples, strict=True) if sample.sample_id != name]:
+        raise UserError(f"the dataset is not the run's: it has {others[0]} elsewhere")
+    table = results.per_image if per_image is None else per_image
+    rows = table[table["sample_id"].isin(ids) & (table["protocol"] == protocol)] if len(table) else table
+    scored = {(row.method, row.sample_id): row for row in rows.itertuples()}
+    with figure_style():
+        images = [sample.read_image() for sample in samples]
+        grid = _grid(images, 1 + len(methods), axes, new_figure)
+        for image, sample, row in zip(images, samples, grid, strict=True):
+            _draw_panel(row[0], image, sample.boxes, Panel(dataset.classes[sample.label].split(",")[0]))
+            for axis, method in zip(row[1:], methods, strict=True):
+                heatmap = _stored(store, method, sample.sample_id)
+                panel = _example(method, scored.get((method, sample.sample_id)), heatmap, named=sample is samples[0])
+                _draw_panel(axis, image, sample.boxes, panel)
+    return grid
+
+
+def _grid(images: Sequence[np.ndarray], columns: int, axes: Any, new_figure: Callable[..., Figure]) -> np.ndarray:
+    """Axes (R, C): a row for each image, as high as it is; those that were passed in, or of a new figure."""
+    shape = len(images), columns
+    if axes is not None and np.size(axes) != np.prod(shape):
+        raise UserError(f"axes: {np.size(axes)} of them; wanted {shape[0]} rows of {shape[1]}")
+    if axes is not None:
+        return np.reshape(axes, shape)
+    sizes = np.array([_panel_size(image) for image in images])
+    width = float(np.median(sizes[:, 0]))
+    heights = width * sizes[:, 1] / sizes[:, 0]
+    size = columns * width, heights.sum() + TITLE * (len(images) + 1)
+    return new_figure(figsize=size, layout="compressed").subplots(*shape, squeeze=False, height_ratios=heights)
+
+
+def _example(method: str, row: Any, heatmap: np.ndarray | None, named: bool) -> Panel:
+    """A method's panel of a sample: its row of `per_image`, None where there are no boxes."""
+    lines = [method_name(method)] if named else []
+    if row is None:
+        return Panel("\n".join(lines), heatmap)
+    return Panel("\n".join([*lines, f"IoU {row.iou:.2f}"]), heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
+
+
+def _stored(store: HeatmapStore | None, method: str, sample_id: str) -> np.ndarray | None:
+    """A heatmap at its image's size, brought to [0, 1]; None of boxes that were given."""
+    if store is None or method not in store.methods:
+        return None
+    heatmap = store.heatmap(method, int(store.positions([sample_id])[0]))
+    values = at_image_size(heatmap, 0.0 if heatmap.values is None else float(heatmap.values.min()))
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / ((high - low) or 1.0)
 
 
 def draw_explanation(
@@ -242,7 +301,7 @@ def _draw_panel(
     if panel.box is not None and np.isfinite(panel.box).all():
         _draw_box(axis, panel.box, PREDICTED)
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axis.set_title(short_text(panel.title, 40), fontsize=8.5, pad=3)
+    axis.set_title("\n".join(short_text(line, 40) for line in panel.title.splitlines()), fontsize=8.5, pad=3)
     axis.set_axis_off()
 
 
@@ -259,10 +318,3 @@ def _panel_size(image: np.ndarray) -> tuple[float, float]:
     height, width = image.shape[:2]
     aspect = float(np.clip(width / height, 1 / MOST_ASPECT, MOST_ASPECT))
     return PANEL * aspect**0.5, PANEL / aspect**0.5
-
-
-def _full_size(heatmap: StoredHeatmap) -> np.ndarray:
-    """Heatmap at its image's size, brought to [0, 1]."""
-    values = at_image_size(heatmap, 0.0 if heatmap.values is None else float(heatmap.values.min()))
-    low, high = float(values.min()), float(values.max())
-    return (values - low) / ((high - low) or 1.0)
