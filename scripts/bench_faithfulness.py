@@ -26,7 +26,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torchcam.methods import CAM
 from torchcam.metrics import ClassificationMetric, DeletionInsertionMetric
 
-from wsol.metrics.faithfulness import load_faithfulness, measure_faithfulness
+from wsol.metrics.faithfulness import measure_faithfulness
+from wsol.metrics.faithfulness_presets import load_faithfulness
 
 TARGET = Path(__file__).resolve().parents[1] / "results" / "bench_faithfulness.md"
 

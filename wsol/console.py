@@ -103,7 +103,7 @@ def print_table(
 def are_numbers(cells: Iterable[str]) -> bool:
     """Whether all texts that are not empty are numbers, and some are."""
     try:
-        return len([float(cell.rstrip("*%")) for cell in cells if cell]) > 0
+        return len([float(cell.rstrip("*%†").replace("−", "-")) for cell in cells if cell]) > 0
     except ValueError:
         return False
 

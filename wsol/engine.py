@@ -121,6 +121,8 @@ def evaluate(
 
     config = dict(config or {"protocols": {name: asdict(protocol) for name, protocol in protocols.items()}})
     measure = _faithfulness(options)
+    if measure is not None:
+        config.setdefault("faithfulness", {preset.name: asdict(preset) for preset in measure.presets})
     scorer, recorder = Scorer(dataset, protocols, options.on_error), Recorder(
         dataset, classifier, methods, class_map, view=view, device=device, source=source, measure=measure,
         **options.for_the_pass(),
@@ -598,12 +600,14 @@ def _write_run(
     folder, results.config, results.heatmaps = results.run_dir, config, heatmaps
     if folder is None:
         return results
+    from wsol.report.faithfulness import write_faithfulness
     from wsol.report.latex import table_options
     from wsol.report.summary import summary_for_people, write_summary
 
     remove_stale(folder)
     write_tables(results, folder)
     write_summary(summary_for_people(results), folder, results.environment["cite"], table_options(config))
+    write_faithfulness(results, folder, table_options(config))
     write_json(folder / "environment.json", results.environment)
     chosen = (config.get("figures") or {}).get("examples") or ()
     if (options.pictures or chosen) and len(results.per_image):

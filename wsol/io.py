@@ -82,7 +82,8 @@ def remove_stale(folder: Path) -> None:
     figures = folder / "figures"
     kinds = () if figures.is_symlink() else ("png", "svg", "pdf")
     pictures = [path for kind in kinds for path in figures.glob(f"*.{kind}")]
-    for path in (*pictures, *(folder / name for name in ("report.html", "resamples.parquet", "faithfulness.parquet"))):
+    optional = ("report.html", "resamples.parquet", "faithfulness.parquet", "faithfulness.tex")
+    for path in (*pictures, *(folder / name for name in optional)):
         path.unlink(missing_ok=True)
     with suppress(OSError):
         figures.rmdir()

@@ -17,7 +17,8 @@ from torch.nn import functional
 import wsol
 from wsol.datasets import Shapes
 from wsol.errors import UserError
-from wsol.metrics.faithfulness import Faithfulness, faithfulness_names, impute, load_faithfulness, measure_faithfulness
+from wsol.metrics.faithfulness import impute, measure_faithfulness
+from wsol.metrics.faithfulness_presets import Faithfulness, faithfulness_names, load_faithfulness
 from wsol.metrics.statistics import rank_agreement
 from wsol.models import shapes_classifier
 

@@ -10,6 +10,7 @@ from wsol.console import print_line
 from wsol.errors import UserError
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
+from wsol.report.faithfulness import print_faithfulness
 from wsol.report.latex import table_options
 from wsol.report.summary import print_display
 
@@ -45,5 +46,7 @@ def _print(comparison: Comparison, every_pair: bool) -> None:
             print_line(f"  {sentence}")
     if len(chosen) > ON_SCREEN:
         print_line(f"and {len(chosen) - ON_SCREEN} more: see compare.html or compare.csv")
+    if comparison.faithfulness is not None:
+        print_faithfulness(comparison.faithfulness)
     for note in meaning(pairs, comparison.tests):
         print_line(note)

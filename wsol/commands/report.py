@@ -17,6 +17,7 @@ from wsol.datasets import Dataset
 from wsol.errors import UserError, suggest
 from wsol.heatmaps.store import HeatmapStore, add_baselines, open_heatmaps
 from wsol.io import expand_path, own_folder, write_json, write_text
+from wsol.report.faithfulness import write_faithfulness
 from wsol.report.latex import table_options
 from wsol.report.page import write_report
 from wsol.report.pictures import draw_examples
@@ -60,6 +61,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
             raise UserError(f"figures.examples={chosen}: there are no images: {why}")
         draw_examples(read_results(folder), dataset, heatmaps, 0, folder / "figures", chosen)
     write_text(folder / "summary.tex", latex_summary(summary_for_people(old_run), table_options(settings)))
+    write_faithfulness(old_run, folder, table_options(settings))
     if job.verbose:
         print_line(f"Page and figures: {page}, {folder / 'figures'}")
     for form in forms:

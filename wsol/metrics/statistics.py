@@ -18,6 +18,7 @@ from wsol.metrics.localization import Outcomes
 INTERVAL_COLUMNS = ("method", "protocol", "metric", "threshold", "value", "low", "high", "oracle")
 RESAMPLES = 2000
 TAIL = (1 - 0.95) / 2  # on either side of an interval
+ALPHA = 0.05  # of the corrected p: below it a difference is significant
 DIGITS = 9  # of percent in tables: the last bits of a sum depend on how many threads made it
 CHUNK = 1 << 20  # images drawn at a time: some 30 MB
 Entry = tuple[str, str, Outcomes]  # method, protocol, and what became of each sample
@@ -123,8 +124,12 @@ def interval_table(entries: Sequence[Entry], means: np.ndarray) -> pd.DataFrame:
     return table[list(INTERVAL_COLUMNS)]
 
 
-def rank_agreement(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+def rank_agreement(
+    first: np.ndarray, second: np.ndarray, image: np.ndarray | None = None
+) -> tuple[float, float, float]:
     """Spearman's correlation of two orders of M methods, by their means over N samples (N, M), and its 95 % interval.
+
+    `image` as for `resampled_means`. NaN where all methods are equal by one of the two.
 
     >>> rank_agreement(np.array([[1.0, 2, 3]] * 4), np.array([[10.0, 20, 30]] * 4))
     (1.0, 1.0, 1.0)
@@ -132,11 +137,13 @@ def rank_agreement(first: np.ndarray, second: np.ndarray) -> tuple[float, float,
     from scipy.stats import rankdata  # as below
 
     count, both = first.shape[1], np.hstack([first, second])
-    means = np.vstack([both.mean(0), resampled_means(both)])  # (1 + R, 2 M)
+    means = np.vstack([both.mean(0), resampled_means(both, image)])  # (1 + R, 2 M)
     ranks = rankdata(means.reshape(len(means), 2, count), axis=2)
     ranks -= ranks.mean(2, keepdims=True)
     with np.errstate(invalid="ignore"):
         rho = ranks.prod(1).sum(1) / np.sqrt((ranks**2).sum(2).prod(1))
+    if np.isnan(rho[0]):
+        return np.nan, np.nan, np.nan
     low, high = percentile_interval(rho[1:])
     return float(rho[0]), float(low), float(high)
 
@@ -154,6 +161,20 @@ def mcnemar(first_only: np.ndarray | int, second_only: np.ndarray | int) -> np.n
 
     first, second = np.asarray(first_only, np.int64), np.asarray(second_only, np.int64)
     return np.minimum(1.0, 2 * bdtr(np.minimum(first, second).astype(np.float64), first + second, 0.5))
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """Wilcoxon's signed-rank test, two-sided: how likely differences without a direction rank so unevenly.
+
+    Those that are 0 say nothing; 1 where all are (Wilcoxon, Biometrics Bulletin 1945).
+
+    >>> signed_rank(np.array([1.0, 2, 3, 4, 5, 0]))
+    0.0625
+    """
+    from scipy.stats import wilcoxon
+
+    differences = differences[differences != 0]
+    return float(wilcoxon(differences).pvalue) if len(differences) else 1.0
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ METRIC_NAMES = {
     "top5_loc": "Top-5 localization", "gt_known_loc": "GT-known localization", "mean_iou": "mean IoU",
     "max_box_acc_30": "MaxBoxAcc at IoU 30", "max_box_acc_50": "MaxBoxAcc at IoU 50",
     "max_box_acc_70": "MaxBoxAcc at IoU 70", "max_box_acc": "MaxBoxAcc", "max_box_acc_v2": "MaxBoxAccV2",
-    "pxap": "PxAP",
+    "pxap": "PxAP", "deletion": "deletion", "insertion": "insertion", "average_drop": "average drop",
+    "increase": "increase", "gain": "gain", "road_most": "ROAD, most", "road_least": "ROAD, least", "road": "ROAD",
 }  # fmt: skip
 KINDS = [ERROR_KINDS[key] for key in ("right", "part", "too_much", "several", "elsewhere", "wrong_class")]
 # Of Okabe and Ito and, the last, of Tol; the same as --s0 … --s5 of the style sheet on light paper.
@@ -35,6 +36,12 @@ class Style:
     color: str
     variable: str
     dash: str
+
+
+def format_number(value: float, digits: int = 1) -> str:
+    """Write points with a real minus sign, and none before zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 
 def method_name(method: str) -> str:

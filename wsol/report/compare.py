@@ -16,10 +16,12 @@ from omegaconf import OmegaConf
 
 from wsol.errors import UserError, first_names
 from wsol.localization import Protocol
+from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, Faithfulness
 from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, is_oracle, sample_outcomes
-from wsol.metrics.statistics import RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
+from wsol.metrics.statistics import ALPHA, RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
 from wsol.report.charts import method_name
-from wsol.report.compare_page import ALPHA, sentence
+from wsol.report.compare_page import sentence
+from wsol.report.faithfulness import Judged, columns_of, judge, measured_values, presets_of
 from wsol.report.run import Run
 from wsol.report.summary import protocol_labels
 from wsol.tables import SUMMARY_COLUMNS
@@ -180,6 +182,7 @@ class Entry:
     method: str
     protocol: str
     title: str  # how it is called among the others
+    members: tuple[tuple[str, str], ...]  # labels of the runs whose mean it is, and their methods
     row: pd.Series  # of the run's summary
     outcomes: Outcomes
     grid: np.ndarray  # (T,) τ of the outcomes' curves
@@ -197,7 +200,8 @@ class Comparison:
     `pairs` has a row per pair and metric (`PAIR_COLUMNS`): values, difference (first - second) and its 95 % interval;
     samples on which only one is right, and on which they differ; p of McNemar's exact test, and corrected by Holm's
     method over all tests of the comparison; whether the difference is significant: by the corrected p, or, where
-    there is no test, by the interval. Classification is compared between runs, without a protocol.
+    there is no test, by the interval. Classification is compared between runs, without a protocol. Where runs measured
+    faithfulness as well, its pairs follow, a preset's name in place of a protocol's, see `Judged`.
     """
 
     aligned: AlignedRuns
@@ -205,7 +209,8 @@ class Comparison:
     summary: pd.DataFrame  # as a run's, on the common samples, with `run` and `title` in front
     intervals: pd.DataFrame  # as `Run.intervals`, with titles for methods
     pairs: pd.DataFrame
-    tests: int  # how many the correction counts
+    tests: int  # how many the correction counts, but for those of faithfulness
+    faithfulness: Judged | None  # where runs measured it on common samples by equal presets
     notes: list[str]  # what the reader must know
 
 
@@ -225,8 +230,8 @@ def compare(
     Differences are bootstrapped over images, paired: both methods see the same resamples. Where a sample's outcome is
     right or wrong, McNemar's exact test is made as well. `runs` are folders or patterns; one run will do. `against`
     compares with this only: a method ("gradcam"), a run's label, or a title ("Grad-CAM (resnet50)"). Where images or
-    protocols differ, `shared` compares on what the runs share. `metrics` (columns of the summary) compares these only;
-    fewer tests are corrected less.
+    protocols differ, `shared` compares on what the runs share. `metrics` (columns of the summary, faithfulness's)
+    compares these only; fewer tests are corrected less.
     With more pairs than `most`, each method is compared with the first one only. Runs that differ in seeds only, or in
     keys that `repeat` names, are pooled.
     """
@@ -246,19 +251,68 @@ def compare(
     columns = iter(means.T)
     for entry in entries:
         entry.means.update({metric: next(columns) for metric in entry.outcomes.thresholds})
-    hypotheses = list(_hypotheses(pairs, chosen_metrics))
-    if not hypotheses:
+    judged, more_notes = _faithfulness(aligned, pairs, chosen_metrics, resamples, seed)
+    hypotheses, notes = list(_hypotheses(pairs, chosen_metrics)), [*notes, *more_notes]
+    if not hypotheses and judged is None:
         raise UserError(" ".join([f"the runs share none of the metrics {', '.join(chosen_metrics)}.", *notes]))
     table, tests = _judge([counts | _row(*hypothesis) for hypothesis in hypotheses])
+    if judged is not None:
+        table = _with_faithfulness(table, judged, entries)
     summary, intervals = _summary(entries, counts), interval_table(outcomes, means)
-    return Comparison(aligned, entries, summary, intervals, table, tests, [*aligned.notes, *notes])
+    return Comparison(aligned, entries, summary, intervals, table, tests, judged, [*aligned.notes, *notes])
 
 
 def _check_metrics(metrics: Sequence[str] | None) -> list[str]:
-    unknown = [metric for metric in metrics or () if metric not in METRICS]
+    known = (*METRICS, *FAITHFULNESS_METRICS)
+    unknown = [metric for metric in metrics or () if metric not in known]
     if unknown:
-        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(METRICS)}")
-    return [metric for metric in METRICS if metrics is None or metric in metrics]
+        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(known)}")
+    return [metric for metric in known if metrics is None or metric in metrics]
+
+
+def _faithfulness(
+    aligned: AlignedRuns, pairs: Sequence[Pair], metrics: Sequence[str], resamples: int, seed: int
+) -> tuple[Judged | None, list[str]]:
+    """Judge what runs measured beside localization, by presets that are equal in all, on the samples that all have."""
+    runs = {label: run for label, run in aligned.runs.items() if len(run.faithfulness)}
+    presets = {label: presets_of(run.config, run.faithfulness["preset"].unique()) for label, run in runs.items()}
+    rules: dict[str, dict[Faithfulness, str]] = {}
+    for label, by_name in presets.items():
+        for name, fields in by_name.items():
+            rules.setdefault(name, {}).setdefault(fields, label)
+    notes = [f"{name} has other rules in {' and '.join(of.values())}: it is not compared."
+             for name, of in rules.items() if len(of) > 1]  # fmt: skip
+    tables = {label: measured_values(run.faithfulness, presets[label]) for label, run in runs.items()}
+    entries = {entry.title: entry for pair in pairs for entry in pair}
+    ids = pd.Index(aligned.sample_ids)
+    for table in tables.values():
+        ids = ids[ids.isin(table.index)]
+    columns = {}
+    for preset, metric in dict.fromkeys(column[:2] for table in tables.values() for column in columns_of(table)):
+        for title, entry in entries.items():
+            at = [(tables.get(label), (preset, metric, method)) for label, method in entry.members]
+            parts = [table.loc[ids, column] for table, column in at if table is not None and column in table]
+            if len(parts) == len(at) and metric in metrics and len(rules[preset]) == 1:
+                columns[preset, metric, title] = sum(parts) / len(parts)
+    if not columns or not len(ids):
+        return None, notes
+    if len(ids) < len(aligned.sample_ids):
+        notes.append(f"Faithfulness was measured on {len(ids):,} of these samples.")
+    values = pd.DataFrame(columns).rename_axis(columns=["preset", "metric", "method"])
+    samples = aligned.samples(next(iter(runs.values()))).set_index("sample_id").loc[ids]
+    names = dict.fromkeys((first.title, second.title) for first, second in pairs)
+    return judge(values, pd.factorize(samples["image_id"])[0], names, resamples, seed), notes
+
+
+def _with_faithfulness(table: pd.DataFrame, judged: Judged, entries: Sequence[Entry]) -> pd.DataFrame:
+    """Put the pairs of faithfulness below those of localization, in the same columns."""
+    by_title, pairs = {entry.title: entry for entry in entries}, judged.pairs
+    for name in ("first", "second"):
+        of = pairs[name].map(by_title)
+        pairs = pairs.assign(**{f"{name}_run": [e.run for e in of], f"{name}_method": [e.method for e in of]})
+    pairs = pairs.reindex(columns=list(PAIR_COLUMNS))
+    pairs["sentence"] = [sentence(row, row["protocol"]) for _, row in pairs.iterrows()]
+    return pd.concat([table, pairs.astype(table.dtypes)], ignore_index=True) if len(table) else pairs
 
 
 def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
@@ -280,7 +334,8 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
                 outcomes = sample_outcomes(row, sweep, samples, protocol, pxap, run.taus(method, name))
                 title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
-                    entries.append(Entry(label, method, labels[name], title, row, outcomes, protocol.grid()))
+                    members = ((label, method),)
+                    entries.append(Entry(label, method, labels[name], title, members, row, outcomes, protocol.grid()))
     return entries
 
 
@@ -338,7 +393,8 @@ def _mean_entry(entries: Sequence[Entry], name: str, named: bool) -> Entry:
     )
     title = method_name(first.method) + (f" ({name})" if named else "")
     row = pd.concat([first.row, pd.Series(spread | {"n_seeds": len(entries)})])
-    return replace(first, run=name, title=title, row=row, outcomes=mean, means={})
+    members = tuple(member for entry in entries for member in entry.members)
+    return replace(first, run=name, title=title, members=members, row=row, outcomes=mean, means={})
 
 
 def _choose_pairs(entries: Sequence[Entry], against: str | None, most: int) -> tuple[list[Pair], list[str]]:

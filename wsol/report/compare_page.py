@@ -13,7 +13,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from wsol.io import atomic_write, write_text
-from wsol.report.charts import METRIC_NAMES, method_name, series_styles
+from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS
+from wsol.metrics.statistics import ALPHA
+from wsol.report.charts import METRIC_NAMES, format_number, method_name, series_styles
+from wsol.report.faithfulness import html_faithfulness, latex_faithfulness
 from wsol.report.latex import TableOptions, latex_table, or_plain
 from wsol.report.run import Run
 from wsol.report.summary import html_summary, latex_summary, with_intervals
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from wsol.report.compare import Comparison
 
 MOST_SENTENCES = 12  # before the others have to be unfolded
-ALPHA = 0.05  # of the corrected p: below it a difference is significant
 HEADINGS = {
     "first": "A", "second": "B", "first_value": "A (%)", "second_value": "B (%)", "difference": "A − B",
     "interval": "95 % interval",
@@ -43,10 +45,18 @@ def write_comparison(
 
 
 def _page(comparison: Comparison, command: str) -> str:
-    summary, pairs = comparison.summary, comparison.pairs
+    summary, judged = comparison.summary, comparison.faithfulness
     functions = dict(zip(summary["title"], summary["method"], strict=True))
-    first, metrics = summary.iloc[0], list(dict.fromkeys(pairs["metric"]))
-    by_protocol = headlines(pairs).groupby("protocol", sort=False)["sentence"]
+    is_faithfulness = comparison.pairs["metric"].isin(FAITHFULNESS_METRICS)
+    preset = np.where(is_faithfulness, " (" + comparison.pairs["protocol"] + ")", "")
+    # Pairs of faithfulness are shown whatever the page's protocol is.
+    pairs = comparison.pairs.assign(
+        rules=comparison.pairs["protocol"].where(~is_faithfulness, ""),
+        name=comparison.pairs["metric"].map(METRIC_NAMES) + preset,
+        metric=comparison.pairs["metric"] + preset,
+    )
+    first, names = summary.iloc[0], dict(zip(pairs["metric"], pairs["name"], strict=True))
+    by_protocol = headlines(comparison.pairs).groupby("protocol", sort=False)["sentence"]
     return render(
         "compare.html.j2",
         title=f"Comparison on {counted(first)} of {first['dataset']} ({first['split']})",
@@ -56,9 +66,10 @@ def _page(comparison: Comparison, command: str) -> str:
         sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
         most=MOST_SENTENCES,
         meaning=meaning(pairs, comparison.tests),
-        metrics=[(metric, METRIC_NAMES[metric]) for metric in metrics],
-        chosen="gt_known_loc" if "gt_known_loc" in metrics else metrics[0],
-        tested=comparison.tests > 0,
+        faithfulness=None if judged is None else html_faithfulness(judged),
+        metrics=names,
+        chosen="gt_known_loc" if "gt_known_loc" in names else next(iter(names)),
+        tested=bool(pairs["p_holm"].notna().any()),
         pairs=pairs.to_dict("records"),
         runs=[_run_facts(label, run) for label, run in comparison.aligned.runs.items()],
         command=command,
@@ -91,26 +102,31 @@ def summary_tables(
     return tables
 
 
-def sentence(row: Row) -> str:
-    """Say what a row of a comparison's pairs means: "LayerCAM localizes 75.2 % of …, 2.1 points more than CAM …"."""
+def sentence(row: Row, preset: str = "") -> str:
+    """Say what a row of a comparison's pairs means: "LayerCAM localizes 75.2 % of …, 2.1 points more than CAM …".
+
+    `preset` is that of a metric of faithfulness, which may be percent or logits.
+    """
     better, worse, low, high = with_article(row["first"]), with_article(row["second"]), row["low"], row["high"]
     if row["difference"] < 0:
         better, worse, low, high = worse, better, -high, -low
-    name, tested, points = METRIC_NAMES[row["metric"]], pd.notna(row["disagree"]), abs(row["difference"])
+    name = METRIC_NAMES[row["metric"]] + (f" ({preset})" if preset else "")
+    tested, points, percent = pd.notna(row["disagree"]), abs(row["difference"]), "" if preset else " %"
     value, images = max(row["first_value"], row["second_value"]), counted(row)
     digits = 2 if 0.005 <= points < 0.05 or (row["more_than_noise"] and low < 0.05) else 1
-    gap = f"{points:.{digits}f} point" + ("" if f"{points:.{digits}f}" == "1.0" else "s")
+    gap = f"{points:.{digits}f}"
+    gap += "" if preset else " point" if gap == "1.0" else " points"
     evidence = f"95 % interval {format_number(low, digits)} to {format_number(high, digits)}"
     if pd.notna(row["p_holm"]):
         p = format_p(row["p_holm"])
         evidence += f", p {p}" if p.startswith("<") else f", p = {p}"
     evidence += f"; {int(row['disagree']):,} differ" if tested else ""
     located = f"localizes {value:.1f} % of {images} at IoU 0.5"
-    share = located if row["metric"] == "gt_known_loc" else f"has {value:.1f} % {name} on {images}"
+    share = located if row["metric"] == "gt_known_loc" else f"has {value:.1f}{percent} {name} on {images}"
     if tested and row["disagree"] == 0:
         text = f"{better} and {worse} have the same outcome in {name} on each of {images}."
     elif points < 0.005:
-        text = f"{better} and {worse} are equal in {name}: {value:.1f} % of {images} ({evidence})."
+        text = f"{better} and {worse} are equal in {name}: {value:.1f}{' on' if preset else ' % of'} {images} ({evidence})."
     elif row["more_than_noise"]:
         text = f"{better} {share}, {gap} more than {worse} (significant: {evidence})."
     else:
@@ -136,12 +152,6 @@ def counted(row: Row) -> str:
     return text if images == samples else f"{samples:,} samples of {text}"
 
 
-def format_number(value: float, digits: int = 1) -> str:
-    """Write points with a real minus sign, and none before zero."""
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
-
-
 def format_interval(row: Row) -> str:
     """Write an interval of a difference; one that is optimistic has a star."""
     return f"{format_number(row['low'])} to {format_number(row['high'])}{'*' if row['oracle'] else ''}"
@@ -156,8 +166,10 @@ def format_p(p: float) -> str:
 
 def headlines(pairs: pd.DataFrame) -> pd.DataFrame:
     """Choose the rows that a reader wants first: Top-1 classification and GT-known localization, if it is there."""
-    main = pairs["metric"].isin(("gt_known_loc", "top1_cls"))
-    return pairs[main] if (pairs["metric"] == "gt_known_loc").any() else pairs
+    if (pairs["metric"] == "gt_known_loc").any():
+        return pairs[pairs["metric"].isin(("gt_known_loc", "top1_cls"))]
+    localization = ~pairs["metric"].isin(FAITHFULNESS_METRICS)
+    return pairs[localization] if localization.any() else pairs
 
 
 def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
@@ -193,7 +205,11 @@ def _latex(comparison: Comparison, options: TableOptions) -> str:
     table["p"] = ["" if pd.isna(p) else format_p(p) for p in rows["p_holm"]]
     note = f"{counted(rows.iloc[0])}. {' '.join(meaning(comparison.pairs, comparison.tests))}"
     of_pairs = latex_table(table.reset_index(drop=True), headings=HEADINGS, note=note)
-    return f"{latex_summary(summary, replace(options, names=called))}\\par\\medskip\n{of_pairs}"
+    options = replace(options, names=called)
+    tables = [latex_summary(summary, options), of_pairs]
+    if comparison.faithfulness is not None:
+        tables.append(latex_faithfulness(comparison.faithfulness, options))
+    return "\\par\\medskip\n".join(tables)
 
 
 def _chart_data(comparison: Comparison, functions: Mapping[str, str]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ NUMBERED = 6  # percent from which on there is room for a number in a bar
 MOST_BARS = 40
 WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
 Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y) by name
+Against = tuple[str, Mapping[str, Any], bool]  # title, (x, y) by name, and whether low is good
 
 
 def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder: Path) -> list[Path]:
@@ -91,10 +92,9 @@ def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: 
 
 
 def draw_faithfulness(
-    curves: Mapping[str, Mapping[str, Any]], against: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style],
-    folder: Path,
-) -> list[Path]:  # fmt: skip
-    """Draw (x, y) by method: scores while pixels are hidden, by title; and metrics against localization, by title."""
+    curves: Mapping[str, Mapping[str, Any]], against: Sequence[Against], styles: Mapping[str, Style], folder: Path
+) -> list[Path]:
+    """Draw (x, y) by method: scores while pixels are hidden, by title; metrics against localization, up is better."""
     paths: list[Path] = []
     with figure_style():
         if curves:
@@ -104,8 +104,9 @@ def draw_faithfulness(
             figure = _curves(panels, styles, "share of pixels hidden or shown", {"xlim": (0, 1)})
             paths += save_figure(figure, folder / "faithfulness_curves")
         if against:
-            panels = [(title, "", of) for title, of in against.items()]
-            figure = _curves(panels, styles, LOCATED, {}, **DOTS)
+            figure = _curves([(title, "", of) for title, of, _ in against], styles, LOCATED, {}, **DOTS)
+            for axis, (_, _, low_is_good) in zip(figure.axes, against, strict=True):
+                axis.yaxis.set_inverted(low_is_good)
             paths += save_figure(figure, folder / "faithfulness_localization")
     return paths
 

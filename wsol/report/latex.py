@@ -25,6 +25,7 @@ LATEX = str.maketrans({
     "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\char34{}",
     "[": "{[}", "]": "{]}", "*": "{*}",  # behind \\ these would be its options
     "τ": r"\ensuremath{\tau}", "±": r"\ensuremath{\pm}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}",
+    "↑": r"\ensuremath{\uparrow}", "↓": r"\ensuremath{\downarrow}", "†": r"\ensuremath{^\dagger}",
 })  # fmt: skip
 # Box 2 is one of those that anybody may use for a moment; without graphicx the table keeps its size.
 FITTED = (

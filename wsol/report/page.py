@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import yaml
-from markupsafe import Markup
 
 from wsol.heatmaps.method import BASELINES
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import write_text
 from wsol.metrics.localization import ERROR_KINDS
-from wsol.metrics.statistics import holm, mcnemar, rank_agreement
+from wsol.metrics.statistics import ALPHA, holm, mcnemar
 from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, method_name, series_styles
-from wsol.report.compare_page import ALPHA, capitalized, counted, summary_tables, with_article
-from wsol.report.figures import draw_faithfulness, draw_figures
+from wsol.report.compare_page import capitalized, counted, summary_tables, with_article
+from wsol.report.faithfulness import faithfulness_section
+from wsol.report.figures import draw_figures
 from wsol.report.gallery import gallery, method_data
 from wsol.report.run import Run
 from wsol.report.summary import protocol_labels, published_beside, sensitivity_texts
@@ -218,43 +217,10 @@ def _classes(page: Page) -> Section | None:
 
 @section("faithfulness", 60)
 def _faithfulness(page: Page) -> Section | None:
-    run, rows = page.run, page.run.faithfulness
-    if rows.empty:
+    if page.run.faithfulness.empty:
         return None
-    whole, points = rows[rows["share"].isna()], rows[rows["share"].notna()]
-    means = run.metrics[(run.metrics["class"] == "") & run.metrics["protocol"].isin(whole["preset"].unique())]
-    tables: dict[str, Markup] = {}
-    for preset_name, part in means.groupby("protocol", sort=False):
-        frame = part.pivot_table("value", "method", "metric", sort=False).reindex(columns=part["metric"].unique())
-        frame.insert(0, "method", [page.labels[name] for name in frame.index])
-        tables[str(preset_name)] = html_table(frame)
-    curves: dict[str, dict[str, Any]] = {}
-    for names, part in points.groupby(["preset", "metric", "method"], sort=False, observed=True):
-        preset, metric, method = map(str, names)  # type: ignore[call-overload]
-        curve = part.groupby("share")["value"].mean()
-        curves.setdefault(f"{metric} ({preset})", {})[method] = curve.index.to_numpy(), curve.to_numpy()
-    sentences, against = _agreement(page, whole) if run.boxed and len(run.methods) > 2 else ([], {})
-    paths = draw_faithfulness(curves, against, page.styles, run.folder / "figures")
-    pictures = [b64encode(path.read_bytes()).decode() for path in paths if path.suffix == ".svg"]
-    return Section("Faithfulness", fill("faithfulness", tables, sentences, pictures))
-
-
-def _agreement(page: Page, rows: pd.DataFrame) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Does what localizes better also explain better? The order of methods by both, and their means, by metric."""
-    run, protocol = page.run, next(iter(page.protocols))
-    ids = pd.Index(run.samples["sample_id"].astype(str))
-    sentences, panels = [], {}
-    for (preset, metric), part in rows.groupby(["preset", "metric"], sort=False, observed=True):
-        table = part.pivot_table("value", "sample_id", "method", sort=False, observed=True)[run.methods]
-        places = ids.get_indexer(table.index.astype(str))
-        right = np.stack([run.per_image(name, protocol, ["gt_known_loc"])["gt_known_loc"].to_numpy()[places]
-                          for name in run.methods], axis=1)  # fmt: skip
-        rho, low, high = rank_agreement(right.astype(np.float64), table.to_numpy())
-        if np.isfinite(rho):
-            sentences.append(f"{metric} ({preset}): {rho:.2f} ({low:.2f} to {high:.2f})")
-        means = zip(run.methods, 100 * right.mean(0), table.to_numpy().mean(0), strict=True)
-        panels[f"{metric} ({preset})"] = {name: ([x], [y]) for name, x, y in means}
-    return sentences, panels
+    protocol = next(iter(page.protocols))
+    return Section("Faithfulness", faithfulness_section(page.run, page.labels, page.styles, protocol))
 
 
 @section("gallery", 80)
