@@ -1,8 +1,7 @@
-"""Faithfulness for people: means with intervals, paired tests, one table for every writer, and beside localization."""
+"""Faithfulness for people: means with intervals, paired tests, and one table for every writer."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,12 +21,10 @@ from wsol.metrics.statistics import (
     holm,
     mcnemar,
     percentile_interval,
-    rank_agreement,
     resampled_means,
     signed_rank,
 )
-from wsol.report.charts import METRIC_NAMES, Style, format_number, method_name
-from wsol.report.figures import Against, draw_faithfulness
+from wsol.report.charts import METRIC_NAMES, format_number, method_name
 from wsol.report.latex import TableOptions, latex_table
 from wsol.report.templating import fill
 
@@ -134,13 +131,14 @@ def _marked(means: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return means.assign(best=best, differs=[key in unlike for key in keys])
 
 
-def _measured_by(run: Results | Run) -> tuple[pd.DataFrame, np.ndarray]:
+def measured_by(run: Results | Run) -> tuple[pd.DataFrame, np.ndarray]:
     """What a run measured, and which image each sample is of."""
     values = measured_values(run.faithfulness, presets_of(run.config, run.faithfulness["preset"].unique()))
     return values, pd.factorize(run.samples.set_index("sample_id")["image_id"].loc[values.index])[0]
 
 
-def _judge_run(values: pd.DataFrame, image: np.ndarray) -> Judged:
+def judge_run(values: pd.DataFrame, image: np.ndarray) -> Judged:
+    """Judge each pair of a run's methods."""
     return judge(values, image, list(combinations(dict.fromkeys(values.columns.get_level_values("method")), 2)))
 
 
@@ -209,34 +207,4 @@ def latex_faithfulness(judged: Judged, options: TableOptions) -> str:
 def write_faithfulness(run: Results | Run, folder: Path, options: TableOptions) -> None:
     """Write `faithfulness.tex` of a run in which it was measured."""
     if len(run.faithfulness):
-        write_text(folder / "faithfulness.tex", latex_faithfulness(_judge_run(*_measured_by(run)), options))
-
-
-def faithfulness_section(run: Run, labels: Mapping[str, str], styles: Mapping[str, Style], protocol: str) -> Markup:
-    """Fill a run's page: tables, curves, and each metric against GT-known localization under a protocol."""
-    values, image = _measured_by(run)
-    points = run.faithfulness[run.faithfulness["share"].notna()]
-    means = points.groupby(["preset", "metric", "method", "share"], sort=False)["value"].mean().reset_index()
-    curves: dict[str, dict[str, Any]] = {}
-    for name, curve in means.groupby(["preset", "metric", "method"], sort=False):
-        preset, metric, method = map(str, name)  # type: ignore[arg-type]
-        curves.setdefault(f"{metric} ({preset})", {})[method] = curve["share"].to_numpy(), curve["value"].to_numpy()
-    against = _against_localization(run, values, image, protocol) if run.boxed and len(run.methods) > 2 else []
-    drawn = draw_faithfulness(curves, against, styles, run.folder / "figures")
-    pictures = {path.stem: b64encode(path.read_bytes()).decode() for path in drawn if path.suffix == ".svg"}
-    return fill("faithfulness", html_faithfulness(_judge_run(values, image), labels), pictures)
-
-
-def _against_localization(run: Run, values: pd.DataFrame, image: np.ndarray, protocol: str) -> list[Against]:
-    """Put means of all methods beside their GT-known localization, with Spearman's correlation of the two orders."""
-    places, panels = pd.Index(run.samples["sample_id"]).get_indexer(values.index), list[Against]()
-    located = [run.per_image(name, protocol, ["gt_known_loc"])["gt_known_loc"].iloc[places] for name in run.methods]
-    right = 100 * np.stack(located, axis=1).astype(np.float64)
-    for preset, metric in dict.fromkeys(column[:2] for column in columns_of(values)):
-        table = values[[(preset, metric, method) for method in run.methods]].to_numpy()
-        rho, low, high = rank_agreement(right, -table if metric in LOW_IS_GOOD else table, image)
-        title = f"{METRIC_NAMES[metric]} ({preset})"
-        title += f"\nρ = {rho:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(rho) else ""
-        means = zip(run.methods, right.mean(0), table.mean(0), strict=True)
-        panels.append((title, {name: ([x], [y]) for name, x, y in means}, metric in LOW_IS_GOOD))
-    return panels
+        write_text(folder / "faithfulness.tex", latex_faithfulness(judge_run(*measured_by(run)), options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,13 @@ import yaml
 from wsol.heatmaps.method import BASELINES
 from wsol.heatmaps.store import HeatmapStore
 from wsol.io import write_text
+from wsol.metrics.faithfulness_presets import LOW_IS_GOOD
 from wsol.metrics.localization import ERROR_KINDS
-from wsol.metrics.statistics import ALPHA, holm, mcnemar
+from wsol.metrics.statistics import ALPHA, holm, mcnemar, rank_agreement
 from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, method_name, series_styles
 from wsol.report.compare_page import capitalized, counted, summary_tables, with_article
-from wsol.report.faithfulness import faithfulness_section
-from wsol.report.figures import draw_figures
+from wsol.report.faithfulness import columns_of, html_faithfulness, judge_run, measured_by
+from wsol.report.figures import Against, draw_faithfulness, draw_figures
 from wsol.report.gallery import gallery, method_data
 from wsol.report.run import Run
 from wsol.report.summary import protocol_labels, published_beside, sensitivity_texts
@@ -217,10 +219,37 @@ def _classes(page: Page) -> Section | None:
 
 @section("faithfulness", 60)
 def _faithfulness(page: Page) -> Section | None:
-    if page.run.faithfulness.empty:
+    run = page.run
+    if run.faithfulness.empty:
         return None
-    protocol = next(iter(page.protocols))
-    return Section("Faithfulness", faithfulness_section(page.run, page.labels, page.styles, protocol))
+    values, image = measured_by(run)
+    points = run.faithfulness[run.faithfulness["share"].notna()]
+    means = points.groupby(["preset", "metric", "method", "share"], sort=False)["value"].mean().reset_index()
+    curves: dict[str, dict[str, Any]] = {}
+    for name, curve in means.groupby(["preset", "metric", "method"], sort=False):
+        preset, metric, method = map(str, name)  # type: ignore[arg-type]
+        curves.setdefault(f"{metric} ({preset})", {})[method] = curve["share"].to_numpy(), curve["value"].to_numpy()
+    against = _against_localization(page, values, image) if run.boxed and len(run.methods) > 2 else []
+    drawn = draw_faithfulness(curves, against, page.styles, run.folder / "figures")
+    pictures = {path.stem: b64encode(path.read_bytes()).decode() for path in drawn if path.suffix == ".svg"}
+    tables = html_faithfulness(judge_run(values, image), page.labels)
+    return Section("Faithfulness", fill("faithfulness", tables, pictures))
+
+
+def _against_localization(page: Page, values: pd.DataFrame, image: np.ndarray) -> list[Against]:
+    """Put means of all methods beside their GT-known localization, with Spearman's correlation of the two orders."""
+    run, protocol = page.run, next(iter(page.protocols))
+    places, panels = pd.Index(run.samples["sample_id"]).get_indexer(values.index), list[Against]()
+    located = [run.per_image(name, protocol, ["gt_known_loc"])["gt_known_loc"].iloc[places] for name in run.methods]
+    right = 100 * np.stack(located, axis=1).astype(np.float64)
+    for preset, metric in dict.fromkeys(column[:2] for column in columns_of(values)):
+        table = values[[(preset, metric, method) for method in run.methods]].to_numpy()
+        rho, low, high = rank_agreement(right, -table if metric in LOW_IS_GOOD else table, image)
+        title = f"{METRIC_NAMES[metric]} ({preset})"
+        title += f"\nρ = {rho:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(rho) else ""
+        means = zip(run.methods, right.mean(0), table.mean(0), strict=True)
+        panels.append((title, {name: ([x], [y]) for name, x, y in means}, metric in LOW_IS_GOOD))
+    return panels
 
 
 @section("gallery", 80)
