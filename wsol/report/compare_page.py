@@ -126,7 +126,7 @@ def sentence(row: Row, preset: str = "") -> str:
     if tested and row["disagree"] == 0:
         text = f"{better} and {worse} have the same outcome in {name} on each of {images}."
     elif points < 0.005:
-        text = f"{better} and {worse} are equal in {name}: {value:.1f}{' on' if preset else ' % of'} {images} ({evidence})."
+        text = f"{better} and {worse} are equal in {name}: {value:.1f}{percent} on {images} ({evidence})."
     elif row["more_than_noise"]:
         text = f"{better} {share}, {gap} more than {worse} (significant: {evidence})."
     else:
