@@ -203,11 +203,3 @@ def test_command_lists_all_boxes_that_an_evaluation_refuses(command, tiny_imagen
     details = [f"box 0 (from 0, inclusive): {box}, image 64 x 64" for box in ("30 5 10 9", "3 5 10 inf")]
     assert table["detail"].tolist() == details
     assert table["file"].str.endswith(".JPEG").all() and table["changes_numbers"].all()
-
-
-def test_a_sweep_over_splits_ends_with_1_where_one_has_faults(command, tiny_imagenet: Path) -> None:
-    (tiny_imagenet / "val/images/val_0.JPEG").write_bytes(b"")
-    assert command("-m", "dataset.split=train,val") == 1
-    table = pd.read_csv("out/sweep.csv", keep_default_na=False)
-    assert [bool(error) for error in table["error"]] == [False, True]
-    assert pd.read_csv("out/1/check.csv")["fault"].tolist() == ["image unreadable"]

@@ -53,18 +53,6 @@ def test_ids_and_boxes_are_those_of_the_fields_metadata(tmp_path: Path) -> None:
     assert [s.boxes.tolist() for s in other] == [s.boxes.tolist() for s in caltech]
 
 
-@pytest.mark.parametrize("content", [None, b"no picture"])
-def test_images_that_are_missing_or_broken_are_said_when_they_are_read(tmp_path: Path, content: bytes | None) -> None:
-    path = write_cub(tmp_path) / "images" / BIRDS[2]
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    sample = CUB(tmp_path)[1]
-    assert (sample.image_size, sample.boxes.tolist()) == (None, [[20, 1, 33, 6]])
-    with pytest.raises(UserError, match=path.name):
-        sample.read_image()
-
-
 @pytest.mark.parametrize("place", ["inside", "beside"])
 def test_masks_are_what_most_annotators_say(tmp_path: Path, place: str) -> None:
     root = write_cub(tmp_path)
@@ -74,15 +62,6 @@ def test_masks_are_what_most_annotators_say(tmp_path: Path, place: str) -> None:
     next(tmp_path.rglob("Bird_0002_55.png")).unlink()
     with pytest.raises(UserError, match=r"Bird_0002_55\.png"):
         CUB(root)[1].read_mask()
-
-
-def test_files_in_another_order(tmp_path: Path) -> None:
-    root = write_cub(tmp_path)
-    before = [(s.sample_id, s.label, s.boxes.tolist()) for s in CUB(root)]
-    for name in ("bounding_boxes", "image_class_labels", "train_test_split"):
-        path = root / f"{name}.txt"
-        path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
-    assert [(s.sample_id, s.label, s.boxes.tolist()) for s in CUB(root)] == before
 
 
 def test_a_split_without_images(tmp_path: Path) -> None:

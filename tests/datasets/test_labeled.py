@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import wsol
-from tests.datasets.layouts import write_cifar, write_photos, write_stl
-from wsol.datasets import CIFAR10, STL10, Dataset, ImageFolder
+from tests.datasets.layouts import write_cifar, write_stl
+from wsol.datasets import CIFAR10, STL10, Dataset
 from wsol.errors import UserError
-from wsol.models import gapnet
 
 KINDS = tuple(f"kind {i}" for i in range(10))
 
@@ -48,12 +46,3 @@ def test_files_that_are_missing_or_of_another_checksum(
     write(tmp_path)
     with pytest.raises(UserError, match="corrupted"):
         kind(tmp_path)
-
-
-@pytest.mark.usefixtures("any_checksum")
-@pytest.mark.parametrize(("kind", "write"), [(CIFAR10, write_cifar), (STL10, write_stl), (ImageFolder, write_photos)])
-def test_localization_needs_boxes(tmp_path: Path, kind: Callable[..., Dataset], write: Callable) -> None:
-    write(tmp_path)
-    data = kind(tmp_path)
-    with pytest.raises(UserError, match=f"{data.name} .*neither boxes nor masks"):
-        wsol.evaluate(data, gapnet(len(data.classes)), ["center"], progress=False)

@@ -118,18 +118,6 @@ def test_table_of_a_dataset_of_ones_own() -> None:
     assert data.asked == [0, 1, 2]
 
 
-def test_first_samples_and_what_they_share(shapes: Shapes) -> None:
-    part = shapes.first(4)
-    assert len(part) == 4
-    assert [s.sample_id for s in part] == [shapes[i].sample_id for i in range(4)]
-    assert part.labels.tolist() == part.table["label"].tolist() == shapes.labels[:4].tolist()
-    assert (part.name, part.split, part.classes, part.ids) == ("shapes", "test", shapes.classes, shapes.ids)
-    assert part.knobs == shapes.knobs
-    assert part[-1].sample_id == part[3].sample_id
-    with pytest.raises(IndexError):
-        part[4]
-
-
 def test_first_looks_no_further_and_is_never_more_than_there_are() -> None:
     data = Mixed()
     assert data.first(2).table["sample_id"].tolist() == ["a#cat", "b"]

@@ -7,14 +7,12 @@ import urllib.error
 import pytest
 import skimage
 import torch
-import yaml
 from torch import nn
 from torchvision import models
 
-import wsol
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
-from wsol.io import conf_dir, imagenet_wnids
+from wsol.io import imagenet_wnids
 from wsol.models import (
     Classifier,
     alexnet_gap,
@@ -237,13 +235,3 @@ def test_layer_of_a_network_of_ones_own():
     assert found.layer == "layer4"
     assert build("own", lambda n: nn.Sequential(nn.Conv2d(3, n, 1), nn.Flatten()), num_classes=2, layer=0).layer == "0"
     torch.testing.assert_close(found.mean, (0.485, 0.456, 0.406))
-
-
-@pytest.mark.parametrize(
-    "name", ["alexnet_gap", "efficientnet_lite0", "shapes", "tiny_resnet18", "torchvision", "vgg16_gap"]
-)
-def test_targets_of_the_configuration_refuse_what_they_do_not_take(name):
-    keywords = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())
-    builder = getattr(wsol.models, keywords.pop("_target_").rpartition(".")[2])
-    with pytest.raises(UserError, match="sead"):
-        builder(**keywords | {"num_classes": 10}, sead=1)

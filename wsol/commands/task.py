@@ -38,16 +38,7 @@ if TYPE_CHECKING:
 RECORD = "job.json"
 WAITING = "never started"
 UNFINISHED = "stopped before its end; look at what it printed"
-ENDING = (
-    "sweep.tex",
-    "sweep.md",
-    "sweep.html",
-    "best.csv",
-    "jobs.csv",
-    "sweep.png",
-    "sweep.svg",
-    "sweep.pdf",
-)  # what is written when a sweep has ended
+ENDING = ("sweep.tex", "sweep.md", "sweep.html", "best.csv", "jobs.csv", "sweep.png", "sweep.svg", "sweep.pdf")
 
 
 @dataclass(frozen=True)
