@@ -161,21 +161,14 @@ class _Biases(TorchFunctionMode):
         return output.clone()  # an in-place ReLU behind it must not reach the output that is differentiated
 
 
-def _of_norm(
-    input: Any, mean: Any, variance: Any, weight: Any = None, bias: Any = None, training: bool = False,
-    momentum: float = 0.1, eps: float = 1e-5,
-) -> torch.Tensor | None:  # fmt: skip
-    """What a batch normalization adds: β − μ γ / σ, (K,)."""
-    scale = (variance + eps).rsqrt() * (1 if weight is None else weight)
-    return -mean * scale + (0 if bias is None else bias)
-
-
 _CONVOLUTIONS = [getattr(functional, f"conv{kind}") for kind in ("1d", "2d", "3d")]
 _CONVOLUTIONS += [getattr(functional, f"conv_transpose{kind}") for kind in ("1d", "2d", "3d")]
-# Each call's bias, of what it is given.
+# Each call's bias, of what it is given; a normalization's is what it makes of 0: β − μ γ / σ.
 _ADDED: dict[Callable[..., Any], Callable[..., torch.Tensor | None]] = {
     **dict.fromkeys([*_CONVOLUTIONS, functional.linear], lambda input, weight, bias=None, *rest, **more: bias),
-    functional.batch_norm: _of_norm,
+    functional.batch_norm: lambda input, *rest, **more: functional.batch_norm(
+        input.new_zeros(1, input.shape[1]), *rest, **more
+    ),
 }
 
 
@@ -185,85 +178,55 @@ def _relu_rule(model: nn.Module, guided: bool) -> Iterator[None]:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UserError(f"layer {name} is a torch.jit script or trace, whose ReLUs run unseen: use saliency")
-    with _Caught(guided) as caught:
+    with _Rule(guided) as rule:
         yield
-    if not caught.count:
+    if not rule.count:
         raise UserError(
             f"guided backpropagation and deconvnet change what ReLUs hand back, and {type(model).__name__} runs none "
             f"between the pixels and the logits; use saliency, smoothgrad or integratedgradients"
         )
 
 
-class _Rectify(torch.autograd.Function):
-    """min(max(x, 0), most) with a backward pass of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, most: float | None, guided: bool) -> torch.Tensor:
-        ctx.guided = guided
-        ctx.save_for_backward(x > 0 if most is None else (x > 0) & (x < most))
-        return x.clamp(0, most)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (open_places,) = ctx.saved_tensors
-        positive = gradients[0].clamp(min=0)
-        return (positive * open_places if ctx.guided else positive), None, None
-
-
-class _Caught(TorchFunctionMode):
-    """Puts `_Rectify` in the place of each ReLU that is called, functional and in-place ones too, and counts them."""
+class _Rule(TorchFunctionMode):
+    """Changes what each ReLU that is called hands back, functional and in-place ones too, and counts them."""
 
     def __init__(self, guided: bool) -> None:
         super().__init__()
         self.guided, self.count = guided, 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        relu = _READ[func](*args, **kwargs) if func in _READ else None
-        if relu is None or not (relu[0].requires_grad and torch.is_grad_enabled()):
+        kwargs = dict(kwargs or {})
+        if getattr(func, "__name__", "").strip("_") not in _SPELLINGS:
             return func(*args, **kwargs)
+        x, *limits = args or (kwargs.pop("input"),)
+        below = torch.tensor(-1.0)
+        rectified = func(below, *limits, **kwargs)  # 0 of a ReLU, and -1 itself if it works in place
+        if rectified.ndim or rectified != 0 or not (x.requires_grad and torch.is_grad_enabled()):
+            return func(x, *limits, **kwargs)
         self.count += 1
-        x, most, in_place = relu
-        rectified = _Rectify.apply(x, most, self.guided)
-        return x.copy_(rectified) if in_place else rectified
+        if self.guided:  # [x > 0] is what a ReLU multiplies with itself
+            output = func(x, *limits, **kwargs)
+            output.register_hook(_positive)
+            return output
+        output = _Deconvolved.apply(x, func(x.detach().clone(), *limits, **kwargs))
+        return x.copy_(output) if rectified is below else output
 
 
-def _clamped(input: Any, min: Any = None, max: Any = None) -> tuple[torch.Tensor, float | None, bool] | None:
-    return (
-        (input, max, False) if isinstance(min, int | float) and min == 0 and not isinstance(max, torch.Tensor) else None
-    )
+# Also of functions that are ReLUs with some limits only, such as clamp(min=0) and what nn.ReLU6 calls.
+_SPELLINGS = ("relu", "relu6", "threshold", "hardtanh", "clamp", "clip", "clamp_min")
 
 
-def _in_place(read: Callable[..., Any]) -> Callable[..., Any]:
-    def again(*args: Any, **kwargs: Any) -> Any:
-        relu = read(*args, **kwargs)
-        return relu and (*relu[:2], True)
+class _Deconvolved(torch.autograd.Function):
+    """A ReLU's output, with a backward pass that doesn't look at what went in."""
 
-    return again
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, rectified: torch.Tensor) -> torch.Tensor:
+        return rectified
 
-
-def _threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
-    return (input, None, inplace) if threshold == value == 0 else None
-
-
-def _hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
-    return (input, max_val, inplace) if min_val == 0 else None  # what nn.ReLU6 calls
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _positive(gradients[0]), None
 
 
-def _relu(input: Any, inplace: bool = False) -> Any:
-    return input, None, inplace
-
-
-# Each call's tensor, ceiling, and whether it works in place; None: it is no ReLU.
-_READ: dict[Callable[..., Any], Callable[..., tuple[torch.Tensor, float | None, bool] | None]] = {
-    functional.relu6: lambda input, inplace=False: (input, 6.0, inplace),
-    **dict.fromkeys((functional.relu, torch.relu, torch.Tensor.relu), _relu),
-    **dict.fromkeys((torch.relu_, torch.Tensor.relu_, functional.relu_), _in_place(_relu)),
-    **dict.fromkeys((functional.hardtanh,), _hardtanh),
-    functional.hardtanh_: _in_place(_hardtanh),
-    **dict.fromkeys((functional.threshold, torch.threshold), _threshold),
-    **dict.fromkeys((vars(functional)["threshold_"], vars(torch)["threshold_"]), _in_place(_threshold)),
-    **dict.fromkeys((torch.clamp, torch.clip, torch.Tensor.clamp, torch.Tensor.clip), _clamped),
-    **dict.fromkeys((torch.clamp_, torch.Tensor.clamp_, torch.Tensor.clip_), _in_place(_clamped)),
-    **dict.fromkeys((torch.clamp_min, torch.Tensor.clamp_min), lambda input, min: _clamped(input, min)),
-}
+def _positive(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.clamp(min=0)
