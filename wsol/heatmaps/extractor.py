@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,6 +119,7 @@ class HeatmapExtractor:
         prefix_tokens: int | Sequence[int] | None = None,
         output: int | str | None = None,
     ) -> None:
+        self.classifier = classifier = model if isinstance(model, Classifier) else None
         self.model = unwrap(model.module if isinstance(model, Classifier) else model)
         refuse_scripts(self.model)
         refuse_quantized(self.model)
@@ -127,8 +127,8 @@ class HeatmapExtractor:
         methods = (methods,) if isinstance(methods, str) else methods
         named = methods if isinstance(methods, Mapping) else {name: name for name in methods}
         made = {name: m if isinstance(m, Method) else make_method(m) for name, m in named.items()}
-        if layer is None and isinstance(model, Classifier):
-            layer = model.layer or None
+        if layer is None and classifier:
+            layer = classifier.layer or None
         if layer is None and any(m.layer is None and m.requirements.layer for m in made.values()):
             with nullcontext() if output is None else answer_with(self.model, output):
                 layer = default_layer(self.model, prefix_tokens=prefix_tokens, channels=None)
@@ -136,18 +136,15 @@ class HeatmapExtractor:
         for name in dict.fromkeys(name for method in self.methods.values() for name in method.layers):
             find_layer(self.model, name)
             refuse_scripts(self.model, name)
-        self.prefix_tokens = getattr(model, "prefix_tokens", None) if prefix_tokens is None else prefix_tokens
+        self.prefix_tokens = classifier.prefix_tokens if classifier and prefix_tokens is None else prefix_tokens
+        self.class_maps = {classifier.layer: classifier.class_map} if classifier and classifier.class_map else {}
         self.output, self._traces = output, dict[tuple[int, int], Trace]()
-        self.names = (model.classes, model.class_ids) if isinstance(model, Classifier) else (None, None)
-        self.normalization = (model.mean, model.std) if isinstance(model, Classifier) else None
         self.score = score if callable(score) else None
         by_attention = [name for name, method in self.methods.items() if method.requirements.needs == "attention"]
         if by_attention and self.score:
             raise UserError(
                 f"method {by_attention[0]} makes logits of its own from every block: it takes no score function"
             )
-        own_map = model.class_map if isinstance(model, Classifier) else None
-        self.class_maps = {model.layer: own_map} if isinstance(model, Classifier) and own_map else {}
         self.seed, self.chunk, self.say, self.channels_last = seed, chunk, say or (lambda text: None), channels_last
         self.seen = 0  # images since the block began
         self._stack: ExitStack | None = None
@@ -230,9 +227,10 @@ class HeatmapExtractor:
         rows = np.asarray([targets] * count if isinstance(targets, str) else targets)
         if rows.dtype.kind != "U":
             return torch.as_tensor(targets)
-        if not self.names[0]:
+        if not self.classifier or not self.classifier.classes:
             raise UserError(f"targets {rows.flat[0]!r}: what the logits are called is not known: pass a Classifier")
-        indices = [find_logit(name, *self.names, len(self.names[0]), "targets") for name in rows.flat]
+        names, ids = self.classifier.classes, self.classifier.class_ids
+        indices = [find_logit(name, names, ids, len(names), "targets") for name in rows.flat]
         return torch.tensor(indices).view(rows.shape)
 
     def _check(self, images: torch.Tensor, sample_ids: Sequence[str] | None) -> None:
@@ -246,17 +244,18 @@ class HeatmapExtractor:
     def _record(self, images: torch.Tensor, targets: torch.Tensor | str | None) -> Recording:
         """Run the network in channels-last memory; in its own if that is asked for or nothing else works."""
         needs = {method.requirements.needs for method in self.methods.values()}
-        layers = dict.fromkeys(layer for method in self.methods.values() for layer in method.layers)
+        layers = list(dict.fromkeys(layer for method in self.methods.values() for layer in method.layers))
         self._folding.forget()  # weights may have changed since
-        gradients, twice = not needs.isdisjoint(("gradients", "curvature")), "curvature" in needs
-        inputs = attention_blocks(self.model) if "attention" in needs else ()
-        also = partial(record, self.model, list(layers), gradients=gradients, twice=twice, inputs=inputs)
-        also = partial(also, folding=self._folding, chunk=self.chunk, seed=self.seed, class_maps=self.class_maps)
-        also = partial(also, traces=self._traces, prefix_tokens=self.prefix_tokens)
+        settings: dict[str, Any] = {
+            "gradients": not needs.isdisjoint(("gradients", "curvature")), "twice": "curvature" in needs,
+            "inputs": attention_blocks(self.model) if "attention" in needs else (), "folding": self._folding,
+            "chunk": self.chunk, "seed": self.seed, "class_maps": self.class_maps,
+            "traces": self._traces, "prefix_tokens": self.prefix_tokens,
+        }  # fmt: skip
 
         def run(images: torch.Tensor) -> Recording:
-            self._look(images, list(layers))
-            return also(images, targets)
+            self._look(images, layers)
+            return record(self.model, layers, images, targets, **settings)
 
         if self._in_channels_last:
             try:
@@ -321,16 +320,14 @@ class HeatmapExtractor:
         if (scale, brightness) not in self._versions:
             images, size = recording.images, [round(side * scale) for side in recording.images.shape[2:]]
             if brightness != 1:
-                if self.normalization is None:
+                if self.classifier is None:
                     raise UserError("views: brightness needs the mean and std of the pixels: pass a Classifier")
-                mean, std = (images.new_tensor(values).view(3, 1, 1) for values in self.normalization)
+                normalization = self.classifier.mean, self.classifier.std
+                mean, std = (images.new_tensor(values).view(3, 1, 1) for values in normalization)
                 images = brightness * images + (brightness - 1) * mean / std
             images = functional.interpolate(images, size, mode="bilinear") if scale != 1 else images
-            try:
-                with recording.precision():
-                    self._versions[scale, brightness] = self._record(images, recording.classes)
-            except (AssertionError, RuntimeError, ValueError) as error:
-                raise UserError(f"views: the network does not run at {size[0]} x {size[1]} pixels: {error}") from error
+            with recording.precision():
+                self._versions[scale, brightness] = self._record(images, recording.classes)
         return self._versions[scale, brightness]
 
     def _baseline(self, name: str, method: Method, recording: Recording, sample_ids: Sequence[str]) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from wsol.errors import UserError
 from wsol.heatmaps.gradient import gradcam
 from wsol.heatmaps.method import Count, method
-from wsol.heatmaps.recording import Recording, gradients_at
+from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.replay import tolerances
 
 
@@ -126,7 +126,8 @@ def full_gradients(recording: Recording, image: torch.Tensor) -> list[torch.Tens
     factors = [(pixels.detach(), True), *recorded_biases.biases]
     answer = logits.detach().requires_grad_()
     (weights,) = torch.autograd.grad(recording.scores_of(answer, image).sum(), answer)  # 1 and 0 if it is the logit
-    pairs = zip(factors, gradients_at(scores, pixels, *recorded_biases.outputs), strict=True)
+    places = [pixels, *recorded_biases.outputs]
+    pairs = zip(factors, torch.autograd.grad(scores.sum(), places, materialize_grads=True), strict=True)
     placed_parts = [(factor.to(recording.dtype) * gradient, placed) for (factor, placed), gradient in pairs]
     parts = [part if placed else part.flatten(1) for part, placed in placed_parts]
     whole = torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)  # (N,)

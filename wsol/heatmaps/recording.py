@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from wsol.errors import UserError
 from wsol.heatmaps.replay import Replay
@@ -217,7 +217,7 @@ class Recording:
         leaf = images.detach().requires_grad_()
         # A clone again: in-place operations on a leaf are refused.
         scores = self.scores_of(self.run(leaf.clone(), graph=True), image)
-        return gradients_at(scores, leaf)[0].to(self.dtype)
+        return torch.autograd.grad(scores.sum(), leaf)[0].to(self.dtype)
 
     def rerecord(self, images: torch.Tensor, image: torch.Tensor) -> Recording:
         """Record the same layer once more, for other images (N, 3, H, W), which are versions of image (N,)."""
@@ -256,21 +256,15 @@ def record(
     """
     outputs: dict[str, torch.Tensor] = {}
     first_inputs: dict[str, torch.Tensor] = {}
-    shared: dict[str, tuple[torch.Tensor, int] | None] = {}  # what a layer hands on as it was given it, and its version
     folding = folding or Folding(model)
 
     def keep(name: str, module: nn.Module, values: tuple[torch.Tensor, ...]) -> None:
         first_inputs[name] = values[0].detach()
 
-    def hand_on(name: str, taken: object, output: object) -> torch.Tensor:
+    def hand_on(name: str, output: object) -> torch.Tensor:
         """Detach what a layer yields, or takes, and hand on a clone, where the graph begins; the last run counts."""
         if not isinstance(output, torch.Tensor):
             raise UserError(f"layer {name} yields {type(output).__name__}, not a tensor; choose another")
-        memory, leaves = output.untyped_storage().data_ptr(), tree_leaves(taken)
-        inputs_of_layer = [one for one in leaves if isinstance(one, torch.Tensor) and not one.is_inference()]
-        shared[name] = next(
-            ((one, one._version) for one in inputs_of_layer if one.untyped_storage().data_ptr() == memory), None
-        )
         if gradients:
             torch.set_grad_enabled(True)
             output = output if output.requires_grad else output.detach().requires_grad_()
@@ -280,7 +274,7 @@ def record(
     def take(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Put the tensor handed on in the place of the first one that a module is given."""
         tensor = first_tensor(args, kwargs)
-        handed = hand_on(name, [tensor], tensor)
+        handed = hand_on(name, tensor)
         return tree_map(lambda leaf: handed if leaf is tensor else leaf, (args, kwargs))
 
     with ExitStack() as stack:
@@ -289,7 +283,7 @@ def record(
             if name.endswith(INPUT):
                 hook = layer.register_forward_pre_hook(partial(take, name), with_kwargs=True)
             else:
-                hook = layer.register_forward_hook(lambda _, args, output, name=name: hand_on(name, args, output))
+                hook = layer.register_forward_hook(lambda _, __, output, name=name: hand_on(name, output))
             stack.enter_context(hook)
         for name in inputs:
             stack.enter_context(find_layer(model, name).register_forward_pre_hook(partial(keep, name)))
@@ -300,37 +294,10 @@ def record(
     for name in layers:
         if name not in outputs:
             raise UserError(f"layer {name} is not reached in the forward pass; choose another")
-        alias = shared[name]
-        if alias and outputs[name]._version + alias[0]._version > alias[1]:
-            _refuse_other_logits(model, images, answer, name)
     kind = images.device.type
     precision = partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
     settings = {"layer": layers[0] if layers else "", "precision": precision, **settings}
     return Recording(model, images, outputs, first_inputs, answer, _classes(targets, answer), folding, **settings)
-
-
-def _refuse_other_logits(model: nn.Module, images: torch.Tensor, answer: torch.Tensor, layer: str) -> None:
-    """Refuse a layer that hands on what it was given if something works in place on either, and so changes logits."""
-    with torch.no_grad():
-        plain = logits_of(model(images.clone()))
-    if float((plain - answer).abs().max()) > 1e-3 * float(plain.abs().max()):
-        raise UserError(
-            f"layer {layer} hands on its own input, and what works in place behind it changes both: choose the layer "
-            f"before it, or the one behind"
-        )
-
-
-def gradients_at(scores: torch.Tensor, pixels: torch.Tensor, *places: torch.Tensor) -> list[torch.Tensor]:
-    """Differentiate scores (B,) with respect to the pixels, and to other places: 0 where these have no influence."""
-    tensors = pixels, *places
-    gradients = torch.autograd.grad(scores.sum(), tensors, allow_unused=True) if scores.requires_grad else [None]
-    if gradients[0] is None:
-        raise UserError(
-            "the logits have no gradient with respect to the pixels: does the network run, or begin, under "
-            "torch.no_grad()? Choose a method that looks at a layer behind that, such as gradcam"
-        )
-    pairs = zip(tensors, gradients, strict=True)
-    return [torch.zeros_like(tensor) if gradient is None else gradient for tensor, gradient in pairs]
 
 
 def _classes(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.Tensor:
@@ -342,17 +309,15 @@ def _classes(targets: torch.Tensor | str | None, logits: torch.Tensor) -> torch.
         if targets != "top5":
             raise UserError(f'targets={targets!r}: pass class indices, None or "top5"')
         return logits.detach().topk(min(5, classes), 1).indices
-    targets = torch.as_tensor(targets, device=logits.device)
-    whole = targets.dtype != torch.bool and torch.can_cast(targets.dtype, torch.int64)
-    if not whole or targets.ndim not in (1, 2) or len(targets) != count or 0 in targets.shape:
-        kind = f"{targets.dtype} {tuple(targets.shape)}"
-        raise UserError(f"targets are {kind} for {count} images: pass whole numbers, ({count},) or ({count}, K)")
-    columns = targets.long().reshape(count, -1).clone()  # not a tensor of inference mode: autograd keeps it
-    wrong = ((columns < 0) | (columns >= classes)).any(1).nonzero()  # an index of -1 would quietly be the last class
-    if len(wrong):
-        image = int(wrong[0])
-        raise UserError(f"targets {columns[image].tolist()} of image {image}: classes are 0 … {classes - 1}")
-    return columns
+    columns = torch.as_tensor(targets, device=logits.device)
+    whole = columns.dtype != torch.bool and torch.can_cast(columns.dtype, torch.int64)
+    fits = whole and columns.ndim in (1, 2) and len(columns) == count and columns.numel()
+    if not fits or columns.min() < 0 or columns.max() >= classes:  # an index of -1 would quietly be the last class
+        raise UserError(
+            f"targets {columns.tolist()}, {columns.dtype}, of {count} images: pass classes 0 … {classes - 1} as whole "
+            f"numbers, ({count},) or ({count}, K)"
+        )
+    return columns.long().reshape(count, -1).clone()  # not a tensor of inference mode: autograd keeps it
 
 
 @dataclass(frozen=True, eq=False)
