@@ -265,21 +265,12 @@ def _baseline_sweep(kind: str, size: tuple[int, int], rules: Protocol) -> Sweep:
 
 
 def resizing_notes(dataset: Dataset, store: HeatmapStore, protocols: Mapping[str, Protocol]) -> list[str]:
-    """Say which protocols resize score maps that somebody made, from which sizes to which: one text, or none."""
+    """Say which protocols resize score maps that somebody made, for boxes or for PxAP: one text, or none."""
     shapes, masked = store.score_map_shapes, bool(dataset.table["mask"].notna().any())
-    asked: dict[tuple[tuple[int, int] | None, str], list[str]] = defaultdict(list)  # who evaluates at a size
-    for name, rules in protocols.items() if shapes else ():
-        if rules.size != "heatmap":
-            asked[rules.size, rules.interpolation].append(name)
-        if masked:
-            asked[rules.mask_size, rules.interpolation].append(f"{name}'s PxAP")
-    changes = []
-    for (size, interpolation), names in asked.items():
-        goals = [size or store.image_size(index) for index in range(len(shapes))]
-        sizes = {shape[::-1] for shape, goal in zip(shapes, goals, strict=True) if shape and shape[::-1] != goal}
-        texts = [f"{width} x {height}" for width, height in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
-        if texts:
-            before = texts[0] if len(texts) == 1 else f"{len(texts)} sizes from {texts[0]} to {texts[-1]}"
-            after = f"{size[0]} x {size[1]}" if size else "their image's size"
-            changes.append(f"{before} to {after} ({interpolation}) for {', '.join(names)}")
-    return [f"score maps are resized, not normalized: {'; '.join(changes)}"] if changes else []
+    sizes = {(shape[::-1], store.image_size(index)) for index, shape in enumerate(shapes) if shape}
+    resized = [
+        name for name, rules in protocols.items()
+        if any(size != rules.evaluation_size(image_size, size) for size, image_size in sizes)
+        or (masked and any(size != rules.mask_size for size, _ in sizes))
+    ]  # fmt: skip
+    return [f"score maps are resized, not normalized, for {', '.join(resized)}"] if resized else []
