@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision import models
 
+from tests.heatmaps import networks
+from tests.heatmaps.networks import TARGETS, densenet, enlarged, images, lively, maps_of, resnet, swin, vit
 from wsol.errors import UserError
-from wsol.heatmaps import HeatmapExtractor, Recording, make_method
+from wsol.heatmaps import Recording
 from wsol.heatmaps import perturbation as methods
-from wsol.heatmaps.recording import record
-from wsol.models import gapnet
 
-TARGETS = torch.tensor([3, 1, 4])
-
-
-def images(side: int = 16, count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def ready(model: nn.Module) -> nn.Module:
-    """In float64, frozen, with logits that differ enough for softmaxes not to be flat."""
-    model = model.double().eval().requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.out_features == 5:
-            module.weight *= 20
-    return model
-
-
-def gap(strides: tuple[int, int] = (2, 2)) -> nn.Module:
-    torch.manual_seed(0)
-    return ready(gapnet(5, widths=(6, 8), strides=strides))
-
-
-def recorded(
-    model: nn.Module,
-    layer: str,
-    pictures: torch.Tensor,
-    targets: torch.Tensor = TARGETS,
-    chunk: int = 5,
-    **settings: Any,
-) -> Recording:
-    layers = [layer] if layer else []
-    return record(model, layers, pictures, targets, gradients=False, chunk=chunk, **settings)
+gap = partial(networks.gap, scale=20)  # softmaxes are not flat
+recorded = partial(networks.recorded, gradients=False)
 
 
 def logits_of(model: nn.Module, pictures: list[np.ndarray], target: int) -> np.ndarray:
@@ -58,51 +28,21 @@ def prob_of(model: nn.Module, picture: np.ndarray, target: int) -> float:
     return float(model(torch.from_numpy(picture)[None])[0].softmax(0)[target])
 
 
-def softmax(values: np.ndarray) -> np.ndarray:
-    e = np.exp(values - values.max())
-    return e / e.sum()
-
-
-def enlarged(a: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, half-pixel centers, the border repeated."""
-    out = np.zeros((height, width))
-    for i in range(height):
-        for j in range(width):
-            y = min(max((i + 0.5) * a.shape[0] / height - 0.5, 0), a.shape[0] - 1)
-            x = min(max((j + 0.5) * a.shape[1] / width - 0.5, 0), a.shape[1] - 1)
-            top, left = int(y), int(x)
-            low, right = min(top + 1, a.shape[0] - 1), min(left + 1, a.shape[1] - 1)
-            v, u = y - top, x - left
-            out[i, j] = (1 - v) * ((1 - u) * a[top, left] + u * a[top, right])
-            out[i, j] += v * ((1 - u) * a[low, left] + u * a[low, right])
-    return out
-
-
-def even(a: np.ndarray) -> np.ndarray:
-    return (a - a.min()) / (a.max() - a.min()) if a.max() > a.min() else np.zeros_like(a)
-
-
-def combined(weights: np.ndarray, A: np.ndarray) -> np.ndarray:
-    total = np.zeros(A.shape[1:])
-    for k in range(len(A)):
-        total += weights[k] * A[k]
-    return np.maximum(total, 0)
-
-
 def plain(recording: Recording, scores_of: Callable[[np.ndarray, list[np.ndarray], int], np.ndarray]) -> np.ndarray:
     """ReLU(Σ softmax(score)_k A_k) for scores_of(picture, masks, target)."""
     maps = []
     for i, picture in enumerate(recording.images.numpy()):
         A = recording.activations[i].numpy()
-        masks = [even(enlarged(a, *picture.shape[1:])) for a in A]
+        masks = [enlarged(a, *picture.shape[1:]) for a in A]
+        masks = [(mask - mask.min()) / (mask.max() - mask.min() or 1) for mask in masks]
         scores = scores_of(picture, masks, int(recording.targets[i]))
-        maps.append(combined(softmax(scores), A))
+        weights = np.exp(scores - scores.max())
+        maps.append(np.einsum("k,khw->hw", weights / weights.sum(), A).clip(0))
     return np.stack(maps)
 
 
 NETWORKS = pytest.mark.parametrize(
-    ("make", "layer"),
-    [(gap, "features"), (gap, "features.3"), (lambda: ready(models.resnet18(num_classes=5)), "layer1")],
+    ("make", "layer"), [(gap, "features"), (gap, "features.3"), (lambda: lively(resnet()), "layer1")]
 )
 
 
@@ -168,24 +108,6 @@ def test_iscam_is_its_formula(cumulative: bool) -> None:
 # --- Ablation-CAM ---
 
 
-def resnet() -> nn.Module:
-    return models.resnet18(num_classes=5)
-
-
-def densenet() -> nn.Module:
-    return models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=5)
-
-
-def vit() -> nn.Module:
-    net = models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=5)
-    nn.init.normal_(net.heads.head.weight)
-    return net
-
-
-def swin() -> nn.Module:
-    return models.SwinTransformer([4, 4], 8, depths=[1, 1], num_heads=[1, 2], window_size=[2, 2], num_classes=5)
-
-
 @pytest.mark.parametrize(
     ("make", "layer"),
     [
@@ -198,8 +120,8 @@ def swin() -> nn.Module:
 )
 def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[], nn.Module], layer: str) -> None:
     torch.manual_seed(0)
-    model = ready(make())
-    recording = recorded(model, layer, images({resnet: 16, densenet: 64}.get(make, 32)), chunk=64)
+    model = lively(make())
+    recording = recorded(model, layer, images(side={resnet: 16, densenet: 64}.get(make, 32)), chunk=64)
     maps = []
     for i, target in enumerate(TARGETS.tolist()):
         A = recording.activations[i].numpy()
@@ -218,15 +140,15 @@ def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[
         handle = model.get_submodule(layer).register_forward_hook(ablate)
         *without, full = model(recording.images[[i] * (len(A) + 1)])[:, target].tolist()
         handle.remove()
-        maps.append(combined(np.array([(full - score) / abs(full) for score in without]), A))
+        maps.append(np.einsum("k,khw->hw", [(full - score) / abs(full) for score in without], A).clip(0))
     result = methods.ablationcam(recording)
     assert float(result.amax((1, 2)).max()) > 0
     np.testing.assert_allclose(result, np.stack(maps), rtol=1e-7, atol=1e-10 * float(result.max()))
 
 
 def test_ablationcam_runs_the_head_only() -> None:
-    model, calls = ready(resnet()), []
-    recording = recorded(model, "layer4", images(64), chunk=64)
+    model, calls = lively(resnet()), []
+    recording = recorded(model, "layer4", images(side=64), chunk=64)
     hooks = [model.layer3[1].conv2.register_forward_hook(lambda *_: calls.append("below"))]
     hooks.append(model.fc.register_forward_hook(lambda *_: calls.append("behind")))
     methods.ablationcam(recording)
@@ -254,7 +176,7 @@ def test_ablationcam_keeps_its_sign_where_the_score_is_negative(shift: float) ->
 
 def test_rise_is_its_formula() -> None:
     model, side, cells = gap(), 15, 4
-    recording = recorded(model, "", images(side), seed=3, score="prob")
+    recording = recorded(model, "", images(side=side), seed=3, score="prob")
     cell = 4  # ⌈15 / 4⌉
     maps = np.zeros((3, side, side))
     for n in range(30):
@@ -271,7 +193,7 @@ def test_rise_is_its_formula() -> None:
 
 def test_occlusion_is_its_formula() -> None:
     model, side = gap(), 15
-    recording = recorded(model, "", images(side), score="prob")
+    recording = recorded(model, "", images(side=side), score="prob")
     starts = [0, 4, 8, 11]  # windows of 4 of 15, the last at the border
     maps = np.zeros((3, side, side))
     for i, picture in enumerate(recording.images.numpy()):
@@ -289,11 +211,10 @@ def test_occlusion_is_its_formula() -> None:
 
 
 def test_they_watch_the_probability_unless_told() -> None:
-    model, pictures = gap(), images()
-    asked = {"prob": make_method("occlusion", score="prob"), "own": make_method("occlusion")}
-    asked |= {"logit": make_method("occlusion", score="logit")}
-    with HeatmapExtractor(model, asked) as extractor:
-        result = extractor(pictures, TARGETS).maps
+    asked = {"own": {"function": "occlusion"}} | {
+        score: {"function": "occlusion", "score": score} for score in ("prob", "logit")
+    }
+    result = maps_of(gap(), asked)
     assert torch.equal(result["own"], result["prob"])
     assert float((result["own"] - result["logit"]).abs().max()) > 0.01
 
@@ -308,16 +229,6 @@ ALL: dict[str, Callable[[Recording], torch.Tensor]] = {
     "rise": lambda recording: methods.rise(recording, masks=10),
     "occlusion": methods.occlusion,
 }
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
-    model, pictures, method = gap(), images(), ALL[name]
-    expected = method(recorded(model, "features", pictures, chunk=64))
-    np.testing.assert_allclose(method(recorded(model, "features", pictures, chunk=3)), expected, rtol=1e-10, atol=1e-14)
-    order = [2, 0]
-    other = method(recorded(model, "features", pictures[order], TARGETS[order], chunk=7))
-    np.testing.assert_allclose(other, expected[order], rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -336,6 +247,5 @@ def test_no_pass_is_larger_than_the_chunk_and_progress_is_said(name: str) -> Non
 
 
 def test_a_stride_that_leaves_pixels_out_is_refused() -> None:
-    asked = {"m": make_method("occlusion", stride=0.3)}
-    with pytest.raises(UserError, match=r"stride=0\.3"), HeatmapExtractor(gap(), asked) as extractor:
-        extractor(images())
+    with pytest.raises(UserError, match=r"stride=0\.3"):
+        maps_of(gap(), {"m": {"function": "occlusion", "stride": 0.3}})

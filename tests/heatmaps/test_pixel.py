@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,203 +10,99 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision import models
-from torchvision.models.googlenet import BasicConv2d as GoogLeNetsConv2d
-from torchvision.models.inception import BasicConv2d as InceptionsConv2d
 
+from tests.heatmaps.networks import TARGETS, densenet, derivative, gap, images, lively, maps_of, recorded, resnet
 from wsol.errors import UserError
-from wsol.heatmaps import HeatmapExtractor, Recording, gradient, make_method, pixel
+from wsol.heatmaps import gradient, pixel
 from wsol.heatmaps.pixel import full_gradients, fullgrad
-from wsol.heatmaps.recording import record
-from wsol.models import gapnet
-
-TARGETS = torch.tensor([3, 1, 4])
 
 
-def images(side: int = 12, count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """In float64, frozen, with biases and running statistics that are none of them 0 or 1."""
-    torch.manual_seed(0)
-    model = model.double().eval().requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            module.bias.normal_(0, 0.3)
-    return model
-
-
-def gap() -> nn.Module:
-    return lively(gapnet(5, widths=(6, 8), strides=(2, 1), seed=0))
-
-
-def recorded(
-    model: nn.Module, layer: str, pictures: torch.Tensor, targets: torch.Tensor = TARGETS, chunk: int = 5
-) -> Recording:
-    return record(model, [layer] if layer else [], pictures, targets, chunk=chunk)
-
-
-def derivative(model: nn.Module, pictures: torch.Tensor, targets: torch.Tensor = TARGETS) -> torch.Tensor:
-    """∂y_c/∂X by autograd alone."""
-    leaf = pictures.clone().requires_grad_()
-    return torch.autograd.grad(model(leaf)[range(len(leaf)), targets].sum(), leaf)[0]
-
-
-def test_saliency_is_the_difference_that_a_pixel_makes() -> None:
-    model, pictures = gap(), images(6, 1)
-    expected, step = np.zeros((6, 6)), 1e-6
-    for i in range(6):
-        for j in range(6):
-            for color in range(3):
-                more, less = pictures.clone(), pictures.clone()
-                more[0, color, i, j] += step
-                less[0, color, i, j] -= step
-                slope = float(model(more)[0, 2] - model(less)[0, 2]) / (2 * step)
-                expected[i, j] = max(expected[i, j], abs(slope))
-    result = pixel.saliency(recorded(model, "", pictures, torch.tensor([2])))
-    np.testing.assert_allclose(result[0], expected, atol=1e-8)
-    assert expected.max() > 1e-3
+def test_saliency_is_the_derivative() -> None:
+    expected = derivative(gap(), images()).abs().amax(1)
+    np.testing.assert_allclose(pixel.saliency(recorded(gap(), "", images())), expected, rtol=1e-10)
 
 
 # --- guided backpropagation and deconvnet ---
 
 
-class Modules(nn.Module):
-    """Three ReLUs as modules, which tell their gradients to hooks."""
+class Rectified(nn.Module):
+    """Three ReLUs of any spelling, for images whose values reach a ceiling."""
 
-    def __init__(self, relu: Callable[[], nn.Module] = nn.ReLU) -> None:
+    def __init__(self, *rectify: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv1, self.conv2, self.conv3 = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 8, 1)
-        self.head, self.relus = nn.Linear(8, 5), nn.ModuleList([relu() for _ in range(3)])
-
-    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
-        return self.relus[which](x)
+        self.head, self.rectify = nn.Linear(8, 5), rectify or (nn.ReLU(),)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.max_pool2d(self.rectify(self.conv1(x), 0), 2)
-        x = self.rectify(self.conv3(self.rectify(self.conv2(x), 1)), 2)
+        for number, conv in enumerate((self.conv1, self.conv2, self.conv3)):
+            x = self.rectify[number % len(self.rectify)](conv(x))
         return self.head(x.mean((2, 3)))
 
 
-class Functional(Modules):
-    """The same network; ReLUs are calls, some in place, one without a use of what it returns."""
-
-    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
-        if which == 0:
-            return functional.relu(x, inplace=True)
-        if which == 1:
-            x.relu_()
-            return x
-        return torch.relu(x)
+def without_result(x: torch.Tensor) -> torch.Tensor:
+    x.relu_()
+    return x
 
 
-class Mixed(Modules):
-    """The same again, with in-place modules and the other spellings."""
-
-    def rectify(self, x: torch.Tensor, which: int) -> torch.Tensor:
-        return (nn.ReLU(inplace=True), torch.relu_, torch.Tensor.relu)[which](x)
-
-
-@contextmanager
-def hooked(model: nn.Module, guided: bool) -> Iterator[None]:
-    """The rule by hooks on the modules: G · [x > 0] is what a ReLU hands back itself."""
-
-    def change(module: nn.Module, inward: tuple[torch.Tensor, ...], outward: tuple[torch.Tensor, ...]) -> Any:
-        return ((inward if guided else outward)[0].clamp(min=0),)
-
-    kinds = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
-    hooks = [m.register_full_backward_hook(change) for m in model.modules() if isinstance(m, kinds)]
-    yield
-    for hook in hooks:
-        hook.remove()
+SPELLINGS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], ...]] = {
+    "modules": (nn.ReLU(), nn.ReLU(inplace=True)),
+    "calls": (functional.relu, torch.relu, torch.Tensor.relu, lambda x: functional.relu(input=x)),
+    "in place": (lambda x: functional.relu(x, inplace=True), torch.relu_, without_result),
+    "thresholds": (nn.Threshold(0, 0), nn.Threshold(0, 0, inplace=True)),
+    "clamps": (lambda x: x.clamp(min=0), lambda x: x.clamp_(0), lambda x: torch.clamp_min(x, 0)),
+    "hardtanh": (nn.Hardtanh(0, 1e6), lambda x: functional.hardtanh_(x, 0, 1e6)),
+    "ceilings": (nn.ReLU6(), nn.Hardtanh(0.0, 0.3), lambda x: torch.clip(x, 0, 0.3), functional.relu6),
+    "beside SiLU": (nn.SiLU(), nn.ReLU()),
+}
 
 
-RULES = pytest.mark.parametrize(("method", "guided"), [(pixel.guidedbackprop, True), (pixel.deconvnet, False)])
+class _ByHand(torch.autograd.Function):
+    """The rule, written out: x, its ceiling, and whether to look at what went in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, rectified: torch.Tensor, guided: bool) -> torch.Tensor:
+        ctx.guided = guided
+        ctx.save_for_backward((x > 0) & (rectified == x))
+        return rectified
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        kept = gradients[0] * (gradients[0] > 0)
+        return (kept * ctx.saved_tensors[0] if ctx.guided else kept), None, None
+
+
+RULES = pytest.mark.parametrize(("method", "guided"), [("guidedbackprop", True), ("deconvnet", False)])
 
 
 @RULES
-@pytest.mark.parametrize("network", [Modules, Functional, Mixed])
-def test_relus_of_every_spelling_follow_the_rule(
-    network: type[Modules], method: Callable[[Recording], torch.Tensor], guided: bool
-) -> None:
-    plain, model, pictures = lively(Modules()), lively(network()), images()
-    with hooked(plain, guided):
-        expected = derivative(plain, pictures).abs().amax(1)
-    ordinary = derivative(plain, pictures).abs().amax(1)
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_relus_of_every_spelling_follow_the_rule(spelling: str, method: str, guided: bool) -> None:
+    model, pictures = lively(Rectified(*SPELLINGS[spelling])), 20 * images()
+    ordinary = derivative(model, pictures).abs().amax(1)
+    by_hand = [
+        rule if isinstance(rule, nn.SiLU) else
+        lambda x, rule=rule: _ByHand.apply(x, rule(x.detach().clone()), guided) for rule in model.rectify
+    ]  # fmt: skip
+    expected = derivative(lively(Rectified(*by_hand)), pictures).abs().amax(1)
     assert float((expected - ordinary).abs().max()) > 0.01 * float(ordinary.max())
-    np.testing.assert_allclose(method(recorded(model, "", pictures)), expected, rtol=1e-10, atol=1e-14)
-    np.testing.assert_allclose(derivative(model, pictures).abs().amax(1), ordinary, rtol=1e-10, atol=1e-14)
-
-
-@RULES
-@pytest.mark.parametrize("relu", [nn.ReLU6, lambda: nn.Hardtanh(0.0, 0.3)])
-def test_ceilings_hold(
-    relu: Callable[[], nn.Module], method: Callable[[Recording], torch.Tensor], guided: bool
-) -> None:
-    model, pictures = lively(Modules(relu)), 20 * images()
-    with hooked(model, guided):
-        expected = derivative(model, pictures).abs().amax(1)
-    recording = recorded(model, "", pictures)
-    np.testing.assert_allclose(method(recording), expected, rtol=1e-10, atol=1e-14)
-
-
-@RULES
-@pytest.mark.parametrize(
-    ("make", "unit", "side"),
-    [(models.googlenet, GoogLeNetsConv2d, 32), (models.inception_v3, InceptionsConv2d, 75)],
-    ids=["googlenet", "inception_v3"],
-)
-def test_googlenet_and_inception_are_caught(
-    make: Callable[..., nn.Module],
-    unit: type[nn.Module],
-    side: int,
-    method: Callable[[Recording], torch.Tensor],
-    guided: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Their ReLUs are calls in `BasicConv2d.forward`: for comparison they are swapped for modules with hooks."""
-    model = lively(make(num_classes=5, aux_logits=False, init_weights=False))
-    pictures, targets = images(side, 1), TARGETS[:1]
-    result = method(recorded(model, "", pictures, targets))
-    for module in list(model.modules()):
-        if isinstance(module, unit):
-            module.relu = nn.ReLU()
-    monkeypatch.setattr(unit, "forward", lambda self, x: self.relu(self.bn(self.conv(x))))
-    with hooked(model, guided):
-        expected = derivative(model, pictures, targets).abs().amax(1)
-    np.testing.assert_allclose(result, expected, rtol=1e-8, atol=1e-10 * float(expected.max()))
+    torch.testing.assert_close(getattr(pixel, method)(recorded(model, "", pictures)), expected)
+    torch.testing.assert_close(derivative(model, pictures).abs().amax(1), ordinary)
 
 
 @pytest.mark.parametrize("name", ["guidedbackprop", "deconvnet", "guidedgradcam"])
-def test_network_without_relu_is_refused(name: str) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-    message = "Sequential runs none between the pixels and the logits; use saliency, smoothgrad or integratedgradients"
-    with pytest.raises(UserError, match=message), HeatmapExtractor(model, (name,), "1") as extractor:
-        extractor(images().float())
-    assert float(torch.relu(torch.tensor(-1.0))) == 0
-
-
-def test_silu_is_as_it_was() -> None:
-    """Beside a ReLU, which is caught, other activations keep their own gradients."""
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    model = lively(nn.Sequential(*layers, nn.Linear(4, 5)))
-    with hooked(model, True):
-        expected = derivative(model, images()).abs().amax(1)
-    np.testing.assert_allclose(pixel.guidedbackprop(recorded(model, "", images())), expected, rtol=1e-10)
+@pytest.mark.parametrize("other", [nn.SiLU(), nn.Hardtanh(), lambda x: x.clamp(max=1)])
+def test_network_without_relu_is_refused(name: str, other: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(UserError, match="Rectified runs none between the pixels and the logits"):
+        maps_of(Rectified(other).double(), name, layer="conv3")
 
 
 def test_guidedgradcam_is_the_product() -> None:
     model = gap()
     recording = recorded(model, "features", images())
     coarse = gradient.gradcam(recording)
-    fine = functional.interpolate(coarse[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
-    with hooked(model, True):
-        expected = derivative(model, images()).abs().amax(1) * fine
+    fine = functional.interpolate(coarse[:, None], (16, 16), mode="bilinear")[:, 0]
+    expected = pixel.guidedbackprop(recording) * fine
     np.testing.assert_allclose(pixel.guidedgradcam(recording), expected, rtol=1e-10)
     assert float(expected.max()) > 0
 
@@ -216,7 +111,7 @@ def test_guidedgradcam_is_the_product() -> None:
 
 
 def noise(n: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng((0, n)).standard_normal((3, 12, 12), np.float32)).double()
+    return torch.from_numpy(np.random.default_rng((0, n)).standard_normal((3, 16, 16), np.float32)).double()
 
 
 def noisy(pictures: torch.Tensor, n: int, share: float) -> torch.Tensor:
@@ -236,7 +131,7 @@ def test_smoothgrad_is_its_formula() -> None:
 
 @pytest.mark.parametrize("baseline", [0.0, -1.5])
 def test_integratedgradients_is_its_formula_and_complete(baseline: float) -> None:
-    model, pictures = lively(Modules()), images()
+    model, pictures = lively(Rectified()), images()
     recording, start = recorded(model, "", pictures), torch.full_like(pictures, baseline)
     total = torch.zeros_like(pictures)
     for i in range(7):
@@ -278,8 +173,7 @@ def test_smoothgradcampp_is_its_formula(layer: str) -> None:
 
 
 def test_smoothgradcampp_of_tiny_gradients_does_not_vanish() -> None:
-    model = gap().float()
-    model.classifier.weight *= 1e-18
+    model = gap(scale=1e-18).float()
     result = gradient.smoothgradcampp(recorded(model, "features", images().float()), samples=2)
     assert float(result.max()) > 0
 
@@ -295,21 +189,15 @@ class Maxout(nn.Module):
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.Linear(72, 10), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(10, 5))
+        self.classifier = nn.Sequential(nn.Linear(200, 10), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(10, 5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.features(x).flatten(1))
 
 
-def densenet() -> nn.Module:
-    return models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=5)
-
-
-@pytest.mark.parametrize(
-    ("make", "side"), [(gap, 12), (lambda: models.resnet18(num_classes=5), 32), (Maxout, 12), (densenet, 32)]
-)
+@pytest.mark.parametrize(("make", "side"), [(gap, 16), (resnet, 32), (Maxout, 16), (densenet, 32)])
 def test_image_and_biases_together_are_the_logit(make: Callable[[], nn.Module], side: int) -> None:
-    model, pictures = lively(make()), images(side)
+    model, pictures = lively(make()), images(side=side)
     recording = recorded(model, "", pictures)
     parts = full_gradients(recording, torch.arange(3))
     whole = sum(part.flatten(1).sum(1) for part in parts)
@@ -331,7 +219,7 @@ def test_fullgrad_is_its_formula(jointly: bool) -> None:
     gradients = torch.autograd.grad(logits[range(3), TARGETS].sum(), [leaf, *outputs])
     parts = [pictures * gradients[0]]
     parts += [conv.bias[:, None, None] * G for conv, G in zip((conv1, conv2), gradients[1:], strict=True)]
-    expected = torch.zeros(3, 12, 12, dtype=torch.float64)
+    expected = torch.zeros(3, 16, 16, dtype=torch.float64)
     for i in range(3):
         for part in parts:
             size = part[i].abs()
@@ -340,27 +228,5 @@ def test_fullgrad_is_its_formula(jointly: bool) -> None:
                 even = (
                     (channel - among.min()) / (among.max() - among.min()) if among.max() > among.min() else 0 * channel
                 )
-                expected[i] += functional.interpolate(even[None, None], (12, 12), mode="bilinear")[0, 0]
+                expected[i] += functional.interpolate(even[None, None], (16, 16), mode="bilinear")[0, 0]
     np.testing.assert_allclose(fullgrad(recorded(model, "", pictures), jointly), expected, rtol=1e-9)
-
-
-# --- all of them ---
-
-FEWER = {"smoothgrad": {"samples": 3}, "integratedgradients": {"steps": 3}, "smoothgradcampp": {"samples": 3}}
-
-
-def maps(name: str, recording: Recording) -> torch.Tensor:
-    return make_method(name, **FEWER.get(name, {})).function(recording)
-
-
-@pytest.mark.parametrize("name", ["saliency", "guidedbackprop", "deconvnet", "guidedgradcam", "fullgrad", *FEWER])
-def test_neither_chunks_nor_the_batch_matter(name: str) -> None:
-    model, pictures = gap(), images()
-    expected = maps(name, recorded(model, "features", pictures, chunk=64))
-    assert expected.shape == ((3, 6, 6) if name == "smoothgradcampp" else (3, 12, 12))
-    assert float(expected.max()) > 0
-    few = maps(name, recorded(model, "features", pictures, chunk=2))
-    np.testing.assert_allclose(few, expected, rtol=1e-9, atol=1e-12)
-    order = [2, 0]
-    other = maps(name, recorded(model, "features", pictures[order], TARGETS[order], chunk=7))
-    np.testing.assert_allclose(other, expected[order], rtol=1e-9, atol=1e-12)
