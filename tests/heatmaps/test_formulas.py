@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -11,12 +10,11 @@ import pytest
 import torch
 from sklearn.decomposition import KernelPCA
 from torch import nn
-from torchvision import models
 
-from wsol.heatmaps import HeatmapExtractor, make_method
+from tests.heatmaps.networks import enlarged, gap, images, maps_of, vit
+from wsol.heatmaps import make_method
 from wsol.heatmaps.activation import first_component, kpcacam
 from wsol.heatmaps.extractor import fuse
-from wsol.models import gapnet
 
 Maps = np.ndarray
 
@@ -33,7 +31,10 @@ class Curved(nn.Module):
         return self.behind(self.relu(self.first(pictures)))
 
     def behind(self, A: torch.Tensor) -> torch.Tensor:
-        return self.head(nn.functional.gelu(self.second(A)).mean((2, 3)))
+        return self.behind_second(self.second(A))
+
+    def behind_second(self, A: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.gelu(A).mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,8 @@ def recorded() -> tuple[nn.Module, torch.Tensor, torch.Tensor, Maps, Maps]:
     return model, pictures, targets, A.detach().numpy(), G.numpy()
 
 
-def maps_of(model: nn.Module, pictures: torch.Tensor, targets: torch.Tensor, name: str, **options: object) -> Maps:
-    with HeatmapExtractor(model, {"it": make_method(name, **{"layer": "relu"} | options)}) as extractor:
-        return extractor(pictures, targets).maps["it"].numpy()
+def one(model: nn.Module, pictures: torch.Tensor, targets: torch.Tensor, name: str, **options: object) -> Maps:
+    return maps_of(model, {"it": {"function": name, "layer": "relu", **options}}, pictures, targets)["it"].numpy()
 
 
 def relu(value: Maps) -> Maps:
@@ -92,30 +92,20 @@ def fem(A: Maps, G: Maps) -> Maps:
     return sum(A[k].mean() * (A[k] > A[k].mean() + 2 * A[k].std()) for k in range(len(A)))
 
 
-FORMULAS = pytest.mark.parametrize(
+@pytest.mark.parametrize("layer", ["relu", "second"])  # "second" has activations of either sign
+@pytest.mark.parametrize(
     "formula", [gradcam, gradcampp, gradcamelementwise, xgradcam, hirescam, layercam, fem], ids=lambda f: f.__name__
 )
-
-
-@FORMULAS
-def test_formula(recorded: tuple, formula: Callable[[Maps, Maps], Maps]) -> None:
+def test_formula(recorded: tuple, formula: Callable[[Maps, Maps], Maps], layer: str) -> None:
     model, pictures, targets, A, G = recorded
+    if layer == "second":
+        leaf = model.second(torch.from_numpy(A)).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.behind_second(leaf)[range(3), targets].sum(), leaf)
+        A, G = leaf.detach().numpy(), gradient.numpy()
+        assert ((A < 0) & (G > 0)).any() and ((A < 0) & (G < 0)).any()
     expected = np.stack([formula(A[i], G[i]) for i in range(3)])
     assert (expected.max((1, 2)) > 0).all()
-    maps = maps_of(model, pictures, targets, formula.__name__)
-    np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6 * expected.max())
-
-
-@FORMULAS
-def test_formula_where_activations_are_negative(recorded: tuple, formula: Callable[[Maps, Maps], Maps]) -> None:
-    model, pictures, targets, below, _ = recorded
-    leaf = model.second(torch.from_numpy(below)).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(model.head(nn.functional.gelu(leaf).mean((2, 3)))[range(3), targets].sum(), leaf)
-    A, G = leaf.detach().numpy(), gradient.numpy()
-    assert ((A < 0) & (G > 0)).any() and ((A < 0) & (G < 0)).any()
-    expected = np.stack([formula(A[i], G[i]) for i in range(3)])
-    assert (expected.max((1, 2)) > 0).all()
-    maps = maps_of(model, pictures, targets, formula.__name__, layer="second")
+    maps = one(model, pictures, targets, formula.__name__, layer=layer)
     np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6 * expected.max())
 
 
@@ -128,7 +118,7 @@ def first_direction(rows: Maps, agree: Maps) -> Maps:
 @pytest.mark.parametrize("center", [False, True])
 def test_eigencam(recorded: tuple, center: bool) -> None:
     model, pictures, targets, A, _ = recorded
-    maps = maps_of(model, pictures, targets, "eigencam", center=center)
+    maps = one(model, pictures, targets, "eigencam", center=center)
     for i in range(3):
         rows = A[i].reshape(len(A[i]), -1).T
         expected = first_direction(rows - center * rows.mean(0), A[i].mean(0).ravel())
@@ -137,7 +127,7 @@ def test_eigencam(recorded: tuple, center: bool) -> None:
 
 def test_eigengradcam(recorded: tuple) -> None:
     model, pictures, targets, A, G = recorded
-    maps = maps_of(model, pictures, targets, "eigengradcam")
+    maps = one(model, pictures, targets, "eigengradcam")
     for i in range(3):
         rows = (A[i] * G[i]).reshape(len(A[i]), -1).T
         expected = first_direction(rows - rows.mean(0), rows.sum(1))
@@ -147,7 +137,7 @@ def test_eigengradcam(recorded: tuple) -> None:
 @pytest.mark.parametrize(("kernel", "gamma"), [("sigmoid", None), ("sigmoid", 0.02), ("rbf", 0.1), ("linear", None)])
 def test_kpcacam_is_scikit_learns_kernel_pca(recorded: tuple, kernel: str, gamma: float | None) -> None:
     model, pictures, targets, A, _ = recorded
-    maps = maps_of(model, pictures, targets, "kpcacam", kernel=kernel, gamma=gamma)
+    maps = one(model, pictures, targets, "kpcacam", kernel=kernel, gamma=gamma)
     for i in range(3):
         rows = A[i].reshape(len(A[i]), -1).T
         rows = rows - rows.mean(0)
@@ -166,7 +156,7 @@ def test_finercam(recorded: tuple, gamma: float, references: int) -> None:
         others = sorted((d for d in range(5) if d != c), key=lambda d: (y[d] - y[c]).abs().item())[:references]
         score = y[c] - gamma * sum(y[d] for d in others) / len(others)
         expected.append(gradcam(A[i], torch.autograd.grad(score, leaf)[0][0].numpy()))
-    maps = maps_of(model, pictures, targets, "finercam", gamma=gamma, references=references)
+    maps = one(model, pictures, targets, "finercam", gamma=gamma, references=references)
     np.testing.assert_allclose(maps, np.stack(expected), rtol=1e-5, atol=1e-7)
 
 
@@ -185,30 +175,17 @@ def test_shapleycam(recorded: tuple, score: str | None) -> None:
     for i in range(3):
         along = (gradient((1 + 1e-5) * A[i], i) - gradient((1 - 1e-5) * A[i], i)) / 2e-5
         expected.append(gradcam(A[i], gradient(A[i], i) - 0.5 * along))
-    maps = maps_of(model, pictures, targets, "shapleycam", score=score)
+    maps = one(model, pictures, targets, "shapleycam", score=score)
     np.testing.assert_allclose(maps, np.stack(expected), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("score", ["logit", "log_prob", "rest"])
-def test_scores(recorded: tuple, score: str) -> None:
-    model, pictures, targets, A, _ = recorded
-    leaf = torch.from_numpy(A).requires_grad_()
-    y = model.behind(leaf)
-    p = y.exp() / y.exp().sum(1, keepdim=True)
-    values = {"logit": y, "log_prob": p.log(), "rest": y + p.log()}[score][range(3), targets]
-    (G,) = torch.autograd.grad(values.sum(), leaf)
-    expected = np.stack([gradcam(A[i], G[i].numpy()) for i in range(3)])
-    with HeatmapExtractor(model, ("gradcam",), "relu", score=score) as extractor:
-        np.testing.assert_allclose(extractor(pictures, targets).maps["gradcam"], expected, rtol=1e-5, atol=1e-7)
-
-
 def test_identities_behind_pooling_and_one_linear_layer() -> None:
-    """Grad-CAM = XGrad-CAM = HiResCAM = ShapleyCAM of the logit = ReLU(CAM) / cells there."""
-    model = gapnet(7, widths=(8, 12), strides=(2, 2), seed=0).double()
-    names = ("cam", "gradcam", "xgradcam", "hirescam")
-    methods = {name: make_method(name) for name in names} | {"shapleycam": make_method("shapleycam", score="logit")}
-    with HeatmapExtractor(model, methods) as extractor:  # of the highest logit: some place raises it
-        maps = extractor(torch.randn(4, 3, 32, 32, dtype=torch.float64)).maps
+    """Grad-CAM = XGrad-CAM = HiResCAM = ShapleyCAM of the logit = ReLU(CAM) / cells there, and CAM is w · A."""
+    names = {name: name for name in ("cam", "gradcam", "xgradcam", "hirescam")}
+    methods = names | {"shapleycam": {"function": "shapleycam", "score": "logit"}}
+    maps = maps_of(gap(), methods, images(side=32), None)  # of the highest logit: some place raises it
+    weight = gap().classifier.weight[gap()(images(side=32)).argmax(1)]
+    torch.testing.assert_close(maps["cam"], torch.einsum("bk,bkhw->bhw", weight, gap().features(images(side=32))))
     expected = maps["cam"].relu() / 64
     assert expected.amax((1, 2)).min() > 0
     for name in ("gradcam", "xgradcam", "hirescam", "shapleycam"):
@@ -217,18 +194,10 @@ def test_identities_behind_pooling_and_one_linear_layer() -> None:
 
 def test_gradients_far_below_one_do_not_vanish() -> None:
     """Grad-CAM++ divides powers of G: at 1e-20 its cubes are 0 in float32, the ratio is not."""
-    model = gapnet(3, widths=(8,), strides=(2,), seed=0)
-    pictures, targets = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
-    with torch.no_grad():
+    for scale in (1, 1e-20):
+        model = gap(scale=scale).float()
         model.classifier.weight.abs_()
-    with HeatmapExtractor(model, ("gradcampp",)) as extractor:
-        usual = extractor(pictures, targets).maps["gradcampp"]
-    with torch.no_grad():
-        model.classifier.weight.mul_(1e-20)
-    with HeatmapExtractor(model, ("gradcampp",)) as extractor:
-        small = extractor(pictures, targets).maps["gradcampp"]
-    assert small.amax((1, 2)).min() > 0
-    assert usual.amax((1, 2)).min() > 0
+        assert maps_of(model, "gradcampp", images().float()).amax((1, 2)).min() > 0
 
 
 # --- the sign of principal components ---
@@ -258,31 +227,14 @@ def test_where_that_tells_nothing_the_side_that_sticks_out_is_positive(component
 @pytest.mark.parametrize("name", ["eigencam", "kpcacam", "centered"])
 def test_eigencam_of_layer_normalized_tokens_is_not_upside_down(name: str) -> None:
     """Their channels' mean is 0 but for rounding, which differs from machine to machine."""
-    torch.manual_seed(0)
-    model = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5).eval()
+    model = vit().float()
     nn.init.constant_(model.encoder.pos_embedding, 0.5)
-    method = make_method("eigencam", center=True) if name == "centered" else make_method(name)
-    with HeatmapExtractor(model, {"it": method}) as extractor:
-        maps = extractor(torch.randn(8, 3, 32, 32)).maps["it"].double()
+    method = {"function": "eigencam", "center": True} if name == "centered" else {"function": name}
+    maps = maps_of(model, {"it": method}, images(8, 32).float(), None)["it"].double()
     assert ((maps**3).sum((1, 2)) > 0).all()
 
 
 # --- several layers as one map ---
-
-
-def between(size: int, of: int) -> np.ndarray:
-    """Linear interpolation between the centers of pixels, as a matrix (size, of); none goes on beyond the border."""
-    matrix = np.zeros((size, of))
-    for row in range(size):
-        place = min(max((row + 0.5) * of / size - 0.5, 0), of - 1)
-        low = math.floor(place)
-        matrix[row, low] += 1 - (place - low)
-        matrix[row, min(low + 1, of - 1)] += place - low
-    return matrix
-
-
-def resized(heatmap: np.ndarray, height: int, width: int) -> np.ndarray:
-    return between(height, heatmap.shape[0]) @ heatmap @ between(width, heatmap.shape[1]).T
 
 
 @pytest.mark.parametrize("how", ["max", "mean"])
@@ -296,7 +248,7 @@ def test_each_layer_is_scaled_by_tanh_then_fused(how: str) -> None:
         for heatmap in maps:
             positive = np.maximum(heatmap[image], 0)
             highest = positive.max()
-            scaled.append(resized(np.tanh(2 * positive / highest) if highest else positive, 6, 8))
+            scaled.append(enlarged(np.tanh(2 * positive / highest) if highest else positive, 6, 8))
         expected[image] = np.max(scaled, 0) if how == "max" else np.mean(scaled, 0)
     result = fuse([torch.from_numpy(heatmap) for heatmap in maps], how)
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-12)
@@ -305,10 +257,7 @@ def test_each_layer_is_scaled_by_tanh_then_fused(how: str) -> None:
 @pytest.mark.parametrize("how", ["max", "mean"])
 def test_a_fused_method_fuses_its_own_layers(how: str) -> None:
     layers = ("features.1", "features.4")
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     methods = {str(i): make_method("layercam", layer=layer) for i, layer in enumerate(layers)}
-    methods["fused"] = make_method("layercam", layer=layers, fuse=how)
-    with HeatmapExtractor(gapnet(7, seed=0), methods) as extractor:
-        maps = extractor(images, torch.tensor([1, 2])).maps
+    maps = maps_of(gap(), methods | {"fused": make_method("layercam", layer=layers, fuse=how)})
     assert maps["0"].shape != maps["1"].shape
     torch.testing.assert_close(maps["fused"], fuse([maps["0"], maps["1"]], how))
