@@ -46,8 +46,8 @@ def resnet() -> nn.Module:
     return models.resnet18(num_classes=5)
 
 
-def densenet() -> nn.Module:
-    return models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8, num_classes=5)
+def densenet(blocks: int = 4) -> nn.Module:
+    return models.DenseNet(growth_rate=4, block_config=(2,) * blocks, num_init_features=8, num_classes=5)
 
 
 def swin() -> nn.Module:

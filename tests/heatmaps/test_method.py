@@ -13,24 +13,21 @@ import torch
 
 from wsol.errors import UserError
 from wsol.heatmaps import Recording, make_method
-from wsol.heatmaps.activation import cam
-from wsol.heatmaps.gradient import gradcam
 
 
-@pytest.mark.parametrize(
-    ("name", "function", "needs"), [("cam", cam, "activations"), ("gradcam", gradcam, "gradients")]
-)
-def test_ours_by_name(name: str, function: object, needs: str) -> None:
-    method = make_method(name, layer="layer3")
-    assert method.function.func is function
-    assert (method.layer, method.baseline) == ("layer3", None)
-    assert method.requirements.needs == needs
-
-
-@pytest.mark.parametrize(("name", "needs_layer"), [("center", False), ("full", False), ("random", True)])
-def test_baselines_see_no_gradients(name: str, needs_layer: bool) -> None:
-    method = make_method(name)
-    assert (method.baseline, method.requirements.layer) == (name, needs_layer)
+def test_ours_by_name() -> None:
+    needs = {
+        "cam": "activations",
+        "gradcam": "gradients",
+        "center": "images",
+        "full": "images",
+        "random": "activations",
+    }
+    for name, needed in needs.items():
+        method = make_method(name)
+        assert (method.function_name, method.requirements.needs) == (name, needed)
+        assert method.baseline == (name if name in ("center", "full", "random") else None)
+    assert make_method("cam", layer="layer3").layer == "layer3"
 
 
 @pytest.mark.parametrize(
@@ -59,14 +56,10 @@ def test_own_function_by_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
         make_method("no_such_module.energy")
 
 
-def test_options_that_do_not_fit_are_named() -> None:
-    with pytest.raises(UserError, match="gradcam.*power"):
-        make_method("gradcam", power=2)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("gradcam", {"power": 2}),
         ("iscam", {"steps": "many"}),
         ("iscam", {"steps": 2.5}),
         ("iscam", {"steps": True}),
@@ -74,18 +67,13 @@ def test_options_that_do_not_fit_are_named() -> None:
         ("fem", {"sigmas": "2.0"}),
         ("fem", {"sigmas": math.nan}),
         ("kpcacam", {"gamma": 0}),
-        ("kpcacam", {"gamma": math.nan}),
         ("kpcacam", {"kernel": "cosine"}),
         ("eigencam", {"center": 1}),
-        ("sscam", {"smooth": 3}),
         ("sscam", {"smooth": "input"}),
         ("finercam", {"references": -1}),
         ("finercam", {"gamma": math.inf}),
-        ("smoothgrad", {"samples": 0}),
-        ("rise", {"cells": 0}),
         ("rise", {"keep": 1.5}),
         ("rollout", {"keep": 1.0}),
-        ("rollout", {"keep": -0.1}),
         ("legrad", {"blocks": 0}),
         ("occlusion", {"size": 1.2}),
         ("occlusion", {"stride": 0}),

@@ -10,12 +10,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torchvision import models
 
 from scripts.peers.comparison import ALIKE, LAST_RELU, Row, apart, judge
 from scripts.peers.maps import of_grad_cam, ours
 from scripts.peers.networks import Case
 from scripts.peers.rows import grad_cam_rows, torchcam_rows
+from tests.heatmaps import networks
+from tests.heatmaps.networks import vit
 from wsol.models import gapnet
 
 AGREE = {
@@ -58,13 +59,7 @@ def small() -> nn.Module:
 
 
 def densenet() -> nn.Module:
-    return models.DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=8, num_classes=5)
-
-
-def vit() -> nn.Module:
-    model = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
-    nn.init.normal_(model.heads.head.weight)  # torchvision's head starts at zero
-    return model
+    return networks.densenet(blocks=2)
 
 
 BELOW = "features.2"
@@ -87,10 +82,6 @@ def test_they_differ_and_agree_without_the_cause(peer: str, name: str) -> None:
     assert verdict.left < ALIKE
 
 
-def test_torchcam_agrees_on_cam() -> None:
-    assert judge(row("torchcam", "cam"), case(small, "features")).agrees
-
-
 @pytest.mark.parametrize("name", ["gradcam", "hirescam", "layercam", "fem"])
 def test_grad_cam_sees_a_relu_in_place_by_halves(name: str) -> None:
     """A behind it, G before it: that hurts where G alone is averaged."""
@@ -101,22 +92,18 @@ def test_grad_cam_sees_a_relu_in_place_by_halves(name: str) -> None:
     assert verdict.explained
 
 
-@pytest.mark.parametrize("name", ["cam", "gradcam", "xgradcam", "layercam"])
-def test_torchcam_sees_a_relu_in_place_as_we_do(name: str) -> None:
-    assert judge(row("torchcam", name), case(densenet, "features.norm5")).agrees
+TOKENS = "encoder.layers.encoder_layer_1.ln_1"
 
 
 @pytest.mark.parametrize(
-    ("peer", "name"),
-    [
-        ("pytorch_grad_cam", "gradcam"),
-        ("pytorch_grad_cam", "hirescam"),
-        ("torchcam", "gradcam"),
-        ("torchcam", "legrad"),
-    ],
+    ("peer", "name", "make", "layer"),
+    [("torchcam", "cam", small, "features")]
+    + [("torchcam", name, densenet, "features.norm5") for name in ("cam", "gradcam", "xgradcam", "layercam")]
+    + [("pytorch_grad_cam", name, lambda: vit().float(), TOKENS) for name in ("gradcam", "hirescam")]
+    + [("torchcam", name, lambda: vit().float(), TOKENS) for name in ("gradcam", "legrad")],
 )
-def test_they_agree_on_a_transformer(peer: str, name: str) -> None:
-    verdict = judge(row(peer, name), case(vit, "encoder.layers.encoder_layer_1.ln_1"))
+def test_they_agree_on_other_networks(peer: str, name: str, make: Callable[[], nn.Module], layer: str) -> None:
+    verdict = judge(row(peer, name), case(make, layer))
     assert verdict.agrees, verdict
 
 

@@ -9,18 +9,24 @@ import torch
 from torch import nn
 from torchvision import models
 
+from tests.heatmaps.networks import densenet, lively, resnet
 from wsol.heatmaps.recording import record
 from wsol.heatmaps.replay import Replay
 from wsol.models import find_layer
 from wsol.models.inference import frozen
 
+
+def googlenet() -> nn.Module:
+    return models.googlenet(num_classes=5, init_weights=False)
+
+
 NETWORKS: list[tuple[Callable[[], nn.Module], str]] = [
-    (lambda: models.resnet18(num_classes=5), "layer4"),
-    (lambda: models.resnet18(num_classes=5), "layer3.1.conv1"),
-    (lambda: models.resnet18(num_classes=5), "layer4.0.downsample.0"),
-    (lambda: models.DenseNet(8, (2, 2), 8, num_classes=5), "features.norm5"),
-    (lambda: models.googlenet(num_classes=5, init_weights=False), "inception4a.branch2"),
-    (lambda: models.googlenet(num_classes=5, init_weights=False), "inception5b"),
+    (resnet, "layer4"),
+    (resnet, "layer3.1.conv1"),
+    (resnet, "layer4.0.downsample.0"),
+    (lambda: densenet(2), "features.norm5"),
+    (googlenet, "inception4a.branch2"),
+    (googlenet, "inception5b"),
     (lambda: models.mobilenet_v3_small(num_classes=5), "features.4"),
     (lambda: models.VisionTransformer(64, 16, 3, 2, 16, 32, num_classes=5), "encoder.layers.encoder_layer_1.ln_1"),
     (lambda: models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=5), "features.1"),
@@ -34,10 +40,7 @@ def replay_of(model: nn.Module, layer: str, images: torch.Tensor) -> Replay:
 
 @pytest.mark.parametrize(("make", "layer"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")
 def test_it_is_the_whole_network(make: Callable[[], nn.Module], layer: str) -> None:
-    torch.manual_seed(0)
-    model, images = make().double().eval(), torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
+    model, images = lively(make()), torch.rand(2, 3, 64, 64, dtype=torch.float64)
     changed: list[torch.Tensor] = []
 
     def change(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:

@@ -7,16 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.heatmaps.networks import gap, images, maps_of
 from wsol.errors import UserError
-from wsol.heatmaps import HeatmapExtractor, make_method
-from wsol.models import Classifier, gapnet
+from wsol.heatmaps import HeatmapExtractor
+from wsol.models import Classifier
 
-RISE = make_method("rise", masks=20)
-METHODS = {name: name for name in ("gradcam", "scorecam", "ablationcam", "saliency")} | {"rise": RISE}
-
-
-def images(count: int = 2, side: int = 32) -> torch.Tensor:
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+METHODS = {name: {"function": name} for name in ("gradcam", "scorecam", "ablationcam", "saliency")}
+METHODS |= {"rise": {"function": "rise", "masks": 20}}
 
 
 class Segmenter(nn.Module):
@@ -24,8 +21,7 @@ class Segmenter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = gapnet(5, widths=(6, 8), strides=(2, 2), seed=0).features
-        self.classifier = nn.Conv2d(8, 5, 1)
+        self.backbone, self.classifier = gap().features, nn.Conv2d(8, 5, 1, dtype=torch.float64)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         logits = self.classifier(self.backbone(images))
@@ -36,7 +32,7 @@ def by_hand(model: nn.Module, layer: str, batch: torch.Tensor, score) -> torch.T
     """Grad-CAM of a score, by plain autograd."""
     kept = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, _, output: kept.append(output))
-    answer = model.eval()(batch)
+    answer = model.eval()(batch.requires_grad_())
     hook.remove()
     (gradients,) = torch.autograd.grad(score(answer).sum(), kept[0])
     return (gradients.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu().detach()
@@ -48,13 +44,13 @@ def test_segmentation_how_much_of_the_image_is_of_a_class() -> None:
     with HeatmapExtractor(model, ("gradcam", "scorecam"), "backbone", score=score) as extractor:
         heatmaps = extractor(images())
     torch.testing.assert_close(heatmaps.maps["gradcam"], by_hand(model, "backbone", images(), score))
-    assert heatmaps.logits.shape == (2, 1) and not heatmaps.targets.any()
+    assert heatmaps.logits.shape == (3, 1) and not heatmaps.targets.any()
     assert not any(len(module._forward_hooks) for module in model.modules())
 
 
 def test_similarity_to_an_embedding() -> None:
-    model = gapnet(16, widths=(6, 8), strides=(2, 2), seed=0)
-    wanted = model.eval()(images(1, 32).flip(3)).detach()
+    model = gap(classes=16)
+    wanted = model(images(1).flip(3))
     score = lambda answer: functional.cosine_similarity(answer, wanted)  # noqa: E731
     with HeatmapExtractor(model, ("gradcam",), "features", score=score) as extractor:
         heatmaps = extractor(images())
@@ -63,13 +59,10 @@ def test_similarity_to_an_embedding() -> None:
 
 
 def test_one_output_of_several_and_several_at_once() -> None:
-    model = nn.Sequential(gapnet(4, widths=(6, 8), strides=(2, 2), seed=0), nn.Unflatten(1, (2, 2))).eval()
-    with HeatmapExtractor(model, METHODS, "0.features", score=lambda answer: answer[:, 1, 0]) as extractor:
-        alone = extractor(images()).maps
-    with HeatmapExtractor(model, METHODS, "0.features", score=lambda answer: answer.flatten(1)) as extractor:
-        several = extractor(images(), torch.tensor([[2, 0], [2, 3]])).maps
-    with HeatmapExtractor(model[0], METHODS, "features", score="logit") as extractor:
-        plain = extractor(images(), torch.tensor([[2, 0], [2, 3]])).maps
+    model, columns = nn.Sequential(gap(classes=4), nn.Unflatten(1, (2, 2))), torch.tensor([[2, 0], [2, 3], [2, 1]])
+    alone = maps_of(model, METHODS, targets=None, layer="0.features", score=lambda answer: answer[:, 1, 0])
+    several = maps_of(model, METHODS, targets=columns, layer="0.features", score=lambda answer: answer.flatten(1))
+    plain = maps_of(model[0], METHODS, targets=columns, layer="features", score="logit")
     for name in METHODS:
         torch.testing.assert_close(several[name][:, 0], alone[name])
         torch.testing.assert_close(several[name], plain[name])
@@ -77,22 +70,22 @@ def test_one_output_of_several_and_several_at_once() -> None:
 
 @pytest.mark.parametrize("score", [lambda answer: answer.sum(), lambda answer: 3.0, lambda answer: answer[None]])
 def test_a_function_that_makes_no_score_is_refused(score) -> None:
-    with HeatmapExtractor(gapnet(4), score=score) as extractor, pytest.raises(UserError, match="score"):
+    with HeatmapExtractor(gap(), score=score) as extractor, pytest.raises(UserError, match="score"):
         extractor(images())
 
 
 def test_classes_by_name_or_id() -> None:
-    net = gapnet(3, widths=(6, 8), strides=(2, 2), seed=0)
+    net = gap(classes=3)
     names, ids = ("goldfish, Carassius auratus", "tabby, tabby cat", "lynx"), ("n1", "n2", "n3")
     classifier = Classifier(name="small", module=net, layer="features", classes=names, class_ids=ids)
     with HeatmapExtractor(classifier, ("cam",)) as extractor:
-        numbers = extractor(images(), torch.tensor([[1, 2], [0, 2]]))
-        named = extractor(images(), [["Tabby", "n3"], ["goldfish", "lynx"]])
+        numbers = extractor(images(2), torch.tensor([[1, 2], [0, 2]]))
+        named = extractor(images(2), [["Tabby", "n3"], ["goldfish", "lynx"]])
         assert named.targets.tolist() == [[1, 2], [0, 2]]
         torch.testing.assert_close(named.maps["cam"], numbers.maps["cam"])
-        assert extractor(images(), "tabby cat").targets.tolist() == [1, 1]
-        assert extractor(images(), ["lynx", "n1"]).maps["cam"].shape == (2, 8, 8)
+        assert extractor(images(2), "tabby cat").targets.tolist() == [1, 1]
+        assert extractor(images(2), ["lynx", "n1"]).maps["cam"].shape == (2, 4, 4)
         with pytest.raises(UserError, match="tabbi.*tabby"):
-            extractor(images(), "tabbi")
+            extractor(images(2), "tabbi")
     with HeatmapExtractor(net, ("cam",)) as extractor, pytest.raises(UserError, match="tabby"):
-        extractor(images(), "tabby")
+        extractor(images(2), "tabby")
