@@ -45,66 +45,34 @@ def test_a_preset_says_where_it_goes_and_how_it_is_chosen(path: Path) -> None:
     assert "Reproduces" in path.read_text(encoding="utf-8") or path.stem in ("exact", "all")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("name", ""),
-        ("size", (224,)),
-        ("size", "224"),
-        ("size", (0, 5)),
-        ("size", (224.5, 224)),
-        ("interpolation", "cubic"),
-        ("normalization", "softmax"),
-        ("levels", 1),
-        ("levels", True),
-        ("pixel_comparison", "<"),
-        ("connectivity", 6),
-        ("component", "all"),
-        ("area", "box"),
-        ("tie", "none"),
-        ("holes", "yes"),
-        ("box_convention", "xywh"),
-        ("empty_box", (0.0, 0.0, 1.0)),
-        ("empty_box", (3.0, 0.0, 1.0, 1.0)),
-        ("truth_rounding", "round"),
-        ("truth_clipped", 1),
-        ("truth_clipped", "all"),
-        ("view", "crop"),
-        ("view_share", 0),
-        ("normalization_percentiles", (0.9, 0.1)),
-        ("normalization_percentiles", (0.1, 1.5)),
-        ("normalization_order", "never"),
-        ("cut_of", 0),
-        ("cut_of", "mean"),
-        ("truths", "all"),
-        ("truth_origin", 2),
-        ("truth_end", 1),
-        ("truth_integers", True),
-        ("truth_scaling", "both"),
-        ("iou_clamped", 1),
-        ("threshold", {"cub": 1.0}),
-        ("threshold_of", "top1"),
-        ("v2_threshold", "own"),
-        ("average", "macro"),
-        ("iou_convention", "giou"),
-        ("iou_comparison", "=="),
-        ("iou_thresholds", ()),
-        ("iou_thresholds", (0.5, 0.3)),
-        ("iou_thresholds", (0.5, 1.5)),
-        ("thresholds", ()),
-        ("thresholds", "all"),
-        ("thresholds", 0),
-        ("thresholds", (0.2, 0.1)),
-        ("thresholds", (0.2, 1.0)),
-        ("thresholds", (0.2, float("nan"))),
-        ("threshold", 1.0),
-        ("threshold", -0.1),
-        ("threshold", "0.2"),
-        ("mask_size", None),
-        ("mask_interpolation", "bilinear"),
-        ("pxap_bin", 0),
-    ],
-)
+NAN = float("nan")
+REFUSED: dict[str, list[object]] = {
+    "size": [(224,), "224", (0, 5), (224.5, 224)],
+    "view": ["crop"],
+    "view_share": [0],
+    "interpolation": ["cubic"],
+    "normalization": ["softmax"],
+    "normalization_percentiles": [(0.9, 0.1), (0.1, 1.5)],
+    "levels": [1, True],
+    "cut_of": [0, "mean"],
+    "pixel_comparison": ["<"],
+    "connectivity": [6],
+    "component": ["all"],
+    "holes": ["yes"],
+    "box_convention": ["xywh"],
+    "empty_box": [(0.0, 0.0, 1.0), (3.0, 0.0, 1.0, 1.0)],
+    "truth_clipped": [1, "all"],
+    "truth_integers": [True],
+    "iou_clamped": [1],
+    "iou_thresholds": [(), (0.5, 0.3), (0.5, 1.5)],
+    "thresholds": [(), "all", 0, (0.2, 0.1), (0.2, 1.0), (0.2, NAN)],
+    "threshold": [1.0, -0.1, "0.2", {"cub": 1.0}],
+    "mask_size": [None],
+    "pxap_bin": [0],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in REFUSED.items() for value in values])
 def test_what_is_refused_is_named_with_its_value(field: str, value: object) -> None:
     with pytest.raises(ValueError) as caught:
         Protocol.from_mapping({field: value})
@@ -154,12 +122,9 @@ def test_protocols_that_differ_only_in_what_is_read_from_sweeps_share_them() -> 
     assert load_protocol("exact").map_rules() == replace(Protocol(), size=None, interpolation="bilinear")
 
 
-def test_an_unknown_field_names_the_nearest() -> None:
+def test_unknown_fields_and_presets_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="treshold.*threshold"):
         Protocol.from_mapping({"treshold": 0.2}, name="mine")
-
-
-def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="cho2020.*choe2020"):
         load_protocol("cho2020")
 

@@ -1,11 +1,14 @@
-"""Runs of one sweep, of many, and at one threshold: always the same boxes."""
+"""Sweeps of one map, of many, at one threshold and against other ground truth: always the same boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from wsol import load_protocol, sweep_thresholds
+from wsol import load_protocol, score_map, sweep_thresholds
+from wsol.heatmaps.store import center, full
+from wsol.localization import Protocol
+from wsol.localization.protocol import protocol_names
 from wsol.localization.sweep import PackedSweeps
 
 
@@ -34,3 +37,29 @@ def test_many_sweeps_and_one_threshold(protocol: str, sizes: list[tuple[int, int
 def test_no_sweeps_have_no_runs() -> None:
     joined = PackedSweeps.pack([None], "largest")
     assert (len(joined.first), len(joined.ious([], np.zeros((0, 2)), load_protocol("exact")))) == (0, 0)
+
+
+@pytest.mark.parametrize("name", protocol_names())
+@pytest.mark.parametrize("size", [(224, 224), (37, 50), (1, 9)])
+def test_against_equals_a_sweep_of_its_own(name: str, size: tuple[int, int]) -> None:
+    rules, random = load_protocol(name), np.random.default_rng(0)
+    if size == (1, 9):
+        rules = Protocol.from_mapping({**rules.__dict__, "connectivity": 4, "box_convention": "inclusive"})
+    image_size = (160, 120)
+    for values in (score_map(center(size), Protocol(size=size)), full(size)):
+        template = sweep_thresholds(values, [0, 0, size[0] - 1, size[1] - 1], rules)
+        for count in (1, 3):
+            low = np.stack([random.integers(0, 80, count), random.integers(0, 60, count)], axis=1)
+            boxes = np.concatenate([low, low + random.integers(0, 60, (count, 2))], axis=1)
+            sweep = template.against(boxes, image_size)
+            expected = sweep_thresholds(values, boxes, rules, image_size)
+            for part in ("iou_largest", "iou_any", "boxes_largest", "boxes_any"):
+                assert np.array_equal(getattr(sweep, part), getattr(expected, part)), part
+
+
+def test_an_empty_map_has_the_empty_box() -> None:
+    for rules in (Protocol(), Protocol(empty_box=None), Protocol(empty_box=(0, 0, 1, 1))):
+        empty = np.zeros((9, 9))
+        sweep = sweep_thresholds(empty, [0, 0, 8, 8], rules).against([0, 0, 3, 3])
+        assert np.array_equal(sweep.iou_largest, sweep_thresholds(empty, [0, 0, 3, 3], rules).iou_largest)
+        assert sweep.boxes_largest.shape == (1000, 4)
