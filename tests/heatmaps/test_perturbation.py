@@ -108,6 +108,19 @@ def test_iscam_is_its_formula(cumulative: bool) -> None:
 # --- Ablation-CAM ---
 
 
+class Encoder(nn.Module):
+    """PyTorch's transformer, which calculates around its parts where nobody looks at them; all tokens are patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0.0)
+        self.patches, self.fc = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 5)
+        self.enc = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.enc(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 @pytest.mark.parametrize(
     ("make", "layer"),
     [
@@ -116,6 +129,9 @@ def test_iscam_is_its_formula(cumulative: bool) -> None:
         (densenet, "features.denseblock3.denselayer1"),
         (vit, "encoder.layers.encoder_layer_1.ln_1"),
         (swin, "features.3"),
+        (Encoder, "enc.layers.0"),
+        (Encoder, "enc.layers.1.norm1"),
+        (Encoder, "enc.layers.1.linear2"),
     ],
 )
 def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[], nn.Module], layer: str) -> None:
@@ -130,7 +146,7 @@ def test_ablationcam_by_replay_is_ablation_in_the_whole_network(make: Callable[[
             output = output.clone()
             for k in range(len(output) - 1):  # one channel in each copy, none in the last
                 if output.ndim == 3:
-                    output[k, 1:, k] = 0  # tokens: the class token stands for no place
+                    output[k, int(make is vit) :, k] = 0  # the class token stands for no place
                 elif make is swin:
                     output[k, :, :, k] = 0
                 else:
