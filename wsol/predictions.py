@@ -68,37 +68,22 @@ def read_predictions(
 ) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
     """Fill in the ranks of true classes from a file that some classifier's predictions were written to.
 
-    Parameters
-    ----------
-    path : Path
-        One of
+    The file is one of
 
-        - a CSV or Parquet table with a column `sample_id` and columns `top1`, `top2`, … up to `top5` or more: classes,
-          best first; other columns are not read;
-        - the same with one column for each class of the dataset instead, holding its logit (or probability), and no
-          other column;
-        - an .npz file with `sample_id` (N,) and `top5` (N, k), best first, or with `logits` (N, C) and `classes` (C,),
-          what the columns stand for (by default their positions);
-        - `samples.parquet` of a run on the same samples.
-    dataset : Dataset
-    samples : DataFrame
-        From `samples_table`.
-    naming : "id", "name" or "position", optional
-        What the file calls classes by: the dataset's `ids`, its `classes`, or their index counted from 0. By default
-        ids; where those are numbers that differ from positions, it has to be said.
-    on_error : "stop" or "skip"
-        Whether a sample without a prediction raises, or is said and counts as wrong.
+    - a CSV or Parquet table with a column `sample_id` and columns `top1`, `top2`, … up to `top5` or more: classes, best
+      first; other columns are not read;
+    - the same with one column for each class of the dataset instead, holding its logit (or probability), and no other;
+    - an .npz file with `sample_id` (N,) and `top5` (N, k), best first, or with `logits` (N, C) and `classes` (C,), what
+      the columns stand for (by default their positions);
+    - `samples.parquet` of a run on the same samples.
 
-    Returns
-    -------
-    samples : DataFrame
-        With rank (where the true class is not among the k that are listed: k), top5 (positions of classes, -1 for
-        one that the dataset lacks) and, from logits, top5_probability.
-    about : dict
-        For the run's source: predictions, class_map, predict_over, competing (how many classes), and listed (how many
-        are known per sample) where not all are.
-    notes : list of str
-        What counts as wrong for want of a prediction, or of the class that was predicted.
+    It calls classes by the dataset's ids, its names or their position from 0: `naming` "id", "name" or "position". By
+    default ids; where those are numbers that differ from positions, it has to be said. With on_error="skip" a sample
+    without a prediction is said and counts as wrong.
+
+    Returns the samples with rank (k where the true class is not among the k that are listed), top5 (positions of
+    classes, -1 for one that the dataset lacks) and, from logits, top5_probability; what the run's source says of it;
+    and notes of what counts as wrong for want of a prediction, or of the class that was predicted.
     """
     if naming not in (None, *NAMINGS):
         raise UserError(f"predictions_classes={naming}: pass {', '.join(NAMINGS)}")

@@ -61,25 +61,12 @@ def read_given(
 ) -> tuple[list[GivenBoxes], list[str]]:
     """Read boxes from a table, masks from a folder, or both; the notes say what counts as a miss, and what was chosen.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    samples : DataFrame
-        From `samples_table`: it has the images' sizes.
-    boxes : path, optional
-        A `.csv` or `.parquet` table with `sample_id, x0, y0, x1, y1`, one or several rows for each sample; with
-        `score` the highest comes first, else the first row; with `class` only rows of the sample's own class, or of
-        none, count.
-    masks : path, optional
-        A folder of `<sample id>.png` or the like, the image's suffix or not; what is not 0 is the object.
-    rules : mapping
-        `corners` and `units` of the table, as of a dataset's `boxes_file`.
-    taken : iterable of str
-        Names that methods have already; these here are called as their file or folder.
-    naming : "id", "name" or "position", optional
-        What the table calls classes by; by default the dataset's ids.
-    on_error, part : str, bool
-        "skip" counts samples without a box as misses; of a part of a dataset, rows of other samples are passed over.
+    The table has `sample_id, x0, y0, x1, y1`, one or several rows for each sample; with `score` the highest comes
+    first, else the first row; with `class` only rows of the sample's own class, or of none, count, by the names of
+    `naming` (the dataset's ids by default). `rules` are its corners and units, as of a dataset's `boxes_file`. A folder
+    has masks `<sample id>.png` or the like, the image's suffix or not; what is not 0 is the object. `samples` know
+    their images' sizes. Methods have the `taken` names already; these here are called as their file or folder. With
+    on_error="skip" samples without a box are misses; of a `part` of a dataset rows of other samples are passed over.
     """
     sources = []
     if boxes is not None:

@@ -15,29 +15,11 @@ Sides = tuple[int, int] | tuple[np.ndarray, np.ndarray]  # width, height; of sev
 
 
 def checked_boxes(boxes: object, size: tuple[int, int], where: str = "gt_boxes") -> np.ndarray:
-    """Make an array of boxes and make sure that each lies in its image.
+    """Make float64 (G, 4) of boxes `x0 y0 x1 y1`, or of one (4,), and make sure that each lies in its (width, height).
 
-    Parameters
-    ----------
-    boxes : array-like (G, 4), or (4,) for one
-        `x0 y0 x1 y1`, inclusive corners. Annotations that end at the width or height itself, one pixel late, are
-        common and pass.
-    size : (width, height)
-        Of what the boxes lie in.
-    where : str
-        For the message.
+    Corners are inclusive; annotations that end at the width or height itself, one pixel late, are common and pass. An
+    error names the box that is not four finite numbers, is inverted, or reaches outside, and `where` it was.
 
-    Returns
-    -------
-    array of float64 (G, 4)
-
-    Raises
-    ------
-    UserError
-        Naming the box that is not four finite numbers, is inverted, or reaches outside.
-
-    Examples
-    --------
     >>> checked_boxes([0, 0, 4, 2], (5, 3))
     array([[0., 0., 4., 2.]])
     """
@@ -89,24 +71,11 @@ def truth_boxes(
 ) -> np.ndarray:
     """Ground-truth boxes as a protocol compares them with predicted ones: those that count, cut, scaled and rounded.
 
-    Parameters
-    ----------
-    boxes : array (G, 4)
-        Inclusive corners, in pixels of `image_size`.
-    protocol : Protocol
-        Its `view`, `iou_convention`, `truths` and everything that begins with `truth_` are used.
-    image_size : (width, height) or None
-        Of the image. None: the boxes are in score-map pixels already, and are only rounded and clipped.
-    size : (width, height)
-        Of the score map.
+    Of inclusive boxes (G, 4) in pixels of an image of (width, height), or of the score map itself where that is None
+    (they are then only rounded and clipped): float64 (G, 4), or (1, 4) where the first or last counts, in pixels of a
+    score map of that size; as the numbers stand for inclusive and corner IoU, `[x0, x1)` for continuous IoU. The
+    protocol's `view`, `iou_convention`, `truths` and all that begins with `truth_` are used.
 
-    Returns
-    -------
-    array of float64 (G, 4), or (1, 4) where the first or last counts
-        In score-map pixels: as the numbers stand for inclusive and corner IoU, `[x0, x1)` for continuous IoU.
-
-    Examples
-    --------
     >>> truth_boxes(np.array([[10.0, 10, 99, 49]]), Protocol(), (100, 50), (224, 224))
     array([[ 22.,  44., 221., 219.]])
     >>> truth_boxes(np.array([[10.0, 10, 99, 49]]), Protocol(iou_convention="continuous"), (100, 50), (200, 50))
@@ -154,23 +123,10 @@ def _clipped(value: float, side: int, clipping: str, is_end: bool) -> float:
 
 
 def from_inclusive(boxes: np.ndarray, convention: str, size: Sides) -> np.ndarray:
-    """Boxes with inclusive corners in another convention.
+    """Inclusive boxes (N, 4) in another `Protocol.box_convention`: float64 (N, 4).
 
-    Parameters
-    ----------
-    boxes : array (N, 4)
-        Pixels of a map, inclusive corners.
-    convention : "inclusive", "half_open" or "half_open_clipped"
-        See `Protocol.box_convention`.
-    size : (width, height)
-        Of the map; arrays (N,) where each box has a map of its own.
+    `size` is the (width, height) of their map; two arrays (N,) where each box has a map of its own.
 
-    Returns
-    -------
-    array of float64 (N, 4)
-
-    Examples
-    --------
     >>> from_inclusive(np.array([[1, 2, 5, 7]]), "half_open_clipped", (7, 8))
     array([[1., 2., 6., 7.]])
     """
@@ -183,24 +139,11 @@ def from_inclusive(boxes: np.ndarray, convention: str, size: Sides) -> np.ndarra
 
 
 def to_inclusive(boxes: np.ndarray, convention: str) -> np.ndarray:
-    """Boxes of a convention with inclusive corners; those without extent become the one pixel at their corner.
+    """Boxes (N, 4) of a `Protocol.box_convention` with inclusive corners; without extent, the pixel at their corner.
 
     A box of "half_open_clipped" that ends in the map's last column may end there or one before; this gives the one
     before. A sweep knows better: use `Sweep.to_inclusive` for its boxes.
 
-    Parameters
-    ----------
-    boxes : array (N, 4)
-        In that convention.
-    convention : "inclusive", "half_open" or "half_open_clipped"
-        See `Protocol.box_convention`.
-
-    Returns
-    -------
-    array of float64 (N, 4)
-
-    Examples
-    --------
     >>> to_inclusive(np.array([[1, 2, 5, 7]]), "half_open")
     array([[1., 2., 4., 6.]])
     """
@@ -211,24 +154,11 @@ def to_inclusive(boxes: np.ndarray, convention: str) -> np.ndarray:
 
 
 def box_iou(boxes: np.ndarray, truth: np.ndarray, convention: str, clamped: bool = True) -> np.ndarray:
-    """Intersection over union of every box with every ground-truth box.
+    """IoU of every box (N, 4) with every ground-truth box (G, 4): float64 (N, G); 0 where the union has no area.
 
-    Parameters
-    ----------
-    boxes : array (N, 4); truth : array (G, 4)
-        `x0 y0 x1 y1`.
-    convention : "inclusive", "corners" or "continuous"
-        Sides of length `x1 - x0 + 1`, or for the others `x1 - x0`.
-    clamped : bool
-        See `Protocol.iou_clamped`.
+    Sides are `x1 - x0 + 1` long by the "inclusive" convention, else `x1 - x0`; for `clamped` see
+    `Protocol.iou_clamped`.
 
-    Returns
-    -------
-    array of float64 (N, G)
-        0 where the union has no area.
-
-    Examples
-    --------
     >>> box_iou(np.array([[0, 0, 3, 3]]), np.array([[0, 0, 1, 3], [4, 0, 5, 3]]), "inclusive")
     array([[0.5, 0. ]])
     """

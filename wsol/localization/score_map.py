@@ -83,27 +83,10 @@ def score_maps(
     image_sizes: Sequence[Size | None] | None = None,
     rectangles: Sequence[Rectangle | None] | None = None,
 ) -> list[np.ndarray]:
-    """Bring many heatmaps to evaluation size and normalize each.
+    """Bring many heatmaps (N, h, w), or N of them, to evaluation size and normalize each: N arrays of float64 (H, W).
 
-    Parameters
-    ----------
-    heatmaps : array or tensor (N, h, w), or sequence of N of them
-        See `score_map`, for these and the others.
-    protocol : Protocol, str or path
-    image_sizes : N times (width, height) or None, optional
-    rectangles : N times (x0, y0, x1, y1) or None, optional
+    Sizes and rectangles are lists of N, None where there is none; an error names the heatmap's index. See `score_map`.
 
-    Returns
-    -------
-    list of N arrays of float64 (H, W)
-
-    Raises
-    ------
-    UserError
-        See `score_map`; the text names the heatmap's index.
-
-    Examples
-    --------
     >>> [values.shape for values in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
     [(6, 8)]
     """

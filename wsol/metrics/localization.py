@@ -60,23 +60,11 @@ ERROR_KINDS = {kind[0]: ErrorKind(*kind) for kind in (
 def error_kind(rank: int, right: bool, box: np.ndarray, truth: np.ndarray) -> str:
     """Name the kind of a sample's error at one threshold and IoU 0.5: the first key of `ERROR_KINDS` that applies.
 
-    With the intersection of the box and a ground-truth box over the latter's area (IoG) and over the box's own (IoP):
-    *several* is IoG > 0.3 for two, *part* IoP > 0.5, *too much* IoG >= 0.7, both with the best match.
-    The limits are this program's own.
+    With the intersection of the box (4,) and a ground-truth box (G, 4), all inclusive, over the latter's area (IoG) and
+    over the box's own (IoP): *several* is IoG > 0.3 for two, *part* IoP > 0.5, *too much* IoG >= 0.7, both with the
+    best match. The limits are this program's own. A rank of -1 (no prediction) is no wrong class; an empty box has x1 <
+    x0.
 
-    Parameters
-    ----------
-    rank : int
-        Rank of the true class, 0 is the best; -1 (no prediction) never counts as a wrong class.
-    right : bool
-        Whether the box overlaps a ground-truth box enough.
-    box : array (4,)
-        Predicted box, inclusive; an empty box has x1 < x0.
-    truth : array (G, 4)
-        Inclusive, in the same pixels.
-
-    Examples
-    --------
     >>> error_kind(0, False, np.array([0, 0, 3, 3]), np.array([[0, 0, 9, 9]]))
     'part'
     """
@@ -254,22 +242,11 @@ def outcomes_of(
 ) -> Outcomes:
     """What became of each sample, by every metric that has a value per sample: formulas in `wsol.metrics`.
 
-    Parameters
-    ----------
-    sweeps : Sweeps, optional
-        None where the dataset has masks only: classification is all there is then.
-    ranks : int array (N,)
-        Of the true class, 0 is the best; -1 without a prediction.
-    protocol : Protocol
-        With a grid that all maps share.
-    threshold : float or mapping, optional
-        τ of the summary, or one for each of its metrics; by default the oracle's: the smallest that is the best for
-        what the protocol's `threshold_of` names.
-    labels : int array (N,), optional
-        Class of each sample; needed where the protocol averages over classes.
+    Of sweeps on a grid that all maps share (None where the dataset has masks only: classification is all there is then)
+    and ranks (N,) of the true class, 0 the best, -1 without a prediction. `threshold` is τ of the summary, or one for
+    each of its metrics; by default the oracle's: the smallest that is the best for what the protocol's `threshold_of`
+    names. Labels (N,) are needed where the protocol averages over classes.
 
-    Examples
-    --------
     >>> sweeps = Sweeps(np.array([0, 0]), np.array([0, 2]), np.array([0.4, 0.6]), 1, np.array([0.0, 0.1, 0.2]))
     >>> outcomes = outcomes_of(sweeps, np.array([3]), Protocol(thresholds=(0.0, 0.1, 0.2)))
     >>> outcomes.thresholds["gt_known_loc"], outcomes.mean("gt_known_loc"), outcomes.mean("top1_loc")

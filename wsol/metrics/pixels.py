@@ -20,21 +20,8 @@ class PxAP:
     """Pixel average precision, the area under precision over recall of all pixels of a dataset; and peak mask IoU.
 
     `Σ_l precision(τ_l) (recall(τ_l) - recall(τ_l-1))` of the pixels above τ, which falls from bin to bin, pooled over
-    images. Pixels are counted per bin and class, so that parts of a dataset add up exactly.
+    images (Choe et al., CVPR 2020). Pixels are counted per bin and class, so that parts of a dataset add up exactly.
 
-    Parameters
-    ----------
-    bin_width : float
-        Width of a histogram's bin in units of the score map.
-    num_classes : int
-        Classes to count separately.
-
-    References
-    ----------
-    Choe et al., "Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020.
-
-    Examples
-    --------
     >>> metric = PxAP(0.5)
     >>> metric.update(*pixel_histograms(np.array([[0.9, 0.1]]), np.array([[True, False]]), None, metric.edges))
     >>> metric.compute()["pxap"]
@@ -109,22 +96,11 @@ class ResampledPxAP(PxAP):
 def pixel_histograms(
     score_map: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count a score map's pixels in the bins [e_i, e_{i+1}), as `numpy.histogram` does.
+    """Count a score map's pixels (H, W) of object and background in bins [e_i, e_{i+1}), as `numpy.histogram` does.
 
-    Parameters
-    ----------
-    score_map, mask, ignore : float64, bool and bool arrays (H, W)
-        Values lie in [edges[0], edges[-1]); the object; pixels that don't count where they are not the object's, or
-        None. A `UserError` if the shapes differ.
-    edges : float64 array (bins + 1,)
-        Increasing; all but the last few are evenly spaced.
+    The masks, bools (H, W), are the object and the pixels that don't count where they are not the object's, or None.
+    All edges but the last few are evenly spaced. Returns int64 (bins,) twice.
 
-    Returns
-    -------
-    of_object, of_background : int64 arrays (bins,)
-
-    Examples
-    --------
     >>> counts = pixel_histograms(np.array([[0.1, 0.6]]), np.array([[True, False]]), None, np.array([0, 0.5, 1, 2]))
     >>> counts[0].tolist(), counts[1].tolist()
     ([1, 0, 0], [0, 1, 0])
@@ -178,31 +154,14 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = TOLERANCE) -> tuple[bool, float]:
-    """Ask whether a heatmap's peak hits a ground-truth box, and how much of its energy lies in such boxes.
+    """Whether the peak of a raw heatmap (H, W) hits a ground-truth box, and the share of its energy inside the boxes.
 
-    Parameters
-    ----------
-    heatmap : array (H, W)
-        Raw, at the image's size; clipped at 0 here.
-    boxes : array (G, 4)
-        Ground truth in pixels, inclusive.
-    tolerance : float
-        Pixels by which the peak may miss a box.
+    It has its image's size and is clipped at 0 here; boxes (G, 4) are inclusive. The peak is the first pixel with the
+    highest value, and may miss a box by so many pixels; the energy in the union of the boxes counts. An empty map gives
+    (False, 0). Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016: it averages over classes,
+    the tables pool all samples and give each class a row. Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3:
+    energy.
 
-    Returns
-    -------
-    hit : bool
-        The first pixel with the highest value lies within the tolerance of a box; False for an empty map.
-    energy : float
-        Share of the sum of the map that lies in the union of the boxes; 0 for an empty map.
-
-    References
-    ----------
-    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016: it averages over classes, the tables
-    pool all samples and give each class a row. Wang et al., "Score-CAM", CVPR Workshops 2020, section 4.3: energy.
-
-    Examples
-    --------
     >>> point_and_energy(np.eye(4), np.array([[0, 0, 1, 1]]), tolerance=0)
     (True, 0.5)
     """
