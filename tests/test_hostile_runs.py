@@ -365,4 +365,4 @@ def test_sigterm_ends_the_program_within_ten_seconds(tmp_path: Path, how: str) -
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 130 and time.monotonic() - began < 10
+    assert process.wait(30) == 143 and time.monotonic() - began < 10

@@ -23,5 +23,5 @@ def test_four_jobs_make_one_table(plugin: str, launcher: list[str], tmp_path: Pa
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(tmp_path / "sweep" / "sweep.csv", keep_default_na=False)
-    assert list(table["seed"]) == [0, 1, 2, 3] and set(table["n_samples"]) == {3}
+    assert set(table["n_seeds"]) == {4} and set(table["n_samples"]) == {3}  # seeds are pooled
     assert all((tmp_path / "sweep" / str(number) / "run.json").is_file() for number in range(4))
