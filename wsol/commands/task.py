@@ -68,13 +68,11 @@ class Job:
                 raise UserError(f"nothing to resume: {self.run_dir} has no config.yaml; leave resume=true out")
             cfg.resume = False  # a job of a sweep that was never begun
             return cfg
-        return resume_config(self.run_dir, to_dict(cfg), self.overrides, (*FREE, "run_dir", "hydra", "launcher"))
+        return resume_config(self.run_dir, _without_cards(cfg), self.overrides, (*FREE, "run_dir", "hydra", "launcher"))
 
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""
-        config = to_dict(cfg) | {"run_dir": str(self.run_dir)}
-        for method in (config.get("methods") or {}).values():
-            method.pop("about", None)  # what is shown of a method decides nothing
+        config = _without_cards(cfg) | {"run_dir": str(self.run_dir)}
         progress = cfg.progress and self.verbose
         return {"run_dir": self.run_dir, "config": config, "command": self.request.line, "progress": progress}
 
@@ -83,6 +81,14 @@ class Job:
         record = {"job": number, "overrides": self.overrides, "error": error, "status": status, "values": values or {}}
         self.run_dir.mkdir(parents=True, exist_ok=True)
         write_json(self.run_dir / RECORD, record)
+
+
+def _without_cards(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration without what is shown of a method, which decides nothing."""
+    config = to_dict(cfg)
+    for method in (config.get("methods") or {}).values():
+        method.pop("about", None)
+    return config
 
 
 def list_jobs(folder: Path, config: DictConfig, words: Sequence[str]) -> None:
