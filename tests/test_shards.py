@@ -29,7 +29,7 @@ import wsol.report.page
 from wsol.console import ranks, showing_messages
 from wsol.datasets import Shapes
 from wsol.errors import UserError
-from wsol.models import shapes_classifier
+from wsol.models import Classifier, shapes_classifier
 from wsol.report.run import Run
 from wsol.shards import Shards, cut_shards
 
@@ -460,9 +460,10 @@ def test_shards_of_mobilenet_with_a_remainder(tmp_path: Path, remainder: int, th
     for size in (8, 512):
         torch.manual_seed(0)
         torch.set_num_threads(threads)
-        network = models.mobilenet_v2(num_classes=len(Shapes(length=1).classes))
+        classes = Shapes(length=1).classes
+        classifier = Classifier.from_module(models.mobilenet_v2(num_classes=len(classes)), classes=classes)
         wsol.evaluate(
-            Shapes(length=8 + remainder), network, ["cam", "gradcam"], ["choe2020"], run_dir=tmp_path / f"{size}",
+            Shapes(length=8 + remainder), classifier, ["cam", "gradcam"], ["choe2020"], run_dir=tmp_path / f"{size}",
             batch_size=4, shard_size=size, report=False, pictures=0, progress=False,
         )  # fmt: skip
         runs.append(content(tmp_path / f"{size}"))
