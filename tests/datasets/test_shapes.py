@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import json
-import math
 import os
 import subprocess
 import sys
@@ -89,21 +86,6 @@ def test_digests_without_compilation(tmp_path: Path) -> None:
     assert _elsewhere(["tiny"], tmp_path, NUMBA_DISABLE_JIT="1") == [DIGESTS["tiny"][2]]
 
 
-def test_kernel_knows_no_float() -> None:
-    functions = [node for node in ast.parse(inspect.getsource(shapes_kernel)).body if isinstance(node, ast.FunctionDef)]
-    nodes = [node for function in functions for node in ast.walk(function)]
-    assert not [node for node in nodes if isinstance(node, ast.Div | ast.Pow)]
-    assert not [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, float)]
-    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)} - set(shapes_kernel.Knobs._fields)
-    assert attributes <= {"int64", "bool_", "empty", "zeros", "arange", "empty_like", "astype", "shape", "size"}
-
-
-def test_every_math_library_rounds_the_sine_alike() -> None:
-    exact = [16384 * math.sin(2 * math.pi * step / 1024) for step in range(1024)]
-    assert shapes_kernel.SINE.tolist() == [round(value) for value in exact]
-    assert min(abs(abs(value - math.floor(value)) - 0.5) for value in exact) > 1e-4
-
-
 def test_glyphs_differ_when_turned_and_mirrored() -> None:
     table = glyph_table()
     assert table.shape == (30, 13, 13) and table.min() == 0 and table.max() == 256
@@ -178,20 +160,6 @@ def test_body_says_nothing_about_the_class() -> None:
     differs = (canvas != other).any(2)
     assert differs.any() and not (differs & ~mask).any()
     assert differs.sum() < 0.4 * mask.sum()
-
-
-def test_background_bias_ties_the_ground_to_the_class() -> None:
-    """With full bias, pictures of one class share a hue that pictures of all classes do not."""
-
-    def spread(bias: float) -> float:
-        dataset = Shapes(background_bias=bias, length=200, classes=10, distractors=0, false_marks=0)
-        means = np.array([sample.read_image()[~sample.read_mask()].mean(0) for sample in dataset])
-        tint = means - means.mean(1, keepdims=True)
-        within = [tint[dataset.labels == label].var(0).sum() for label in range(10)]
-        return float(np.mean(within) / tint.var(0).sum())
-
-    assert spread(0.0) > 0.8
-    assert spread(1.0) < 0.2
 
 
 def test_knobs_name_what_a_classifier_depends_on() -> None:

@@ -70,18 +70,12 @@ def test_step_falls_after_its_epochs_and_constant_stays() -> None:
 
 def test_weight_decay_spares_biases_and_normalization() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    decayed, spared = tools(module, 8, weight_decay=0.1).optimizer.param_groups
+    optimizer = tools(module, 8, weight_decay=0.1).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert {id(p) for p in decayed["params"]} == {id(module[0].weight), id(module[3].weight)}
     assert len(spared["params"]) == 4
-
-
-@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.0, False)])
-def test_adamw_is_the_default_and_sgd_goes_with_nesterov_momentum(momentum: float, nesterov: bool) -> None:
-    assert isinstance(tools(nn.Linear(2, 2), 8).optimizer, torch.optim.AdamW)
-    optimizer = tools(nn.Linear(2, 2), 8, optimizer="sgd", momentum=momentum).optimizer
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert (optimizer.defaults["momentum"], optimizer.defaults["nesterov"]) == (momentum, nesterov)
 
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "training.json").read_text())
@@ -101,6 +95,7 @@ def test_factors_by_pattern_and_the_references_groups() -> None:
     for schedule in ("constant", "onecycle"):
         made = tools(module, 8, optimizer="sgd", lr=0.1, weight_decay=0.2, lr_factors=factors, schedule=schedule)
         share = 1 / 25 if schedule == "onecycle" else 1  # where one cycle begins
+        assert made.optimizer.defaults["nesterov"]
         of = {id(p): group for group in made.optimizer.param_groups for p in group["params"]}
         rates = {name: of[id(p)]["lr"] / share for name, p in module.named_parameters()}
         assert rates["head.weight"] == pytest.approx(1.0) and rates["head.bias"] == pytest.approx(0.05)

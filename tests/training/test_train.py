@@ -151,26 +151,6 @@ def test_steps_of_an_epoch(count: int, batch_size: int, steps: int) -> None:
     assert (done.history["train_loss"] > 0).all()
 
 
-def test_one_image_is_enough_for_a_network_without_normalization() -> None:
-    class Plain(Small):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.head(self.conv(images).mean((2, 3)))
-
-    done = run(small(module=Plain), [Stage(dataset=Tints(1), recipe=recipe(schedule="constant"))])
-    assert done.history["train_loss"].iloc[-1] < done.history["train_loss"].iloc[0]
-
-
-def test_auxiliary_outputs_are_dropped() -> None:
-    class Two(Small):
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            logits = super().forward(images)
-            return logits, -logits
-
-    stages = [Stage(dataset=Tints(), recipe=recipe(epochs=2), validation=Tints(8, "val"))]
-    whole = run(small(), stages)
-    assert same(weights(run(small(module=Two), stages).classifier), weights(whole.classifier))
-
-
 @pytest.mark.parametrize("logits", [1, 3])
 def test_model_with_another_number_of_classes_is_refused(logits: int) -> None:
     classifier = small(module=lambda: gapnet(logits, widths=(4,), strides=(2,)))
