@@ -21,6 +21,7 @@ from wsol.errors import UserError
 from wsol.metrics.faithfulness_presets import CURVES, MASKED, ROAD, Faithfulness, load_faithfulness
 from wsol.metrics.statistics import DIGITS, percentile_interval, resampled_means
 from wsol.models import Classifier, logits_of
+from wsol.models.inference import Folding
 
 if TYPE_CHECKING:
     from wsol.heatmaps.collect import Recorder
@@ -53,19 +54,25 @@ def measure_faithfulness(
     """
     bench = _Bench(network, images, targets, preset, mean, std, chunk, seeds or [0] * len(images))
     masks = torch.stack([bench.as_mask(maps) for maps in heatmaps.values()])  # (M, B, H, W)
-    # Stable, so that among equals the first in raster order comes first.
-    order = masks.flatten(2).argsort(dim=2, descending=True, stable=True)
-    ranks = torch.empty_like(order).scatter_(2, order, torch.arange(order.shape[2]).to(order).expand_as(order))
-    values: dict[str, np.ndarray] = {}
-    curves: dict[str, np.ndarray] = {name: bench.curve(name, ranks) for name in CURVES if preset.measures([name])}
-    shares = np.array(preset.counts(order.shape[2]) if curves else [0]) / order.shape[2]
+    pixels, values = masks.shape[2] * masks.shape[3], dict[str, np.ndarray]()
+    curved, imputed = preset.measures(CURVES), preset.measures((*ROAD, "road"))
+    ranks = _ranks(masks) if curved or imputed else masks
+    curves = {name: bench.curve(name, ranks) for name in CURVES if preset.measures([name])}
+    shares = np.array(preset.counts(pixels) if curved else [0]) / pixels
     values |= {name: np.trapezoid(curve, shares, axis=2) for name, curve in curves.items()}
     if preset.measures(MASKED):
         values |= bench.masked(masks)
-    if preset.measures((*ROAD, "road")):
+    if imputed:
         most, least = (bench.road(ranks, masks, name == "road_least") for name in ROAD)
         values |= {"road_most": most, "road_least": least, "road": (least - most) / 2}
     return Measured({name: table for name, table in values.items() if name in preset.metrics}, curves, shares)
+
+
+def _ranks(masks: torch.Tensor) -> torch.Tensor:
+    """Which place each pixel of masks (M, B, H, W) takes, from the most relevant on: (M, B, H·W)."""
+    # Stable, so that among equals the first in raster order comes first.
+    order = masks.flatten(2).argsort(dim=2, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(2, order, torch.arange(order.shape[2]).to(order).expand_as(order))
 
 
 class Faithful:
@@ -98,11 +105,12 @@ class Faithful:
                 if preset.target == "predicted":
                     answers = recorder.extractor(images, None, ids)
                     targets, maps = answers.targets, dict(answers.maps)
-                measured = measure_faithfulness(
-                    partial(_answer, recorder.classifier), images, maps, targets, preset, chunk=self.chunk,
-                    mean=recorder.classifier.mean, std=recorder.classifier.std,
-                    seeds=[zlib.crc32(f"{self.seed} {name}".encode()) for name in ids],
-                )  # fmt: skip
+                with Folding(recorder.classifier.module).active(self.chunk):
+                    measured = measure_faithfulness(
+                        partial(_answer, recorder.classifier), images, maps, targets, preset, chunk=self.chunk,
+                        mean=recorder.classifier.mean, std=recorder.classifier.std,
+                        seeds=[zlib.crc32(f"{self.seed} {name}".encode()) for name in ids],
+                    )  # fmt: skip
                 rows.append(_rows(measured, preset, list(maps), numbers, ids))
         return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
