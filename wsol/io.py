@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
@@ -214,9 +214,18 @@ def published_file() -> Path:
 
 
 @cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """WordNet ids of the 1,000 ILSVRC-2012 classes in the order of the logits, which is their sorted order."""
-    return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("ascii").split())
+def imagenet_classes() -> dict[str, str]:
+    """Name of each of the 1,000 ILSVRC-2012 classes, as torchvision spells it, by WordNet id, in the logits' order."""
+    lines = Path(__file__).with_name("imagenet_classes.txt").read_text("ascii").splitlines()
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
+def named_classes(classes: Sequence[str]) -> dict[str, Any]:
+    """Names, and ids, of classes that may be called by ImageNet's WordNet ids, as its folders are."""
+    names = imagenet_classes()
+    if not names.keys() >= set(classes):
+        return {"classes": classes}
+    return {"classes": [names[wnid] for wnid in classes], "class_ids": classes}
 
 
 def _shipped(name: str) -> Path:

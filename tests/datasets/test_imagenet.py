@@ -13,7 +13,7 @@ from tests.datasets import layouts
 from tests.datasets.layouts import GOLDFISH, SNAKE, TENCH, VAL, write_devkit, write_image, write_voc_xml
 from wsol.datasets import ILSVRC, Dataset, TinyImageNet
 from wsol.errors import UserError
-from wsol.io import imagenet_wnids
+from wsol.io import imagenet_classes
 
 IMAGES = "ILSVRC/Data/CLS-LOC"
 TINY = ("n01443537", "n01629819", "n02123045")
@@ -51,7 +51,8 @@ def test_kaggle_with_and_without_its_csv(kaggle: Path) -> None:
 
 def test_archives_and_boxes_in_a_folder_of_their_own(archives: Path) -> None:
     check_val(ILSVRC(archives))
-    assert ILSVRC(archives).class_ids == imagenet_wnids() and ILSVRC(archives).classes[:2] == ("tench", "goldfish")
+    data = ILSVRC(archives)
+    assert data.class_ids == tuple(imagenet_classes()) and data.classes[:2] == ("tench", "goldfish")
     folder = archives / "ILSVRC2012_bbox_val_v3" / "val"
     folder.mkdir(parents=True)
     for path in (archives / "val").glob("*.xml"):

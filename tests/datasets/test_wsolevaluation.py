@@ -11,7 +11,7 @@ import wsol
 from tests.datasets.layouts import ALBATROSS, AUKLET, BIRDS, write_cubv2, write_image, write_openimages, write_split
 from wsol.datasets import WSOLEvaluation
 from wsol.errors import UserError
-from wsol.io import imagenet_wnids
+from wsol.io import imagenet_classes
 from wsol.models import Classifier
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "wsolevaluation"
@@ -84,7 +84,7 @@ def test_classes_of_other_sets(tmp_path: Path) -> None:
 def test_labels_of_ilsvrc_are_sorted_wordnet_ids(tmp_path: Path, split: str, rows: list[tuple[str, int]]) -> None:
     write_split(tmp_path, "ILSVRC", split, rows)
     data = WSOLEvaluation(tmp_path, "ILSVRC", split)
-    assert data.class_ids == imagenet_wnids()
+    assert data.class_ids == tuple(imagenet_classes())
     assert (data.classes[0], data.classes[65]) == ("tench", "sea snake")
     assert data.labels.tolist() == [label for _, label in rows]
 

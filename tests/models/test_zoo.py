@@ -12,7 +12,7 @@ from torchvision import models
 
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
-from wsol.io import imagenet_wnids
+from wsol.io import imagenet_classes
 from wsol.models import (
     Classifier,
     alexnet_gap,
@@ -62,7 +62,7 @@ def test_ready_weights_bring_their_input_and_classes(hub):
     assert found.weights == "IMAGENET1K_V1"
     assert torch.equal(found.module.classifier[3].weight, state["classifier.3.weight"])
     assert (found.input_size, found.interpolation) == ((224, 224), "bilinear")
-    assert found.classes[207] == "golden retriever" and found.class_ids == imagenet_wnids()
+    assert found.classes[207] == "golden retriever" and found.class_ids == tuple(imagenet_classes())
     tuned = torchvision_classifier("mobilenet_v3_small", weights="DEFAULT", num_classes=5, input_size=128)
     assert tuned.weights == "IMAGENET1K_V1, head random (seed 0)"
     assert tuned.module(torch.zeros(1, 3, 128, 128)).shape == (1, 5)

@@ -1,4 +1,4 @@
-"""Which class of a dataset is which logit of a classifier, where the true class ranks, and what ImageNet's are called.
+"""Which class of a dataset is which logit of a classifier, and where the true class ranks.
 
 Classes meet logits by id where all ids are known to the classifier, else by name; by file or position when asked for.
 Names are compared without case, with underscores as spaces; of a list of synonyms ("tabby, tabby cat") any one
@@ -13,7 +13,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wsol.errors import UserError, first_names, suggest
-from wsol.io import imagenet_wnids, read_text
+from wsol.io import read_text
 
 HEADINGS = ("dataset class", "dataset_class", "class")  # of a map file's first column
 Names = Sequence[str]
@@ -236,20 +235,3 @@ def _finite(logits: ArrayLike) -> np.ndarray:
     if bad.size:
         raise UserError(f"the logits of row {bad[0]} are not finite: check the weights and the image's normalization")
     return values
-
-
-@cache
-def imagenet_names() -> tuple[str, ...]:
-    """Names of the 1,000 ILSVRC-2012 classes by logit, as torchvision spells them: two are "crane"."""
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-
-
-def named_classes(folders: Names) -> dict[str, Any]:
-    """Names, and ids, of classes that are called by their folders: WordNet ids of ImageNet's have names."""
-    wnids = imagenet_wnids()
-    if not set(folders).issubset(wnids):
-        return {"classes": folders}
-    names = dict(zip(wnids, imagenet_names(), strict=True))
-    return {"classes": [names[folder] for folder in folders], "class_ids": folders}

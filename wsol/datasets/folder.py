@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from wsol.datasets.annotations import CORNERS, are_boxes, read_lines, read_table
-from wsol.datasets.classes import named_classes
 from wsol.datasets.images import read_mask, read_size, read_values
 from wsol.datasets.sample import Dataset, Sample, Size, Table, find_home, reader
 from wsol.errors import UserError, closest, composed_otherwise, first_names
+from wsol.io import named_classes
 
 logger = logging.getLogger("wsol")
 

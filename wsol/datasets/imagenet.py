@@ -25,10 +25,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from wsol.datasets.annotations import CORNERS, XML_CORNERS, Rows, read_lines, read_xml, safe_join
-from wsol.datasets.classes import imagenet_names
 from wsol.datasets.sample import Dataset, Size, Table, choose_classes, reader
 from wsol.errors import UserError
-from wsol.io import imagenet_wnids, read_text
+from wsol.io import imagenet_classes, read_text
 
 # Choe et al. test on val; what they choose thresholds on is ImageNetV2, which WSOLEvaluation reads.
 ROLES = {"train": "train-weaksup", "val": "test"}
@@ -132,7 +131,7 @@ def _beside_kaggle(home: Path, name: str) -> Path | None:
 def _read_synsets(path: Path | None) -> dict[str, str]:
     """Name of each class by WordNet id, sorted by id: from `LOC_synset_mapping.txt`, else those of ILSVRC-2012."""
     if path is None:
-        return dict(zip(imagenet_wnids(), imagenet_names(), strict=True))
+        return imagenet_classes()
     rows = read_lines(path, ["class", "name"], separator=None)
     return {wnid: rows["name"][row] for wnid, row in sorted(rows.unique("class").items())}
 
@@ -274,6 +273,6 @@ def TinyImageNet(root: str | Path, split: str = "val", classes: Sequence[str] | 
     names = {wnid: name.strip() for wnid, tab, name in (line.partition("\t") for line in lines) if tab}
     files, labels, boxes = ([sample[column] for sample in samples] for column in range(3))
     table = Table(home, sample_id=files, image=files, label=labels, boxes=boxes)
-    names = names or dict(zip(imagenet_wnids(), imagenet_names(), strict=True))
+    names = names or imagenet_classes()
     names_of_classes = [names.get(wnid, wnid) for wnid in class_ids]
     return Dataset(table, wrong_box=wrong_box, classes=names_of_classes, class_ids=class_ids)

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 
 from wsol.datasets.annotations import CORNERS, Rows, read_lines, safe_join
-from wsol.datasets.classes import imagenet_names
 from wsol.datasets.images import read_mask
 from wsol.datasets.sample import Dataset, Table, reader
-from wsol.io import imagenet_wnids
+from wsol.io import imagenet_classes
 
 ROLES = {"train": "train-weaksup", "val": "train-fullsup", "test": "test"}
 MASK = ("image id", "mask", "ignore mask")
@@ -137,7 +136,8 @@ def _classes(folder: Path, labels: Rows) -> tuple[Sequence[str], Sequence[str]]:
     """Names and ids of the classes, as far as they can be known."""
     if folder.parent.name == "ILSVRC":
         _check_imagenet(labels)
-        return imagenet_names(), imagenet_wnids()
+        names = imagenet_classes()
+        return list(names.values()), list(names)
     # The other splits may have more classes, or name those that are missing here.
     others = sorted(path / "class_labels.txt" for path in folder.parent.iterdir() if path != folder)
     files = [labels, *(read_lines(path, tuple(labels.columns)) for path in others if path.is_file())]
@@ -164,7 +164,7 @@ def _spoken(key: str) -> str:
 
 def _check_imagenet(labels: Rows) -> None:
     """Make sure that labels mean what ILSVRC's do, where the image ids show it."""
-    wnids = imagenet_wnids()
+    wnids = list(imagenet_classes())
     labels.integers("label", most=len(wnids) - 1)
     for row, (folder, label) in enumerate(_pairs(labels)):
         number = folder.isdecimal() and int(folder) != label

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision import models
 
 from wsol.errors import UserError, suggest
-from wsol.io import imagenet_wnids
+from wsol.io import imagenet_classes, named_classes
 from wsol.models.checkpoint import ENTRIES, load_state, read_checkpoint
 from wsol.models.layers import Classifier, default_layer, find_layer
 from wsol.models.reference import HEADS, GlobalAveragePoolingNet, adapt, inception, method_of, own_names, reduce_stride
@@ -62,7 +62,7 @@ def build(
             module = make(count)
     asked["input_size"] = _sides(asked.get("input_size"))
     if asked.get("classes") == "imagenet":
-        asked |= _imagenet()
+        asked |= named_classes(tuple(imagenet_classes()))
     stride = loaded.metadata.get("output_stride") if loaded else None
     if stride not in (None, output_stride):  # the same names and shapes at another stride: nothing else would tell
         raise UserError(f"checkpoint {checkpoint} was trained with output_stride={stride}: pass output_stride={stride}")
@@ -72,8 +72,8 @@ def build(
         if source.get("classes"):  # the ids belong to the names
             fields.pop("class_ids", None)
         fields |= {field: value for field, value in source.items() if value is not None}
-    if fields.get("classes") and set(fields["classes"]).issubset(imagenet_wnids()):  # folders of ImageNet's
-        fields |= _imagenet(fields["classes"])
+    if fields.get("classes"):
+        fields |= named_classes(fields["classes"])
     weights = loaded.path.name if loaded else label or f"random (seed {seed})"
     fields["layer"] = str(fields.get("layer", ""))
     classifier = Classifier(name=name, module=module.eval(), weights=weights, **fields)
@@ -89,13 +89,6 @@ def build(
         load_state(classifier.module, loaded)
     find_layer(classifier.module, classifier.layer)
     return classifier
-
-
-def _imagenet(wnids: Sequence[str] = ()) -> dict[str, Sequence[str]]:
-    """Names and ids of ImageNet's classes, all 1,000 unless others are asked for."""
-    names = dict(zip(imagenet_wnids(), models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
-    wnids = wnids or list(names)
-    return {"classes": [names[wnid] for wnid in wnids], "class_ids": wnids}
 
 
 def torchvision_classifier(
@@ -144,7 +137,8 @@ def torchvision_classifier(
             raise UserError(f"{name}'s weights {weights} have no classifier: pass others, or use them as a backbone")
         default_classes = len(categories)
         if num_classes in (None, default_classes):
-            defaults |= {"classes": categories, "class_ids": imagenet_wnids() if default_classes == 1000 else None}
+            defaults["classes"] = categories
+            defaults |= named_classes(tuple(imagenet_classes())) if default_classes == 1000 else {}
         else:
             settings["label"] += f", head random (seed {settings.get('seed', 0)})"
     options = _options(name, _sides(settings.get("input_size")))
@@ -601,7 +595,7 @@ def efficientnet_lite0(
     if ready:
         fresh = num_classes not in (None, 1000)
         settings["label"] = f"pretrained, head random (seed {settings.get('seed', 0)})" if fresh else "pretrained"
-        defaults |= {} if fresh else _imagenet()
+        defaults |= {} if fresh else named_classes(tuple(imagenet_classes()))
     settings |= {"checkpoint": checkpoint, "num_classes": num_classes, "defaults": defaults}
     return build("efficientnet_lite0", make, default_classes=1000, **settings)
 
