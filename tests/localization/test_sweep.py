@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,12 @@ def test_an_empty_map_has_the_empty_box() -> None:
         sweep = sweep_thresholds(empty, [0, 0, 8, 8], rules).against([0, 0, 3, 3])
         assert np.array_equal(sweep.iou_largest, sweep_thresholds(empty, [0, 0, 3, 3], rules).iou_largest)
         assert sweep.boxes_largest.shape == (1000, 4)
+
+
+def test_a_sweep_shows_itself() -> None:
+    heatmap = np.zeros((20, 30))
+    heatmap[5:10, 10:20], heatmap[6:8, 12:16] = 0.5, 1.0
+    sweep = sweep_thresholds(heatmap, [12, 6, 15, 7], "exact")
+    assert len(repr(sweep)) < 160 and "30 x 20" in repr(sweep) and "1.000 at τ 0.5" in repr(sweep)
+    for path in re.findall(r'd="(M.*?)"', sweep._repr_html_()):
+        assert path.endswith("V0.0H300.0") and path.count("H") == len(sweep.runs("largest").first)

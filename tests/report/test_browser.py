@@ -378,7 +378,7 @@ def test_nothing_is_wider_than_its_place(
     page.wait_for_selector(".chart svg")
     page.check(".show-intervals >> visible=true") if name == "report.html" else None
     wide = page.evaluate(
-        """[...document.querySelectorAll("*")].filter((element) => !element.closest("head, svg, .hidden, option"))
+        """[...document.querySelectorAll("*")].filter((element) => !element.closest("head, option"))
             .filter((element) => element.checkVisibility() && element.clientWidth)
             .filter((element) => element.scrollWidth > element.clientWidth)
             .map((element) => element.outerHTML.slice(0, 80))"""

@@ -19,7 +19,7 @@ from wsol.datasets import Shapes
 from wsol.errors import UserError
 from wsol.models import Classifier, gapnet
 from wsol.report.compare import PAIR_COLUMNS, Comparison, compare
-from wsol.report.compare_page import format_p, sentence, write_comparison
+from wsol.report.compare_page import findings, format_p, sentence, write_comparison
 from wsol.report.run import Run
 
 LENGTH = 30
@@ -315,6 +315,17 @@ def test_sentences(changes: dict[str, object], facts: list[str]) -> None:
     text = sentence(ROW | changes)
     assert all(fact in text for fact in facts), text
     assert text[0].isupper() and text.endswith(".")
+
+
+def test_findings_name_the_best_its_equals_and_those_behind() -> None:
+    values = pd.Series({"A": 70.0, "B": 69.0, "center baseline": 60.0, "C": 50.0, "D": 41.0})
+    p = {("A", "B"): 0.4, ("A", "C"): 0.01, ("A", "D"): 0.001, ("B", "center baseline"): 0.2}
+    p |= {("A", "center baseline"): 0.01, ("C", "center baseline"): 0.01, ("D", "center baseline"): 0.001}
+    first, same, less, weak = findings(values, ["center baseline"], p, "of 9 images")
+    assert "A" in first and "70.0 %" in first and "10.0 points" in first and "(" not in first
+    assert "A" in same and "B" in same and "C" not in same
+    assert "C and D" in less and "20.0 to 29.0" in less and "B" in weak and "C" not in weak
+    assert findings(values[2:3], ["center baseline"], p, "") == []
 
 
 def test_p_values_have_the_digits_that_matter() -> None:

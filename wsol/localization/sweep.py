@@ -68,7 +68,7 @@ class Sweep:
     --------
     >>> sweep = sweep_thresholds(np.eye(4), [0, 0, 3, 3], "exact")
     >>> sweep
-    Sweep(1000 thresholds of 4 x 4 pixels; runs: 1 largest, 1 any, 1 union)
+    Sweep(1000 thresholds of 4 x 4 pixels; best IoU: largest 1.000 at τ 0, any 1.000 at τ 0, union 1.000 at τ 0)
     >>> sweep.iou_largest.shape, sweep.boxes_any.shape
     ((1000,), (1000, 4))
     """
@@ -80,9 +80,21 @@ class Sweep:
     packed: dict[str, PackedRuns]
 
     def __repr__(self) -> str:
-        """Size, thresholds, and how many runs there are."""
-        runs = ", ".join(f"{len(packed.first)} {which}" for which, packed in self.packed.items())
-        return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; runs: {runs})"
+        """Size, thresholds, and the best IoU of each rule with the smallest τ that has it."""
+        best = [(which, runs.iou.max(), runs.first[runs.iou.argmax()]) for which, runs in self.packed.items()]
+        said = ", ".join(f"{which} {iou:.3f} at τ {self.thresholds[first]:g}" for which, iou, first in best)
+        return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; best IoU: {said})"
+
+    def _repr_html_(self) -> str:
+        """The same, and IoU over τ as a chart, for notebooks."""
+        lines, names = "", ""
+        for (which, runs), color in zip(self.packed.items(), ("#0072b2", "#d55e00", "#767c85"), strict=False):
+            ends = [*(300 * self.thresholds[runs.first[1:]]), 300]
+            path = "".join(f"V{100 - 100 * iou:.1f}H{end:.1f}" for iou, end in zip(runs.iou, ends, strict=True))
+            lines += f'<path d="M0 {100 - 100 * runs.iou[0]:.1f}{path}" fill="none" stroke="{color}" stroke-width="2"/>'
+            names += f' <span style="color:{color}">{which}</span>'
+        chart = f'<svg viewBox="0 -5 300 110" width="300" style="border:1px solid #aaa">{lines}</svg>'
+        return f"<p>{self!r}</p>{chart}<p>IoU (0 to 1) over τ (0 to 1):{names}</p>"
 
     def runs(self, which: str) -> Runs:
         """Boxes and IoUs, run-length coded, of the "largest" component, the best of "any", or their "union"."""

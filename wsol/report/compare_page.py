@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from wsol.heatmaps.method import BASELINES
 from wsol.io import atomic_write, write_text
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS
 from wsol.metrics.statistics import ALPHA
@@ -25,7 +26,7 @@ from wsol.report.templating import fill, render
 if TYPE_CHECKING:
     from wsol.report.compare import Comparison
 
-MOST_SENTENCES = 12  # before the others have to be unfolded
+MOST_SENTENCES = 6  # before the others have to be unfolded
 HEADINGS = {
     "first": "A", "second": "B", "first_value": "A (%)", "second_value": "B (%)", "difference": "A − B",
     "interval": "95 % interval",
@@ -63,6 +64,7 @@ def _page(comparison: Comparison, command: str) -> str:
         protocols=list(dict.fromkeys(summary["protocol"])),
         notes=comparison.notes,
         tables=_tables(comparison, functions),
+        findings=_findings(summary, pairs),
         sentences=[(protocol, list(sentences)) for protocol, sentences in by_protocol],
         most=MOST_SENTENCES,
         meaning=meaning(pairs, comparison.tests),
@@ -78,6 +80,23 @@ def _page(comparison: Comparison, command: str) -> str:
         format_interval=format_interval,
         format_p=format_p,
     )
+
+
+def _findings(summary: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
+    """What the comparison means, by protocol, in a few sentences."""
+    located, found = pairs[pairs["metric"] == "gt_known_loc"], dict[str, list[str]]()
+    p: dict[Any, float] = {
+        (row.protocol, *pair): 0.0 if row.more_than_noise else 1.0
+        for row in located.itertuples()
+        for pair in ((row.first, row.second), (row.second, row.first))
+    }
+    for protocol, rows in summary.groupby("protocol", sort=False):
+        values = rows.set_index("title")["gt_known_loc"].sort_values(ascending=False, kind="stable")
+        baselines = [title for title, method in zip(rows["title"], rows["method"], strict=True) if method in BASELINES]
+        tested, where = {key[1:]: p[key] for key in p if key[0] == protocol}, f"of {counted(rows.iloc[0])} at IoU 0.5"
+        if tested:
+            found[str(protocol)] = findings(values, [name for name in values.index if name in baselines], tested, where)
+    return found
 
 
 def _tables(comparison: Comparison, functions: Mapping[str, str]) -> Markup:
@@ -100,6 +119,42 @@ def summary_tables(
         columns = [column for column in table["columns"] if column[0] != "protocol"]
         tables[str(protocol)] = table | {"columns": columns, "sentences": (), "tests": 0}
     return tables
+
+
+def findings(
+    values: pd.Series, baselines: Collection[str], p: Mapping[tuple[str, str], float], located: str
+) -> list[str]:
+    """Say which method is the best, what it beats, and what it can't be told apart from, in sentences.
+
+    `values` are percent by title, the highest first; `p` are corrected, of pairs in both orders. `located` says of what
+    GT-known localization is; "": the values are PxAP.
+    """
+    names, base = [name for name in values.index if name not in baselines], next(iter(baselines), None)
+    if not names or values.isna().all():
+        return []
+    (best, *others), called = names, {name: with_article(name) for name in values.index}
+    text = (
+        f"{called[best]} {f'localizes {values[best]:.1f} % {located}' if located else f'has {values[best]:.1f} % PxAP'}"
+    )
+    if base is not None:
+        more = values[best] - values[base]
+        text += f", {abs(more):.1f} points {'more' if more >= 0 else 'less'} than {called[base]}"
+        text += " (not significant)" if p.get((best, base), 0) >= ALPHA else ""
+    same = [called[name] for name in others if p.get((best, name), 0) >= ALPHA]
+    less = [name for name in others if p.get((best, name), 1) < ALPHA]
+    weak = [called[name] for name in others if base is not None and p.get((name, base), 0) >= ALPHA]
+    sentences = [f"{text}."] + ([f"{listed([called[best], *same])} cannot be told apart."] if same else [])
+    if less:
+        gaps = list(dict.fromkeys(f"{values[best] - values[name]:.1f}" for name in (less[0], less[-1])))
+        beaten = listed([called[name] for name in less])
+        sentences.append(f"{beaten} localize{'s' * (len(less) == 1)} less, by {' to '.join(gaps)} points.")
+    sentences += [f"Not significantly more than {called[base]}: {listed(weak)}."] if weak else []
+    return [capitalized(sentence) for sentence in sentences]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def sentence(row: Row, preset: str = "") -> str:

@@ -22,7 +22,7 @@ from wsol.metrics.faithfulness_presets import LOW_IS_GOOD
 from wsol.metrics.localization import ERROR_KINDS
 from wsol.metrics.statistics import ALPHA, holm, mcnemar, rank_agreement
 from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, method_name, series_styles
-from wsol.report.compare_page import capitalized, counted, summary_tables, with_article
+from wsol.report.compare_page import counted, findings, listed, summary_tables
 from wsol.report.faithfulness import columns_of, html_faithfulness, judge_run, measured_by
 from wsol.report.figures import Against, draw_faithfulness, draw_figures
 from wsol.report.gallery import gallery, method_data
@@ -119,11 +119,6 @@ def write_report(
     return path
 
 
-def listed(names: Sequence[str]) -> str:
-    """Join names as in a sentence: "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
 @section("summary", 10)
 def _summary(page: Page) -> Section:
     run, rename = page.run, page.labels
@@ -141,35 +136,17 @@ def _summary(page: Page) -> Section:
 
 
 def _findings(page: Page, protocol: str) -> dict[str, Any]:
-    """Say what a protocol's table means: which method is the best, what it beats, and what it can't be told from."""
-    rows = page.run.summary[page.run.summary["protocol"] == protocol].set_index("method", drop=False)
-    boxed = rows["gt_known_loc"].notna().all()
+    """Say what a protocol's table means, by tests of each pair of methods, and each with the best baseline."""
+    rows = page.run.summary[page.run.summary["protocol"] == protocol].set_index("method")
+    boxed = bool(rows["gt_known_loc"].notna().all())
     values = rows["gt_known_loc" if boxed else "pxap"].sort_values(ascending=False, kind="stable")
-    names = [name for name in values.index if not page.is_baseline(name)]
-    baselines = [name for name in values.index if page.is_baseline(name)][:1]
-    if not names or values.isna().all():
-        return {}
-    (best, *others), called = names, {name: with_article(page.labels[name]) for name in values.index}
-    p = _corrected(page, protocol, [*names, *baselines]) if boxed else {}
-    share = f"localizes {values[best]:.1f} % of {counted(rows.loc[best])} at IoU 0.5"
-    text = f"{called[best]} {share if boxed else f'has a PxAP of {values[best]:.1f} on {counted(rows.loc[best])}'}"
-    for base in baselines:
-        more = values[best] - values[base]
-        text += f", {abs(more):.1f} points {'more' if more >= 0 else 'less'} than {called[base]}"
-        text += " (not significant)" if p.get((best, base), 0) >= ALPHA else ""
-    same = [name for name in others if p.get((best, name), 0) >= ALPHA]
-    less = [name for name in others if p.get((best, name), 1) < ALPHA]
-    sentences = [f"{text}."]
-    if same:
-        sentences.append(f"{listed([called[best], *(called[name] for name in same)])} cannot be told apart.")
-    if less:
-        gaps = sorted({f"{values[best] - values[name]:.1f}" for name in less}, key=float)
-        by = f"{' to '.join(gaps[:: max(1, len(gaps) - 1)][:2])} points"
-        sentences.append(f"{listed([called[name] for name in less])} localize{'s' * (len(less) == 1)} less, by {by}.")
-    weak = [called[name] for name in others for base in baselines if p.get((name, base), 0) >= ALPHA]
-    if weak and baselines:
-        sentences.append(f"Not significantly more than {called[baselines[0]]}: {listed(weak)}.")
-    return {"sentences": [capitalized(sentence) for sentence in sentences], "tests": len(p) // 2, "level": ALPHA}
+    baselines = [name for name in values.index if page.is_baseline(name)]
+    names = [name for name in values.index if name not in baselines[1:]]
+    p = _corrected(page, protocol, names) if boxed and len(baselines) < len(values) else {}
+    by_label = {(page.labels[a], page.labels[b]): value for (a, b), value in p.items()}
+    values, base = values[names].rename(page.labels), [page.labels[name] for name in baselines[:1]]
+    sentences = findings(values, base, by_label, f"of {counted(rows.iloc[0])} at IoU 0.5" if boxed else "")
+    return {"sentences": sentences, "tests": len(p) // 2, "level": ALPHA}
 
 
 def _corrected(page: Page, protocol: str, methods: Sequence[str]) -> dict[tuple[str, str], float]:

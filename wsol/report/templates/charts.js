@@ -35,7 +35,7 @@ wsol.ticks = ([low, high], wanted) => {
 
 wsol.lineChart = (element, chart) => wsol.redrawn(element, (width) => {
   const height = Math.round(Math.min(300, Math.max(200, 0.62 * width)));
-  const left = 44, right = 10, top = 8, bottom = 38;
+  const left = 32, right = 10, top = 24, bottom = 38;
   const [x0, x1] = chart.x.domain, [y0, y1] = chart.y.domain;
   const across = (x) => left + ((x - x0) / (x1 - x0)) * (width - left - right);
   const down = (y) => height - bottom - ((y - y0) / (y1 - y0)) * (height - top - bottom);
@@ -50,7 +50,7 @@ wsol.lineChart = (element, chart) => wsol.redrawn(element, (width) => {
   }
   svg.append(wsol.svg("line", { class: "axis", x1: left, x2: width - right, y1: down(y0), y2: down(y0) }));
   svg.append(wsol.svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, chart.x.label));
-  svg.append(wsol.svg("text", { transform: `translate(11 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, chart.y.label));
+  svg.append(wsol.svg("text", { x: 0, y: 11 }, chart.y.label));
   for (const one of chart.series) {
     const points = one.x.map((x, i) => (one.y[i] === null ? null : `${across(x).toFixed(1)},${down(one.y[i]).toFixed(1)}`));
     const path = points.map((point, i) => (point === null ? "" : (i > 0 && points[i - 1] !== null ? "L" : "M") + point)).join("");
