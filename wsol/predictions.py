@@ -206,9 +206,6 @@ def _from_list(
     if not set(columns) <= set(rows.columns):
         raise UserError(f"its columns are {', '.join(rows.columns)}; name them {', '.join(columns)}")
     listed = rows[columns].map(class_text).to_numpy(object)  # (N, k)
-    for sample_id, classes in zip(rows.index, listed, strict=True):
-        if len(set(classes)) < count or "" in classes:
-            raise UserError(f"sample {sample_id} has {', '.join(map(repr, classes))}: list {count} different classes")
     positions = {name: position for position, name in enumerate(names)}
     unknown = list(dict.fromkeys(name for name in listed.flat if name not in positions))
     best = np.array([[positions.get(name, -1) for name in classes] for classes in listed], np.int32)  # (N, k)
@@ -236,11 +233,11 @@ def _from_logits(rows: pd.DataFrame, samples: pd.DataFrame, naming: str, names: 
     if len(twice):
         raise UserError(f"two classes of the dataset are called {twice[0]!r}: use predictions_classes=id or position")
     if sorted(rows.columns) != sorted(names):
-        missing, surplus = sorted(set(names) - set(rows.columns)), sorted(set(rows.columns) - set(names))
+        differ = first_names(sorted(set(names) ^ set(rows.columns)))
         raise UserError(
-            f"its columns must be sample_id and the {len(names)} classes of the dataset by {naming}; missing are "
-            f"{first_names(missing) or 'none'}, surplus are {first_names(surplus) or 'none'}. Other names are said "
-            f"with predictions_classes={', '.join(NAMINGS)}; a classifier with other classes gives top1, top2, …"
+            f"its columns must be sample_id and the {len(names)} classes of the dataset by {naming}, nothing else; "
+            f"missing or surplus are {differ}. Other names are said with predictions_classes={', '.join(NAMINGS)}; a "
+            f"classifier with other classes gives top1, top2, …"
         )
     logits = rows[names].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)  # (N, C)
     bad = rows.index[~np.isfinite(logits).all(axis=1)]

@@ -72,7 +72,7 @@ def _message(cls: type, values: dict[str, Any], error: ValidationError) -> str:
             reason = fault["msg"].removeprefix("Value error, ")
         elif fault["type"] == "unexpected_keyword_argument":
             reason = f"no field '{name}'" + suggest(name, cls.__dataclass_fields__)  # type: ignore[attr-defined]
-        elif fault["type"] in ("missing", "missing_keyword_only_argument"):
+        elif name not in values:
             reason = f"{name} is needed"
         else:
             reason = f"{name} = {values[name]!r} {fault['msg'].removeprefix('Value error, ').removeprefix('Input ')}"

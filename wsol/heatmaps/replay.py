@@ -67,19 +67,14 @@ class Replay:
         if logits is None or versions != [leaf._version for leaf in shared]:
             self._copies, self._kept = True, self._outputs_below(image)
             logits = self._behind(twice)
-        difference = float((logits - self.logits[image]).abs().max())
-        if difference > self._tolerance(logits, image):
+        expected = self.logits[image]
+        difference, (share, floor) = float((logits - expected).abs().max()), tolerances(logits, self.output)
+        spread = float((expected - expected.mean()).abs().max())  # a bias that all share proves nothing
+        if difference > share * spread + floor * float(expected.abs().max()):
             raise UserError(
                 f"what stands behind layer {self.layer} gives other logits (by {difference:.2g}) when it runs again: "
                 f"something there works on the layer's output in place, or a hook changes it; choose a later layer"
             )
-
-    def _tolerance(self, again: torch.Tensor, image: int) -> float:
-        """How far the image's logits may be from those of another pass."""
-        logits = self.logits[image]
-        share, floor = tolerances(again, self.output)
-        spread = float((logits - logits.mean()).abs().max())  # a bias that all share proves nothing
-        return share * spread + floor * float(logits.abs().max())
 
     def _behind(self, activations: torch.Tensor) -> torch.Tensor:
         assert self._image is not None

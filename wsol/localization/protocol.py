@@ -298,7 +298,8 @@ class Protocol:
         True
         """
         rules = _only(BOX_RULES, self.for_dataset())
-        return rules if rules.thresholds == "levels" or not rules.is_on_grid() else replace(rules, threshold=None)
+        free = replace(rules, threshold=None)  # a fixed τ that is one of the grid's own changes no sweep
+        return free if rules.thresholds != "levels" and len(free.grid()) == len(rules.grid()) else rules
 
     def outcome_rules(self) -> Protocol:
         """Keep what has a say in outcomes: protocols that agree on it make equal ones, whatever the heatmaps are.
@@ -370,10 +371,6 @@ class Protocol:
         if self.threshold is not None and not (taus == self.threshold).any():
             taus = np.sort(np.append(taus, self.threshold))
         return taus  # (T,)
-
-    def is_on_grid(self) -> bool:
-        """Whether a fixed tau is one of the grid's own, so that it changes no sweep."""
-        return self.threshold is None or len(self.grid()) == len(replace(self, threshold=None).grid())
 
     def for_many_maps(self) -> Protocol:
         """Return the same rules with a grid that all maps share: every level of quantized maps becomes a list.
