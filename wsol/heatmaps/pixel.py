@@ -200,9 +200,12 @@ class _Rule(TorchFunctionMode):
         if getattr(func, "__name__", "").strip("_") not in _SPELLINGS:
             return func(*args, **kwargs)
         x, *limits = args or (kwargs.pop("input"),)
+        by_tensors = any(isinstance(limit, torch.Tensor) for limit in (*limits, *kwargs.values()))
+        if by_tensors or not (x.requires_grad and torch.is_grad_enabled()):
+            return func(x, *limits, **kwargs)
         below = torch.tensor(-1.0)
         rectified = func(below, *limits, **kwargs)  # 0 of a ReLU, and -1 itself if it works in place
-        if rectified.ndim or rectified != 0 or not (x.requires_grad and torch.is_grad_enabled()):
+        if rectified != 0:
             return func(x, *limits, **kwargs)
         self.count += 1
         if self.guided:  # [x > 0] is what a ReLU multiplies with itself
