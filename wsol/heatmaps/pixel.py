@@ -212,8 +212,9 @@ class _Rule(TorchFunctionMode):
             output = func(x, *limits, **kwargs)
             output.register_hook(_positive)
             return output
-        output = _Deconvolved.apply(x, func(x.detach().clone(), *limits, **kwargs))
-        return x.copy_(output) if rectified is below else output
+        in_place = rectified is below
+        output = _Deconvolved.apply(x, func(x.detach().clone() if in_place else x.detach(), *limits, **kwargs))
+        return x.copy_(output) if in_place else output
 
 
 # Also of functions that are ReLUs with some limits only, such as clamp(min=0) and what nn.ReLU6 calls.
