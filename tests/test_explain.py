@@ -18,7 +18,7 @@ from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.explanation import explain
 from wsol.heatmaps import make_method
-from wsol.heatmaps.collect import collect_heatmaps
+from wsol.heatmaps.collect import Recorder
 from wsol.localization import load_protocol, score_map, sweep_thresholds
 from wsol.models import Classifier, shapes_classifier
 
@@ -100,7 +100,8 @@ def test_maps_and_classes_are_those_that_an_evaluation_sees(view: str, flip: boo
     names, options = ["gradcam", "random"], {"view": view, "flip": flip, "score": score}
     chosen = {name: make_method(name) for name in names}
     everything = ClassMap(np.arange(len(data.classes)), "name")
-    store, samples = collect_heatmaps(data, shapes, chosen, everything, **options)
+    with Recorder(data, shapes, chosen, everything, **options) as recorder:
+        ((store, samples, *_),) = recorder.record([range(len(data))])
     found = explain(data[0].read_image(), shapes, names, rules, targets=[data[0].label], **options).answers[0]
     assert found.probability == pytest.approx(float(samples["top5_probability"][0][samples["rank"][0]]), abs=1e-6)
     seen = score_map(store.heatmap("gradcam", 0).values, rules, store.image_size(0), store.rectangle(0))

@@ -383,7 +383,7 @@ class Options(RunOptions):
     faithfulness_limit: Annotated[int, Field(ge=1)] = 500
 
     def for_the_pass(self) -> dict[str, Any]:
-        """Keywords of `collect_heatmaps`."""
+        """Keywords of `Recorder`."""
         names = ("flip", "predict_over", "batch_size", "workers", "seed", "score", "chunk", "on_error")
         return {name: getattr(self, name) for name in names}
 

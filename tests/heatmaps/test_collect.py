@@ -15,7 +15,7 @@ from wsol.datasets.classes import ClassMap
 from wsol.datasets.views import apply_view
 from wsol.errors import UserError
 from wsol.heatmaps import HeatmapExtractor, Method, make_method
-from wsol.heatmaps.collect import Recorder, collect_heatmaps, count_logits
+from wsol.heatmaps.collect import Recorder, count_logits
 from wsol.heatmaps.recording import Recording
 from wsol.heatmaps.store import HeatmapStore, random
 from wsol.models import Classifier, gapnet
@@ -29,7 +29,10 @@ def methods(*names: str) -> dict[str, Method]:
 
 def collect(dataset: Dataset, classifier: Classifier, names: Sequence[str] = ("cam", "gradcam"), **options: object):
     options = {"class_map": ALL, "batch_size": 4, **options}
-    return collect_heatmaps(dataset, classifier, methods(*names), **options)
+    chosen = names if isinstance(names, dict) else methods(*names)
+    with Recorder(dataset, classifier, chosen, **options) as recorder:
+        ((store, samples, *_),) = recorder.record([range(len(dataset))])
+    return store, samples
 
 
 def assert_same(
@@ -206,8 +209,8 @@ def test_classes_of_an_image_share_decoding_and_forward_pass(classifier: Classif
     chosen = methods(*names, "center") | {"mine": make_method(own_gradients)}
     options = {"class_map": ClassMap(np.array([2, 0, 1]), "file x"), "batch_size": batch_size}
     data, separate = Several(), Several(shared=False)
-    store, table = collect_heatmaps(data, classifier, chosen, **options)
-    expected, rows = collect_heatmaps(separate, classifier, chosen, **options)
+    store, table = collect(data, classifier, chosen, **options)
+    expected, rows = collect(separate, classifier, chosen, **options)
     assert (data.decoded, separate.decoded) == (len(Several.shown), len(separate)) == (7, 13)
     assert store.sample_ids == table["sample_id"].tolist() == [sample.sample_id for sample in data]
     assert_same(store, expected, (*names, "mine"))

@@ -191,15 +191,6 @@ class Recorder:
             return answers
 
 
-def collect_heatmaps(
-    dataset: Dataset, classifier: Classifier, methods: Mapping[str, Method], class_map: ClassMap, **options: Any
-) -> tuple[HeatmapStore, pd.DataFrame]:
-    """Record a whole dataset at once, in memory; options are those of `Recorder`."""
-    with Recorder(dataset, classifier, methods, class_map, **options) as recorder:
-        ((store, samples, *_),) = recorder.record([range(len(dataset))])
-    return store, samples
-
-
 @torch.no_grad()  # not inference mode: a network may keep tensors for its next pass
 def count_logits(classifier: Classifier, device: torch.device | str = "cpu") -> int:
     """Ask the network how many classes it has, by showing it one black image."""
