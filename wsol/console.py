@@ -101,9 +101,10 @@ def print_table(
 
 
 def are_numbers(cells: Iterable[str]) -> bool:
-    """Whether all texts that are not empty are numbers, and some are."""
+    """Whether all texts that are not empty are numbers, perhaps with a ± or an interval behind, and there are some."""
+    firsts = (re.split(r" [±\[<]", cell)[0] for cell in cells)
     try:
-        return len([float(cell.rstrip("*%†").replace("−", "-")) for cell in cells if cell]) > 0
+        return len([float(first.rstrip("*%†").replace("−", "-")) for first in firsts if first]) > 0
     except ValueError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from unittest.mock import patch
 
@@ -115,6 +116,7 @@ def test_methods_are_compared_with_the_runs_own_intervals(tmp_path: Path, capsys
             row = {"method": method, "protocol": "exact", "metric": "gt_known_loc", "low": value - 5, "high": value + 3}
             rows = [row, row | {"class": "NA", "low": 0, "high": 100}]
             pd.DataFrame(rows).reindex(columns=METRIC_COLUMNS).to_csv(place / "metrics.csv", index=False)
+            (place / "report.html").touch()
     with patch("wsol.report.figures.save_figure", wraps=save_figure) as saved:
         end_sweep(tmp_path, TableOptions(interval=True))
     assert "override" not in capsys.readouterr().out and not (tmp_path / "best.csv").exists()
@@ -126,6 +128,9 @@ def test_methods_are_compared_with_the_runs_own_intervals(tmp_path: Path, capsys
     assert [text.get_text() for text in bars.get_yticklabels()] == ["Grad-CAM", "CAM"]
     assert [line.tolist() for line in bars.collections[0].get_segments()] == [[[69, 0], [77, 0]], [[65, 1], [73, 1]]]
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
+    assert re.findall(r'data-value="([^"]*)"><a href="(.*?)">(.*?)</a></td>', page) == [
+        (job, f"{job}/report.html", job) for job in "01"
+    ]
     assert "65.0–73.0" in page and "broken" in page
 
 

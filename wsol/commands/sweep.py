@@ -11,7 +11,6 @@ from pathlib import Path
 from textwrap import shorten as shorten_text
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -21,13 +20,23 @@ from wsol.io import read_environment, write_text
 from wsol.metrics.localization import METRICS
 from wsol.report.charts import method_name
 from wsol.report.figures import draw_sweep
-from wsol.report.latex import HEADINGS, TableOptions, or_plain, paper_table
+from wsol.report.latex import HEADINGS, TableOptions, number_texts, or_plain, paper_table
 from wsol.report.run import Run, named_intervals
-from wsol.report.summary import MEASURES, OVERRIDE, best_cells, best_settings, chosen_on, markdown_table, with_intervals
+from wsol.report.summary import (
+    MEASURES,
+    OVERRIDE,
+    best_cells,
+    best_settings,
+    chosen_on,
+    markdown_table,
+    marked,
+    with_intervals,
+)
 from wsol.report.templating import html_table, render
 
-NAMES = ("method", "protocol", "epochs", "train_loss", "val_top1")
-MEASURED = ("threshold", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+NAMES = ("method", "protocol", "epochs")
+ACCURACIES = ("val_top1", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap")
+MEASURED = ("train_loss", "threshold", *ACCURACIES, "n_seeds")  # what fits a screen
 NUMBERS = ("threshold", *METRICS, "val_top1", "train_loss")
 SEEDS = ("seed", "model.seed", "dataset.seed")  # what they say is no setting
 NO_SETTINGS = ("run_dir", "hydra", "repeat", "table.", "published")
@@ -130,17 +139,25 @@ def _summary(folder: Path, record: Mapping[str, Any]) -> list[dict[Any, str]]:
     return [{key: str(value) for key, value in record["values"].items()}] if record["values"] else []
 
 
+def _numbers(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
+    """The same with numbers for what was measured, NaN where there is nothing; accuracies are percent."""
+    names = [
+        name + end for name in (*NUMBERS, "n_seeds") if name not in overrides for end in ("", "_std", "_low", "_high")
+    ]
+    frame = frame.assign(**{name: pd.to_numeric(frame[name]).astype(float) for name in names if name in frame})
+    return frame.assign(**{name: 100 * frame[name] for name in ("val_top1", "val_top1_std") if name in frame})
+
+
 def shorten(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
     """The part of a sweep's table that fits a screen: what jobs differ in, and what was measured, rounded."""
     differing = [name for name in overrides if frame[name].nunique() > 1 or len(frame) == 1]
     columns = dict.fromkeys(["job", *differing, *NAMES, *MEASURED, "n_seeds", "error"])
-    table = frame[[name for name in columns if name in frame and (frame[name] != "").any()]].copy()
-    for name in set(table.columns) & set(MEASURED) - set(differing):
-        digits = 3 if name == "threshold" else 1
-        table[name] = [f"{float(text):.{digits}f}" if text else "" for text in table[name]]
-        if f"{name}_std" in frame:
-            spread = [f" ± {float(text):.{digits}f}" if text else "" for text in frame[f"{name}_std"]]
-            table[name] += spread
+    table, numbers = (
+        frame[[name for name in columns if name in frame and (frame[name] != "").any()]].copy(),
+        _numbers(frame, overrides),
+    )
+    for name in (name for name in MEASURED if name in table and name not in differing):
+        table[name] = number_texts(numbers, name)
     if "method" in table:
         table["method"] = table["method"].map(method_name)
     if "error" in table:
@@ -161,9 +178,8 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
     means = {name: f"{name}_mean" for name in NUMBERS if f"{name}_std" in frame}
     write_text(folder / "sweep.csv", frame.rename(columns=means).to_csv(index=False, lineterminator="\n"))
     table, best = shorten(frame, sweep.overrides), best_settings(frame, sweep.overrides, sweep.roles)
-    highest = _highest(table, frame)
-    bold = {(int(row), table.columns[column]) for row, column in np.argwhere(highest.to_numpy())}
-    print_table(table, title, keys=("job", "method", "protocol"), headings=HEADINGS, bold=bold)
+    highest = _highest(table, _numbers(frame, sweep.overrides))
+    print_table(table, title, keys=("job", "method", "protocol"), headings=HEADINGS, bold=marked(highest))
     measured, pictures = len(best) > 0, list[Path]()
     best = best[:0] if (best["settings"] == "all alike").all() else best
     sentences = chosen_on(best)
@@ -206,7 +222,7 @@ def _swept(sweep: SweepTable) -> str:
 
 def _highest(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """Which numbers are the best of their column among rows of one dataset, split and protocol."""
-    numbers = [name for name in map(str, table) if name in MEASURED and name != "threshold"]
+    numbers = [name for name in map(str, table) if name in ACCURACIES]
     group = frame.reindex(columns=["dataset", "split", "protocol"], fill_value="").agg(" ".join, axis=1)
     best = best_cells(frame[numbers].assign(group=group), numbers, "group")
     return best.reindex(columns=table.columns, fill_value=False)
@@ -241,17 +257,11 @@ def _best_table(best: pd.DataFrame) -> pd.DataFrame:
 def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
-    table = shorten(finished, sweep.overrides).drop(columns="job")
-    beside = ("", "_std", "_low", "_high")
-    numbers = [
-        name + end for name in NUMBERS if name not in sweep.overrides for end in beside if name + end in finished
-    ]
-    frame = finished.assign(
-        **{name: pd.to_numeric(finished[name]) for name in (*numbers, "n_seeds") if name in finished}
-    )
-    keys = [name for name in map(str, table) if name not in (*MEASURED, "n_seeds", "val_top1", "train_loss")]
+    shown = [name for name in map(str, shorten(finished, sweep.overrides)) if name != "job"]
+    frame, columns = _numbers(finished, sweep.overrides), options.columns or ()
+    keys = [name for name in shown if name not in MEASURED]
     keys += [name for name in ("dataset", "split") if name in frame and frame[name].nunique() > 1 and name not in keys]
-    keys = [name for name in keys if name.removesuffix(OVERRIDE) not in (options.columns or ()) or OVERRIDE not in name]
+    keys = [name for name in keys if name.removesuffix(OVERRIDE) not in columns or OVERRIDE not in name]
     keys = ["job", *keys] if frame.duplicated(keys).any() else keys  # Optuna may ask for the same again
-    columns = options.columns or tuple(name for name in map(str, table) if name in (*MEASURED, "n_seeds", "val_top1"))
+    columns = columns or tuple(name for name in shown if name in MEASURED and name not in keys)
     return paper_table(frame, keys, replace(options, columns=columns), note)

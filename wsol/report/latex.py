@@ -110,7 +110,7 @@ def paper_table(
         raise UserError(f"table.rows={down}: several rows of the summary would be one; add {first_names(apart)}")
     index = pd.MultiIndex.from_frame(frame[[*down, *across]].astype(str))
     values = frame[chosen].astype(float).set_axis(index)
-    texts = pd.DataFrame({name: _texts(frame, name, options.interval) for name in chosen}).set_axis(index)
+    texts = pd.DataFrame({name: number_texts(frame, name, options.interval) for name in chosen}).set_axis(index)
     if across:
         levels = list(range(len(down), index.nlevels))
         values, texts = (pd.DataFrame(table.unstack(levels, sort=False)) for table in (values, texts))
@@ -129,8 +129,8 @@ def paper_table(
     return latex_table(table.reset_index(drop=True), marks, headings={}, note=note)
 
 
-def _texts(frame: pd.DataFrame, name: str, interval: bool | str | None) -> list[str]:
-    """One decimal, and what stands beside it."""
+def number_texts(frame: pd.DataFrame, name: str, interval: bool | str | None = None) -> list[str]:
+    """A column for people: one decimal, and its interval or standard deviation beside it; "" where there is nothing."""
     digits = {"threshold": 3, "n_seeds": 0, "train_loss": 3}.get(name, 1)
     texts = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in frame[name].astype(float)]
     beside = [""] * len(frame)
@@ -185,7 +185,7 @@ def latex_table(
 
     `marks` are Styler's styles, such as "textbf:--rwrap;". A table that is too wide for its column is shrunk.
     """
-    numbers = [are_numbers(text.split(" ")[0] for text in column) for _, column in texts.items()]
+    numbers = [are_numbers(column) for _, column in texts.items()]
     names = [headings.get(str(name), str(name)) for name in texts]  # two columns may be called alike
     style = texts.set_axis(range(texts.shape[1]), axis=1).style
     style = style.format(lambda text: escape_latex(text) or "--").hide(axis="index")

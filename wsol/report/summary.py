@@ -16,7 +16,7 @@ from wsol.io import published_file, write_text
 from wsol.metrics.localization import GIVEN, is_oracle
 from wsol.metrics.statistics import RESAMPLES
 from wsol.report.charts import METRIC_NAMES, method_name
-from wsol.report.latex import HEADINGS, NUMBERS, TableOptions, or_plain, paper_table
+from wsol.report.latex import HEADINGS, NUMBERS, TableOptions, number_texts, or_plain, paper_table
 from wsol.report.run import named_intervals
 from wsol.tables import SHOWN, is_for_testing
 
@@ -68,10 +68,7 @@ def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = summary[names].reset_index(drop=True)
     texts = table.assign(method=titles(summary)).astype(object)
     for name in (name for name in names if name not in TEXTS):
-        digits = 3 if name == "threshold" else 1
-        texts[name] = ["" if pd.isna(value) else f"{value:.{digits}f}" for value in table[name]]
-        if f"{name}_std" in summary:  # over seeds
-            texts[name] += ["" if pd.isna(std) else f" ± {std:.1f}" for std in summary[f"{name}_std"]]
+        texts[name] = number_texts(summary, name)
     if "threshold" in names:
         oracle = summary["threshold_source"].map(is_oracle).to_numpy()
         texts["threshold"] += np.where(oracle & (texts["threshold"] != ""), "*", "")
@@ -111,8 +108,12 @@ def print_summary(results: Results) -> None:
 def print_display(summary: pd.DataFrame, title: str) -> None:
     """Print the columns of a summary that say something, the best of each protocol in bold."""
     texts, best = display_summary(summary)
-    bold = {(int(row), texts.columns[column]) for row, column in np.argwhere(best.to_numpy())}
-    print_table(texts, title, headings=SHOWN, keys=TEXTS, bold=bold)
+    print_table(texts, title, headings=SHOWN, keys=TEXTS, bold=marked(best))
+
+
+def marked(cells: pd.DataFrame) -> set[tuple[int, str]]:
+    """Row and column of the cells that are true."""
+    return {(int(row), str(cells.columns[column])) for row, column in np.argwhere(cells.to_numpy())}
 
 
 def sensitivity_texts(summary: pd.DataFrame) -> pd.DataFrame | None:
@@ -141,7 +142,7 @@ def write_summary(
 
 def markdown_table(texts: pd.DataFrame, best: pd.DataFrame | None = None) -> str:
     """Write texts as a table in Markdown, the best in bold."""
-    numbers = [are_numbers(text.split(" ")[0] for text in column) for _, column in texts.items()]
+    numbers = [are_numbers(column) for _, column in texts.items()]
     shown = texts if best is None else texts.where(~best, "**" + texts + "**")
     heads = [HEADINGS.get(str(name), str(name)) for name in texts]
     rows = [heads, ["---:" if number else "---" for number in numbers], *shown.to_numpy().tolist()]

@@ -57,10 +57,12 @@ def html_table(frame: pd.DataFrame, digits: int = 1, best: np.ndarray | None = N
     best, columns, kinds = np.zeros(frame.shape, bool) if best is None else best, [], []
     for place, name in enumerate(frame):
         texts = ["" if pd.isna(v) else v if isinstance(v, str) else f"{v:.{digits}f}" for v in frame[name]]
-        values = [text.split(" ")[0] for text in texts]  # of "72.0 ± 2.8"
-        kinds.append("number" if are_numbers(values) else "name")
-        classes = [f"{kinds[-1]} best" if bold else kinds[-1] for bold in best[:, place]]
-        columns.append(zip(values if kinds[-1] == "number" else texts, texts, classes, strict=True))
+        kind = "number" if are_numbers(texts) else "name"
+        plain = [text.striptags() if isinstance(text, Markup) else text for text in texts]
+        values = [text.split(" ")[0] for text in plain] if kind == "number" else plain  # sorted by
+        columns.append([(value, text, f"{kind} best" if bold else kind)
+                        for value, text, bold in zip(values, texts, best[:, place], strict=True)])  # fmt: skip
+        kinds.append(kind)
     return fill("table", list(zip(frame, kinds, strict=True)), list(zip(*columns, strict=True)))
 
 
