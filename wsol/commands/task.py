@@ -275,6 +275,11 @@ def print_run(results: Results, run_dir: Path) -> None:
     from wsol.report.summary import print_summary
 
     print_summary(results)
+    if len(results.faithfulness):
+        from wsol.report.charts import method_name
+        from wsol.report.faithfulness import judge_run, measured_by, print_faithfulness
+
+        print_faithfulness(judge_run(*measured_by(results)), method_name)
     written = ["Tables", *(["heatmaps"] if (run_dir / "heatmaps").is_dir() else [])]
     written += ["pictures"] if any(run_dir.glob("figures/example_*")) else []
     print_line(f"{', '.join(written)}: {from_here(run_dir)}")

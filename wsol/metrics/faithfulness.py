@@ -225,11 +225,12 @@ class _Bench:
 
     def masked(self, masks: torch.Tensor) -> dict[str, np.ndarray]:
         """What becomes of the score when the image is multiplied by the map: (M, B) each."""
-        origin = self.images if self.preset.space == "normalized" else self.images * self.std + self.mean
-        after = np.empty(masks.shape[:2])
+        after, black = np.empty(masks.shape[:2]), -self.mean / self.std
         for method, mask in enumerate(masks):
-            changed = origin * mask[:, None].to(origin)
-            changed = changed if self.preset.space == "normalized" else (changed - self.mean) / self.std
+            shown = mask[:, None].to(self.images)
+            changed = self.images * shown  # to the last bit the image where nothing is hidden
+            if self.preset.space == "pixels":
+                changed += (1 - shown) * black
             after[method] = self.scores(changed, np.arange(len(mask)))
         lost, won = np.maximum(self.whole - after, 0), np.maximum(after - self.whole, 0)
         if self.preset.relative:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -167,14 +167,15 @@ def _texts(means: pd.DataFrame, interval: bool = True) -> pd.DataFrame:
     return table.fillna("")
 
 
-def print_faithfulness(judged: Judged) -> None:
-    """Print a table for each preset, the best of each column in bold."""
+def print_faithfulness(judged: Judged, called: Callable[[str], str] = str) -> None:
+    """Print a table for each preset, the best of each column in bold; `called` says how a method is."""
     for preset, part in judged.presets:
         table = _texts(part).droplevel("preset").rename_axis(columns=None)
         best = {(row.method, row.metric) for row in part[part["best"]].itertuples()}
         bold = {(at, str(name)) for at, method in enumerate(table.index) for name in table if (method, name) in best}
         headings = {str(name): heading(str(name)) for name in table}
-        print_table(table.reset_index(), f"Faithfulness, {preset}", headings=headings, keys=("method",), bold=bold)
+        table = table.rename(index=called).reset_index()
+        print_table(table, f"Faithfulness, {preset}", headings=headings, keys=("method",), bold=bold)
     print_line(tests_note(judged))
 
 

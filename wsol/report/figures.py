@@ -36,6 +36,8 @@ PANEL = (2.9, 2.4)  # inches
 LEGEND_ROW, LEGEND_LINE, LEGEND_LETTER = 0.17, 0.5, 0.062  # inches
 LIMITS: dict[str, Any] = {"xlim": (0, 1), "ylim": (0, 100)}
 DOTS: dict[str, Any] = {"marker": "o", "markersize": 3}
+MARKERS = "os^DvP*Xp<>h"
+OPEN: dict[str, Any] = {"linestyle": "none", "markersize": 5, "mfc": "none", "mew": 1.2, "clip_on": False}
 CHOSEN: dict[str, Any] = DOTS | {"markersize": 4, "mec": "white", "mew": 0.6, "zorder": 3, "clip_on": False}
 LOCATED = "GT-known localization (%)"
 ACROSS = 3  # panels in a row
@@ -43,7 +45,7 @@ NUMBERED = 6  # percent from which on there is room for a number in a bar
 MOST_BARS = 40
 WIDE_RANGE = 50  # largest over smallest number from which on an axis is logarithmic
 Panel = tuple[str, str, Mapping[str, Any]]  # title, what is along y, and (x, y) by name
-Against = tuple[str, Mapping[str, Any], bool]  # title, (x, y) by name, and whether low is good
+Against = tuple[str, Mapping[str, Any], bool]  # title, a point (x, y) by name, and whether low is good
 
 
 def draw_figures(charts: Mapping[str, Any], styles: Mapping[str, Style], folder: Path) -> list[Path]:
@@ -104,9 +106,15 @@ def draw_faithfulness(
             figure = _curves(panels, styles, "share of pixels hidden or shown", {"xlim": (0, 1)})
             paths += save_figure(figure, folder / "faithfulness_curves")
         if against:
-            figure = _curves([(title, "", of) for title, of, _ in against], styles, LOCATED, {}, **DOTS)
-            for axis, (_, _, low_is_good) in zip(figure.axes, against, strict=True):
+            figure, axes = _figure(len(against))
+            looks = {name: {"color": style.color, "marker": MARKERS[at % len(MARKERS)]} | OPEN
+                     for at, (name, style) in enumerate(styles.items())}  # fmt: skip
+            for axis, (title, points, low_is_good) in zip(axes, against, strict=True):
+                for name, point in points.items():
+                    axis.plot(*point, **looks[name])
+                axis.set(title=title, xlabel=LOCATED)
                 axis.yaxis.set_inverted(low_is_good)
+            _legend(figure, [Line2D([], [], **look) for look in looks.values()], list(looks), handlelength=1.0)
             paths += save_figure(figure, folder / "faithfulness_localization")
     return paths
 

@@ -21,7 +21,7 @@ from wsol.io import write_text
 from wsol.metrics.faithfulness_presets import LOW_IS_GOOD
 from wsol.metrics.localization import ERROR_KINDS
 from wsol.metrics.statistics import ALPHA, holm, mcnemar, rank_agreement
-from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, method_name, series_styles
+from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, format_number, method_name, series_styles
 from wsol.report.compare_page import counted, findings, listed, summary_tables
 from wsol.report.faithfulness import columns_of, html_faithfulness, judge_run, measured_by
 from wsol.report.figures import Against, draw_faithfulness, draw_figures
@@ -223,9 +223,10 @@ def _against_localization(page: Page, values: pd.DataFrame, image: np.ndarray) -
         table = values[[(preset, metric, method) for method in run.methods]].to_numpy()
         rho, low, high = rank_agreement(right, -table if metric in LOW_IS_GOOD else table, image)
         title = f"{METRIC_NAMES[metric]} ({preset})"
-        title += f"\nρ = {rho:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(rho) else ""
-        means = zip(run.methods, right.mean(0), table.mean(0), strict=True)
-        panels.append((title, {name: ([x], [y]) for name, x, y in means}, metric in LOW_IS_GOOD))
+        if np.isfinite(rho):
+            title += f"\nρ = {format_number(rho, 2)} ({format_number(low, 2)} to {format_number(high, 2)})"
+        points = zip(right.mean(0), table.mean(0), strict=True)
+        panels.append((title, dict(zip(run.methods, points, strict=True)), metric in LOW_IS_GOOD))
     return panels
 
 
