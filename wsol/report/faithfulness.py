@@ -66,7 +66,9 @@ def presets_of(config: Mapping[str, Any], names: Collection[str]) -> dict[str, F
 def measured_values(rows: pd.DataFrame, presets: Mapping[str, Faithfulness]) -> pd.DataFrame:
     """Bring `faithfulness.parquet` to percent, or logits: a row per sample, columns of preset, metric and method."""
     keys = ["preset", "metric", "method"]
-    values = rows[rows["share"].isna()].set_index(["sample_id", *keys])["value"].unstack(keys, sort=False)
+    rows = rows[rows["share"].isna()]
+    values = rows.set_index(["sample_id", *keys])["value"].unstack(keys, sort=False)
+    values = values[list(rows[keys].drop_duplicates().itertuples(index=False, name=None))]
     logits = [presets[preset].score == "logit" and metric != "increase" for preset, metric, _ in columns_of(values)]
     return values * np.where(logits, 1.0, 100.0)
 
@@ -164,7 +166,7 @@ def _texts(means: pd.DataFrame, interval: bool = True) -> pd.DataFrame:
     if interval:
         texts += " [" + means["low"].map(format_number) + ", " + means["high"].map(format_number) + "]"
     table = means.assign(text=texts).set_index(["preset", "method", "metric"])["text"].unstack("metric", sort=False)
-    return table.fillna("")
+    return table[list(dict.fromkeys(means["metric"]))].fillna("")
 
 
 def print_faithfulness(judged: Judged, called: Callable[[str], str] = str) -> None:
@@ -194,7 +196,7 @@ def latex_faithfulness(judged: Judged, options: TableOptions) -> str:
     """Make a table for a paper: a row per preset and method."""
     table = _texts(judged.means, options.interval not in (False, "none"))
     best = judged.means.set_index(["preset", "method", "metric"])["best"].unstack("metric", sort=False)
-    bold = np.where(best.fillna(False).to_numpy(bool), "textbf:--rwrap;", "")
+    bold = np.where(best[table.columns].fillna(False).to_numpy(bool), "textbf:--rwrap;", "")
     called = {str(key): str(name) for key, name in options.names.items()}
     rows = table.index.to_frame(index=False)
     rows["preset"] = [called.get(name, name) for name in rows["preset"]]
