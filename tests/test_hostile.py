@@ -320,6 +320,12 @@ def put(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+def other_sample(folder: Path) -> None:
+    index = pd.read_parquet(folder / "index.parquet")
+    index.loc[3, "sample_id"] = "../../../etc/passwd"
+    index.to_parquet(folder / "index.parquet")
+
+
 STORES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle as array": (put("cam.npy", pickle.dumps(Boom())), "cam.npy"),
     "pickle as scales": (put("cam.scale.npy", pickle.dumps(Boom())), "cam.scale.npy"),
@@ -330,6 +336,8 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
     "JSON in Latin-1": (put("heatmaps.json", '{"name": "é"}'.encode("latin-1")), "heatmaps.json"),
     "method elsewhere": (replace_json(methods={"../../cam": {"function": "cam", "layer": ""}}), "../../cam"),
     "method that isn't there": (replace_json(methods={"x": {"function": "cam", "layer": ""}}), "x.npy"),
+    "an id that leads out, which is no sample's": (other_sample, "test/00003"),
+    "predictions": (put("../samples.parquet", b"PAR1" + bytes(100) + b"PAR1"), "samples.parquet"),
 }
 
 
@@ -338,20 +346,6 @@ def test_heatmaps_of_a_run_that_was_tampered_with(run: Path, shapes: wsol.Datase
     change, message = STORES[case]
     change(run / "heatmaps")
     with refused(run, message):
-        score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
-
-
-def test_ids_of_an_index_that_lead_out_are_those_of_no_sample(run: Path, shapes: wsol.Dataset) -> None:
-    index = pd.read_parquet(run / "heatmaps" / "index.parquet")
-    index.loc[3, "sample_id"] = "../../../etc/passwd"
-    index.to_parquet(run / "heatmaps" / "index.parquet")
-    with refused(run.parent, str(shapes[3].sample_id)):
-        score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
-
-
-def test_predictions_that_are_garbage(run: Path, shapes: wsol.Dataset) -> None:
-    (run / "samples.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    with refused(run, "samples.parquet"):
         score(shapes, run / "heatmaps", ["exact"], run_dir=run, **QUIET)
 
 

@@ -443,43 +443,20 @@ def test_formulas_are_not_calculated_in_half_precision_under_autocast() -> None:
 # --- memory formats and what works in place ---
 
 
-class Flattened(nn.Module):
-    """Reads its maps with `view`, which maps in channels-last memory can't be."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-        self.fc = nn.Linear(8 * 16 * 16, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.features(x)
-        return self.fc(x.view(x.size(0), -1))
+def viewed(net: Net, x: torch.Tensor) -> torch.Tensor:
+    """Maps in channels-last memory can't be read with `view`."""
+    return net.flat(net.relu(net.norm(x)).view(len(x), -1))
 
 
 @pytest.mark.parametrize("name", ["gradcam", "saliency", "ablationcam", "scorecam"])
 def test_networks_that_do_not_run_in_channels_last_memory(name: str) -> None:
-    model, pictures = Flattened().eval(), images(4)  # as many as normalizations are folded for
-    strides = model.features[0].weight.stride()
-    expected = maps(model, "features", name, pictures, channels_last=False)
-    torch.testing.assert_close(maps(model, "features", name, pictures), expected)
+    model, pictures = Net(viewed, norm=nn.BatchNorm2d(8), flat=nn.Linear(8 * 16 * 16, 5)), images(4)  # enough to fold
+    strides = model.conv.weight.stride()
+    expected = maps(model, "relu", name, pictures, channels_last=False)
+    torch.testing.assert_close(maps(model, "relu", name, pictures), expected)
     turned = pictures.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(maps(model, "features", name, turned), expected)
-    assert expected.any() and model.features[0].weight.stride() == strides
-
-
-class Normalizing(nn.Module):
-    """Brings its images to mean 0 by itself, in place or not."""
-
-    def __init__(self, in_place: bool) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.in_place = in_place
-        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.sub_(0.45).div_(0.22) if self.in_place else (x - 0.45) / 0.22
-        return self.fc(self.conv(x).relu().mean((2, 3)))
+    torch.testing.assert_close(maps(model, "relu", name, turned), expected)
+    assert expected.any() and model.conv.weight.stride() == strides
 
 
 @pytest.mark.parametrize(
@@ -490,8 +467,9 @@ class Normalizing(nn.Module):
 def test_networks_that_normalize_their_images_in_place(name: str) -> None:
     pictures = images().contiguous(memory_format=torch.channels_last)
     before = pictures.clone()
-    expected = maps(Normalizing(False), "conv", name, pictures)
-    torch.testing.assert_close(maps(Normalizing(True), "conv", name, pictures), expected, rtol=1e-4, atol=1e-6)
+    expected = maps(Before(lambda x: (x - 0.45) / 0.22), "net.conv", name, pictures)
+    in_place = maps(Before(lambda x: x.sub_(0.45).div_(0.22)), "net.conv", name, pictures)
+    torch.testing.assert_close(in_place, expected, rtol=1e-4, atol=1e-6)
     assert expected.any() and torch.equal(pictures, before)
 
 
