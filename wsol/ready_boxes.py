@@ -136,8 +136,6 @@ def _of_own_class(rows: Rows, owner: np.ndarray, dataset: Dataset, naming: str |
 
 def _find_masks(folder: Path, samples: pd.DataFrame) -> list[Path | None]:
     """Mask of each sample, by its id or the id without its image's suffix; None where there is none."""
-    if not folder.is_dir():
-        raise UserError(f"masks={folder}: no such folder; pass one with a mask for each sample: <sample id>.png")
     paths = {path.relative_to(folder).with_suffix("").as_posix(): path
              for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}  # fmt: skip
     names = map(names_of, samples["sample_id"], samples["image_id"])
