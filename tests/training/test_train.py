@@ -1,12 +1,16 @@
-"""Training: it learns, keeps the best and the last, and says what doesn't fit."""
+"""Training: it learns, keeps the best and the last, goes on to the bit where it stopped; two processes are one."""
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -205,3 +209,127 @@ def test_frozen_layers_keep_weights_and_statistics_and_are_free_afterwards() -> 
     assert changed
     assert not any(key.startswith(names) for key in changed)
     assert all(parameter.requires_grad for parameter in classifier.module.parameters())
+
+
+ROOT = Path(__file__).parents[2]
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Linear(8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.relu(self.conv(images)).mean((2, 3)))
+
+
+def plain_run(folder: Path) -> None:
+    """27 images: the last batch has three, which two processes share unevenly."""
+    keys = {"optimizer": "sgd", "lr": 0.1, "augment": ("flip",)}
+    stage = Stage(dataset=Tints(27), recipe=recipe(epochs=2, **keys), validation=Tints(9, "val"))
+    run(small(module=Plain), [stage], run_dir=folder, seed=2)
+
+
+@pytest.mark.long
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    plain_run(tmp_path / "one")
+    code = f"from tests.training.test_train import *; plain_run(Path({str(tmp_path / 'two')!r}))"
+    (tmp_path / "job.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", tmp_path / "job.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = (read_checkpoint(tmp_path / folder / "last.safetensors").state for folder in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)
+    tables = [pd.read_csv(tmp_path / folder / "history.csv").drop(columns="seconds") for folder in ("one", "two")]
+    assert set(tables[1].pop("processes")) == {2} and set(tables[1].pop("batch_statistics")) == {"of each"}
+    pd.testing.assert_frame_equal(*tables, atol=1e-5)
+    assert '"processes": 2' in (tmp_path / "two" / "environment.json").read_text()
+
+
+def test_batches_that_can_not_be_split_evenly_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="batch_size=8"):
+        run(small(), [Stage(dataset=Tints(), recipe=recipe())])
+
+
+PLANS = {
+    "adamw, one cycle": [{}],
+    "sgd, step": [{"optimizer": "sgd", "schedule": "step", "step_epochs": 2, "augment": ("shift", "color")}],
+    "two stages": [{"epochs": 2, "input_size": (8, 8), "schedule": "constant"}, {"epochs": 2}],
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("reads", [30, 48, 55, 72])  # of 24 pictures an epoch: within an epoch and between two
+def test_interrupted_and_resumed_is_the_same_to_the_bit(
+    tmp_path: Path, plan: list[dict[str, object]], reads: int
+) -> None:
+    whole = run(small(), stages_of(plan, Tints()), run_dir=tmp_path / "whole", seed=5)
+    broken = Tints()
+    broken.left = reads
+    if reads < 24 * len(whole.history):
+        with pytest.raises(KeyboardInterrupt):
+            run(small(), stages_of(plan, broken), run_dir=tmp_path / "parts", seed=5)
+    else:
+        run(small(), stages_of(plan, broken), run_dir=tmp_path / "parts", seed=5)
+    done = pd.read_csv(tmp_path / "parts" / "history.csv")
+    assert len(done) == reads // 24
+    torch.manual_seed(999)  # what happens in between does not matter, nor do the weights to begin with
+    resumed = run(small(seed=9), stages_of(plan, Tints()), run_dir=tmp_path / "parts", seed=5, resume=True)
+    assert same(weights(resumed.classifier), weights(whole.classifier))
+    pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
+    for name in ("best.safetensors", "last.safetensors"):
+        parts, expected = (read_checkpoint(tmp_path / folder / name) for folder in ("parts", "whole"))
+        assert same(dict(parts.state), dict(expected.state))
+        assert parts.metadata == expected.metadata
+    kept = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    expected = ["best.safetensors", "environment.json", "history.csv", "history.png", "last.safetensors", "resume.pt"]
+    assert kept == expected
+
+
+def test_resuming_what_has_ended_changes_nothing(tmp_path: Path) -> None:
+    stages = stages_of([{}], Tints())
+    done = run(small(), stages, run_dir=tmp_path)
+    again = run(small(seed=1), stages, run_dir=tmp_path, resume=True)
+    assert same(weights(done.classifier), weights(again.classifier))
+    pd.testing.assert_frame_equal(done.history, again.history)
+
+
+def test_more_epochs_can_follow_where_the_schedule_allows(tmp_path: Path) -> None:
+    keys = {"schedule": "constant", "optimizer": "sgd"}
+    whole = run(small(), stages_of([{"epochs": 4, **keys}], Tints()))
+    run(small(), stages_of([{"epochs": 2, **keys}], Tints()), run_dir=tmp_path)
+    more = run(small(), stages_of([{"epochs": 4, **keys}], Tints()), run_dir=tmp_path, resume=True)
+    assert same(weights(more.classifier), weights(whole.classifier))
+
+
+@pytest.mark.parametrize(
+    ("plan", "culprit"),
+    [
+        ([{"epochs": 5}], "epochs"), ([{"lr": 0.5}], "lr"), ([{"optimizer": "sgd"}], "optimizer"),
+        ([{"augment": ("flip",)}], "augment"),
+    ],
+)  # fmt: skip
+def test_resuming_with_another_plan_is_refused(tmp_path: Path, plan: list[dict[str, object]], culprit: str) -> None:
+    run(small(), stages_of([{}], Tints()), run_dir=tmp_path)
+    before = (tmp_path / "resume.pt").read_bytes()
+    with pytest.raises(UserError, match=culprit):
+        run(small(), stages_of(plan, Tints()), run_dir=tmp_path, resume=True)
+    assert (tmp_path / "resume.pt").read_bytes() == before
+
+
+def test_before_the_first_epoch_has_ended_resuming_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="resume"):
+        run(small(), stages_of([{}], Tints()), run_dir=None, resume=True)
+    whole = run(small(), stages_of([{}], Tints()), run_dir=tmp_path / "whole")
+    started = run(small(), stages_of([{}], Tints()), run_dir=tmp_path / "parts", resume=True)
+    assert same(weights(started.classifier), weights(whole.classifier))
+
+
+def test_resume_file_of_another_network_is_named(tmp_path: Path) -> None:
+    run(small(), stages_of([{}], Tints()), run_dir=tmp_path)
+    other = small(module=lambda: gapnet(2, widths=(4,), strides=(2,)))
+    with pytest.raises(UserError, match=r"(?s)resume\.pt .*conv\.weight"):
+        run(other, stages_of([{}], Tints()), run_dir=tmp_path, resume=True)
