@@ -1,4 +1,4 @@
-"""Methods that change the image or the activations, against their formulas, written plainly, and against peers."""
+"""Methods that change the image or the activations, against their formulas, written plainly."""
 
 from __future__ import annotations
 
