@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from wsol.console import print_line, print_table
 from wsol.io import write_text
-from wsol.metrics.faithfulness_presets import LOW_IS_GOOD, Faithfulness, load_faithfulness
+from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, LOW_IS_GOOD, Faithfulness, load_faithfulness
 from wsol.metrics.statistics import (
     ALPHA,
     RESAMPLES,
@@ -68,7 +68,8 @@ def measured_values(rows: pd.DataFrame, presets: Mapping[str, Faithfulness]) -> 
     keys = ["preset", "metric", "method"]
     rows = rows[rows["share"].isna()]
     values = rows.set_index(["sample_id", *keys])["value"].unstack(keys, sort=False)
-    values = values[list(rows[keys].drop_duplicates().itertuples(index=False, name=None))]
+    order = product(presets, FAITHFULNESS_METRICS, rows["method"].unique())
+    values = values[[column for column in order if column in values.columns]]
     logits = [presets[preset].score == "logit" and metric != "increase" for preset, metric, _ in columns_of(values)]
     return values * np.where(logits, 1.0, 100.0)
 
