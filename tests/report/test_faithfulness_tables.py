@@ -165,6 +165,8 @@ def test_a_run_records_its_presets_and_older_runs_have_the_released_ones(tmp_pat
     )  # fmt: skip
     recorded = presets_of(Run.open(folder).config, ["chattopadhay2018"])
     assert recorded == presets_of({}, ["chattopadhay2018"])
+    with pytest.raises(UserError, match="config.yaml"):
+        presets_of({"faithfulness": {"mine": "deletion"}}, ["mine"])
 
 
 def test_agreement_is_over_images() -> None:

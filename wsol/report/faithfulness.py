@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from wsol.console import print_line, print_table
-from wsol.io import write_text
+from wsol.io import reading, write_text
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, LOW_IS_GOOD, Faithfulness, load_faithfulness
 from wsol.metrics.statistics import (
     ALPHA,
@@ -58,7 +58,9 @@ class Judged:
 
 def presets_of(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Faithfulness]:
     """Presets of these names as a run recorded them; a run that didn't has the released ones."""
-    recorded = [Faithfulness(**{"name": name} | fields) for name, fields in (config.get("faithfulness") or {}).items()]
+    with reading(Path("config.yaml")):
+        presets = dict(config.get("faithfulness") or {}).items()
+        recorded = [Faithfulness(**{"name": name, **fields}) for name, fields in presets]
     by_name = {preset.name: preset for preset in recorded}
     return {name: by_name.get(name) or load_faithfulness(name) for name in names}
 
