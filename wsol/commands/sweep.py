@@ -39,7 +39,7 @@ ACCURACIES = ("val_top1", "top1_cls", "top1_loc", "gt_known_loc", "max_box_acc",
 MEASURED = ("train_loss", "threshold", *ACCURACIES, "n_seeds")  # what fits a screen
 NUMBERS = ("threshold", *METRICS, "val_top1", "train_loss")
 SEEDS = ("seed", "model.seed", "dataset.seed")  # what they say is no setting
-NO_SETTINGS = ("run_dir", "hydra", "repeat", "table.", "published")
+NO_SETTINGS = ("run_dir", "hydra", "repeat", "table.", "figures.", "published")
 LONGEST = 60  # letters of an error in a table; all of it was printed when the job ended
 
 

@@ -78,16 +78,12 @@ def plot_curves(results: Results, protocol: str | None, axes: Axes | None, iou: 
     curves = curves.query("protocol == @name and iou_threshold == @iou") if len(curves) else curves
     if curves.empty:
         raise UserError(f"no curve of protocol {name} at IoU {iou:g}; there are {there.values.tolist()}")
-    styles = series_styles(list(dict.fromkeys(curves["method"])))
+    groups = curves.set_index("method")[["threshold", "gt_known_loc"]].groupby("method", sort=False)
+    lines = {str(method): curve.to_numpy().T for method, curve in groups}
+    taus: Any = results.summary[results.summary["protocol"] == name].set_index("method")["threshold"].to_dict()
     with figure_style():
         axes = pyplot.figure(figsize=(3.6, 2.8), layout="constrained").subplots() if axes is None else axes
-        for method, curve in curves.groupby("method", sort=False):
-            axes.plot(
-                curve["threshold"], curve["gt_known_loc"], label=method_name(str(method)), **_line(styles[str(method)])
-            )
-            (tau,) = results.summary.query("method == @method and protocol == @name")["threshold"]
-            chosen = curve.iloc[int((curve["threshold"] - tau).abs().argmin())]
-            axes.plot(chosen["threshold"], chosen["gt_known_loc"], color=styles[str(method)].color, **CHOSEN)
+        _draw_lines(axes, lines, series_styles(list(lines)), taus)
         axes.set(xlabel="threshold τ", ylabel=LOCATED, title=f"{name}, IoU {100 * iou:.0f}", **LIMITS)
         axes.legend()
     return axes
@@ -204,14 +200,24 @@ def _line(style: Style, **options: Any) -> dict[str, Any]:
     return {"color": style.color, "linestyle": (0, dashes) if dashes else "-", "clip_on": False, **options}
 
 
+def _draw_lines(
+    axis: Axes, curves: Mapping[str, Any], styles: Mapping[str, Style], taus: Mapping[str, float], **options: Any
+) -> None:
+    """Draw (x, y) by name, and above all lines a dot at each one's τ, where it has one."""
+    for name, (x, y) in curves.items():
+        axis.plot(x, y, label=method_name(name), **_line(styles[name], **options))
+        if name in taus:
+            at = int(np.abs(x - taus[name]).argmin())
+            axis.plot(x[at], y[at], color=styles[name].color, **CHOSEN)
+
+
 def _curves(
     panels: Sequence[Panel], styles: Mapping[str, Style], xlabel: str, limits: Mapping[str, Any],
-    size: tuple[float, float] = PANEL, **options: Any,
+    size: tuple[float, float] = PANEL, taus: Mapping[str, float] | None = None, **options: Any,
 ) -> Figure:  # fmt: skip
     figure, axes = _figure(len(panels), size)
     for axis, (title, ylabel, curves) in zip(axes, panels, strict=True):
-        for name, (x, y) in curves.items():
-            axis.plot(x, y, **_line(styles[name], **options))
+        _draw_lines(axis, curves, styles, taus or {}, **options)
         axis.set(title=title, xlabel=short_text(xlabel, 44), ylabel=ylabel, **limits)
     if all(styles):
         _legend(figure, [Line2D([], [], **_line(style, **options)) for style in styles.values()], list(styles))
@@ -223,12 +229,7 @@ def _accuracy(chart: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
     for delta, curves in chart["curves"].items():
         percent = {name: (chart["grid"], 100 * right / chart["count"]) for name, right in curves.items()}
         panels.append((f"IoU {100 * float(delta):.0f}", "" if panels else LOCATED, percent))
-    figure = _curves(panels, styles, "threshold τ", LIMITS)
-    for axis, (_, _, curves) in zip(figure.axes, panels, strict=True):
-        for name, (grid, percent) in curves.items():  # above all lines
-            at = int(np.abs(grid - chart["thresholds"][name]).argmin())
-            axis.plot(grid[at], percent[at], color=styles[name].color, **CHOSEN)
-    return figure
+    return _curves(panels, styles, "threshold τ", LIMITS, taus=chart["thresholds"])
 
 
 def _sizes(chart: Mapping[str, Any], styles: Mapping[str, Style]) -> Figure:
