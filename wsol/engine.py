@@ -610,7 +610,7 @@ def _write_run(
     write_faithfulness(results, folder, table_options(config))
     write_json(folder / "environment.json", results.environment)
     chosen = (config.get("figures") or {}).get("examples") or ()
-    if (options.pictures or chosen) and len(results.per_image):
+    if (options.pictures or chosen) and "true_boxes" in results.samples:
         from wsol.report.pictures import draw_examples
 
         draw_examples(results, dataset, heatmaps, options.pictures, folder / "figures", chosen)

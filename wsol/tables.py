@@ -154,11 +154,16 @@ class Results:
         """Box and IoU over τ, for each method and protocol."""
         return expand_sweeps(self._table("sweeps"), self.protocols, box_rules(self.protocols), self.samples)
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def of_samples(self, sample_ids: Sequence[str], protocol: str) -> pd.DataFrame:
+        """Those rows of `per_image`, without reading all of them."""
+        return self._table("per_image", [("sample_id", "in", list(sample_ids)), ("protocol", "==", protocol)])
+
+    def _table(self, name: str, only: list[Any] | None = None) -> pd.DataFrame:
         if name in self.tables:
-            return self.tables[name].to_pandas()
+            table = self.tables[name]
+            return (table if only is None else table.filter(pq.filters_to_expression(only))).to_pandas()
         path = None if self.run_dir is None else self.run_dir / f"{name}.parquet"
-        return pd.DataFrame() if path is None or not path.is_file() else pd.read_parquet(path)
+        return pd.DataFrame() if path is None or not path.is_file() else pd.read_parquet(path, filters=only)
 
     def __repr__(self) -> str:
         """What was measured on what, and the summary's main columns: a screen at most."""
@@ -572,6 +577,8 @@ def make_tables(
                     drawn.append(pd.DataFrame(entry.names | {"pxap": entry.drawn_pxap}))
                 if entry.applicable.thresholds:
                     outcomes.append((scores.method, name, entry.applicable))
+                del entry
+            del scores  # gigabytes: before the next method's are read
     if outcomes:
         _add_intervals(metrics, interval_table(outcomes, resample(outcomes, samples.table)))
     table = samples.table

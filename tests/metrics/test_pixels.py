@@ -15,7 +15,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.store import StoredHeatmap, center, full
 from wsol.localization import load_protocol, score_map
 from wsol.metrics import PxAP, pixel_histograms, point_and_energy
-from wsol.metrics.pixels import ResampledPxAP, average_precision, resize_mask, stored_point_and_energy
+from wsol.metrics.pixels import ResampledPxAP, at_image_size, average_precision, resize_mask, stored_point_and_energy
 from wsol.metrics.statistics import draws_of, resamples_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openimages_val_5.npz"
@@ -109,6 +109,25 @@ def test_a_baseline_is_asked_without_its_pixels(kind: str, size: tuple[int, int]
         hit, energy = stored_point_and_energy(StoredHeatmap(None, kind, size, (0, 0, *size)), boxes)
         assert hit == wanted[0]
         assert energy == pytest.approx(wanted[1], abs=1e-14)
+
+
+@pytest.mark.parametrize("rectangle", [(0, 0, 96, 64), (16, 3, 80, 40), (0, 0, 96, 0.2)])
+@pytest.mark.parametrize("levels", [None, 3, 1])
+def test_a_heatmap_is_asked_without_most_of_its_pixels(rectangle: tuple[float, ...], levels: int | None) -> None:
+    """The very pixel that is the first peak, also among equals; sums but for rounding."""
+    generator = np.random.default_rng(0)
+    for shape in ((7, 7), (14, 9), (1, 1), (80, 120)):
+        values = generator.random(shape) if levels is None else generator.integers(0, levels, shape) / 2
+        heatmap = StoredHeatmap(values, "raw", (96, 64), rectangle)
+        whole = at_image_size(heatmap)
+        y, x = np.unravel_index(whole.argmax(), whole.shape)
+        low = generator.integers(0, (96, 64), (4, 2))
+        boxes = np.concatenate([low, generator.integers(low, (96, 64))], axis=1).astype(float)
+        for box in np.concatenate([boxes, [[x, y, x, y], [x + 16, y, x + 20, y], [x, y + 15, x, y + 16]]]):
+            hit, energy = stored_point_and_energy(heatmap, box[None])
+            wanted = point_and_energy(whole, box[None])
+            assert hit == wanted[0]
+            assert energy == pytest.approx(wanted[1], abs=1e-13)
 
 
 def test_each_class_is_counted_by_itself_and_all_together() -> None:

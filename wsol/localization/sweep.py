@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from wsol.localization.kernels.tree import PackedRuns, Scratch, sweep_bins
 from wsol.localization.protocol import Protocol, load_protocol
 from wsol.localization.score_map import checked_map
 
+COMPONENTS = ("largest", "any", "union")  # whose boxes a sweep holds
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
@@ -303,14 +304,21 @@ def sweep_thresholds(
     >>> sweep.boxes_largest[0].tolist(), float(sweep.iou_largest[0])
     ([1.0, 2.0, 7.0, 6.0], 1.0)
     """
-    protocol, values = load_protocol(protocol).for_dataset(), checked_map(score_map, "score map")
+    return sweep_components(score_map, gt_boxes, load_protocol(protocol).for_dataset(), image_size, COMPONENTS)
+
+
+def sweep_components(
+    score_map: object, gt_boxes: object, protocol: Protocol, image_size: tuple[int, int] | None, which: Collection[str]
+) -> Sweep:
+    """The same of `which` `COMPONENTS` alone."""
+    values = checked_map(score_map, "score map")
     size = (values.shape[1], values.shape[0])
     if max(size) > LONGEST_SIDE:
         raise UserError(f"score map has shape {values.shape}: sides up to {LONGEST_SIDE} pixels are possible")
     gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size or size), protocol, image_size, size)
     WORKSPACE.reserve(size)
     cuts, bins = bin_pixels(values, protocol, WORKSPACE.bins)
-    runs = sweep_bins(bins, size, cuts.first, gt_boxes, *_kernel_rules(protocol, size), WORKSPACE.scratch)
+    runs = sweep_bins(bins, size, cuts.first, gt_boxes, *_kernel_rules(protocol, size), WORKSPACE.scratch, which)
     return Sweep(cuts.thresholds, size, protocol, protocol.box_convention, runs)
 
 

@@ -11,7 +11,7 @@ from wsol.errors import UserError
 from wsol.heatmaps.store import StoredHeatmap, center, full, profiles
 from wsol.jit import jit
 from wsol.localization import Protocol
-from wsol.localization.kernels.pixels import resize
+from wsol.localization.kernels.pixels import Taps, interpolation_weights, resize
 
 TOLERANCE = 15.0  # pixels by which a peak may miss a box in the pointing game
 
@@ -180,14 +180,57 @@ def point_and_energy(heatmap: np.ndarray, boxes: np.ndarray, tolerance: float = 
 
 
 def stored_point_and_energy(heatmap: StoredHeatmap, boxes: np.ndarray) -> tuple[bool, float]:
-    """The same of a stored heatmap; of a baseline, an outer product, without its pixels where there is one box."""
-    windows = _windows(boxes)
-    if heatmap.values is not None or len(windows) != 1:
+    """The same of a stored heatmap; where there is one box and nothing to clip, without most of its pixels."""
+    windows, values = _windows(boxes), heatmap.values
+    if len(windows) != 1 or (values is not None and values.min() < 0):
         return point_and_energy(at_image_size(heatmap), boxes)
-    down, across = profiles(heatmap.kind, heatmap.image_size)
     ((rows, columns),) = windows
-    energy = float(down[rows].sum() / down.sum()) * float(across[columns].sum() / across.sum())
-    return _hits(int(across.argmax()), int(down.argmax()), boxes, TOLERANCE), energy
+    if values is None:  # an outer product
+        down, across = profiles(heatmap.kind, heatmap.image_size)
+        energy = float(down[rows].sum() / down.sum()) * float(across[columns].sum() / across.sum())
+        return _hits(int(across.argmax()), int(down.argmax()), boxes, TOLERANCE), energy
+    x0, y0, x1, y1 = _covered(heatmap)
+    taps = (interpolation_weights(*sides, "bilinear") for sides in zip(values.shape, (y1 - y0, x1 - x0), strict=True))
+    window = [max(edge, 0) for edge in (rows.start - y0, rows.stop - y0, columns.start - x0, columns.stop - x0)]
+    x, y, total, inside = _peak_and_sums(np.ascontiguousarray(values), *taps, np.array(window))
+    return (_hits(x0 + x, y0 + y, boxes, TOLERANCE), inside / total) if total > 0 else (False, 0.0)
+
+
+@jit
+def _peak_and_sums(heatmap: np.ndarray, rows: Taps, columns: Taps, window: np.ndarray) -> tuple[int, int, float, float]:
+    """Where a map that is enlarged as `resize` does has its first peak, x and y; its sum, and that of a window.
+
+    The sums come from its lines before they are enlarged. A line whose greatest value is less than the peak so far has
+    no peak.
+    """
+    (first_row, row_weights), (first_column, column_weights) = rows, columns
+    shares = np.zeros((2, heatmap.shape[1]))  # how often each value of a line counts: in all, and in the window
+    for x in range(len(first_column)):
+        for tap in range(column_weights.shape[1]):
+            shares[0, first_column[x] + tap] += column_weights[x, tap]
+            if window[2] <= x < window[3]:
+                shares[1, first_column[x] + tap] += column_weights[x, tap]
+    line, best, peak_x, peak_y, total, inside = np.empty(heatmap.shape[1]), -1.0, 0, 0, 0.0, 0.0
+    for y in range(len(first_row)):
+        top = 0.0
+        for x in range(len(line)):
+            mixed = 0.0
+            for tap in range(row_weights.shape[1]):
+                mixed += row_weights[y, tap] * heatmap[first_row[y] + tap, x]
+            line[x] = mixed
+            top = max(top, mixed)
+            total += mixed * shares[0, x]
+            if window[0] <= y < window[1]:
+                inside += mixed * shares[1, x]
+        if top * (1 + 1e-12) <= best:
+            continue
+        for x in range(len(first_column)):
+            mixed = 0.0
+            for tap in range(column_weights.shape[1]):
+                mixed += column_weights[x, tap] * line[first_column[x] + tap]
+            if mixed > best:
+                best, peak_x, peak_y = mixed, x, y
+    return peak_x, peak_y, total, inside
 
 
 def _hits(x: int, y: int, boxes: np.ndarray, tolerance: float) -> bool:
@@ -202,6 +245,12 @@ def _windows(boxes: np.ndarray) -> list[tuple[slice, slice]]:
     return [(slice(max(y0, 0), y1 + 1), slice(max(x0, 0), x1 + 1)) for x0, y0, x1, y1 in corners]
 
 
+def _covered(heatmap: StoredHeatmap) -> tuple[int, int, int, int]:
+    """Pixels `x0 y0 x1 y1` of the image, half-open, that a heatmap covers: one at least."""
+    x0, y0, x1, y1 = (round(side) for side in heatmap.rectangle)
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
 def at_image_size(heatmap: StoredHeatmap, outside: float = 0.0) -> np.ndarray:
     """Enlarge a raw heatmap, bilinear, to the part of its image that it covers, `outside` elsewhere: float64 (H, W).
 
@@ -210,8 +259,7 @@ def at_image_size(heatmap: StoredHeatmap, outside: float = 0.0) -> np.ndarray:
     width, height = heatmap.image_size
     if heatmap.values is None:
         return _baseline_at(heatmap.kind, (width, height))
-    x0, y0, x1, y1 = (round(side) for side in heatmap.rectangle)
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    x0, y0, x1, y1 = _covered(heatmap)
     image = np.full((height, width), outside)
     image[y0:y1, x0:x1] = resize(heatmap.values[None], (x1 - x0, y1 - y0), "bilinear")[0]
     return image

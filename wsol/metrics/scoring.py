@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from wsol.datasets.sample import Dataset, Sample
 from wsol.errors import UserError, first_names
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
-from wsol.localization.sweep import PackedSweeps
+from wsol.localization.sweep import PackedSweeps, sweep_components
 from wsol.metrics.localization import ScoredBoxes
 from wsol.metrics.pixels import ResampledPxAP, mask_histograms, stored_point_and_energy
 from wsol.metrics.statistics import draws_of
@@ -102,6 +102,9 @@ class Scorer:
             name: (protocols[name].box_rules(), protocols[name].component)
             for name in dict.fromkeys(box_rules(protocols).values())
         }
+        self.components = defaultdict[Protocol, set[str]](set)  # whose boxes are wanted under each box rules
+        for rules, component in self.sweep_rules.values():
+            self.components[rules].add(component)
         self.shared_pixels = shared(protocols if self.masked.any() else {}, Protocol.pixel_rules)
         self.pixel_rules = {name: protocols[name].pixel_rules() for name in {*self.shared_pixels.values()}}
 
@@ -162,7 +165,7 @@ class Scorer:
         if table["empty_heatmaps"].any():
             names = self.sample_ids[table["empty_heatmaps"]]
             logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(names), first_names(names))
-        joined = {name: PackedSweeps.join(parts) for name, parts in sweeps.items()}
+        joined = {name: PackedSweeps.join(sweeps.pop(name)) for name in list(sweeps)}  # parts go as soon as they are in
         of_protocols = {name: pixels[shared] for name, shared in self.shared_pixels.items()}
         return MethodScores(method, layer, joined, of_protocols, table)
 
@@ -189,8 +192,8 @@ class Scorer:
                 return SampleScores({}, histograms, (False, 0.0, False, True))
             sweeps, hit, energy = {}, False, 0.0
             if boxes is not None:
-                every = {rules for rules, _ in self.sweep_rules.values()}
-                sweeps = {rules: _sweep(heatmap, boxes, rules, scores_under) for rules in every}
+                sweeps = {rules: _sweep(heatmap, boxes, rules, which, scores_under)
+                          for rules, which in self.components.items()}  # fmt: skip
                 hit, energy = stored_point_and_energy(heatmap, boxes)
         except UserError as error:
             raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error
@@ -222,10 +225,14 @@ def fitting_masks(sample: Sample, heatmap: StoredHeatmap | None) -> tuple[np.nda
 
 
 def _sweep(
-    heatmap: StoredHeatmap, boxes: np.ndarray, rules: Protocol, scores_under: Callable[[Protocol], np.ndarray]
+    heatmap: StoredHeatmap,
+    boxes: np.ndarray,
+    rules: Protocol,
+    which: Collection[str],
+    scores_under: Callable[[Protocol], np.ndarray],
 ) -> Sweep:
     if heatmap.values is not None:
-        return sweep_thresholds(scores_under(rules.map_rules()), boxes, rules, heatmap.image_size)
+        return sweep_components(scores_under(rules.map_rules()), boxes, rules, heatmap.image_size, which)
     sweep = _baseline_sweep(heatmap.kind, rules.evaluation_size(heatmap.image_size), rules)
     return sweep.against(boxes, heatmap.image_size)
 

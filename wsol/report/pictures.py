@@ -26,8 +26,6 @@ from wsol.report.figures import FORMATS, figure_style, save_figure, short_text
 from wsol.report.gallery import evenly_spaced
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from wsol.datasets import Dataset
     from wsol.explanation import Answer, Explanation
     from wsol.heatmaps.store import HeatmapStore
@@ -65,14 +63,14 @@ def draw_examples(
 ) -> list[Path]:  # fmt: skip
     """Draw evenly spaced samples as `example_00.png` and so on; those of the chosen ids, or some, in one `examples`."""
     own_folder(folder)
-    ids, per_image = list(results.samples["sample_id"]), results.per_image
+    ids = list(results.samples["sample_id"])
     pictures = {f"example_{number:02d}": [one] for number, one in enumerate(evenly_spaced(ids, count))}
     names = [chosen] if isinstance(chosen, str) else list(map(str, chosen))
     pictures["examples"] = names or evenly_spaced(ids, min(count, MOST_ROWS))
     paths: list[Path] = []
     for name, names in pictures.items():
         try:
-            axes = plot_examples(results, dataset, store, names, per_image=per_image) if names else None
+            axes = plot_examples(results, dataset, store, names) if names else None
         except Exception as error:  # of somebody's own dataset whatever may be
             logger.warning("no example picture of %s: %s", first_names(names, 3), error)
             continue
@@ -85,9 +83,9 @@ def draw_examples(
 def plot_examples(
     results: Results, dataset: Dataset, store: HeatmapStore | None, sample_ids: Sequence[str] | None = None,
     methods: Sequence[str] | None = None, protocol: str | None = None, axes: Any = None,
-    new_figure: Callable[..., Figure] = Figure, per_image: pd.DataFrame | None = None,
+    new_figure: Callable[..., Figure] = Figure,
 ) -> np.ndarray:  # fmt: skip
-    """Draw what `Results.plot_examples` says; `per_image` is the results' own, where it has been read."""
+    """Draw what `Results.plot_examples` says."""
     known, summary = list(results.samples["sample_id"]), results.summary
     ids, methods = sample_ids or evenly_spaced(known, MOST_ROWS), methods or list(dict.fromkeys(summary["method"]))
     protocol = protocol or str(summary["protocol"].iloc[0])
@@ -97,9 +95,7 @@ def plot_examples(
     samples = [dataset[known.index(name)] for name in ids]
     if others := [sample.sample_id for name, sample in zip(ids, samples, strict=True) if sample.sample_id != name]:
         raise UserError(f"the dataset is not the run's: it has {others[0]} elsewhere")
-    table = results.per_image if per_image is None else per_image
-    rows = table[table["sample_id"].isin(ids) & (table["protocol"] == protocol)] if len(table) else table
-    scored = {(row.method, row.sample_id): row for row in rows.itertuples()}
+    scored = {(row.method, row.sample_id): row for row in results.of_samples(ids, protocol).itertuples()}
     with figure_style():
         images = [sample.read_image() for sample in samples]
         grid = _grid(images, 1 + len(methods), axes, new_figure)

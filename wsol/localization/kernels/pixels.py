@@ -46,9 +46,10 @@ def bin_pixels(score_map: np.ndarray, protocol: Protocol, buffer: np.ndarray) ->
         cuts, values = _cuts(protocol, full, top, values)
         kind = np.uint8 if len(values) <= 255 else np.uint16 if len(values) <= 65535 else np.int32
         bins = buffer[: n * kind().itemsize].view(kind)
-        # Where to begin the search for a value: exactness comes from the steps that follow.
+        # Where to begin the search for a value; mostly the answer, or the one before it.
         buckets = np.searchsorted(values, np.linspace(0.0, 1.0, BUCKETS + 1) * values[-1]).astype(np.int32)
-        place(score_map, values, buckets, protocol.pixel_comparison == ">", bins)
+        crowded = len(values) > 1 and bool(np.diff(values).min() * BUCKETS < 2 * values[-1])
+        place(score_map, np.append(values, np.inf), buckets, protocol.pixel_comparison == ">", crowded, bins)
         return cuts, bins
     cuts, table = _quantized_cuts(protocol, full, top, values) if every_value else _grid_cuts(protocol, full, top)
     if table is not None:
@@ -143,21 +144,29 @@ def look_up(table: np.ndarray, stride: int, out: np.ndarray) -> None:
 
 
 @jit
-def place(score_map: np.ndarray, cuts: np.ndarray, buckets: np.ndarray, strict: bool, out: np.ndarray) -> None:
-    """Write for each value the number of cuts that it passes into the inside of a flat array, and zero its frame."""
+def place(
+    score_map: np.ndarray, cuts: np.ndarray, buckets: np.ndarray, strict: bool, crowded: bool, out: np.ndarray
+) -> None:
+    """Write for each value the number of cuts that it passes into the inside of a flat array, and zero its frame.
+
+    `cuts` end with an infinite one; `buckets` say how many lie before each of equally wide ones. Unless cuts are
+    `crowded`, two are at least as far from each other as two buckets are wide.
+    """
     height, width = score_map.shape
-    n, most = len(cuts), float(len(buckets) - 1)
-    scale = most / cuts[-1] if cuts[-1] > 0 else 0.0
+    last, most = cuts[len(cuts) - 2], float(len(buckets) - 1)
+    # A little less, so that rounding never leads to the bucket behind.
+    scale = most / last * (1 - 1e-12) if last > 0 else 0.0
     out[:] = 0
     for y in range(height):
-        for x in range(width):
-            value = score_map[y, x]
-            b = buckets[int(min(value * scale, most))]
-            while b < n and (value > cuts[b] or (not strict and value == cuts[b])):
+        row, source = out[(y + 1) * (width + 2) + 1 : (y + 2) * (width + 2) - 1], score_map[y]
+        for x in range(width):  # without jumps, which would often be foreseen wrongly
+            b = np.int64(buckets[int(min(source[x] * scale, most))])
+            row[x] = b + ((source[x] > cuts[b]) | ((source[x] == cuts[b]) & (not strict)))
+        for x in range(width if crowded else 0):
+            b = np.int64(row[x])
+            while source[x] > cuts[b] or (not strict and source[x] == cuts[b]):
                 b += 1
-            while b > 0 and not (value > cuts[b - 1] or (not strict and value == cuts[b - 1])):
-                b -= 1
-            out[(y + 1) * (width + 2) + 1 + x] = b
+            row[x] = b
 
 
 # Neighbors are numbered clockwise from the left; the first four come earlier in raster order.

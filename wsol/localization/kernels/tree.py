@@ -19,6 +19,7 @@ all cuts at which it had that box, in logarithmic time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -77,11 +78,12 @@ def sweep_bins(
     iou_rules: IouRules,
     rules: ComponentRules,
     scratch: Scratch,
+    which: Collection[str],
 ) -> dict[str, PackedRuns]:
     """Boxes and IoUs of the "largest" and of the best component ("any"), and of their "union", at every cut.
 
     `bins` ((height + 2) * (width + 2),) says for each pixel how many cuts it passes, within a frame of zeros, and is
-    overwritten; `first` (J,) is the first threshold of each cut.
+    overwritten; `first` (J,) is the first threshold of each cut. `which` of the three are wanted.
     """
     # The kernels are called one by one: compiled into one function they get slower, and take longer to compile.
     (width, height), cuts = size, len(first)
@@ -89,21 +91,26 @@ def sweep_bins(
     starts = np.empty(cuts + 2, np.uint32)
     boxes = np.empty(cuts, np.int64)
     contest = Contest(gt_boxes, iou_rules, Boxes(np.zeros(2 * cuts, np.int64), np.zeros(2 * cuts)))
-    union = np.empty(cuts, np.int64)
-    union_boxes(bins, height, width, union)
+    runs: dict[str, PackedRuns] = {}
+    if "union" in which:
+        union_boxes(bins, height, width, boxes)
+        runs["union"] = encode_runs(first, Boxes(boxes, box_ious(boxes, gt_boxes, iou_rules)))
+    if runs.keys() >= set(which):
+        return runs
     sort_pixels(bins, height, width, starts, scratch.order)
     neighbor_masks(bins, height, width, scratch.masks)
-    has_holes = grow_components(starts, width, scratch, rules, contest, boxes)
+    has_holes = grow_components(starts, width, scratch, rules, contest, "any" in which, boxes)
     boxes = Boxes(boxes, box_ious(boxes, gt_boxes, iou_rules))
-    runs = {"largest": encode_runs(first, boxes)}
+    runs["largest"] = encode_runs(first, boxes)
+    if "any" not in which:
+        return runs
     if has_holes and rules.holes:
         # The lowest bin first: the order of bins is turned round.
         neighbor_masks(np.invert(bins, out=bins), height, width, scratch.masks)
         mark_frame(scratch.masks, width)
         grow_holes(starts, width, scratch, not rules.eight, contest)
     take_best(contest.tree, boxes)
-    runs["any"] = encode_runs(first, boxes)
-    return runs | {"union": encode_runs(first, Boxes(union, box_ious(union, gt_boxes, iou_rules)))}
+    return runs | {"any": encode_runs(first, boxes)}
 
 
 @jit
@@ -135,9 +142,18 @@ def union_boxes(bins: np.ndarray, height: int, width: int, boxes: np.ndarray) ->
 
 @jit
 def grow_components(
-    starts: np.ndarray, width: int, scratch: Scratch, rules: ComponentRules, contest: Contest, largest: np.ndarray
+    starts: np.ndarray,
+    width: int,
+    scratch: Scratch,
+    rules: ComponentRules,
+    contest: Contest,
+    contested: bool,
+    largest: np.ndarray,
 ) -> bool:
-    """Add pixels from the highest bin down; write the largest box at each cut. Whether there may be a hole at any."""
+    """Add pixels from the highest bin down; write the largest box at each cut. Whether there may be a hole at any.
+
+    Only where it is `contested` boxes are offered to the contest.
+    """
     # Taken out of a tuple inside a loop, an array would be counted as one more reference each time.
     masks, order, joined, log = scratch
     labels, records, touched = joined
@@ -188,9 +204,10 @@ def grow_components(
             has_holes = has_holes or components.any_hole(records, touched, n_touched)
             best = components.largest_component(best, (n_touched, end), joined, cut, stride, rules)
             box = components.packed_box(records, best[0])
-            offer_boxes(log, logged, cut, zero, contest)
+            offer_boxes(log, logged if contested else zero, cut, zero, contest)
         largest[cut] = box
-    offer_boxes(log, components.log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
+    if contested:
+        offer_boxes(log, components.log_all_boxes(records, zero, end, len(largest), log), none, zero, contest)
     return has_holes
 
 
