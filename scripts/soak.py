@@ -106,7 +106,7 @@ def run(count: int, masks: bool) -> dict[str, Any]:
         found.update(growth=growth, scored=peak(), parts=size_of(shards.work))
         return join(shards)
 
-    Shards._keep = keeping  # type: ignore[method-assign]
+    Shards._keep = keeping  # type: ignore[assignment,method-assign]
     Shards.join_heatmaps = noting  # type: ignore[assignment,method-assign]
     with tempfile.TemporaryDirectory() as folder:
         more: dict[str, Any] = {"report": False, "pictures": 0, "progress": False, "class_map": "position"}

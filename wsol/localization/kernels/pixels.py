@@ -288,9 +288,6 @@ def sort_pixels(bins: np.ndarray, height: int, width: int, starts: np.ndarray, o
             lower[bins[b + x]] += 1
 
 
-TAPS = 4  # always, so that the inner loops can be unrolled
-
-
 class Taps(NamedTuple):
     """Old values that are mixed into each new one."""
 
@@ -336,7 +333,7 @@ def interpolation_weights(old: int, new: int, interpolation: str) -> Taps:
         before, parts = 0, [1 - t, t]
     elif interpolation == "bicubic":
         before, parts = 1, [_outer(t + 1), _inner(t), _inner(1 - t), _outer(1 - t + 1)]
-    taps = min(old, TAPS)
+    taps = min(old, len(parts))
     first = np.clip(start - before, 0, old - taps)
     weights = np.zeros((new, taps))
     for k, part in enumerate(parts):
