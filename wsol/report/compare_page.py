@@ -84,18 +84,13 @@ def _page(comparison: Comparison, command: str) -> str:
 
 def _findings(summary: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
     """What the comparison means, by protocol, in a few sentences."""
-    located, found = pairs[pairs["metric"] == "gt_known_loc"], dict[str, list[str]]()
-    p: dict[Any, float] = {
-        (row.protocol, *pair): 0.0 if row.more_than_noise else 1.0
-        for row in located.itertuples()
-        for pair in ((row.first, row.second), (row.second, row.first))
-    }
-    for protocol, rows in summary.groupby("protocol", sort=False):
-        values = rows.set_index("title")["gt_known_loc"].sort_values(ascending=False, kind="stable")
-        baselines = [title for title, method in zip(rows["title"], rows["method"], strict=True) if method in BASELINES]
-        tested, where = {key[1:]: p[key] for key in p if key[0] == protocol}, f"of {counted(rows.iloc[0])} at IoU 0.5"
-        if tested:
-            found[str(protocol)] = findings(values, [name for name in values.index if name in baselines], tested, where)
+    found, where = dict[str, list[str]](), f"of {counted(summary.iloc[0])} at IoU 0.5"
+    for protocol, part in pairs[pairs["metric"] == "gt_known_loc"].groupby("protocol", sort=False):
+        tests = part[["first", "second", "more_than_noise"]].to_numpy().tolist()
+        p = {pair: 0.0 if differ else 1.0 for a, b, differ in tests for pair in ((a, b), (b, a))}
+        rows = summary[summary["protocol"] == protocol].sort_values("gt_known_loc", ascending=False, kind="stable")
+        baselines = list(rows["title"][rows["method"].isin(BASELINES)])
+        found[str(protocol)] = findings(rows.set_index("title")["gt_known_loc"], baselines, p, where)
     return found
 
 
@@ -103,10 +98,7 @@ def _tables(comparison: Comparison, functions: Mapping[str, str]) -> Markup:
     """Lay out the summaries side by side, one below the other for each protocol."""
     summary = comparison.summary.assign(method=comparison.summary["title"])
     tables = summary_tables(summary, comparison.intervals, functions)
-    return fill(
-        "summaries",
-        {name: table | {"protocols": [name]} for name, table in tables.items()},
-    )
+    return fill("summaries", {name: table | {"protocols": [name]} for name, table in tables.items()})
 
 
 def summary_tables(
