@@ -281,6 +281,7 @@ def test_tables_sort(page: Any, run: wsol.Results) -> None:
 def test_charts_follow_the_protocol_and_answer_the_pointer(page: Any, run: wsol.Results) -> None:
     figures = page.locator("#curves figure")
     assert figures.count() == 3
+    figures.nth(1).locator("path").first.wait_for()  # it is drawn when its width is known
     assert figures.nth(1).locator("path").count() == len(METHODS)
     before = figures.nth(1).inner_html()
     page.select_option("#protocol", "zhou2016")
