@@ -29,6 +29,7 @@ from wsol.localization.protocol import Protocol, load_protocol
 from wsol.localization.score_map import checked_map
 
 COMPONENTS = ("largest", "any", "union")  # whose boxes a sweep holds
+COLORS = {"largest": "#0072b2", "any": "#d55e00", "union": "#767c85"}  # of what a sweep shows in notebooks
 LONGEST_SIDE = 32767  # a box is packed into four times 16 bits
 
 
@@ -82,14 +83,16 @@ class Sweep:
 
     def __repr__(self) -> str:
         """Size, thresholds, and the best IoU of each rule with the smallest τ that has it."""
-        best = [(which, runs.iou.max(), runs.first[runs.iou.argmax()]) for which, runs in self.packed.items()]
-        said = ", ".join(f"{which} {iou:.3f} at τ {self.thresholds[first]:g}" for which, iou, first in best)
+        rules = [(which, self.packed[which]) for which in COLORS if which in self.packed]
+        best = [(which, runs.iou.max(), self.thresholds[runs.first[runs.iou.argmax()]]) for which, runs in rules]
+        said = ", ".join(f"{which} {iou:.3f} at τ {tau:g}" for which, iou, tau in best)
         return f"Sweep({len(self.thresholds)} thresholds of {self.size[0]} x {self.size[1]} pixels; best IoU: {said})"
 
     def _repr_html_(self) -> str:
         """The same, and IoU over τ as a chart, for notebooks."""
         lines, names = "", ""
-        for (which, runs), color in zip(self.packed.items(), ("#0072b2", "#d55e00", "#767c85"), strict=False):
+        for which, runs in self.packed.items():
+            color = COLORS[which]
             ends = [*(300 * self.thresholds[runs.first[1:]]), 300]
             path = "".join(f"V{100 - 100 * iou:.1f}H{end:.1f}" for iou, end in zip(runs.iou, ends, strict=True))
             lines += f'<path d="M0 {100 - 100 * runs.iou[0]:.1f}{path}" fill="none" stroke="{color}" stroke-width="2"/>'
