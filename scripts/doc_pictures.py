@@ -1,6 +1,7 @@
 """Draw the pictures of the documentation with the program itself: python scripts/doc_pictures.py.
 
-`docs/img/idea.png`, one image from pixels to IoU; `docs/img/curves.png`, accuracy over the threshold.
+`docs/img/idea.png`, one image from pixels to IoU; `docs/img/curves.png`, accuracy over the threshold;
+`docs/img/methods.png`, every method on one photograph (needs the extra `demo`; some minutes).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import skimage
 import torch
 
 import wsol
 from wsol.datasets.views import View
+from wsol.heatmaps.method import make_method, method_cards
 from wsol.localization.boxes import to_image
 
 matplotlib.use("agg")
@@ -20,6 +23,7 @@ from matplotlib import pyplot as plt
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "img"
 SAMPLE, TAU = 8, 0.33
+FEWER = {"sscam": {"samples": 2}, "iscam": {"steps": 2}, "rise": {"masks": 1000}}  # passes than by default
 TRUTH, FOUND = "#ffffff", "#e69f00"
 
 
@@ -77,7 +81,29 @@ def draw_curves() -> None:
     plt.close(figure)
 
 
+def draw_methods() -> None:
+    """Every method that a convolutional network has, on scikit-image's photograph of a cat."""
+    image, classifier = skimage.data.chelsea(), wsol.models.efficientnet_lite0()
+    cards = {name: card for name, card in method_cards().items() if card.family != "transformer"}
+    pixels, _ = View("squash", classifier.input_size).apply(image, classifier.interpolation)
+    protocol, size = wsol.load_protocol("choe2020"), (image.shape[1], image.shape[0])
+    cat = classifier.classes.index("Egyptian cat")
+    columns = 6
+    figure, axes = plt.subplots(-(-len(cards) // columns), columns, figsize=(12.5, 8.6), layout="constrained")
+    for axis, (name, card) in zip(axes.flat, cards.items(), strict=False):
+        methods = {name: make_method(name, **FEWER.get(name, {}))}
+        with wsol.HeatmapExtractor(classifier, methods=methods) as extractor:
+            heatmap = extractor(classifier.prepare(pixels), [cat]).maps[name][0].double().numpy()
+        axis.imshow(wsol.overlay(image, wsol.score_map(heatmap, protocol, image_size=size)))
+        axis.set_title(card.title, fontsize=10)
+    for axis in axes.flat:
+        axis.axis("off")
+    figure.savefig(IMAGES / "methods.png", dpi=80)
+    plt.close(figure)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     draw_idea()
     draw_curves()
+    draw_methods()
