@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,10 @@ def test_samples_of_one_image_are_one_observation() -> None:
     assert pairs[["n_images", "n_samples"]].drop_duplicates().values.tolist() == [[8, 40]]
 
 
-def evaluate(folder: Path, seed: int, presets: dict[str, object], limit: int = 10, asked: str = "small") -> Path:
+def evaluate(
+    folder: Path, seed: int, presets: dict[str, object], limit: int = 10, asked: str = "small",
+    methods: Sequence[str] = ("cam", "gradcam", "center"),
+) -> Path:  # fmt: skip
     data = Shapes("test", length=12, size=32, classes=7, object_size=(0.4, 0.9))
     network = Classifier(
         name="small", module=gapnet(7, widths=(6, 8), strides=(2, 2), seed=seed), layer="features",
@@ -85,7 +89,7 @@ def evaluate(folder: Path, seed: int, presets: dict[str, object], limit: int = 1
     )  # fmt: skip
     config = {"dataset": {"name": "shapes"}, "model": {"name": asked, "seed": seed}, "faithfulness": presets}
     wsol.evaluate(
-        data, network, ["cam", "gradcam", "center"], ["choe2020"], faithfulness=presets, faithfulness_limit=limit,
+        data, network, methods, ["choe2020"], faithfulness=presets, faithfulness_limit=limit,
         run_dir=folder, pictures=0, report=False, progress=False, config=config,
     )  # fmt: skip
     return folder
@@ -148,6 +152,17 @@ def test_a_run_without_it(runs: dict[str, Path]) -> None:
     assert judged is not None and all(title.endswith("(c)") for title in judged.means["method"])
 
 
+def test_one_method_that_was_measured_has_no_pair(runs: dict[str, Path], tmp_path: Path) -> None:
+    one = evaluate(tmp_path / "one", 1, {"quick": QUICK}, asked="other", methods=["cam"])
+    comparison = compare([one, runs["none"]], against="CAM (one)")
+    judged = comparison.faithfulness
+    assert judged is not None and set(judged.means["method"]) == {"CAM (one)"} and judged.pairs.empty
+    assert len(comparison.pairs) and not comparison.pairs["metric"].isin(QUICK["metrics"]).any()
+    write_comparison(comparison, tmp_path)
+    with pytest.raises(UserError, match="deletion"):
+        compare([one, runs["none"]], against="CAM (one)", metrics=["deletion"])
+
+
 def test_a_table_for_a_paper(runs: dict[str, Path]) -> None:
     text = (runs["a"] / "faithfulness.tex").read_text(encoding="utf-8")
     assert text.count(r" \\") == 1 + 3 * 3
@@ -161,8 +176,10 @@ def test_a_run_records_its_presets_and_older_runs_have_the_released_ones(tmp_pat
     data, folder = Shapes(length=4), tmp_path / "run"
     wsol.evaluate(
         data, wsol.models.shapes_classifier(), ["cam", "center"], ["choe2020"], faithfulness=["chattopadhay2018"],
-        faithfulness_limit=2, run_dir=folder, pictures=0, report=False, progress=False,
+        faithfulness_limit=2, run_dir=folder, pictures=0, progress=False,
     )  # fmt: skip
+    page = (folder / "report.html").read_text(encoding="utf-8")  # neither curves nor enough methods for a correlation
+    assert 'id="faithfulness"' in page
     recorded = presets_of(Run.open(folder).config, ["chattopadhay2018"])
     assert recorded == presets_of({}, ["chattopadhay2018"])
     with pytest.raises(UserError, match="config.yaml"):

@@ -253,10 +253,11 @@ def compare(
         entry.means.update({metric: next(columns) for metric in entry.outcomes.thresholds})
     judged, more_notes = _faithfulness(aligned, pairs, chosen_metrics, resamples, seed)
     hypotheses, notes = list(_hypotheses(pairs, chosen_metrics)), [*notes, *more_notes]
-    if not hypotheses and judged is None:
+    tested = judged is not None and len(judged.pairs) > 0
+    if not hypotheses and not tested:
         raise UserError(" ".join([f"the runs share none of the metrics {', '.join(chosen_metrics)}.", *notes]))
     table, tests = _judge([counts | _row(*hypothesis) for hypothesis in hypotheses])
-    if judged is not None:
+    if judged is not None and tested:
         table = _with_faithfulness(table, judged, entries)
     summary, intervals = _summary(entries, counts), interval_table(outcomes, means)
     return Comparison(aligned, entries, summary, intervals, table, tests, judged, [*aligned.notes, *notes])
