@@ -197,6 +197,7 @@ def test_what_was_done_is_kept_and_gone_on_with(
     again = evaluate(run, resume=True)
     assert again.environment == json.loads((run / "environment.json").read_text())  # nothing ran
     pd.testing.assert_frame_equal(again.per_image, results.per_image)
+    assert repr(again) == repr(results)  # empty cells are numbers that are missing, not texts
 
 
 def test_another_run_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -647,7 +647,7 @@ def read_results(folder: Path) -> Results:
             folder / f"{name}.csv",
             dtype=dict.fromkeys(TEXTS, str),
             keep_default_na=False,
-            na_values=dict.fromkeys(["threshold", "value"], ""),
+            na_values=dict.fromkeys({*SUMMARY_COLUMNS, *METRIC_COLUMNS}.difference(TEXTS), ""),
         )
         for name in ("summary", "metrics")
     }
