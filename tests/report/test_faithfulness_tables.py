@@ -129,6 +129,8 @@ def test_runs_are_compared_on_what_both_measured(runs: dict[str, Path], tmp_path
     assert 'id="faithfulness"' in page and page.count('<tr data-metric="deletion (quick)"') == 15
     only = compare([a, c], metrics=["deletion"], against="center")
     assert set(only.pairs["metric"]) == {"deletion"} and len(only.pairs) == 8 and only.tests == 0
+    write_comparison(only, tmp_path)
+    assert ">nan<" not in (tmp_path / "compare.html").read_text(encoding="utf-8")  # Wilcoxon's test counts nobody
 
 
 def test_seeds_are_pooled(runs: dict[str, Path]) -> None:

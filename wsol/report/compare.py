@@ -172,6 +172,7 @@ PAIR_COLUMNS = (
     "n_samples", "first_value", "second_value", "difference", "low", "high", "oracle", "first_only", "second_only",
     "disagree", "p", "p_holm", "more_than_noise", "sentence",
 )  # fmt: skip
+WHOLE = dict.fromkeys(("first_only", "second_only", "disagree"), "Int64")  # missing where there is no McNemar's test
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +312,7 @@ def _with_faithfulness(table: pd.DataFrame, judged: Judged, entries: Sequence[En
     for name in ("first", "second"):
         of = pairs[name].map(by_title)
         pairs = pairs.assign(**{f"{name}_run": [e.run for e in of], f"{name}_method": [e.method for e in of]})
-    pairs = pairs.reindex(columns=list(PAIR_COLUMNS))
+    pairs = pairs.reindex(columns=list(PAIR_COLUMNS)).astype(WHOLE)
     pairs["sentence"] = [sentence(row, row["protocol"]) for _, row in pairs.iterrows()]
     return pd.concat([table, pairs.astype(table.dtypes)], ignore_index=True) if len(table) else pairs
 
@@ -471,7 +472,7 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, int]:
     table["p_holm"] = [corrected.get(row["test"], np.nan) for row in rows]
     by_interval = (table["low"] > 0) | (table["high"] < 0)
     table["more_than_noise"] = (table["p_holm"] < ALPHA).where(table["p_holm"].notna(), by_interval).astype(bool)
-    table = table.astype(dict.fromkeys(("first_only", "second_only", "disagree"), "Int64"))
+    table = table.astype(WHOLE)
     table["sentence"] = [sentence(row) for _, row in table.iterrows()]
     return table, len(tests)
 
