@@ -309,7 +309,7 @@ def test_one_samples_error_is_skipped_or_named(case: str, tmp_path: Path, caplog
         wsol.evaluate(dataset, classifier, ["cam"], ["choe2020"], **QUIET)
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError("x")])
+@pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError("x"), UserError("odd")])
 def test_of_a_mask_that_cannot_be_had_no_pixel_counts(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> np.ndarray:
         raise error
@@ -324,8 +324,10 @@ def test_of_a_mask_that_cannot_be_had_no_pixel_counts(error: Exception, caplog: 
     keywords: dict[str, Any] = QUIET | {"methods": ["center"]}
     skipped = wsol.score(dataset, on_error="skip", **keywords)
     assert "s1" in caplog.text and skipped.summary["pxap"].equals(wsol.score(whole, **keywords).summary["pxap"])
-    with pytest.raises(UserError, match=r"s1, method center"):
+    with pytest.raises(UserError, match=r"s1, method center") as raised:
         wsol.score(dataset, **keywords)
+    cause = raised.value.__cause__
+    assert cause is not None and cause.__cause__ is not cause  # who follows causes comes to an end
 
 
 def test_what_dead_processes_left_is_removed(tmp_path: Path) -> None:

@@ -205,8 +205,10 @@ class Scorer:
         try:
             return fitting_masks(self.dataset[index], heatmap)
         except Exception as error:  # of somebody's own dataset whatever may be
+            if self.on_error != "skip" and isinstance(error, UserError):
+                raise
             if self.on_error != "skip":
-                raise error if isinstance(error, UserError) else UserError(f"its mask: {error}") from error
+                raise UserError(f"its mask: {error}") from error
             logger.warning("sample %s: %s; none of its pixels count", self.sample_ids[index], error)
             return np.zeros((1, 1), bool), np.ones((1, 1), bool)
 
