@@ -51,7 +51,10 @@ def methods_page() -> str:
     ]
     if (ROOT / "docs" / "img" / "methods.png").is_file():
         text.append("![One photograph, one class, every method](img/methods.png)")
-        text.append("EfficientNet-Lite0's maps for the class Egyptian cat (SS-CAM, IS-CAM and RISE with fewer passes).")
+        text.append(
+            "EfficientNet-Lite0's maps for the class Egyptian cat (SS-CAM, IS-CAM and RISE with fewer passes). "
+            "FullGrad wants other ReLUs, rollout and LeGrad a transformer."
+        )
     family = ""
     for name, card in method_cards().items():
         if card.family != family:
