@@ -418,6 +418,7 @@ def test_broken_yaml_is_named(place, mine, capsys):
     assert code == 2 and "energy.yaml" in err and "Traceback" not in err
 
 
+@pytest.mark.long
 def test_joblib_runs_a_sweep_with_own_parts_and_a_failing_job(place, mine, capfd):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = "dataset=squares model=net method=[center] protocol=choe2020 pictures=0 limit=3 view=squash,nonsense"
@@ -429,6 +430,7 @@ def test_joblib_runs_a_sweep_with_own_parts_and_a_failing_job(place, mine, capfd
     assert [bool(error) for error in table["error"]] == [False, True] and "nonsense" in table["error"][1]
 
 
+@pytest.mark.long
 def test_long_jobs_say_how_far_they_are_where_there_is_no_terminal(capsys, place, monkeypatch):
     monkeypatch.setattr("wsol.console.QUIET_SECONDS", -1)
     code, _, err = said(capsys, "limit=3", "pictures=0", "method=[cam]", "protocol=[choe2020]", "run_dir=run")

@@ -96,6 +96,7 @@ def test_curves_can_be_rebuilt_from_the_coded_sweeps(run: wsol.Results) -> None:
         assert np.allclose(100 * (np.array(ious) >= delta).mean(0), curve["gt_known_loc"])
 
 
+@pytest.mark.long
 def test_the_same_twice_and_without_the_network(run: wsol.Results, tmp_path: Path) -> None:
     data, options = Shapes(length=24), {"pictures": 3, "batch_size": 7, "workers": 1}
     evaluate(data, METHODS, PROTOCOLS, run_dir=tmp_path / "again", **options)

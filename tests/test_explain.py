@@ -273,6 +273,7 @@ def test_without_the_extra_shapes_are_explained_and_the_cat_is_offered(
     assert "wsol[demo]" in out and "test/00000" in out and re_rows(out) == ["CAM", "Grad-CAM", "Guided Grad-CAM"]
 
 
+@pytest.mark.long
 def test_methods_that_nobody_chose_may_not_fit(place: Path, capsys: pytest.CaptureFixture) -> None:
     words = "model=torchvision", "model.name=vgg11_bn", "sample=1", "top=1", "run_dir=run"
     code, out, err = run(capsys, *words)

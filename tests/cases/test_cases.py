@@ -9,11 +9,10 @@ import pytest
 
 HERE = Path(__file__).parent
 SCRIPTS = [path for path in sorted(HERE.glob("*/[0-9]*")) if path.suffix in (".py", ".sh")]
-SLOW = ("networks", "runs")  # folders whose scripts take more than a few seconds
-CASES = [pytest.param(path, marks=[pytest.mark.long] * (path.parent.name in SLOW)) for path in SCRIPTS]
 
 
-@pytest.mark.parametrize("script", CASES, ids=[f"{path.parent.name}/{path.stem}" for path in SCRIPTS])
+@pytest.mark.long
+@pytest.mark.parametrize("script", SCRIPTS, ids=[f"{path.parent.name}/{path.stem}" for path in SCRIPTS])
 def test_case(script: Path, tmp_path: Path) -> None:
     for package in ("timm", "transformers") if script.parent.name == "networks" else ():
         pytest.importorskip(package)

@@ -146,6 +146,7 @@ def test_classes_come_in_the_order_asked_for() -> None:
             choose_classes(["a", "b"], names, "x")
 
 
+@pytest.mark.long
 def test_boxes_from_masks_equal_the_exact_boxes() -> None:
     data = Shapes(length=12, objects=3)
     boxes = boxes_from_masks(data)

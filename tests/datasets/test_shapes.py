@@ -75,6 +75,7 @@ def _elsewhere(names: list[str], tmp_path: Path, **environment: str) -> list[str
     return done.stdout.split()
 
 
+@pytest.mark.long
 def test_digests_on_the_plainest_processor(tmp_path: Path) -> None:
     features = " ".join(np.show_config("dicts")["SIMD Extensions"].get("found", []))
     digests = _elsewhere(list(DIGESTS), tmp_path, NUMBA_CPU_NAME="generic", NPY_DISABLE_CPU_FEATURES=features)

@@ -276,6 +276,7 @@ def evaluated():
     return run
 
 
+@pytest.mark.long
 def test_a_run_measures_the_first_samples_in_whatever_shards(evaluated, tmp_path):
     asked = {"faithfulness": ["chattopadhay2018", "petsiuk2018"], "faithfulness_limit": 5}
     results = evaluated(**asked)

@@ -59,6 +59,7 @@ def test_every_figure_needs_no_font(tmp_path):
         assert "<dc:date>" not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
         draw_figures({"p": charts()}, series_styles(NAMES), tmp_path / folder)

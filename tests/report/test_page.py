@@ -307,6 +307,7 @@ def test_scored_heatmaps_and_rebuilding_from_the_command_line(
     assert "nowhere: no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.skipif(not BENCH.is_file(), reason="no scripts/ beside the tests")
 def test_twelve_methods_with_large_maps_stay_under_ten_megabytes(

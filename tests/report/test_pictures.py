@@ -124,6 +124,7 @@ def test_a_run_in_memory_has_its_heatmaps_still() -> None:
     assert heat[0, 0] < pixels[0, 0], "dimmed where the heatmap is low"
 
 
+@pytest.mark.long
 def test_chosen_examples_are_one_figure_of_every_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
