@@ -189,6 +189,9 @@ def test_to_dict_resolves_and_names_what_is_missing():
     assert config.to_dict(OmegaConf.create({"a": {"b": "${c}"}, "c": [1]})) == {"a": {"b": [1]}, "c": [1]}
     with pytest.raises(UserError, match="dataset.root"):
         config.to_dict(OmegaConf.create({"dataset": {"root": "???"}}))
+    for section in ({"root": "???"}, OmegaConf.create({"dataset": {"root": "???"}}).dataset):
+        with pytest.raises(UserError, match=r"^dataset\.root "):
+            config.to_dict(section, "dataset")
 
 
 def test_class_map_is_the_evaluations():

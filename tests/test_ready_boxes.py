@@ -260,6 +260,6 @@ def test_on_the_command_line(tmp_path, capsys) -> None:
     pd.DataFrame(rows, columns=COLUMNS).to_parquet(tmp_path / "truth.parquet")
     words = ["score", f"boxes={tmp_path / 'truth.parquet'}", "dataset.length=4", f"run_dir={tmp_path / 'run'}"]
     stated = [f"{name}={value}" for name, value in STATED.items()]
-    assert cli.main([*words, *stated, "report=false", "progress=false"]) == 0
+    assert cli.main([*words, *stated, "progress=false"]) == 0
     assert "boxes" in (tmp_path / "run" / "summary.csv").read_text() and "truth.parquet" in capsys.readouterr().out
     assert cli.main([*words, "report=false"]) == 2

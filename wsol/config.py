@@ -49,7 +49,7 @@ def to_dict(config: Config, where: str = "") -> dict[str, Any]:
         raise UserError(f"{where or 'the configuration'} is {config!r}; wanted key: value pairs")
     node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
     for key in sorted(OmegaConf.missing_keys(node)):
-        name = f"{where}.{key}" if where else key
+        name = f"{where}.{key}" if where and not key.startswith(f"{where}.") else key  # whole where a node has a parent
         raise UserError(f"{name} is needed: pass {name}=…")
     values = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     return {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]

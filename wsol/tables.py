@@ -537,7 +537,8 @@ def expand_sweeps(
             zip(BOX, corners.astype(np.float32).T, strict=True)
         )
         parts.append(pd.DataFrame(columns | {"iou": packed.ious(gt_boxes, image_sizes, protocol)}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    none = pd.DataFrame(columns=["method", "protocol", "sample_id", "threshold", *BOX, "iou"])
+    return pd.concat(parts, ignore_index=True) if parts else none
 
 
 def make_tables(

@@ -202,9 +202,12 @@ def test_two_numbers_make_a_heat_map_for_each_method(drawn: list[Figure], tmp_pa
 
 
 def test_what_is_no_number_makes_series(drawn: list[Figure], tmp_path: Path) -> None:
-    draw_sweep(sweep(tau=("0.1", "0.2"), model=("a_$x$", "b")), ["tau", "model"], tmp_path / "sweep")
-    names = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
-    assert names == [f"{method}, model={model}" for model in ("a_$x$", "b") for method in ("CAM", "center baseline")]
+    layer, frame = "methods.gradcam.layer", sweep(tau=("0.1", "0.2"), model=("a_$x$", "b"))
+    draw_sweep(frame, ["tau", "model"], tmp_path / "sweep")
+    draw_sweep(frame.assign(**{layer: frame["model"], "model": "a"}), ["tau", layer], tmp_path / "sweep")
+    for figure, key in zip(drawn, ("model", "layer"), strict=True):
+        names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert names == [f"{method}, {key}={v}" for v in ("a_$x$", "b") for method in ("CAM", "center baseline")]
 
 
 @pytest.mark.parametrize("values", [{"model": ("a", "b")}, {"tau": ("0.1", "null")}, dict.fromkeys("abc", ("1", "2"))])

@@ -197,6 +197,7 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
         title=f"Sweep over {_swept(raw)}",
         lead=title,
         table=_html(table, frame, highest, folder),
+        linked=any((folder / job / "report.html").is_file() for job in raw.frame["job"]),
         intervals=not frame.filter(like="_low").empty,
         best=html_table(_best_table(best)),
         several=len(best) > 0,

@@ -257,13 +257,18 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[str]) -> list[pd.DataFrame]:
-    """Parts drawn by themselves: numbers, `percent`, its `low` and `high`, `series`, `method`; `title`, `measure`."""
-    panels = []
+    """Parts drawn by themselves: numbers, `percent`, `low`, `high`, `series`, `method`; `title`, `measure`, `spread`.
+
+    A series is called by the last part of what was set, where no other ends alike: the value must be seen.
+    """
+    panels, ends_of = [], [name.rpartition(".")[2] for name in names]
+    short = {name: end if ends_of.count(end) == 1 else name for name, end in zip(names, ends_of, strict=True)}
     for measure, part in judged_parts(frame):
         first, method = part.iloc[0], part.get("method", pd.Series("", part.index))
         where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
         heading = short_text(", ".join(filter(None, (where, first.get("protocol", "")))), 44)
-        series = ([method.map(method_name)] if "method" in part else []) + [f"{name}=" + part[name] for name in names]
+        series = [method.map(method_name)] if "method" in part else []
+        series += [f"{short[name]}=" + part[name] for name in names]
         are = {name: pd.to_numeric(part[name], errors="coerce") for name in numbers}
         rows = pd.DataFrame(
             {name: part[name] if column.isna().any() else column for name, column in are.items()}, part.index
@@ -276,8 +281,8 @@ def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[s
             ends = (factor * pd.to_numeric(part[f"{measure}_{end}"]) for end in ("low", "high"))
             (rows["low"], rows["high"]), beside = ends, ", 95 % intervals"
         rows["series"] = [", ".join(row) for row in zip(*series, strict=True)] if series else ""
-        label += f" (%){beside}" if rows["low"].notna().any() else " (%)"
-        panels.append(rows.assign(title=heading, measure=label))
+        beside = beside if rows["low"].notna().any() else ""
+        panels.append(rows.assign(title=heading, measure=f"{label} (%)", spread=beside))
     return panels
 
 
@@ -287,7 +292,7 @@ def _lines(panels: Sequence[pd.DataFrame], number: str) -> Figure:
     for panel in panels:
         means = {name: part.groupby(number)["percent"].mean() for name, part in panel.groupby("series", sort=False)}
         lines = {str(name): (line.index, line) for name, line in means.items()}
-        curves.append((panel["title"].iloc[0], panel["measure"].iloc[0], lines))
+        curves.append((panel["title"].iloc[0], (panel["measure"] + panel["spread"]).iloc[0], lines))
     styles = series_styles(list(methods), methods)
     figure = _curves(curves, styles, number, {}, size=(3.6, 2.6), **DOTS)
     for axis, panel in zip(figure.axes, panels, strict=True):
@@ -316,7 +321,7 @@ def _bars(panels: Sequence[pd.DataFrame]) -> Figure:
         axis.barh(range(len(panel)), panel["percent"], height=0.75, color=colors, xerr=ends, ecolor="black")
         axis.set_yticks(range(len(panel)), [short_text(name, 36) for name in panel["series"]])
         axis.invert_yaxis()
-        axis.set(title=panel["title"].iloc[0], xlabel=panel["measure"].iloc[0])
+        axis.set(title=panel["title"].iloc[0], xlabel=(panel["measure"] + panel["spread"]).iloc[0])
         axis.tick_params(axis="y", length=0)
     return figure
 

@@ -97,11 +97,12 @@ def write_report(
     first, subjects = run.summary.iloc[0], [page.labels[name] for name in run.methods if not page.is_baseline(name)]
     subject = f"{len(subjects)} methods" if len(subjects) > 5 else listed(subjects or list(page.labels.values()))
     of_network = f" of {first['model']}" if first["model"] else ""
-    rules = "" if len(page.protocols) > 1 else f", rules of {listed(list(run.protocols))}"
+    rules = "" if len(page.protocols) > 1 else f"rules of {listed(list(run.protocols))}"
+    made_by = ", ".join(filter(None, (f"view {first['view']}" if first["view"] else "", rules)))
     text = render(
         "report.html.j2",
         title=f"{subject}{of_network} on {counted(first)} of {first['dataset']} ({first['split']})",
-        lead=f"Does the heatmap find the object? View {first['view']}{rules}.",
+        lead="Does the heatmap find the object?" + (f" {made_by[0].upper()}{made_by[1:]}." if made_by else ""),
         notes=run.environment.get("notes", []),
         sections=sections,
         protocols=page.protocols,
@@ -167,15 +168,17 @@ def _accuracy(page: Page) -> Section | None:
 def _errors(page: Page) -> Section | None:
     if not page.run.boxed:
         return None
+    # Without predictions no class is wrong, and what is right is the box alone.
+    right_is = "Top-1 loc" if page.run.summary["top1_loc"].notna().any() else "GT-known"
     tables = {}
     for protocol, chart in page.charts.items():
         frame = pd.DataFrame(chart["costs"]).T
         frame = frame[[kind.label for kind in KINDS if kind.label in frame and frame[kind.label].any()]]
         right = [chart["errors"][name][0] for name in frame.index]
-        frame.insert(0, "Top-1 loc", right)
+        frame.insert(0, right_is, right)
         frame.insert(0, "method", [page.labels[name] for name in frame.index])
         tables[protocol] = html_table(frame)
-    return Section("What goes wrong", fill("errors", list(ERROR_KINDS.values()), tables))
+    return Section("What goes wrong", fill("errors", list(ERROR_KINDS.values()), tables, right_is))
 
 
 @section("sensitivity", 40)
