@@ -37,7 +37,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
     folder = Path(str(settings["run"])).expanduser()
     forms = [settings["export"]] if isinstance(settings["export"], str) else settings["export"] or []
     if unknown := [form for form in forms if form not in FORMS]:
-        raise UserError(f"export={unknown[0]}: there are {', '.join(FORMS)}{suggest(unknown[0], FORMS)}")
+        raise UserError(f"export={unknown[0]}: no such form{suggest(unknown[0], FORMS)}")
     if any(folder.glob(f"*/{RECORD}")) and not (folder / "summary.csv").is_file():
         print_and_write(collect(folder), folder, table_options(settings))
         return {}
