@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
         ({"boxes_file": "b.csv"}, r"dataset\.box_corners=: .*inclusive.* exclusive"),
         ({"boxes_file": "b.csv", "box_corners": "exclusive"}, r"dataset\.box_units=: .*pixels.* relative"),
         ({"boxes_file": "b.csv", "box_corners": "xywh"}, r"dataset\.box_corners=xywh"),
+        ({"masks": "m", "mask_ignore": 0}, r"dataset\.mask_ignore=0"),
         ({"masks": "m", "missing": "skip"}, r"dataset\.missing=skip"),
         ({"masks": "nowhere"}, r"3 of 3 .* no mask"),
         ({"boxes_file": "nowhere.csv", **STATED}, r"nowhere\.csv"),
@@ -179,6 +181,10 @@ def test_masks_that_do_not_fit(root: Path) -> None:
     assert len(AnnotatedFolder(root, masks=masks, missing="drop")) == 2
     with pytest.raises(UserError, match=f"dataset.masks={root}"):
         AnnotatedFolder(root, masks=root)
+    (masks / "dog/c.txt").rename(masks / "dog/c.png")
+    shutil.copy(root / "dog/c.jpg", root / "dog/c.jpeg")
+    with pytest.raises(UserError, match="suffix"):
+        AnnotatedFolder(root, masks=masks)
 
 
 def test_an_evaluation(root: Path) -> None:

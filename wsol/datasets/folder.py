@@ -182,11 +182,16 @@ def _read_boxes(
 
 def _find_masks(folder: Path, ignore: int | None, top: Path, prefix: str, files: Sequence[str]) -> dict[str, Any]:
     """What reads the mask, and the pixels to ignore, of each image that has one: at the same path, with any suffix."""
+    if ignore is not None and not 0 < ignore < 256:
+        raise UserError(f"dataset.mask_ignore={ignore}: pass a whole number from 1 to 255, or null")
     if folder.resolve() == top.resolve():
         raise UserError(f"dataset.masks={folder} is the folder of the images; masks need one of their own")
-    masks = {path.with_suffix(""): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    masks = {path.with_suffix(""): path for path in paths}
     stem_of = {file: (folder / prefix / file).with_suffix("") for file in files}
     path_of = {file: masks[stem] for file, stem in stem_of.items() if stem in masks}
+    if len(masks) < len(paths) or len({stem_of[file] for file in path_of}) < len(path_of):
+        raise UserError(f"{folder}: names that differ in their suffix only have one mask; give each a name of its own")
     columns = {"mask": {file: partial(_read_object, path, file, ignore) for file, path in path_of.items()}}
     if ignore is not None:
         columns["ignore"] = {file: partial(_read_value, path, file, ignore) for file, path in path_of.items()}
