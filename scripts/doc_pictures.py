@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,11 @@ from matplotlib import pyplot as plt
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "img"
 SAMPLE, TAU = 8, 0.33
-FEWER = {"sscam": {"samples": 2}, "iscam": {"steps": 2}, "rise": {"masks": 1000}}  # passes than by default
+FEWER: dict[str, dict[str, Any]] = {
+    "sscam": {"samples": 2},
+    "iscam": {"steps": 2},
+    "rise": {"masks": 1000},
+}  # passes than by default
 TRUTH, FOUND = "#ffffff", "#e69f00"
 
 
@@ -88,7 +93,7 @@ def draw_methods() -> None:
     del cards["fullgrad"]  # which refuses a network whose ReLUs end at 6
     pixels, _ = View("squash", classifier.input_size).apply(image, classifier.interpolation)
     protocol, size = wsol.load_protocol("choe2020"), (image.shape[1], image.shape[0])
-    cat = classifier.classes.index("Egyptian cat")
+    cat = list(classifier.classes or ()).index("Egyptian cat")
     columns = 6
     figure, axes = plt.subplots(-(-len(cards) // columns), columns, figsize=(12.5, 8.6), layout="constrained")
     for axis, (name, card) in zip(axes.flat, cards.items(), strict=False):
