@@ -55,6 +55,7 @@ def fork(work: Callable[[], object], folder: Path, **environment: str) -> int:
         os.dup2(log, 1), os.dup2(log, 2)
         sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
         os.environ |= environment
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell starts by & ignores
         torch.set_num_threads(1)
         code = work() or 0
     except SystemExit as end:
