@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.integrate import trapezoid
 from scipy.ndimage import gaussian_filter1d
 from torch.nn import functional
 
@@ -59,7 +60,7 @@ def measure_faithfulness(
     ranks = _ranks(masks) if curved or imputed else masks
     curves = {name: bench.curve(name, ranks) for name in CURVES if preset.measures([name])}
     shares = np.array(preset.counts(pixels) if curved else [0]) / pixels
-    values |= {name: np.trapezoid(curve, shares, axis=2) for name, curve in curves.items()}
+    values |= {name: trapezoid(curve, shares, axis=2) for name, curve in curves.items()}
     if preset.measures(MASKED):
         values |= bench.masked(masks)
     if imputed:
