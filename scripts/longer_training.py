@@ -15,6 +15,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torchvision
 from matplotlib.figure import Figure
@@ -134,7 +135,10 @@ def report(runs: Path, path: Path) -> None:
         "image at the former's τ. Percent, but for τ.", "",
         f"![over epochs]({path.with_suffix('.png').name})",
     ]  # fmt: skip
-    lines += ["", summary_of([*done.values()])] if done else []
+    boxes = load("shapes", None, TRAINED, MEASURED)[1].table["boxes"]
+    share = np.mean([np.prod(box[0, 2:] - box[0, :2] + 1) for box in boxes]) / SIZE**2
+    objects = f" The objects of Shapes have {100 * share:.1f} % of the image."
+    lines += ["", summary_of([*done.values()]) + objects] if done else []
     for (data, network), table in done.items():
         lines += ["", f"## {DATA[data]}; {network}", "", *rows_of(table)]
     if done:

@@ -200,8 +200,12 @@ def report(runs: Path, cells: Sequence[Cell], path: Path) -> None:
     sections = dict.fromkeys(glyph for _, glyph, _ in cells)
     for glyph in sections:
         seeds = sorted({seed for _, other, seed in cells if other == glyph})
-        lines += ["", *section(glyph, len(seeds)), "", heading, "|---|---|---|---|---|---|"]
         here, p = table[table["glyph"] == glyph], p_values(hits, glyph, seeds)
+        lines += ["", *section(glyph, len(seeds)), ""]
+        if not len(here):
+            lines += ["None of these trainings has been made."]
+            continue
+        lines += [heading, "|---|---|---|---|---|---|"]
         for method in METHODS:
             shown = f"{p[method]:.2g}" if method in p else ""
             lines.append(f"| {method} | {' | '.join(cells_of_table(here, method, len(seeds)))} | {shown} |")
