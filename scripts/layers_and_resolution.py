@@ -107,7 +107,7 @@ def report(runs: Path, path: Path) -> None:
     lines = [
         "# Which layer, which resolution?", "",
         f"{len(done)} of {len(cells)} runs. Made by `python scripts/layers_and_resolution.py`, {date.today()}; "
-        f"{minutes:.0f} minutes of two CPU cores, beside other work.", "",
+        f"{minutes:.0f} minutes by the clock, beside much other work.", "",
         f"MaxBoxAccV2 of Grad-CAM and LayerCAM at each stage, on {images} images, the input 1, 1.5 and 2 times as "
         "large as in training. Nothing is trained anew: a larger input is another picture to the network, so Top-1 is "
         "given too. τ is an oracle's, as MaxBoxAccV2 wants it; 95 % intervals are over images.", "",

@@ -128,7 +128,7 @@ def report(runs: Path, path: Path) -> None:
     lines = [
         "# More training, finer focus?", "",
         f"{len(done)} of {len(CELLS)} trainings. Made by `python scripts/longer_training.py`, {date.today()}; "
-        f"{minutes:.0f} minutes of one CPU core, beside other work.", "",
+        f"{minutes:.0f} minutes by the clock, beside much other work.", "",
         f"CAM of two networks trained from scratch on {TRAINED} images of {SIZE} × {SIZE} pixels at a constant "
         f"learning rate (AdamW, 0.001), measured after every epoch on {MEASURED} others. GT-known localization "
         "(IoU 0.5, `choe2020`) and MaxBoxAccV2 are at their best τ on these very images; box: its mean share of the "

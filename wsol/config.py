@@ -83,15 +83,15 @@ def own_targets() -> frozenset[str]:
     )
 
 
-def refuse_foreign(recorded: Any, given: Any = None, where: str = "", inside: bool = False) -> None:
-    """Refuse what a run's folder names and isn't wsol's own with plain values, unless the same is `given` again now.
+def refuse_foreign(recorded: Any, composed: Any = None, where: str = "", inside: bool = False) -> None:
+    """Refuse what a run's folder names and isn't wsol's own with plain values, unless the same is `composed` again now.
 
     So code of somebody's folder is never run: a `UserError` names the key. `${…}` is refused as well, for it would be
     resolved here.
     """
     if isinstance(recorded, list):
         recorded = dict(enumerate(recorded))
-        given = dict(enumerate(given)) if isinstance(given, list) else given
+        composed = dict(enumerate(composed)) if isinstance(composed, list) else composed
     if isinstance(recorded, str) and "${" in recorded:
         raise UserError(f"{where}={recorded}: a run's folder holds values, not references; write the value there")
     if not isinstance(recorded, Mapping):
@@ -101,29 +101,31 @@ def refuse_foreign(recorded: Any, given: Any = None, where: str = "", inside: bo
     foreign = [] if is_ours else sorted(special)
     foreign += ["function"] if "." in str(recorded.get("function", "")) else []
     foreign += ["trust_remote_code"] if recorded.get("trust_remote_code") else []
-    if foreign and recorded != given:
+    if foreign and recorded != composed:
         names = ", ".join(f"{where}.{key}={recorded[key]}".lstrip(".") for key in foreign)
         raise UserError(
             f"{names}, as the run's folder records it, is not wsol's own and so not run from there: pass the same "
             f"again, on the command line or by --config-dir"
         )
     for key, value in recorded.items():
-        below = given.get(key) if isinstance(given, Mapping) else None
+        below = composed.get(key) if isinstance(composed, Mapping) else None
         refuse_foreign(value, below, f"{where}.{key}" if where else str(key), inside or bool(special))
 
 
-def resume_config(folder: Path, given: Mapping[str, Any], words: Collection[str], free: Collection[str]) -> DictConfig:
+def resume_config(
+    folder: Path, composed: Mapping[str, Any], words: Collection[str], free: Collection[str]
+) -> DictConfig:
     """Read the configuration that a run in this folder began with; nothing else decides how it goes on.
 
-    `given` is the one composed now, `words` the overrides that were typed, `free` the keys that may change, such as
-    `workers`: these are taken from `given` where they were typed. What else was typed must be as it is recorded, and
+    `composed` is the one of now, `words` the overrides that were typed, `free` the keys that may change, such as
+    `workers`: these are taken from `composed` where they were typed. What else was typed must be as it is recorded, and
     what isn't wsol's own must be given again: see `refuse_foreign`.
     """
     recorded = read_yaml(folder / "config.yaml")
-    refuse_foreign(recorded, given)
-    resumed, now = OmegaConf.create(dict(given) | recorded), OmegaConf.create(dict(given))
+    refuse_foreign(recorded, composed)
+    resumed, now = OmegaConf.create(dict(composed) | recorded), OmegaConf.create(dict(composed))
     typed = [re.split(r"[=@]", word.lstrip("+~"))[0] for word in words]
-    presets = [key for key in given if any(name.startswith(("experiment", "launcher")) for name in typed)]
+    presets = [key for key in composed if any(name.startswith(("experiment", "launcher")) for name in typed)]
     for key in [*typed, *presets]:
         key = f"{key}s" if key in ("method", "protocol") else key
         value = OmegaConf.select(now, key)

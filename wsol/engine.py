@@ -33,7 +33,7 @@ from wsol.io import expand_path, remove_stale, write_json
 from wsol.localization import Protocol, load_protocol, protocol_names
 from wsol.metrics.scoring import Scorer, ground_truth_boxes, resizing_notes
 from wsol.predictions import read_predictions, read_samples
-from wsol.ready_boxes import read_given, score_given
+from wsol.ready_boxes import read_ready_boxes, score_ready_boxes
 from wsol.settings import settings
 from wsol.shards import Shards, cut_shards, identity_of, weights_of
 from wsol.tables import Results, SampleTable, choose_thresholds, make_tables, read_results, write_tables
@@ -188,8 +188,8 @@ def score(
     protocols, threshold_from, run_dir, config, command
         As in `evaluate`.
     boxes, masks : path, optional
-        Boxes or masks that somebody's method gave, see `wsol.ready_boxes.read_given`; options say the boxes' corners
-        and units. No threshold has a say in them.
+        Boxes or masks that somebody's method gave, see `wsol.ready_boxes.read_ready_boxes`; options say the boxes'
+        corners and units. No threshold has a say in them.
     methods : sequence of names, or dict of name to Method
         Baselines ("center", "full", "random") beside the heatmaps, or instead of them.
     predictions : path, optional
@@ -217,7 +217,7 @@ def score(
     presets, left_out = _load_protocols(protocols, store.has_raw(), ready_boxes=not store.methods)
     protocols = _for_dataset(presets, dataset)
     samples, about = read_samples(dataset, store, part), store.source
-    box_sources, remarks = read_given(
+    box_sources, remarks = read_ready_boxes(
         dataset, samples, boxes, masks, taken=store.methods, part=part, **options.for_boxes()
     )
     if box_sources:
@@ -248,7 +248,7 @@ def score(
             score = partial(scorer.score, advance=advance)
             shards.do(((store, None, None, {}) for _ in shards.missing), score, options.workers)
         shards.how_made()
-        scored_boxes = (score_given(source, dataset, samples, protocols) for source in box_sources)
+        scored_boxes = (score_ready_boxes(source, dataset, samples, protocols) for source in box_sources)
         scored = chain(shards.join_scores(scorer, store.methods), scored_boxes)
         results = make_tables(scored, table, protocols, thresholds, source, shards.folder)
         results.environment = _environment(started, provenance, notes, shards.began, presets)
@@ -413,7 +413,7 @@ class ScoreOptions(RunOptions):
     box_units: str | None = None
 
     def for_boxes(self) -> dict[str, Any]:
-        """Keywords of `read_given`."""
+        """Keywords of `read_ready_boxes`."""
         rules = {"corners": self.box_corners, "units": self.box_units}
         return {"rules": rules, "naming": self.predictions_classes, "on_error": self.on_error}
 

@@ -48,7 +48,7 @@ class GivenBoxes:
         return np.array([mask is None for mask in self.masks] or [not len(boxes) for boxes in self.boxes])
 
 
-def read_given(
+def read_ready_boxes(
     dataset: Dataset,
     samples: pd.DataFrame,
     boxes: Path | str | None,
@@ -142,7 +142,7 @@ def _find_masks(folder: Path, samples: pd.DataFrame) -> list[Path | None]:
     return [next((paths[name] for name in several if name in paths), None) for several in names]
 
 
-def score_given(
+def score_ready_boxes(
     source: GivenBoxes, dataset: Dataset, samples: pd.DataFrame, protocols: Mapping[str, Protocol]
 ) -> MethodScores:
     """Score somebody's boxes or masks under each protocol; of masks also the pixels, where the dataset has masks."""
@@ -202,7 +202,7 @@ def _best_box(boxes: np.ndarray, gt_boxes: np.ndarray, protocol: Protocol, size:
     if not len(boxes):
         return 0.0, np.array([0.0, 0, -1, -1])
     boxes = boxes if protocol.component == "any" else boxes[:1]
-    rules = _rules_of_given(protocol)
+    rules = _rules_of_ready_boxes(protocol)
     view = rules.evaluation_size(size)
     predicted, truth = truth_boxes(boxes, rules, size, view), truth_boxes(gt_boxes, protocol, size, view)
     ious = box_iou(predicted, truth, rules.iou_convention, bool(rules.iou_clamped))
@@ -211,7 +211,7 @@ def _best_box(boxes: np.ndarray, gt_boxes: np.ndarray, protocol: Protocol, size:
 
 
 @lru_cache(maxsize=64)
-def _rules_of_given(protocol: Protocol) -> Protocol:
+def _rules_of_ready_boxes(protocol: Protocol) -> Protocol:
     """Rules by which a box that was given goes the way of the ground truth: without what concerns annotations alone.
 
     Papers whose evaluator is handed boxes (PSOL, CREAM, TokenCut) neither round nor clip these.

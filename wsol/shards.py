@@ -437,7 +437,7 @@ class Shards:
         numbers = range(len(self.ranges))
         made = [read_json(self.work / f"{n:06}" / "made.json") if self.folder else self.parts[n].made for n in numbers]
         for number in set(numbers) - self.kept:
-            for warning in made[number]["warnings"]:
+            for warning in made[number].get("warnings", ()):
                 logger.warning("%s", warning)
         devices = [{name: about.get(name) for name in DEVICE} for about in made]
         passes = sum(made[number].get("forward_passes", 0) for number in set(numbers) - self.done_before)

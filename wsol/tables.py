@@ -332,10 +332,10 @@ class Entry:
     ) -> None:
         self.protocol, self.samples, self.source = protocol, samples, source
         self.names: dict[str, Any] = {"method": scores.method, "protocol": protocol.name}
-        self.given = scores.given.get(protocol.name)  # boxes that were given have nothing over τ
+        self.ready_boxes = scores.ready_boxes.get(protocol.name)  # boxes that were given have nothing over τ
         self.sweeps: Sweeps | None = None  # None where the dataset has masks only
-        if self.given is not None:
-            self.sweeps = self.given.sweeps()
+        if self.ready_boxes is not None:
+            self.sweeps = self.ready_boxes.sweeps()
         elif samples.gt_boxes is not None and rules in scores.sweeps:
             self.packed = scores.sweeps[rules]
             self.sweeps = samples.sweeps(scores.sweeps[rules], protocol, rules)
@@ -424,7 +424,7 @@ class Entry:
         """What became of each sample at the summary's τ."""
         protocol, samples, values = self.protocol, self.samples, self.outcomes.values
         table = samples.table
-        boxes = self._boxes_at() if self.given is None else self.given.boxes.copy()  # (N, 4)
+        boxes = self._boxes_at() if self.ready_boxes is None else self.ready_boxes.boxes.copy()  # (N, 4)
         topk_right = compare(values["mean_iou"], 0.5, protocol.topk_iou_comparison)
         judged = zip(samples.ranks.tolist(), topk_right, boxes, samples.gt_boxes or (), strict=True)
         kinds = [error_kind(*sample) for sample in judged]
@@ -572,7 +572,7 @@ def make_tables(
                 metrics += entry.metric_rows()
                 if entry.sweeps is not None:
                     add("per_image", entry.per_image)
-                    if entry.given is None:
+                    if entry.ready_boxes is None:
                         add("curves", entry.curves(entry.sweeps))
                 if entry.drawn_pxap is not None:
                     drawn.append(pd.DataFrame(entry.names | {"pxap": entry.drawn_pxap}))

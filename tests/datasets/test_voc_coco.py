@@ -252,7 +252,7 @@ POLYGON = [10.0, 5.0, 20.0, 5.0, 1e300, 15.0]
         (change("annotations", 1, segmentation=RUNS), r"285.*\[40, 60\].*\[30, 20\]"),
         *(
             (change("annotations", 0, segmentation={**RUNS, "counts": counts}), "139")
-            for counts in ([2401], [-1, 2401], [2**62] * 4, [[2400]], "9\u00e9", "PPP", "P", "o" * 99)
+            for counts in ([2401], [2399], [-1, 2401], [2**62] * 4, [[2400]], "9\u00e9", "PPP", "P", "o" * 99)
         ),
         (lambda made: made.pop("images"), r"instances_val2017\.json.*'images'"),
     ],

@@ -264,11 +264,11 @@ def _best_table(best: pd.DataFrame) -> pd.DataFrame:
 def _latex(sweep: SweepTable, note: str, options: TableOptions) -> str:
     """Make the table that the screen shows, without the jobs that failed."""
     finished = sweep.frame[sweep.frame["error"] == ""].reset_index(drop=True)
-    shown = [name for name in map(str, shorten(finished, sweep.overrides)) if name != "job"]
+    on_screen = [name for name in map(str, shorten(finished, sweep.overrides)) if name != "job"]
     frame, columns = _numbers(finished, sweep.overrides), options.columns or ()
-    keys = [name for name in shown if name not in MEASURED]
+    keys = [name for name in on_screen if name not in MEASURED]
     keys += [name for name in ("dataset", "split") if name in frame and frame[name].nunique() > 1 and name not in keys]
     keys = [name for name in keys if name.removesuffix(OVERRIDE) not in columns or OVERRIDE not in name]
     keys = ["job", *keys] if frame.duplicated(keys).any() else keys  # Optuna may ask for the same again
-    columns = columns or tuple(name for name in shown if name in MEASURED and name not in keys)
+    columns = columns or tuple(name for name in on_screen if name in MEASURED and name not in keys)
     return paper_table(frame, keys, replace(options, columns=columns), note)

@@ -263,6 +263,8 @@ def draw_region(region: Any, size: Size, image_id: str = "") -> np.ndarray:
         if isinstance(region, Mapping):
             if region["size"] != [height, width]:
                 raise ValueError(f"size {region['size']} is not the image's {[height, width]}")
+            if not isinstance(region["counts"], str) and sum(region["counts"]) != height * width:
+                raise ValueError(f"the runs have {sum(region['counts'])} pixels, not the image's {height * width}")
             runs = region if isinstance(region["counts"], str) else mask.frPyObjects(region, height, width)
         else:
             far = 2 * max(size)  # an edge that leads there would be followed forever

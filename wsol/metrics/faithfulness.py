@@ -228,10 +228,10 @@ class _Bench:
         """What becomes of the score when the image is multiplied by the map: (M, B) each."""
         after, black = np.empty(masks.shape[:2]), -self.mean / self.std
         for method, mask in enumerate(masks):
-            shown = mask[:, None].to(self.images)
-            changed = self.images * shown  # to the last bit the image where nothing is hidden
+            visible = mask[:, None].to(self.images)
+            changed = self.images * visible  # to the last bit the image where nothing is hidden
             if self.preset.space == "pixels":
-                changed += (1 - shown) * black
+                changed += (1 - visible) * black
             after[method] = self.scores(changed, np.arange(len(mask)))
         lost, won = np.maximum(self.whole - after, 0), np.maximum(after - self.whole, 0)
         if self.preset.relative:
@@ -271,28 +271,28 @@ def _to_unit(maps: torch.Tensor) -> torch.Tensor:
     return torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), (high > 0).to(maps))
 
 
-def impute(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+def impute(image: np.ndarray, is_kept: np.ndarray) -> np.ndarray:
     """Fill pixels so that each is the weighted mean of its eight neighbors: float64 (C, H, W) from (C, H, W).
 
     Neighbors at the sides count 1/6, at the corners 1/12; those outside the image don't count. Where no pixel is
-    known (H, W), all become 0. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
+    is_kept (H, W), all become 0. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
     ICML 2022, section 4.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.linalg import splu
 
-    (height, width), missing = known.shape, np.flatnonzero(~known)
-    if len(missing) in (0, known.size):
+    (height, width), missing = is_kept.shape, np.flatnonzero(~is_kept)
+    if len(missing) in (0, is_kept.size):
         return image if len(missing) == 0 else np.zeros_like(image)
     flat, y, x = image.reshape(len(image), -1), *np.divmod(missing, width)
-    equation = np.full(known.size, -1)
+    equation = np.full(is_kept.size, -1)
     equation[missing] = np.arange(len(missing))
     total, right, entries = np.zeros(len(missing)), np.zeros((len(missing), len(image))), []
     for (down, across), weight in NEIGHBORS.items():
         inside = np.flatnonzero((y + down >= 0) & (y + down < height) & (x + across >= 0) & (x + across < width))
         neighbor = missing[inside] + down * width + across
         total[inside] += weight
-        there = known.ravel()[neighbor]
+        there = is_kept.ravel()[neighbor]
         right[inside[there]] += weight * flat[:, neighbor[there]].T
         entries.append((inside[~there], equation[neighbor[~there]], np.full((~there).sum(), -weight)))
     entries.append((np.arange(len(missing)), np.arange(len(missing)), total))

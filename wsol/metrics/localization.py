@@ -27,7 +27,7 @@ METRICS = (*RIGHT_OR_WRONG[:5], "mean_iou", *RIGHT_OR_WRONG[5:], "max_box_acc_v2
 AT_THE_SUMMARYS_THRESHOLD = ("top1_loc", "top5_loc", "gt_known_loc", "mean_iou")
 FIXED_POINT = 2**40  # fractions are summed as whole multiples of 1 / FIXED_POINT: exact in any order
 NO_THRESHOLD = np.array([np.nan])  # the grid of boxes that were given
-GIVEN = ("boxes", "masks")  # what a summary's `threshold_source` says of them
+READY = ("boxes", "masks")  # what a summary's `threshold_source` says of them
 SIZE_EDGES = tuple(root**2 for root in range(11))  # percent of the image
 MOST_INSTANCES = 4  # of which that and more are one stratum
 SAME_THRESHOLD = 1e-9  # as in `Protocol.threshold_index`
@@ -317,7 +317,7 @@ def sample_outcomes(
     PxAP in resamples of the images, where the row's PxAP is of these very samples; `taus` are those of metrics whose τ
     is not the summary's.
     """
-    boxed, ready_boxes = pd.notna(row["gt_known_loc"]), row["threshold_source"] in GIVEN
+    boxed, ready_boxes = pd.notna(row["gt_known_loc"]), row["threshold_source"] in READY
     grid = NO_THRESHOLD if ready_boxes else protocol.grid()
     sweeps = Sweeps.from_table(sweep, samples["sample_id"], grid) if boxed else None
     fixed = boxed and not ready_boxes and not is_oracle(row["threshold_source"])

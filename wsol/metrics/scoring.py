@@ -58,7 +58,7 @@ class MethodScores:
     sweeps: dict[str, PackedSweeps]  # by the name of their box rules, see `box_rules`
     pixels: dict[str, ResampledPxAP]  # by protocol; empty where the dataset has no masks
     numbers: pd.DataFrame  # (N, 4): `NUMBERS`
-    given: dict[str, ScoredBoxes] = field(default_factory=dict)  # by protocol: boxes that are no heatmap's
+    ready_boxes: dict[str, ScoredBoxes] = field(default_factory=dict)  # by protocol: boxes that are no heatmap's
 
 
 def shared(protocols: Mapping[str, Protocol], rules: Callable[[Protocol], Hashable]) -> dict[str, str]:

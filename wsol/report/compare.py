@@ -265,11 +265,11 @@ def compare(
 
 
 def _check_metrics(metrics: Sequence[str] | None) -> list[str]:
-    known = (*METRICS, *FAITHFULNESS_METRICS)
-    unknown = [metric for metric in metrics or () if metric not in known]
+    comparable = (*METRICS, *FAITHFULNESS_METRICS)
+    unknown = [metric for metric in metrics or () if metric not in comparable]
     if unknown:
-        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(known)}")
-    return [metric for metric in known if metrics is None or metric in metrics]
+        raise UserError(f"metrics: {', '.join(unknown)} can't be compared; there are {', '.join(comparable)}")
+    return [metric for metric in comparable if metrics is None or metric in metrics]
 
 
 def _faithfulness(

@@ -84,14 +84,14 @@ def _page(comparison: Comparison, command: str) -> str:
 
 def _findings(summary: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, list[str]]:
     """What the comparison means, by protocol, in a few sentences."""
-    found, where = dict[str, list[str]](), f"of {counted(summary.iloc[0])} at IoU 0.5"
+    sentences, where = dict[str, list[str]](), f"of {counted(summary.iloc[0])} at IoU 0.5"
     for protocol, part in pairs[pairs["metric"] == "gt_known_loc"].groupby("protocol", sort=False):
         tests = part[["first", "second", "more_than_noise"]].to_numpy().tolist()
         p = {pair: 0.0 if differ else 1.0 for a, b, differ in tests for pair in ((a, b), (b, a))}
         rows = summary[summary["protocol"] == protocol].sort_values("gt_known_loc", ascending=False, kind="stable")
         baselines = list(rows["title"][rows["method"].isin(BASELINES)])
-        found[str(protocol)] = findings(rows.set_index("title")["gt_known_loc"], baselines, p, where)
-    return found
+        sentences[str(protocol)] = findings(rows.set_index("title")["gt_known_loc"], baselines, p, where)
+    return sentences
 
 
 def _tables(comparison: Comparison, functions: Mapping[str, str]) -> Markup:

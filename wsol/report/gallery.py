@@ -279,7 +279,7 @@ def _sweeps_and_kinds(
         return coded_sweep(rows, rules, size, (width, height))
 
     coded = ((*names, code(names, rows)) for names, rows in sweeps)
-    boxes = run.given_boxes(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])
+    boxes = run.rows_without_sweeps(only, [*keys, *BOX, "iou"]).merge(run.samples[["sample_id", "width", "height"]])
     rows_of_boxes: Any = boxes.itertuples(index=False)
     coded_boxes = ((*row[:3], _coded_box(row, run.protocols[row.protocol])) for row in rows_of_boxes)
     return _nested(chain(coded, coded_boxes)), _nested(kinds.itertuples(index=False))

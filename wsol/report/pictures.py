@@ -86,13 +86,13 @@ def plot_examples(
     new_figure: Callable[..., Figure] = Figure,
 ) -> np.ndarray:  # fmt: skip
     """Draw what `Results.plot_examples` says."""
-    known, summary = list(results.samples["sample_id"]), results.summary
-    ids, methods = sample_ids or evenly_spaced(known, MOST_ROWS), methods or list(dict.fromkeys(summary["method"]))
+    every_id, summary = list(results.samples["sample_id"]), results.summary
+    ids, methods = sample_ids or evenly_spaced(every_id, MOST_ROWS), methods or list(dict.fromkeys(summary["method"]))
     protocol = protocol or str(summary["protocol"].iloc[0])
-    for names, there in ((ids, known), (methods, summary["method"]), ([protocol], summary["protocol"])):
+    for names, there in ((ids, every_id), (methods, summary["method"]), ([protocol], summary["protocol"])):
         if unknown := sorted(set(names) - set(there)):
             raise UserError(f"the run has no {first_names(unknown)}; it has {first_names(dict.fromkeys(there))}")
-    samples = [dataset[known.index(name)] for name in ids]
+    samples = [dataset[every_id.index(name)] for name in ids]
     if others := [sample.sample_id for name, sample in zip(ids, samples, strict=True) if sample.sample_id != name]:
         raise UserError(f"the dataset is not the run's: it has {others[0]} elsewhere")
     scored = {(row.method, row.sample_id): row for row in results.of_samples(ids, protocol).itertuples()}

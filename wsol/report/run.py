@@ -16,7 +16,7 @@ from wsol.errors import UserError
 from wsol.io import check_declared, data_file, read_json, read_yaml, reading
 from wsol.localization import Protocol, load_protocol
 from wsol.localization.protocol import protocol_names
-from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, GIVEN, METRICS, is_oracle
+from wsol.metrics.localization import AT_THE_SUMMARYS_THRESHOLD, METRICS, READY, is_oracle
 from wsol.shards import check_run
 from wsol.tables import METRIC_COLUMNS, SUMMARY_COLUMNS, TEXTS, expand_sweeps
 
@@ -152,20 +152,20 @@ class Run:
         metric = table["metric"]
         chosen_here = metric.isin(AT_THE_SUMMARYS_THRESHOLD) & table["threshold_source"].map(is_oracle)
         shared = [name for name, rules in self.protocols.items() if rules.v2_threshold == "shared"]
-        chosen_by_itself = ~table["threshold_source"].isin(GIVEN) & ~table["protocol"].isin(shared)
+        chosen_by_itself = ~table["threshold_source"].isin(READY) & ~table["protocol"].isin(shared)
         best = metric.str.startswith("max_box_acc") & (chosen_by_itself | table["threshold_source"].map(is_oracle))
         return table.assign(oracle=chosen_here | best)
 
     @property
-    def given(self) -> list[str]:
+    def methods_without_sweeps(self) -> list[str]:
         """Methods whose boxes or masks were given, so that they have no sweeps."""
-        return list(self.summary["method"][self.summary["threshold_source"].isin(GIVEN)].unique())
+        return list(self.summary["method"][self.summary["threshold_source"].isin(READY)].unique())
 
-    def given_boxes(self, only: arrow.Expression, columns: list[str]) -> pd.DataFrame:
+    def rows_without_sweeps(self, only: arrow.Expression, columns: list[str]) -> pd.DataFrame:
         """Read these columns of `per_image` of such methods, as far as an expression lets them through."""
-        if not self.given:
+        if not self.methods_without_sweeps:
             return pd.DataFrame(columns=columns)
-        return self.rows("per_image.parquet", only & arrow.field("method").isin(self.given), columns)
+        return self.rows("per_image.parquet", only & arrow.field("method").isin(self.methods_without_sweeps), columns)
 
     def taus(self, method: str, protocol: str) -> dict[str, float]:
         """τ of those metrics of the summary that are at one."""
@@ -179,7 +179,7 @@ class Run:
         A row holds from `threshold` to the next row of its sample; each sample's rows stand together. Boxes that
         were given have one row each, whose threshold is NaN.
         """
-        if method in self.given:
+        if method in self.methods_without_sweeps:
             return self.per_image(method, protocol, ["sample_id", "iou"]).assign(threshold=np.nan)
         table = self.sweeps(arrow.field("method") == method, {protocol: self.protocols[protocol]})
         table = table[["sample_id", "threshold", "iou"]].astype({"sample_id": "category"})

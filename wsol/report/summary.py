@@ -13,7 +13,7 @@ import pandas as pd
 from wsol.console import are_numbers, print_line, print_table
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
-from wsol.metrics.localization import GIVEN, is_oracle
+from wsol.metrics.localization import READY, is_oracle
 from wsol.metrics.statistics import RESAMPLES
 from wsol.report.charts import METRIC_NAMES, method_name
 from wsol.report.latex import HEADINGS, NUMBERS, TableOptions, number_texts, or_plain, paper_table
@@ -143,9 +143,9 @@ def write_summary(
 def markdown_table(texts: pd.DataFrame, best: pd.DataFrame | None = None) -> str:
     """Write texts as a table in Markdown, the best in bold."""
     numbers = [are_numbers(column) for _, column in texts.items()]
-    shown = texts if best is None else texts.where(~best, "**" + texts + "**")
+    marked_texts = texts if best is None else texts.where(~best, "**" + texts + "**")
     heads = [HEADINGS.get(str(name), str(name)) for name in texts]
-    rows = [heads, ["---:" if number else "---" for number in numbers], *shown.to_numpy().tolist()]
+    rows = [heads, ["---:" if number else "---" for number in numbers], *marked_texts.to_numpy().tolist()]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
@@ -232,7 +232,7 @@ def _note(summary: pd.DataFrame) -> str:
     oracle = summary["threshold_source"].map(is_oracle).any()
     notes = ["τ*: the best on this very split (oracle)"] if oracle else []
     notes += [f"τ from {run}" for run in _threshold_runs(summary)]
-    if summary[~summary["threshold_source"].isin(GIVEN)].filter(like="max_box_acc").notna().any(axis=None):
+    if summary[~summary["threshold_source"].isin(READY)].filter(like="max_box_acc").notna().any(axis=None):
         notes.append("MBA (MaxBoxAcc) is an oracle by definition")
     return "; ".join(notes) + "." if notes else ""
 
