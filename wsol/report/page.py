@@ -96,12 +96,12 @@ def write_report(
     sections = {key: part for key, part in made.items() if part is not None}
     first, subjects = run.summary.iloc[0], [page.labels[name] for name in run.methods if not page.is_baseline(name)]
     subject = f"{len(subjects)} methods" if len(subjects) > 5 else listed(subjects or list(page.labels.values()))
-    of_network = f" of {first['model']}" if first["model"] else ""
+    of_network = f" of the network {first['model']}" if first["model"] else ""
     rules = "" if len(page.protocols) > 1 else f"rules of {listed(list(run.protocols))}"
     made_by = ", ".join(filter(None, (f"view {first['view']}" if first["view"] else "", rules)))
     text = render(
         "report.html.j2",
-        title=f"{subject}{of_network} on {counted(first)} of {first['dataset']} ({first['split']})",
+        title=f"{subject}{of_network} on {counted(first)} of the data set {first['dataset']} ({first['split']})",
         lead="Does the heatmap find the object?" + (f" {made_by[0].upper()}{made_by[1:]}." if made_by else ""),
         notes=run.environment.get("notes", []),
         sections=sections,
