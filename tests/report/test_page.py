@@ -169,7 +169,8 @@ def test_sentences_say_what_the_table_means(run: wsol.Results, parsed: Parsed) -
     words = " ".join(parsed.words)
     assert f"{best} localizes {rows[['cam', 'gradcam']].max():.1f} % of {COUNT} images at IoU 0.5" in words
     assert f"{abs(rows[['cam', 'gradcam']].max() - rows['center']):.1f} points" in words
-    assert f"CAM and Grad-CAM of the network small on {COUNT} images of the data set {HostileShapes.name} (test)" in words
+    where = f"{COUNT} images of the data set {HostileShapes.name} (test)"
+    assert f"CAM and Grad-CAM of the network small on {where}" in words
 
 
 def test_costs_are_what_fixing_one_kind_would_gain(run: wsol.Results) -> None:
