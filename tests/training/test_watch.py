@@ -62,6 +62,14 @@ def test_localization_every_few_epochs_is_written_down(tmp_path: Path) -> None:
     assert (environment["best_by"], environment["best_on"]) == ("classification", "the last epoch")
 
 
+def test_a_training_that_localizes_is_resumed(tmp_path: Path) -> None:
+    keys = {"schedule": "constant", "best": "localization"}
+    whole = run(thin(), [held_out(epochs=2, **keys)])
+    run(thin(), [held_out(epochs=1, **keys)], run_dir=tmp_path)
+    rest = run(thin(), [held_out(epochs=2, **keys)], run_dir=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(rest.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
+
+
 def test_each_of_several_processes_localizes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")

@@ -48,12 +48,13 @@ def localize(classifier: Classifier, dataset: Dataset, workers: int, device: str
     one, any_component = (dict(results.summary.iloc[number]) for number in (0, 1))
     boxes = results.per_image.query("protocol == 'choe2020'").merge(results.samples[["sample_id", "width", "height"]])
     sides = (boxes["x1"] - boxes["x0"] + 1) / boxes["width"], (boxes["y1"] - boxes["y0"] + 1) / boxes["height"]
-    return {
+    values = {
         "gt_known_loc": one["gt_known_loc"] / 100,
         "max_box_acc_v2": any_component["max_box_acc_v2"] / 100,
         "threshold": one["threshold"],
-        "box_area": float((sides[0] * sides[1]).mean()),
+        "box_area": (sides[0] * sides[1]).mean(),
     }
+    return {name: float(value) for name, value in values.items()}  # resume.pt holds plain numbers only
 
 
 def in_percent(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
