@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 import wsol
 from wsol import cli
@@ -104,6 +105,14 @@ def assert_reference(summary: pd.DataFrame, curves: pd.DataFrame, golden, images
             assert np.allclose(counts, golden[f"curve_{kind}"][number], rtol=0, atol=1e-9), (protocol, delta)
         mean = golden[total][1] if kind == "largest" else golden[total].mean()
         assert row[total] == pytest.approx(mean * 100 / images)
+
+
+def test_sweeps_take_few_bytes(root: Path, maps: Path, tmp_path: Path) -> None:
+    data, protocols = wsol.datasets.WSOLEvaluation(root, "CUB", "val"), ["choe2020", "choe2020_v2"]
+    wsol.score(data, heatmaps=maps, protocols=protocols, run_dir=tmp_path, report=False, progress=False)
+    table = parquet.read_table(tmp_path / "sweeps.parquet")
+    assert table.num_rows > 10_000
+    assert (tmp_path / "sweeps.parquet").stat().st_size / 2 <= 300 * 100  # two sets of rules, a hundred samples
 
 
 def test_the_references_numbers_through_the_command_line(capsys, tmp_path, root, maps, golden) -> None:

@@ -481,22 +481,22 @@ def sweep_tables(
 
 
 @contextmanager
-def table_writer(folder: Path | None, tables: dict[str, pa.Table], wide: bool) -> Iterator[Callable[..., None]]:
+def table_writer(folder: Path | None, tables: dict[str, pa.Table]) -> Iterator[Callable[..., None]]:
     """Yield `add(name, rows)` for the large tables: to files of a folder, each whole or not at all, else to memory.
 
-    A call makes a row group. `wide`: boxes have sides beyond 256 pixels, of which differences take less space.
+    A call makes a row group. Corners are split into their low and high bytes: the high ones hardly change.
     """
     parts: dict[str, list[pa.Table]] = {name: [] for name in SCHEMAS}
     texts = ["method", "rules", "protocol", "sample_id", "threshold", "class", "error_kind"]
-    delta = {"use_dictionary": texts, "column_encoding": dict.fromkeys(BOX, "DELTA_BINARY_PACKED")}
+    packing = {"compression": "zstd", "compression_level": 15, "use_dictionary": texts,
+               "column_encoding": dict.fromkeys(BOX, "BYTE_STREAM_SPLIT")}  # fmt: skip
     with ExitStack() as files:
 
         def create(name: str) -> pq.ParquetWriter:
             assert folder is not None
-            path, packing = files.enter_context(atomic_write(folder / f"{name}.parquet")), dict[str, Any]()
-            if name == "sweeps":
-                packing = {"compression": "zstd", "compression_level": 9} | (delta if wide else {})
-            return files.enter_context(pq.ParquetWriter(path, SCHEMAS[name], **packing))
+            path = files.enter_context(atomic_write(folder / f"{name}.parquet"))
+            options: dict[str, Any] = packing if name == "sweeps" else {}
+            return files.enter_context(pq.ParquetWriter(path, SCHEMAS[name], **options))
 
         writers = {} if folder is None else {name: create(name) for name in SCHEMAS}
 
@@ -556,11 +556,10 @@ def make_tables(
     """
     summary: list[dict[str, Any]] = []
     metrics, outcomes, drawn, tables, rules = [], [], [], dict[str, pa.Table](), box_rules(protocols)
-    wide = any(not isinstance(protocol.size, tuple) or max(protocol.size) > 256 for protocol in protocols.values())
     sample_ids = samples.table["sample_id"].to_numpy(object)
     columns = {name: source.get(name) for name in ("dataset", "split", "model", "view")}
     columns |= {"n_images": samples.table["image_id"].nunique(), "n_samples": len(samples.table)}
-    with table_writer(folder, tables, wide) as add:
+    with table_writer(folder, tables) as add:
         for scores in scored:
             metrics += _method_rows(scores, samples)
             for name, sweeps in scores.sweeps.items():
