@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -328,3 +329,22 @@ def test_thresholds_chosen_on_test_are_refused_unless_asked_for_and_then_marked(
     assert note in (tmp_path / "run" / "summary.md").read_text()
     source = pd.read_csv(tmp_path / "run" / "summary.csv")["threshold_source"]
     assert source.tolist() == [f"{test} (chosen on test)"]
+
+
+@pytest.mark.parametrize("kind", ["raw", "scoremap"])  # score maps are taken as they are: more rules agree
+def test_protocols_that_share_components_score_as_each_alone(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "s").mkdir()
+    for index in range(6):
+        heatmap = np.random.default_rng(index).normal(size=(5, 7))
+        np.save(tmp_path / f"s/{index}.npy", (heatmap - heatmap.min()) / np.ptp(heatmap) if kind != "raw" else heatmap)
+    rules = {name: wsol.load_protocol(name).for_dataset("few") for name in wsol.localization.protocol_names()}
+    rules = {name: of for name, of in rules.items() if kind != "raw" or of.normalization != "none"}
+    shared = Counter(of.component_rules() for of in rules.values())
+    rules = {name: of for name, of in rules.items() if shared[of.component_rules()] > 1}
+    assert len({of.box_rules() for of in rules.values()}) > len({of.component_rules() for of in rules.values()}) > 1
+    together = scored(Few(), tmp_path, list(rules), heatmaps_kind=kind)
+    for name in rules:
+        alone = scored(Few(), tmp_path, [name], heatmaps_kind=kind)
+        for table in ("per_image", "sweeps"):
+            rows = getattr(together, table).query("protocol == @name").reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows, getattr(alone, table), check_categorical=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -252,7 +252,7 @@ class Protocol:
     mask_interpolation: Literal["nearest"] = "nearest"
     pxap_bin: Annotated[float, Field(ge=1e-6, le=1)] = 0.001
 
-    @property
+    @cached_property
     def by_dataset(self) -> tuple[str, ...]:
         """Fields that map names of datasets to values; empty once `for_dataset` has chosen."""
         values = ((name, getattr(self, name)) for name in BY_DATASET)
@@ -314,6 +314,10 @@ class Protocol:
         idle |= {"normalization_percentiles"} if self.normalization != "percentile" else set()
         idle |= {"threshold_of"} if self.threshold is not None else set()
         return _only(tuple(rule.name for rule in fields(self) if rule.name not in idle), self)
+
+    def component_rules(self) -> Protocol:
+        """Keep what the largest component's box at every threshold depends on, whatever the ground truth."""
+        return _only(COMPONENT_RULES, self.box_rules())
 
     def map_rules(self) -> Protocol:
         """Keep what score maps depend on."""
@@ -428,6 +432,8 @@ PIXEL_RULES = (*NORMALIZATION, "mask_size", "mask_interpolation", "pxap_bin")
 BOX_RULES = tuple(
     rule.name for rule in fields(Protocol) if rule.name in NORMALIZATION or rule.name not in (*READ_LATER, *PIXEL_RULES)
 )
+IOU_RULES = ("holes", "component", "box_convention", "empty_box", "iou_convention", "iou_clamped")
+COMPONENT_RULES = tuple(name for name in BOX_RULES if name not in IOU_RULES and not name.startswith("truth"))
 
 
 @lru_cache(maxsize=1024)

@@ -163,11 +163,17 @@ class Sweep:
         Only for a map that has one component without holes at every threshold, such as a Gaussian around the center:
         the best component is then the largest whatever the ground truth, and nothing but the IoUs changes.
         """
-        gt_boxes = checked_boxes(gt_boxes, image_size or self.size)
-        gt_boxes = truth_boxes(gt_boxes, self.protocol, image_size, self.size)
+        return replace(self, packed=dict.fromkeys(self.packed, self._largest(gt_boxes, self.protocol, image_size)))
+
+    def largest_under(self, protocol: Protocol, gt_boxes: object, image_size: tuple[int, int] | None = None) -> Sweep:
+        """Return the largest component's sweep under a protocol of the same `component_rules`, without pixels."""
+        packed = {"largest": self._largest(gt_boxes, protocol, image_size)}
+        return replace(self, protocol=protocol, convention=protocol.box_convention, packed=packed)
+
+    def _largest(self, gt_boxes: object, protocol: Protocol, image_size: tuple[int, int] | None) -> PackedRuns:
+        gt_boxes = truth_boxes(checked_boxes(gt_boxes, image_size or self.size), protocol, image_size, self.size)
         packed = self.packed["largest"]
-        packed = packed._replace(iou=box_ious(packed.boxes, gt_boxes, iou_rules(self.protocol, self.size)))
-        return replace(self, packed=dict.fromkeys(self.packed, packed))
+        return packed._replace(iou=box_ious(packed.boxes, gt_boxes, iou_rules(protocol, self.size)))
 
     def _boxes(self, packed: np.ndarray) -> np.ndarray:
         boxes = from_inclusive(unpack(packed), self.convention, self.size)  # (R, 4)

@@ -102,9 +102,13 @@ class Scorer:
             name: (protocols[name].box_rules(), protocols[name].component)
             for name in dict.fromkeys(box_rules(protocols).values())
         }
-        self.components = defaultdict[Protocol, set[str]](set)  # whose boxes are wanted under each box rules
+        wanted = defaultdict[Protocol, set[str]](set)
         for rules, component in self.sweep_rules.values():
-            self.components[rules].add(component)
+            wanted[rules].add(component)
+        # Whose boxes are wanted under each box rules; those with more than the largest component's first, as others
+        # may take it from them.
+        self.components = [(rules, which, rules.component_rules()) for rules, which in wanted.items()]
+        self.components.sort(key=lambda of: of[1] == {"largest"})
         self.shared_pixels = shared(protocols if self.masked.any() else {}, Protocol.pixel_rules)
         self.pixel_rules = {name: protocols[name].pixel_rules() for name in {*self.shared_pixels.values()}}
 
@@ -192,13 +196,28 @@ class Scorer:
                 return SampleScores({}, histograms, (False, 0.0, False, True))
             sweeps, hit, energy = {}, False, 0.0
             if boxes is not None:
-                sweeps = {rules: _sweep(heatmap, boxes, rules, which, scores_under)
-                          for rules, which in self.components.items()}  # fmt: skip
+                sweeps = self._sweeps(heatmap, boxes, scores_under)
                 hit, energy = stored_point_and_energy(heatmap, boxes)
         except UserError as error:
             raise UserError(f"sample {self.sample_ids[index]}, method {method}: {error}") from error
         empty = heatmap.values is not None and bool((heatmap.values == heatmap.values.flat[0]).all())
         return SampleScores(sweeps, histograms, (hit, energy, empty, False))
+
+    def _sweeps(
+        self, heatmap: StoredHeatmap, boxes: np.ndarray, scores_under: Callable[[Protocol], np.ndarray]
+    ) -> dict[Protocol, Sweep]:
+        """Sweep under all rules; where only ground truth or IoU differ, the largest component's box is had once."""
+        sweeps: dict[Protocol, Sweep] = {}
+        largest: dict[Protocol, Sweep] = {}
+        for rules, which, same in self.components:
+            same = _as_it_is(same) if heatmap.kind == "scoremap" else same
+            if which == {"largest"} and same in largest:
+                sweeps[rules] = largest[same].largest_under(rules, boxes, heatmap.image_size)
+                continue
+            sweeps[rules] = _sweep(heatmap, boxes, rules, which, scores_under)
+            if "largest" in which:
+                largest[same] = sweeps[rules]
+        return sweeps
 
     def _masks(self, index: int, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:
         """A sample's masks; with on_error="skip" of those that can't be had no pixel counts."""
