@@ -26,7 +26,7 @@ from wsol.console import ranks
 from wsol.datasets.benchmarks import compare_with_benchmark
 from wsol.datasets.classes import ClassMap, map_classes
 from wsol.datasets.sample import Dataset, check_sizes
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError, first_names, quantity
 from wsol.heatmaps.method import Method, expand_layers, make_method
 from wsol.heatmaps.store import HeatmapStore, add_baselines, check_names, open_heatmaps
 from wsol.io import expand_path, remove_stale, write_json
@@ -142,8 +142,8 @@ def evaluate(
             shards.do(recorder.record(shards.missing_ranges, advance), scorer.score, options.workers)
         dark, made = shards.how_made()
         if dark:
-            text = f"{len(dark)} images of 16 bits use fewer, so the network sees them dark: {first_names(dark)}"
-            notes += _warn([text])
+            text = f"{quantity(len(dark), 'image')} of 16 bits using fewer, which the network sees dark"
+            notes += _warn([f"{text}: {first_names(dark)}"])
 
         # 2. All shards together: what became of every sample at τ; tables with intervals.
         heatmaps, samples = shards.join_heatmaps()

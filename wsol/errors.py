@@ -67,3 +67,13 @@ def first_names(names: Iterable[object], most: int = 5) -> str:
     text = ", ".join(map(str, islice(rest, most)))
     more = sum(1 for _ in rest)
     return f"{text} and {more} more" if more else text
+
+
+def quantity(count: int, noun: str) -> str:
+    """Write how many there are.
+
+    >>> quantity(1, "sample"), quantity(2000, "class")
+    ('1 sample', '2,000 classes')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{count:,} {noun}{ending}"

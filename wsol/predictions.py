@@ -12,7 +12,7 @@ import pandas as pd
 
 from wsol.datasets.classes import rank_of_true, top_classes
 from wsol.datasets.sample import Dataset
-from wsol.errors import UserError, composed_otherwise, first_names
+from wsol.errors import UserError, composed_otherwise, first_names, quantity
 from wsol.heatmaps.store import HeatmapStore, samples_table
 from wsol.io import check_declared, read_environment, reading
 
@@ -109,7 +109,7 @@ def _fill(
         if best.shape[1]:
             columns, unknown = _from_list(best, predicted, naming, names)
             source |= {"competing": len(names) + len(unknown), "listed": best.shape[1]}
-            lacking = f"{len(unknown)} classes that the dataset lacks ({first_names(unknown)})"
+            lacking = f"{quantity(len(unknown), 'class')} that the dataset lacks ({first_names(unknown)})"
             notes += [f"predictions={path} names {lacking}: never right"] if unknown else []
         else:
             columns = _from_logits(rows, predicted, naming, names)

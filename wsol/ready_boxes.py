@@ -19,7 +19,7 @@ from wsol.datasets.annotations import CORNERS, Rows, read_table
 from wsol.datasets.folder import SUFFIXES, BoxRules
 from wsol.datasets.images import mask_fits, read_mask
 from wsol.datasets.sample import Dataset, boxes_of_mask
-from wsol.errors import UserError, closest, first_names
+from wsol.errors import UserError, closest, first_names, quantity
 from wsol.heatmaps.store import names_of
 from wsol.localization import Protocol, box_iou, checked_boxes, sweep_thresholds, truth_boxes
 from wsol.localization.boxes import to_image
@@ -115,7 +115,7 @@ def _read_boxes(
         pixels = rules.to_pixels(corners[kept], samples[["width", "height"]].to_numpy()[owner[kept]].T)
     counts = np.bincount(owner[kept], minlength=len(samples))
     several = int((counts > 1).sum())
-    first = f"{several} samples have several boxes and no scores: the first counts, but where any may"
+    first = f"{quantity(several, 'sample')} with several boxes and no scores: the first counts, but where any may"
     notes = [first] if several and "score" not in rows.columns else []
     return GivenBoxes(path.stem, "boxes", np.split(pixels, counts.cumsum()[:-1])), notes
 

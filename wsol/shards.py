@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 import wsol
 from wsol.console import progress, ranks
 from wsol.datasets.sample import Dataset
-from wsol.errors import LostRankError, UserError, first_names
+from wsol.errors import LostRankError, UserError, first_names, quantity
 from wsol.heatmaps.store import HeatmapStore, join_stores, save_heatmaps
 from wsol.io import (
     atomic_write,
@@ -163,8 +163,8 @@ class Shards:
         self._sign().unlink(missing_ok=True)
         if kind is not None and self.rank == 0 and not self.whole:
             done, of = sum(map(self.is_done, range(len(self.ranges)))), len(self.ranges)
-            logger.warning("%d of %d shards are done; go on with: %s resume=true run_dir=%s",
-                           done, of, self.command, self.folder)  # fmt: skip
+            logger.warning("%d of %s done; go on with: %s resume=true run_dir=%s",
+                           done, quantity(of, "shard"), self.command, self.folder)  # fmt: skip
 
     def _begin(self, folder: Path) -> None:
         """Take the lock; make sure that what lies there is of this very run, or away."""

@@ -42,7 +42,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError, first_names, quantity
 from wsol.io import atomic_write, data_file, read_environment, read_json, read_yaml, reading, write_json
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_image
@@ -171,7 +171,8 @@ class Results:
 
         texts, _ = display_summary(summary_for_people(self))
         first, where = self.summary.iloc[0], "in memory" if self.run_dir is None else self.run_dir
-        title = f"Results of {first['dataset']} ({first['split']}, {first['n_samples']} samples), {where}; percent"
+        count = quantity(first["n_samples"], "sample")
+        title = f"Results of {first['dataset']} ({first['split']}, {count}), {where}; percent"
         return f"{title}\n{texts.to_string(index=False, max_rows=20, line_width=120)}"
 
     def _repr_html_(self) -> str:

@@ -48,7 +48,7 @@ def test_voc_some_classes_in_the_order_asked_for(tmp_path: Path) -> None:
     assert [(sample.sample_id, sample.label) for sample in VOC(tmp_path, classes=["sofa", "dog"])] == ids
     with pytest.raises(UserError, match="'sofas' .*sofa"):
         VOC(tmp_path, classes=["sofas"])
-    with pytest.raises(UserError, match="2007 test.* 1 classes"):
+    with pytest.raises(UserError, match="2007 test.* 1 class;"):
         VOC(tmp_path, classes=["chair"])
     path = home / "Annotations/000001.xml"
     path.write_text(path.read_text().replace(">dog<", ">kangaroo<"))

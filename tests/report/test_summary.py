@@ -81,6 +81,8 @@ def test_printed_without_a_terminal(summary: pd.DataFrame, capsys: pytest.Captur
     assert "Weights: random; layers: CAM, my|own_1 at features" in out
     assert "|   15.4 |" in out, "the spread over the protocols"
     assert "\x1b" not in out and "\u2501" not in out
+    print_summary(replace(results, summary=summary.assign(n_images=1, n_samples=1)))
+    assert "(test, 1 sample)" in capsys.readouterr().out
 
 
 def test_protocols_whose_rules_make_equal_outcomes_are_one_row(summary: pd.DataFrame) -> None:

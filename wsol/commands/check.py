@@ -13,7 +13,7 @@ from wsol.console import print_line, print_table
 from wsol.datasets import Dataset
 from wsol.datasets.benchmarks import compare_with_benchmark
 from wsol.datasets.check import Checked, check_dataset
-from wsol.errors import FaultyDataError
+from wsol.errors import FaultyDataError, quantity
 from wsol.io import atomic_write
 
 
@@ -33,7 +33,8 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 
 def print_check(dataset: Dataset, checked: Checked) -> None:
     """Print what is in a dataset, and its faults by kind."""
-    counts = f"{checked.n_images:,} images, {checked.n_samples:,} samples, {len(dataset.classes):,} classes"
+    numbers = {"image": checked.n_images, "sample": checked.n_samples, "class": len(dataset.classes)}
+    counts = ", ".join(quantity(count, noun) for noun, count in numbers.items())
     role = f"; role {dataset.role}" if dataset.role else ""
     print_table(_figures(checked.figures), f"{dataset.name} ({dataset.split}): {counts}{role}", keys=("",))
     if benchmark := compare_with_benchmark(dataset)[0]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from wsol.commands.task import Job
 from wsol.config import call, to_dict
 from wsol.console import print_line
-from wsol.errors import UserError
+from wsol.errors import UserError, quantity
 from wsol.report.compare import Comparison, compare
 from wsol.report.compare_page import headlines, meaning, write_comparison
 from wsol.report.faithfulness import print_faithfulness
@@ -35,7 +35,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
 def _print(comparison: Comparison, every_pair: bool) -> None:
     """Print the summaries side by side, and what differs in words."""
     first, pairs = comparison.summary.iloc[0], comparison.pairs
-    title = f"{first['dataset']} ({first['split']}, {first['n_samples']} samples); percent"
+    title = f"{first['dataset']} ({first['split']}, {quantity(first['n_samples'], 'sample')}); percent"
     print_display(comparison.summary, title)
     for note in comparison.notes:
         print_line(f"Mind: {note}")

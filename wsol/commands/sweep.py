@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from wsol.commands.task import RECORD, WAITING, forget_earlier, remove_if_unused
 from wsol.console import print_line, print_table
+from wsol.errors import quantity
 from wsol.io import read_environment, write_text
 from wsol.metrics.localization import METRICS, is_oracle
 from wsol.report.charts import method_name
@@ -177,7 +178,7 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
     """
     raw, sweep = sweep, sweep.pooled()
     frame, failed = sweep.frame, int(sweep.frame.loc[sweep.frame["error"] != "", "job"].nunique())
-    title = f"{raw.frame['job'].nunique()} jobs" + (f", {failed} failed" if failed else "")
+    title = quantity(raw.frame["job"].nunique(), "job") + (f", {failed} failed" if failed else "")
     title += f"; mean ± std over {', '.join(raw.repeats)}" if raw.repeats else ""
     written = {"jobs.csv": raw.frame.to_csv(index=False, lineterminator="\n")} if raw.repeats else {}
     means = {name: f"{name}_mean" for name in NUMBERS if f"{name}_std" in frame}

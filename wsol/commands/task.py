@@ -28,7 +28,7 @@ from wsol.commands import COMMANDS
 from wsol.commands.request import Request, exit_code, explain_error, is_user_error
 from wsol.config import resume_config, to_dict
 from wsol.console import clean, print_line, print_message, ranks, showing_messages
-from wsol.errors import UserError
+from wsol.errors import UserError, quantity
 from wsol.io import from_here, read_json, write_json
 
 if TYPE_CHECKING:
@@ -291,7 +291,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would take."""
     low, high = (timedelta(seconds=round(seconds)) for seconds in plan["seconds"])
     batch = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in plan["batch_seconds"].items())
-    print_line(f"{plan['images']} images, {plan['samples']} samples: {plan['shards']} shards, {plan['passes']} batches")
+    nouns = {"images": "image", "samples": "sample", "shards": "shard", "passes": "batch"}
+    print_line(", ".join(quantity(plan[key], noun) for key, noun in nouns.items()))
     print_line(f"About {plan['bytes'] / 1e6:,.1f} MB, and as much again while its shards are joined")
     among = f" by {plan['processes']} processes like this one" if plan["processes"] > 1 else ""
     print_line(f"A batch takes: {batch}; all of them {low} to {high}{among}")

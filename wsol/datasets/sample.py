@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.datasets.images import load_ahead, mask_fits, read_image, read_mask, read_orientation, read_size
-from wsol.errors import UserError, suggest
+from wsol.errors import UserError, quantity, suggest
 
 COLUMNS: dict[str, type] = {
     "sample_id": str, "image_id": str, "label": np.int64, "image": object, "width": np.int64, "height": np.int64,
@@ -277,7 +277,7 @@ def reader(name: str, roles: Mapping[str, str] | None = None) -> Callable[[Read]
             dataset = read(*args, **options)
             vars(dataset).update({"name": name, "split": split, "role": (roles or {}).get(split, "")} | vars(dataset))
             if not len(dataset):
-                count = f"{len(dataset.classes)} classes"
+                count = quantity(len(dataset.classes), "class")
                 raise UserError(f"dataset.root={root}, split {dataset.split}: no sample of {count}; is the copy whole?")
             if strict and dataset.wrong_box:
                 raise UserError(dataset.wrong_box)

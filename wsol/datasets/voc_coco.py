@@ -22,7 +22,7 @@ import numpy as np
 from wsol.datasets.annotations import XML_CORNERS, read_lines, read_xml, safe_join
 from wsol.datasets.folder import open_torchvision
 from wsol.datasets.sample import Dataset, Sample, Size, choose_classes, find_home, reader
-from wsol.errors import UserError
+from wsol.errors import UserError, quantity
 
 logger = logging.getLogger("wsol")
 
@@ -59,8 +59,9 @@ def _dataset(images: Sequence[_Image], split: str, classes: Sequence[str], **opt
         labels = sorted({thing.label for thing in image.objects if not thing.ignored})
         samples += [_sample(image, label, classes[label]) for label in labels]
         empty += not labels
-    counts = f"{len(images) - empty} images, {len(classes)} classes, {len(samples)} samples (classes on images)"
-    logger.info("split %s: %s; %d more images without an object that counts", split, counts, empty)
+    numbers = {"image": len(images) - empty, "class": len(classes), "sample": len(samples)}
+    counts = ", ".join(quantity(count, noun) for noun, count in numbers.items())
+    logger.info("split %s: %s (classes on images); %d more without an object that counts", split, counts, empty)
     return Dataset(samples, split=split, classes=classes, multilabel=True, **options)
 
 

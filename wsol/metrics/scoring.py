@@ -18,7 +18,7 @@ import pandas as pd
 
 from wsol.datasets.images import load_ahead, mask_fits
 from wsol.datasets.sample import Dataset, Sample
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError, first_names, quantity
 from wsol.heatmaps.store import HeatmapStore, StoredHeatmap, center, full
 from wsol.localization import Protocol, Sweep, score_map, sweep_thresholds
 from wsol.localization.sweep import PackedSweeps, sweep_components
@@ -168,7 +168,8 @@ class Scorer:
         table = table.astype(dict.fromkeys((NUMBERS[0], *NUMBERS[2:]), bool))
         if table["empty_heatmaps"].any():
             names = self.sample_ids[table["empty_heatmaps"]]
-            logger.warning("%s: %d heatmaps have equal values everywhere: %s", method, len(names), first_names(names))
+            equal = f"{quantity(len(names), 'heatmap')} with equal values everywhere"
+            logger.warning("%s: %s: %s", method, equal, first_names(names))
         joined = {name: PackedSweeps.join(sweeps.pop(name)) for name in list(sweeps)}  # parts go as soon as they are in
         of_protocols = {name: pixels[shared] for name, shared in self.shared_pixels.items()}
         return MethodScores(method, layer, joined, of_protocols, table)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from wsol.errors import UserError, first_names
+from wsol.errors import UserError, first_names, quantity
 from wsol.localization import Protocol
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, Faithfulness
 from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, is_oracle, sample_outcomes
@@ -102,7 +102,8 @@ def align_runs(runs: Sequence[Run], shared: bool = False) -> AlignedRuns:
     if problems and not shared:
         raise UserError(f"{'; '.join(problems)}. Pass shared=true to compare what the runs share")
     if problems:
-        caveats.insert(0, f"{'; '.join(problems)}. Compared on {len(ids):,} samples under {', '.join(protocols)}.")
+        basis = f"{quantity(len(ids), 'sample')} under {', '.join(protocols)}"
+        caveats.insert(0, f"{'; '.join(problems)}. Compared on {basis}.")
     return AlignedRuns(labeled, list(ids), protocols, caveats)
 
 
@@ -161,7 +162,7 @@ def _check_same_samples(names: tuple[str, str], first: pd.DataFrame, other: pd.D
             values = f"{first.at[at, column]!s} in {names[0]}, {other.at[at, column]!s} in {names[1]}"
             raise UserError(
                 f"{names[1]} is of other images than {names[0]}: {column} of sample {at} is {values} "
-                f"({int(differ.sum()):,} samples differ)"
+                f"({quantity(int(differ.sum()), 'such sample')})"
             )
 
 

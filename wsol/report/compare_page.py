@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from wsol.errors import quantity
 from wsol.heatmaps.method import BASELINES
 from wsol.io import atomic_write, write_text
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS
@@ -195,8 +196,8 @@ def capitalized(text: str) -> str:
 def counted(row: Row) -> str:
     """Say how many images there were, and samples where these are not the same."""
     images, samples = int(row["n_images"]), int(row["n_samples"])
-    text = f"{images:,} image{'' if images == 1 else 's'}"
-    return text if images == samples else f"{samples:,} samples of {text}"
+    text = quantity(images, "image")
+    return text if images == samples else f"{quantity(samples, 'sample')} of {text}"
 
 
 def format_interval(row: Row) -> str:
@@ -224,7 +225,7 @@ def meaning(pairs: pd.DataFrame, tests: int) -> list[str]:
     notes = ["Intervals: 95 %, of the difference, by a bootstrap over images in which both see the same resamples."]
     if tests:
         notes.append(
-            f"p: McNemar's exact test, corrected by Holm's method for all {tests:,} tests of this comparison; below "
+            f"p: McNemar's exact test, corrected by Holm's method for {quantity(tests, 'test')}; below "
             f"{ALPHA:g} a difference is significant. What is not right or wrong (mean IoU, MaxBoxAccV2, PxAP) is "
             f"not tested: there the interval decides, uncorrected."
         )

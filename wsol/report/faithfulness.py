@@ -13,6 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from wsol.console import print_line, print_table
+from wsol.errors import quantity
 from wsol.io import reading, write_text
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, LOW_IS_GOOD, Faithfulness, load_faithfulness
 from wsol.metrics.statistics import (
@@ -154,7 +155,7 @@ def tests_note(judged: Judged) -> str:
     return (
         f"In brackets: 95 % interval over images. †: significantly worse than the best of its column. Tested pair by "
         f"pair on the same images: Wilcoxon's signed-rank test, McNemar's for increase, corrected by Holm's method for "
-        f"these {len(judged.pairs):,} tests, level {ALPHA:g}; the interval of the mean difference must exclude 0, too."
+        f"{quantity(len(judged.pairs), 'test')}, level {ALPHA:g}; the mean difference's interval must exclude 0, too."
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wsol.console import are_numbers, print_line, print_table
+from wsol.errors import quantity
 from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
 from wsol.metrics.localization import READY, is_oracle
@@ -90,9 +91,9 @@ def print_summary(results: Results) -> None:
     """Print the summary, best in bold, and the protocol sensitivity where there are several protocols."""
     summary, environment = merge_equal(results.summary, results.protocols), results.environment
     first, role = summary.iloc[0], environment.get("role", "")
-    count = f"{first['n_samples']} samples"
+    count = quantity(first["n_samples"], "sample")
     if first["n_images"] != first["n_samples"]:
-        count += f" (classes on {first['n_images']} images)"
+        count += f" (classes on {quantity(first['n_images'], 'image')})"
     split = first["split"] if role in ("", first["split"]) else f"{first['split']}, role {role}"
     view = f"view {first['view']}" if first["view"] else ""
     title = ", ".join(filter(None, (f"{first['dataset']} ({split}, {count})", first["model"], view)))

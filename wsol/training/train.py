@@ -24,7 +24,7 @@ from torch import distributed, nn
 from wsol.console import progress
 from wsol.datasets.images import load_ahead
 from wsol.datasets.sample import Dataset
-from wsol.errors import UserError
+from wsol.errors import UserError, quantity
 from wsol.io import atomic_write, write_json
 from wsol.models import Classifier, find_layer, logits_of, save_checkpoint
 from wsol.models.inference import choose_device, frozen, prefer_channels_last
@@ -322,7 +322,7 @@ def _frozen(module: nn.Module, names: Sequence[str]) -> Iterator[nn.Module]:
 
 def _place(dataset: Dataset) -> str:
     role = f", role {dataset.role}" if dataset.role else ""
-    return f"{dataset.name} ({dataset.split}{role}), {len(dataset)} samples"
+    return f"{dataset.name} ({dataset.split}{role}), {quantity(len(dataset), 'sample')}"
 
 
 def _check_stages(stages: Sequence[Stage]) -> None:

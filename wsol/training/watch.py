@@ -13,7 +13,7 @@ import pandas as pd
 from torch.utils.data import Subset
 
 from wsol.datasets.sample import DESCRIPTION, Dataset
-from wsol.errors import UserError
+from wsol.errors import UserError, quantity
 from wsol.io import atomic_write
 from wsol.models import Classifier
 from wsol.models.zoo import package
@@ -26,7 +26,8 @@ Log = Callable[[Mapping[str, float], int], None]
 def spread(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """Split off so many samples, evenly spread over a dataset: the rest, and they."""
     if not 0 < count < len(dataset):
-        raise UserError(f"{dataset.name} ({dataset.split}) has {len(dataset)} samples: {count} can't be split off")
+        samples = quantity(len(dataset), "sample")
+        raise UserError(f"{dataset.name} ({dataset.split}) has {samples}: {count} can't be split off")
     chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     parts = np.setdiff1d(np.arange(len(dataset)), chosen), chosen
     about = {name: getattr(dataset, name) for name in DESCRIPTION}
