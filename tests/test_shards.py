@@ -219,7 +219,9 @@ def test_another_run_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     evaluate(run, resume=True, mixed=True)
 
 
-def test_overwriting_begins_anew(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwriting_begins_anew(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as context:
         stop_after(1, context, KeyboardInterrupt())
@@ -228,6 +230,10 @@ def test_overwriting_begins_anew(whole: Path, tmp_path: Path, monkeypatch: pytes
     results = evaluate(run, overwrite=True)
     assert results.environment["forward_passes"] == 5
     assert content(run) == content(whole)
+    started = results.environment["started"]
+    assert started not in caplog.text
+    evaluate(run)
+    assert any(str(run) in text and started in text for text in caplog.messages), "a whole run is replaced"
 
 
 def test_one_writer(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from wsol.heatmaps.store import HeatmapStore, join_stores, save_heatmaps
 from wsol.io import (
     atomic_write,
     is_alive,
+    read_environment,
     read_json,
     reading,
     remove_stale,
@@ -192,6 +193,9 @@ class Shards:
                 self._sign().unlink(missing_ok=True)
                 raise
             return
+        if (folder / "run.json").is_file():
+            logger.warning("run_dir=%s holds a run of %s, which this one replaces",
+                           folder, read_environment(folder).get("started", "an unknown time"))  # fmt: skip
         # An older run's heatmaps stay, which may be what is scored now, and its tables until ours take their place.
         for name in ("parts/identity.json", "run.json"):
             (folder / name).unlink(missing_ok=True)
