@@ -395,6 +395,20 @@ def test_own_dataset_model_and_method_from_outside(place, mine, capsys):
     assert "wsol score heatmaps=a/heatmaps dataset=squares" in out
 
 
+@pytest.mark.parametrize("words", [
+    ["limit=3", "method=[center]", "report=false", "pictures=0"],
+    ["train", "dataset.size=64", "model=shapes", "model.weights=null", "training.epochs=1"],
+], ids=["evaluate", "train"])  # fmt: skip
+def test_a_resumed_run_names_the_choices_that_it_began_with(place, capsys, words):
+    (place / "mine" / "dataset").mkdir(parents=True)
+    (place / "mine" / "dataset" / "few.yaml").write_text("defaults: [shapes]\nlength: 4\n")
+    resume = [*words[:1], "resume=true"] if words[0] == "train" else ["resume=true"]
+    runs = [*words, "dataset=few", "-cd", "mine"], [*resume, "workers=1"]
+    out, resumed = (said(capsys, *words, "run_dir=a")[1] for words in runs)
+    assert resumed[resumed.index("Go on with") :] == out[out.index("Go on with") :]
+    assert "dataset=few" in resumed
+
+
 def test_own_option_with_our_name_is_hidden_and_said_so(place, mine, job, capsys):
     (mine / "model" / "resnet50.yaml").write_text("_target_: my_parts.net\n")
     code, _, err = said(capsys, "--config-dir", str(mine))

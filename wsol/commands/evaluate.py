@@ -28,6 +28,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         print_plan(results.environment["plan"])
     elif job.verbose:
         print_run(results, job.run_dir)
+        job = job.begun(results.environment["command"])
         other = next((name for name in ("zhou2016", "exact") if name not in protocols), "choe2020")
         data = [f"dataset={job.choices['dataset']}", *job.typed("dataset."), *job.typed("limit=")]
         again = ["wsol", "score", f"heatmaps={job.run_dir / 'heatmaps'}", *data, f"protocol=[{other}]"]

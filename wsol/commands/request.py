@@ -7,6 +7,7 @@ import re
 import shlex
 from argparse import ArgumentError, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,8 @@ def compose_application(command: str, overrides: Sequence[str] = (), config_dir:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    words = [*overrides, *search_path(config_dir)]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
+    words, in_job = [*overrides, *search_path(config_dir)], GlobalHydra.instance().is_initialized()
+    with nullcontext() if in_job else initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
         return GlobalHydra.instance().hydra.compose_config(command, words, run_mode=RunMode.MULTIRUN)  # type: ignore[union-attr]
 
 

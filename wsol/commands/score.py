@@ -19,6 +19,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         print_plan(results.environment["plan"])
     elif job.verbose:
         print_run(results, job.run_dir)
+        job = job.begun(results.environment["command"])
         swept = [sweep_step(job, f"protocols.{next(iter(protocols))}.threshold=0.1,0.15,0.2")]
         has_thresholds = results.summary["threshold"].notna().any()  # boxes and masks have none
         print_steps(job, *(swept if has_thresholds else []), (["wsol", "score", "--help"], "all options"))

@@ -12,7 +12,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
 from itertools import count
@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from wsol.commands import COMMANDS
-from wsol.commands.request import Request, exit_code, explain_error, is_user_error
+from wsol.commands.request import Request, compose_application, exit_code, explain_error, is_user_error, read_words
 from wsol.config import resume_config, to_dict
 from wsol.console import clean, print_line, print_message, ranks, showing_messages
 from wsol.errors import UserError, quantity
@@ -69,6 +71,20 @@ class Job:
             cfg.resume = False  # a job of a sweep that was never begun
             return cfg
         return resume_config(self.run_dir, _without_cards(cfg), self.overrides, (*FREE, "run_dir", "hydra", "launcher"))
+
+    def begun(self, line: str) -> Job:
+        """The job that a run began with, which may have been resumed since; `line` is what was typed then."""
+        if line == self.request.line or not line.startswith("wsol "):
+            return self
+        try:
+            request, record = read_words(shlex.split(line)[1:]), self.run_dir / RECORD
+            if record.is_file():  # it was a job of a sweep
+                words = [request.command, *read_json(record)["overrides"]]
+                request = replace(request, overrides=read_words(words).overrides)
+            hydra = compose_application(request.command, request.overrides, request.config_dir).hydra
+        except (UserError, HydraException, OmegaConfBaseException):  # options of the user's own are gone
+            return self
+        return replace(self, overrides=_typed(request.overrides), choices=hydra.runtime.choices, request=request)
 
     def keywords(self, cfg: DictConfig) -> dict[str, Any]:
         """What every run is told: where it lies, what it records, whether it says how far it is."""

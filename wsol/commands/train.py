@@ -13,7 +13,7 @@ from wsol.config import build_dataset, build_model, build_training_method, call,
 from wsol.console import print_line
 from wsol.datasets.sample import Dataset
 from wsol.errors import UserError
-from wsol.io import from_here, write_yaml
+from wsol.io import from_here, read_environment, write_yaml
 from wsol.training import Recipe, Stage, train
 from wsol.training.watch import spread
 
@@ -37,6 +37,7 @@ def run(cfg: DictConfig, job: Job) -> Mapping[str, object]:
         raise UserError(f"{run_dir} holds a training run already: go on with resume=true, or choose another run_dir")
     if first and not (run_dir / "resume.pt").exists():
         write_yaml(run_dir / "config.yaml", settings)
+    job = job.begun(str(read_environment(run_dir).get("command", "")) if cfg.resume else job.request.line)
     objects = {"classifier": classifier, "stages": stages, "run_dir": run_dir, "config": settings}
     objects |= {"method": build_training_method(cfg.training_method), "command": job.request.line}
     trained = call(train, cfg, show_progress=cfg.progress and job.verbose and first, **objects)
