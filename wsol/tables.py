@@ -223,7 +223,7 @@ class Results:
         dataset : Dataset
             The run's, which has the images.
         sample_ids, methods : sequence of str, optional
-            By default four, evenly spaced; and all.
+            By default four, evenly spaced; and all. An image that can't be read is left out, with a warning.
         protocol : str, optional
             Whose boxes at the summary's τ are drawn; by default the first.
         axes : array of matplotlib Axes, optional

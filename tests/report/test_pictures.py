@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -18,7 +19,7 @@ from PIL import Image
 import wsol
 from tests.report.conftest import HostileShapes
 from wsol import cli
-from wsol.datasets import Shapes
+from wsol.datasets import Sample, Shapes
 from wsol.errors import UserError
 from wsol.explanation import Answer, Explanation, Region
 from wsol.localization import load_protocol
@@ -115,6 +116,23 @@ def test_examples_have_a_row_per_image_and_a_column_per_method(run: Results, tmp
         run.plot_examples(data, ids, axes=mine)
     with pytest.raises(UserError, match="test/00000"):
         run.plot_examples(Shapes(length=24))
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_named(run: Results, caplog: pytest.LogCaptureFixture) -> None:
+    class Lacking(HostileShapes):
+        def __getitem__(self, index: int) -> Sample:
+            return replace(super().__getitem__(index), **({"image": Path("gone.png")} if index in (1, 2) else {}))
+
+    ids, mine = [f"<i>0{number}</i>.png" for number in (1, 3, 5)], Figure().subplots(3, 2)
+    for axes in (run.plot_examples(Lacking(), ids, ["cam"]), run.plot_examples(Lacking(), ids, ["cam"], axes=mine)):
+        expected = run.plot_examples(HostileShapes(), ids[1:], ["cam"])
+        for axis, other in zip(axes.flat, expected.flat, strict=True):
+            assert axis.get_title() == other.get_title()
+            np.testing.assert_array_equal(axis.images[0].get_array(), other.images[0].get_array())
+    assert (axes == mine[1:]).all()
+    assert all(ids[0] in text and "gone.png" in text for text in caplog.messages) and len(caplog.messages) == 2
+    with pytest.raises(UserError, match="gone.png"):
+        run.plot_examples(Lacking(), ids[:1])
 
 
 def test_a_run_in_memory_has_its_heatmaps_still() -> None:

@@ -26,7 +26,7 @@ from wsol.report.figures import FORMATS, figure_style, save_figure, short_text
 from wsol.report.gallery import evenly_spaced
 
 if TYPE_CHECKING:
-    from wsol.datasets import Dataset
+    from wsol.datasets import Dataset, Sample
     from wsol.explanation import Answer, Explanation
     from wsol.heatmaps.store import HeatmapStore
     from wsol.tables import Results
@@ -92,34 +92,47 @@ def plot_examples(
     for names, there in ((ids, every_id), (methods, summary["method"]), ([protocol], summary["protocol"])):
         if unknown := sorted(set(names) - set(there)):
             raise UserError(f"the run has no {first_names(unknown)}; it has {first_names(dict.fromkeys(there))}")
-    samples = [dataset[every_id.index(name)] for name in ids]
-    if others := [sample.sample_id for name, sample in zip(ids, samples, strict=True) if sample.sample_id != name]:
-        raise UserError(f"the dataset is not the run's: it has {others[0]} elsewhere")
+    pictures, failures = list[tuple["Sample", np.ndarray]](), dict[str, Exception]()
+    for name in ids:
+        try:
+            sample = dataset[every_id.index(name)]
+            image = sample.read_image()
+        except Exception as error:  # of somebody's own dataset whatever may be
+            failures[name] = error
+            continue
+        if sample.sample_id != name:
+            raise UserError(f"the dataset is not the run's: it has {sample.sample_id} elsewhere")
+        pictures.append((sample, image))
+    if not pictures:
+        raise next(iter(failures.values()))
+    for name, reason in failures.items():
+        logger.warning("no example picture of %s: %s", name, reason)
     scored = {(row.method, row.sample_id): row for row in results.of_samples(ids, protocol).itertuples()}
     with figure_style():
-        images = [sample.read_image() for sample in samples]
-        grid = _grid(images, 1 + len(methods), axes, new_figure)
-        for image, sample, row in zip(images, samples, grid, strict=True):
+        images, kept = [image for _, image in pictures], [name not in failures for name in ids]
+        grid = _grid(images, kept, 1 + len(methods), axes, new_figure)
+        for number, ((sample, image), row) in enumerate(zip(pictures, grid, strict=True)):
             _draw_panel(row[0], image, sample.boxes, Panel(dataset.classes[sample.label].split(",")[0]))
             for axis, method in zip(row[1:], methods, strict=True):
                 heatmap = _stored(store, method, sample.sample_id)
-                panel = _example(method, scored.get((method, sample.sample_id)), heatmap, named=sample is samples[0])
+                panel = _example(method, scored.get((method, sample.sample_id)), heatmap, named=number == 0)
                 _draw_panel(axis, image, sample.boxes, panel)
     return grid
 
 
-def _grid(images: Sequence[np.ndarray], columns: int, axes: Any, new_figure: Callable[..., Figure]) -> np.ndarray:
-    """Axes (R, C): a row for each image, as high as it is; those that were passed in, or of a new figure."""
-    shape = len(images), columns
-    if axes is not None and np.size(axes) != np.prod(shape):
-        raise UserError(f"axes: {np.size(axes)} of them; wanted {shape[0]} rows of {shape[1]}")
+def _grid(
+    images: Sequence[np.ndarray], kept: Sequence[bool], columns: int, axes: Any, new_figure: Callable[..., Figure]
+) -> np.ndarray:
+    """Axes (R, C): a row for each image, as high as it is, of a new figure; or the kept rows of those passed in."""
+    if axes is not None and np.size(axes) != len(kept) * columns:
+        raise UserError(f"axes: {np.size(axes)} of them; wanted {len(kept)} rows of {columns}")
     if axes is not None:
-        return np.reshape(axes, shape)
+        return np.reshape(axes, (len(kept), columns))[list(kept)]
     sizes = np.array([_panel_size(image) for image in images])
     width = float(np.median(sizes[:, 0]))
     heights = width * sizes[:, 1] / sizes[:, 0]
-    size = columns * width, heights.sum() + TITLE * (len(images) + 1)
-    return new_figure(figsize=size, layout="compressed").subplots(*shape, squeeze=False, height_ratios=heights)
+    figure = new_figure(figsize=(columns * width, heights.sum() + TITLE * (len(images) + 1)), layout="compressed")
+    return figure.subplots(len(images), columns, squeeze=False, height_ratios=heights)
 
 
 def _example(method: str, row: Any, heatmap: np.ndarray | None, named: bool) -> Panel:
