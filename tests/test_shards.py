@@ -389,6 +389,16 @@ def test_processes_share_a_run(alone: Path, tmp_path: Path, world: int) -> None:
     assert warnings[0] == warnings[1]
 
 
+def test_a_process_that_begins_late_finds_the_run(whole: Path, tmp_path: Path) -> None:
+    """There is one shard, which the first process has done long before the second one looks for the run."""
+    words = [*WORDS, "dataset.length=8"]
+    first = fork(command(*words), tmp_path, RANK="0", WORLD_SIZE="2")
+    until(lambda: (tmp_path / "run" / "heatmaps" / "cam.npy").is_file() or (tmp_path / "run" / "parts/000000").is_dir())
+    assert wait(fork(command(*words), tmp_path, RANK="1", WORLD_SIZE="2")) == 0, (tmp_path / "said").read_text()
+    assert wait(first) == 0
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
 class Broken(Shapes):
     """One mask of the second shard can't be read."""
 

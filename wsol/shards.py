@@ -161,7 +161,8 @@ class Shards:
             return
         logger.removeFilter(self._hear)
         self._heart.join()
-        self._sign().unlink(missing_ok=True)
+        if self.rank == 0:  # the others' signs say that they were here
+            self._sign().unlink(missing_ok=True)
         if kind is not None and self.rank == 0 and not self.whole:
             done, of = sum(map(self.is_done, range(len(self.ranges)))), len(self.ranges)
             logger.warning("%d of %s done; go on with: %s resume=true run_dir=%s",
@@ -185,6 +186,8 @@ class Shards:
         with writing(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+        for sign in self.work.glob("rank-*.json"):
+            sign.unlink()
         identity_file = self.work / "identity.json"
         if self.resume and identity_file.is_file():
             try:
@@ -377,14 +380,20 @@ class Shards:
             self._heart.join()
             raise SystemExit(0)
         last_signs: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
-        while todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]:
+        # Also for one that is slow to begin and has nothing to do: it would look for the run in vain.
+        unseen = {rank for rank in range(1, self.world) if not self.whole}
+        while (todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]) or unseen:
             self.advance(0)
-            for rank in {n % self.world for n in todo}:
+            unseen = {rank for rank in unseen if not (self.work / f"rank-{rank}.json").is_file()}
+            for rank in {n % self.world for n in todo} | unseen:
                 path = self.work / f"rank-{rank}.json"
                 sign = path.stat().st_mtime if path.is_file() else 0.0
                 if rank not in last_signs or last_signs[rank][0] != sign:
                     last_signs[rank] = sign, time.monotonic()
                 elif time.monotonic() - last_signs[rank][1] > SILENT:
+                    unseen.discard(rank)
+                    if rank not in {n % self.world for n in todo}:
+                        continue
                     raise LostRankError(
                         f"process {rank} of {self.world} has given no sign of life for {SILENT:.0f} s; what is done is "
                         f"kept: {self.command} resume=true run_dir={self.folder}, with any number of processes"
