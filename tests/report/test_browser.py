@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import wsol
-from tests.report.conftest import COUNT, HOSTILE, METHODS, PROTOCOLS
+from tests.report.conftest import COUNT, HOSTILE, METHODS, PROTOCOLS, HostileShapes
 from wsol.heatmaps.store import HeatmapStore
 from wsol.report.compare import compare
 from wsol.report.compare_page import write_comparison
@@ -261,6 +261,23 @@ def test_methods_can_be_hidden_and_views_changed(page: Any) -> None:
     assert page.locator("figure[data-method=gradcam] canvas").first.is_visible()
     page.uncheck("li[data-method=gradcam] input")
     assert page.locator("figure[data-method=gradcam] canvas").first.is_hidden()
+
+
+def test_boxes_alone_have_no_thresholds(browser: Any, tmp_path: Path) -> None:
+    shares = np.linspace(0.3, 1, COUNT)
+    rows = [(sample.sample_id, *sample.boxes[0][:2], sample.boxes[0][0] + share * np.ptp(sample.boxes[0][::2]),
+             sample.boxes[0][3]) for sample, share in zip(HostileShapes(), shares, strict=True)]  # fmt: skip
+    pd.DataFrame(rows, columns=["sample_id", "x0", "y0", "x1", "y1"]).to_csv(tmp_path / "cut.csv", index=False)
+    stated = {"box_corners": "inclusive", "box_units": "pixels", "progress": False}
+    results = wsol.score(HostileShapes(), boxes=tmp_path / "cut.csv", protocols=["exact"], run_dir=tmp_path, **stated)
+    with opened(browser, results) as page:
+        assert page.locator("#curves").count() == 0 and page.locator("#shares svg").is_visible()
+        for control in ("threshold", "own", "mask"):
+            assert page.locator(f'[data-control="{control}"]').is_hidden()
+        page.evaluate("for (const card of wsol.gallery.cards) wsol.gallery.draw(card)")
+        shown = panels(page).set_index("sample_id")
+        right = results.per_image.set_index("sample_id")["gt_known_loc"]
+        assert (shown["text"].str.contains("✓") == right[shown.index]).all() and 0 < right.mean() < 1
 
 
 def test_tables_sort(page: Any, run: wsol.Results) -> None:

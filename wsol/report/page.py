@@ -74,6 +74,11 @@ class Page:
         """What the charts show, by protocol."""
         return {protocol: chart_data(self.run, protocol) for protocol in self.protocols}
 
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether a threshold has a say in any of its boxes: not so where all were given."""
+        return len(self.run.methods_without_sweeps) < len(self.run.methods)
+
     def is_baseline(self, method: str) -> bool:
         """Whether a method never sees the network."""
         return self.functions.get(method, method) in BASELINES
@@ -102,7 +107,8 @@ def write_report(
     text = render(
         "report.html.j2",
         title=f"{subject}{of_network} on {counted(first)} of the data set {first['dataset']} ({first['split']})",
-        lead="Does the heatmap find the object?" + (f" {made_by[0].upper()}{made_by[1:]}." if made_by else ""),
+        lead=f"Does the {'heatmap' if page.has_thresholds else 'box'} find the object?"
+        + (f" {made_by[0].upper()}{made_by[1:]}." if made_by else ""),
         notes=run.environment.get("notes", []),
         sections=sections,
         protocols=page.protocols,
@@ -161,7 +167,10 @@ def _corrected(page: Page, protocol: str, methods: Sequence[str]) -> dict[tuple[
 
 @section("accuracy", 20)
 def _accuracy(page: Page) -> Section | None:
-    return Section("Accuracy over the threshold", fill("accuracy")) if page.run.boxed else None
+    if not page.run.boxed:
+        return None
+    title = f"Accuracy{' over the threshold' if page.has_thresholds else ''}"
+    return Section(title, fill("accuracy", page.has_thresholds))
 
 
 @section("errors", 30)
@@ -178,7 +187,7 @@ def _errors(page: Page) -> Section | None:
         frame.insert(0, right_is, right)
         frame.insert(0, "method", [page.labels[name] for name in frame.index])
         tables[protocol] = html_table(frame)
-    return Section("What goes wrong", fill("errors", list(ERROR_KINDS.values()), tables, right_is))
+    return Section("What goes wrong", fill("errors", list(ERROR_KINDS.values()), tables, right_is, page.has_thresholds))
 
 
 @section("sensitivity", 40)
@@ -236,7 +245,7 @@ def _against_localization(page: Page, values: pd.DataFrame, image: np.ndarray) -
 @section("gallery", 80)
 def _gallery(page: Page) -> Section:
     about = gallery(page.run, page.store, page.dataset, page.styles)
-    return Section("Gallery", fill("gallery", about, page.run.boxed, len(page.run.samples), page.why_no_images))
+    return Section("Gallery", fill("gallery", about, page, len(page.run.samples)))
 
 
 @section("run", 90)

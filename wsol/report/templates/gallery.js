@@ -229,7 +229,7 @@ wsol.Gallery = class {
   }
 
   right(iou) {
-    const limit = Math.round(10000 * Number(this.by("delta").value));
+    const limit = Math.round(10000 * Number(this.by("delta").value || 0.5));
     return this.rules.iou_comparison === ">" ? iou > limit : iou >= limit;
   }
 
