@@ -134,6 +134,20 @@ def test_methods_are_compared_with_the_runs_own_intervals(tmp_path: Path, capsys
     assert "65.0–73.0" in page and "broken" in page
 
 
+@pytest.mark.parametrize(("swept", "rows"), [
+    ("dataset.size=40,48", ["zhu2022_bagcams, zhu2022_dawsol", "exact"] * 2),
+    ("protocols.zhu2022_dawsol.threshold=null,0.3", ["zhu2022_bagcams", "zhu2022_dawsol", "exact"] * 2),
+])  # fmt: skip
+def test_protocols_that_are_equal_in_every_job_are_one_row_for_people(tmp_path: Path, swept: str, rows: list) -> None:
+    protocols = "protocol=[zhu2022_bagcams,zhu2022_dawsol,exact]"
+    words = ["score", "-m", "dataset.length=4", "method=full", protocols, "report=false", f"run_dir={tmp_path}"]
+    assert cli.main([*words, swept]) == 0
+    lines = (tmp_path / "sweep.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")]
+    assert [row[cells[0].index("protocol")] for row in cells[2:]] == rows
+    assert len(pd.read_csv(tmp_path / "sweep.csv")) == 6, "data is whole"
+
+
 def test_jobs_that_all_failed_leave_the_table_only(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for job in (0, 1):
         record(folder / str(job), job, ["limit=9"], "broken")

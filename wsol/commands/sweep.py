@@ -32,6 +32,7 @@ from wsol.report.summary import (
     chosen_on,
     markdown_table,
     marked,
+    protocol_labels,
     with_intervals,
 )
 from wsol.report.templating import html_table, render
@@ -55,6 +56,13 @@ class SweepTable:
     roles: dict[str, str]  # job → what its split is for, where the dataset says so
     status: int  # the program's exit code
     repeats: list[str]  # overrides that are no settings: seeds, and what `repeat` names
+    labels: dict[str, str]  # protocol → "a, b", those whose rules make equal outcomes in every job
+
+    def merged(self) -> SweepTable:
+        """Make one row of those whose protocols make equal outcomes, as a run does for people."""
+        frame = self.frame.replace({"protocol": self.labels} if self.labels else {})
+        keys = [name for name in ("job", "method", "protocol") if name in frame]
+        return replace(self, frame=frame.drop_duplicates(keys, ignore_index=True))
 
     def pooled(self) -> SweepTable:
         """Pool jobs that differ in repeats only: numbers are means, `…_std` beside them, `n_seeds` how many.
@@ -78,7 +86,7 @@ class SweepTable:
         pooled = pooled.astype(object).where(pooled.notna(), "").map(str).reset_index(drop=True)
         roles = {job: self.roles.get(job.split(",")[0], "") for job in pooled["job"]}
         order = ["job", *settings, *[name for name in pooled if name not in ("job", *settings, "error")], "error"]
-        return SweepTable(pooled[order], settings, roles, self.status, [])
+        return replace(self, frame=pooled[order], overrides=settings, roles=roles, repeats=[])
 
 
 def end_sweep(folder: Path, options: TableOptions | None = None) -> int:
@@ -116,7 +124,21 @@ def collect(folder: Path) -> SweepTable:
     named = {word for record, _ in jobs for word in _repeat(record["overrides"])} | set(SEEDS)
     repeats = [names[key] for key in names if key in named and frame[names[key]].nunique() > 1]
     overrides = [name for name in names.values() if name not in ("method", "protocol")]  # they are compared, not set
-    return SweepTable(frame, overrides, roles, status, repeats)
+    return SweepTable(frame, overrides, roles, status, repeats, _labels([place for _, place in jobs], summaries))
+
+
+def _labels(places: Sequence[Path], summaries: Sequence[Sequence[Mapping[Any, str]]]) -> dict[str, str]:
+    """Label of each protocol; which ones are alike may differ between jobs, so all must agree, and have all of them."""
+    in_jobs: dict[str, dict[Path, str]] = {}
+    for place, rows in zip(places, summaries, strict=True):
+        names = dict.fromkeys(row["protocol"] for row in rows if "protocol" in row)
+        labels = protocol_labels(Run(place).summary, Run(place).protocols) if len(names) > 1 else {n: n for n in names}
+        for name, label in labels.items():
+            in_jobs.setdefault(name, {})[place] = label
+    alike: dict[Any, list[str]] = {}
+    for name, of_jobs in in_jobs.items():
+        alike.setdefault(tuple(of_jobs.items()), []).append(name)
+    return {name: ", ".join(names) for names in alike.values() for name in names}
 
 
 def _repeat(words: Sequence[str]) -> list[str]:
@@ -183,6 +205,8 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
     written = {"jobs.csv": raw.frame.to_csv(index=False, lineterminator="\n")} if raw.repeats else {}
     means = {name: f"{name}_mean" for name in NUMBERS if f"{name}_std" in frame}
     write_text(folder / "sweep.csv", frame.rename(columns=means).to_csv(index=False, lineterminator="\n"))
+    best_of_all, sweep = best_settings(frame, sweep.overrides, sweep.roles), sweep.merged()
+    frame = sweep.frame
     table, best = shorten(frame, sweep.overrides), best_settings(frame, sweep.overrides, sweep.roles)
     highest = _highest(table, _numbers(frame, sweep.overrides))
     print_table(table, title, keys=("job", "method", "protocol"), headings=HEADINGS, bold=marked(highest))
@@ -192,7 +216,7 @@ def print_and_write(sweep: SweepTable, folder: Path, options: TableOptions) -> N
     sentences = [*chosen_on(best), *([ORACLE] if has_oracle else [])]
     if len(best):
         print_table(_best_table(best), "Best settings")
-        written["best.csv"] = best.to_csv(index=False)
+        written["best.csv"] = best_of_all.to_csv(index=False)
     for sentence in sentences:
         print_line(sentence)
     if measured:
