@@ -26,6 +26,7 @@ from wsol.report import gallery as gallery_module
 from wsol.report import page as page_module
 from wsol.report import templating
 from wsol.report.charts import KINDS, error_costs
+from wsol.report.compare import compare
 from wsol.report.page import write_report
 from wsol.report.run import Run
 from wsol.report.templating import as_json
@@ -278,6 +279,27 @@ def test_masks_alone_make_a_page_without_boxes(tmp_path: Path) -> None:
     parsed = Parsed((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert len(parsed.gallery()["samples"]) == 4
     assert {"curves", "kinds"}.isdisjoint(attributes.get("id") for _, attributes in parsed.tags)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_methods_that_would_be_called_alike_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "CAM" / "test").mkdir(parents=True)
+    shapes = Shapes(length=6, size=40)
+    for sample in shapes:
+        np.save(tmp_path / "CAM" / f"{sample.sample_id}.npy", np.eye(4))
+    rows = [(sample.sample_id, *sample.boxes[0]) for sample in shapes]
+    pd.DataFrame(rows, columns=["sample_id", "x0", "y0", "x1", "y1"]).to_csv(tmp_path / "cam.csv", index=False)
+    words = {"box_corners": "inclusive", "box_units": "pixels", "progress": False, "run_dir": tmp_path / "run"}
+    results = wsol.score(shapes, tmp_path / "CAM", ["exact"], boxes=tmp_path / "cam.csv", **words)
+    table = Parsed((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).tables["summary-0"]
+    names = [row[0] for row in table[1:]]
+    assert len(set(names)) == 2
+    compared = compare([tmp_path / "run"], resamples=50)
+    assert len(set(compared.summary["title"])) == 2 and not compared.intervals.duplicated(["method", "metric"]).any()
+    values = results.summary.set_index("method")["gt_known_loc"]
+    row = compared.pairs.set_index("metric").loc["gt_known_loc"]
+    assert values["cam"] == 100 > values["CAM"]
+    assert {row["first_method"]: row["first_value"], row["second_method"]: row["second_value"]} == values.to_dict()
 
 
 def test_scored_heatmaps_and_rebuilding_from_the_command_line(

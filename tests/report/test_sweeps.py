@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import patch
+
 import pandas as pd
 import pytest
 
+from wsol.report.figures import draw_sweep
 from wsol.report.summary import best_settings, chosen_on
 
 KEYS = ["a", "b"]
@@ -33,6 +37,15 @@ def test_best_of_each_method_and_split_with_failed_jobs_left_out() -> None:
         ["val", "train-fullsup", "center", "all alike", 20.0, "0"],
         ["test", "test", "cam", "all alike", 80.0, "2"],
     ]
+
+
+def test_methods_that_would_be_called_alike_are_lines_of_their_own(tmp_path: Path) -> None:
+    values = {("1", "cam"): 70.0, ("1", "CAM"): 10.0, ("2", "cam"): 80.0, ("2", "CAM"): 20.0}
+    frame = table(*((a, a, "x", name, "val", str(value)) for (a, name), value in values.items()))
+    with patch("wsol.report.figures.save_figure") as saved:
+        draw_sweep(frame, KEYS, tmp_path / "sweep")
+    (axis,) = saved.call_args.args[0].axes
+    assert [line.get_ydata().tolist() for line in axis.lines] == [[70, 80], [10, 20]]
 
 
 def test_an_override_that_changes_nothing_is_not_named() -> None:

@@ -20,7 +20,7 @@ from wsol.console import print_line, print_table
 from wsol.errors import quantity
 from wsol.io import read_environment, write_text
 from wsol.metrics.localization import METRICS, is_oracle
-from wsol.report.charts import method_name
+from wsol.report.charts import method_names
 from wsol.report.figures import draw_sweep
 from wsol.report.latex import HEADINGS, TableOptions, number_texts, or_plain, paper_table
 from wsol.report.run import Run, named_intervals
@@ -187,7 +187,7 @@ def shorten(frame: pd.DataFrame, overrides: Sequence[str]) -> pd.DataFrame:
         is_marked = frame["threshold_source"].map(is_oracle) & (table["threshold"] != "")
         table["threshold"] += np.where(is_marked, "*", "")
     if "method" in table:
-        table["method"] = table["method"].map(method_name)
+        table["method"] = table["method"].map(method_names(table["method"]))
     if "error" in table:
         table["error"] = [shorten_text(text, LONGEST, placeholder="…") for text in table["error"]]
     return table
@@ -280,7 +280,7 @@ def _best_table(best: pd.DataFrame) -> pd.DataFrame:
     several = len(best[["dataset", "split"]].drop_duplicates()) > 1
     columns = ["method", "protocol", *(["dataset", "split"] if several else []), "settings", "job"]
     table = best[columns].rename(columns={"settings": "best settings"})
-    table["method"] = table["method"].map(method_name)
+    table["method"] = table["method"].map(method_names(table["method"]))
     table["by"] = [MEASURES[name][0] for name in best["measure"]]
     table["%"] = best["value"].map("{:.1f}".format)
     return table.loc[:, (table != "").any()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,13 @@ def method_name(method: str) -> str:
     name, at, layer = method.partition("@")
     cards = method_cards()
     return (cards[name].title if name in cards else name) + (f" at {layer}" if at else "")
+
+
+def method_names(methods: Iterable[str]) -> dict[str, str]:
+    """Name methods as `method_name` does; those of one name, as `cam` and somebody's heatmaps `CAM`, keep their own."""
+    names = {method: method_name(method) for method in methods}
+    counts = Counter(names.values())
+    return {method: name if counts[name] == 1 else method for method, name in names.items()}
 
 
 def series_styles(names: Sequence[str], functions: Mapping[str, str] | None = None) -> dict[str, Style]:

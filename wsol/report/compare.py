@@ -19,7 +19,7 @@ from wsol.localization import Protocol
 from wsol.metrics.faithfulness_presets import FAITHFULNESS_METRICS, Faithfulness
 from wsol.metrics.localization import METRICS, RIGHT_OR_WRONG, Outcomes, is_oracle, sample_outcomes
 from wsol.metrics.statistics import ALPHA, RESAMPLES, holm, interval_table, mcnemar, percentile_interval, resample
-from wsol.report.charts import method_name
+from wsol.report.charts import method_names
 from wsol.report.compare_page import sentence
 from wsol.report.faithfulness import Judged, columns_of, judge, measured_values, presets_of
 from wsol.report.run import Run
@@ -329,13 +329,13 @@ def _entries(aligned: AlignedRuns, resamples: int | None) -> list[Entry]:
     first_of_label = {labels[name]: name for name in reversed(list(aligned.protocols))}  # equal ones are one
     for name in (name for name in aligned.protocols if first_of_label[labels[name]] == name):
         for label, run in aligned.runs.items():
-            samples, protocol = aligned.samples(run), run.protocols[name]
+            samples, protocol, called = aligned.samples(run), run.protocols[name], method_names(run.methods)
             for _, row in run.summary[run.summary["protocol"] == name].iterrows():
                 method = row["method"]
                 sweep = run.sweep(method, name) if run.boxed else pd.DataFrame()
                 pxap = run.drawn_pxap(method, name, resamples) if whole and resamples else None
                 outcomes = sample_outcomes(row, sweep, samples, protocol, pxap, run.taus(method, name))
-                title = method_name(method) + (f" ({label})" if len(aligned.runs) > 1 else "")
+                title = called[method] + (f" ({label})" if len(aligned.runs) > 1 else "")
                 if outcomes.thresholds:
                     members = ((label, method),)
                     entries.append(Entry(label, method, labels[name], title, members, row, outcomes, protocol.grid()))
@@ -394,7 +394,7 @@ def _mean_entry(entries: Sequence[Entry], name: str, named: bool) -> Entry:
         curves={at: np.mean([other.curves[at] for other in outcomes], axis=0) for at in first.outcomes.curves},
         pxap=(float(np.mean([at for at, _ in draws])), np.mean([d for _, d in draws], axis=0)) if draws else None,
     )
-    title = method_name(first.method) + (f" ({name})" if named else "")
+    title = first.title.removesuffix(f" ({first.run})") + (f" ({name})" if named else "")
     row = pd.concat([first.row, pd.Series(spread | {"n_seeds": len(entries)})])
     members = tuple(member for entry in entries for member in entry.members)
     return replace(first, run=name, title=title, members=members, row=row, outcomes=mean, means={})

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from wsol.errors import UserError
 from wsol.io import atomic_write, own_folder
-from wsol.report.charts import IOU_STEPS, KINDS, Style, method_name, series_styles
+from wsol.report.charts import IOU_STEPS, KINDS, Style, method_names, series_styles
 from wsol.report.summary import MEASURES, judged_parts
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _figure(count: int, panel: tuple[float, float] = PANEL, columns: int = ACROS
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], ncols: int = 0, **options: Any) -> None:
     """Put a legend below the panels, in as many columns as there is room for, and make the figure higher by it."""
     width = figure.get_figwidth()
-    labels = [short_text(method_name(name), int((width - LEGEND_LINE) / LEGEND_LETTER)) for name in names]
+    labels = [short_text(name, int((width - LEGEND_LINE) / LEGEND_LETTER)) for name in method_names(names).values()]
     ncols = ncols or min(len(labels), int(width / (LEGEND_LINE + LEGEND_LETTER * max(map(cell_len, labels)))))
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(labels) // ncols))
     # A leading underscore would hide a name.
@@ -204,8 +204,9 @@ def _draw_lines(
     axis: Axes, curves: Mapping[str, Any], styles: Mapping[str, Style], taus: Mapping[str, float], **options: Any
 ) -> None:
     """Draw (x, y) by name, and above all lines a dot at each one's τ, where it has one."""
+    called = method_names(curves)
     for name, (x, y) in curves.items():
-        axis.plot(x, y, label=method_name(name), **_line(styles[name], **options))
+        axis.plot(x, y, label=called[name], **_line(styles[name], **options))
         if name in taus:
             at = int(np.abs(x - taus[name]).argmin())
             axis.plot(x[at], y[at], color=styles[name].color, **CHOSEN)
@@ -247,7 +248,7 @@ def _errors(errors: Mapping[str, Sequence[float]]) -> Figure:
         words = [f"{value:.1f}" if value >= NUMBERED else "" for value in values]
         axis.bar_label(bars, words, label_type="center", fontsize=6, color=kind.ink)
         starts = starts + values
-    axis.set_yticks(range(len(errors)), [short_text(method_name(name)) for name in errors])
+    axis.set_yticks(range(len(errors)), [short_text(name) for name in method_names(errors).values()])
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="samples (%)")
     axis.tick_params(axis="y", length=0)
@@ -267,7 +268,7 @@ def _sweep_panels(frame: pd.DataFrame, numbers: Sequence[str], names: Sequence[s
         first, method = part.iloc[0], part.get("method", pd.Series("", part.index))
         where = f"{first['dataset']} ({first['split']})" if {"dataset", "split"} <= set(part) else ""
         heading = short_text(", ".join(filter(None, (where, first.get("protocol", "")))), 44)
-        series = [method.map(method_name)] if "method" in part else []
+        series = [method.map(method_names(frame["method"]))] if "method" in part else []
         series += [f"{short[name]}=" + part[name] for name in names]
         are = {name: pd.to_numeric(part[name], errors="coerce") for name in numbers}
         rows = pd.DataFrame(

@@ -24,7 +24,7 @@ from pyarrow.dataset import field
 from wsol.heatmaps.method import BASELINES
 from wsol.localization import Protocol
 from wsol.localization.boxes import to_image, to_inclusive
-from wsol.report.charts import KINDS, Style, method_name
+from wsol.report.charts import KINDS, Style, method_names
 from wsol.report.run import Run
 from wsol.report.templating import as_json
 from wsol.tables import BOX
@@ -97,7 +97,8 @@ def _drawing(name: str, store: HeatmapStore | None) -> dict[str, Any]:
 
 def method_data(name: str, styles: Mapping[str, Style]) -> dict[str, str]:
     """How the page's scripts call and draw a method."""
-    return {"name": name, "label": method_name(name), "color": styles[name].variable, "dash": styles[name].dash}
+    label, style = method_names(styles)[name], styles[name]
+    return {"name": name, "label": label, "color": style.variable, "dash": style.dash}
 
 
 def _chosen_samples(run: Run) -> dict[str, int]:

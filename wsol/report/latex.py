@@ -14,7 +14,7 @@ import pandas as pd
 from wsol.console import are_numbers
 from wsol.errors import UserError, first_names
 from wsol.metrics.localization import METRICS
-from wsol.report.charts import method_name
+from wsol.report.charts import method_name, method_names
 from wsol.settings import settings
 from wsol.tables import SHOWN
 
@@ -119,7 +119,8 @@ def paper_table(
     columns = [_heading(name, called, len(chosen) == 1 and bool(across)) for name in texts.columns]
     body, rows = texts.fillna("").set_axis(columns, axis=1), texts.index.to_frame(index=False)
     for key in down:
-        rows[key] = [called.get(text, method_name(text) if key == "method" else text) for text in rows[key]]
+        names = method_names(rows[key]) if key == "method" else {}
+        rows[key] = [called.get(text, names.get(text, text)) for text in rows[key]]
     rows.columns = [called.get(key, HEADINGS.get(key, key.removesuffix(" (override)"))) for key in down]
     table = pd.concat([rows, body.reset_index(drop=True)], axis=1)
     marks = np.hstack([np.full(rows.shape, ""), marks])

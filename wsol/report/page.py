@@ -21,7 +21,7 @@ from wsol.io import write_text
 from wsol.metrics.faithfulness_presets import LOW_IS_GOOD
 from wsol.metrics.localization import ERROR_KINDS
 from wsol.metrics.statistics import ALPHA, holm, mcnemar, rank_agreement
-from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, format_number, method_name, series_styles
+from wsol.report.charts import KINDS, METRIC_NAMES, Style, chart_data, format_number, method_names, series_styles
 from wsol.report.compare_page import counted, findings, listed, summary_tables
 from wsol.report.faithfulness import columns_of, html_faithfulness, judge_run, measured_by
 from wsol.report.figures import Against, draw_faithfulness, draw_figures
@@ -61,7 +61,7 @@ class Page:
     @cached_property
     def labels(self) -> dict[str, str]:
         """How each method is called."""
-        return {name: method_name(name) for name in self.run.methods}
+        return method_names(self.run.methods)
 
     @cached_property
     def protocols(self) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from wsol.heatmaps.method import BASELINES
 from wsol.io import published_file, write_text
 from wsol.metrics.localization import READY, is_oracle
 from wsol.metrics.statistics import RESAMPLES
-from wsol.report.charts import METRIC_NAMES, method_name
+from wsol.report.charts import METRIC_NAMES, method_name, method_names
 from wsol.report.latex import HEADINGS, NUMBERS, TableOptions, number_texts, or_plain, paper_table
 from wsol.report.run import named_intervals
 from wsol.tables import SHOWN, is_for_testing
@@ -60,7 +60,7 @@ def merge_equal(summary: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.
 
 def titles(summary: pd.DataFrame) -> list[str]:
     """What each row's method is called: in a comparison with its run, and once only."""
-    return list(summary["title"] if "title" in summary else summary["method"].map(method_name))
+    return list(summary["title"] if "title" in summary else summary["method"].map(method_names(summary["method"])))
 
 
 def display_summary(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,7 +102,7 @@ def print_summary(results: Results) -> None:
         print_line(line)
     texts = sensitivity_texts(summary)
     if texts is not None:
-        texts = texts.rename(method_name).reset_index()
+        texts = texts.rename(method_names(texts.index)).reset_index()
         print_table(texts, "Protocol sensitivity: GT-known localization", keys=("method",))
 
 
