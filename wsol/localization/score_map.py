@@ -64,8 +64,8 @@ def score_map(
         raise UserError("heatmap contains NaN or infinity: fix what computes it, or leave it out")
     if protocol.normalization == "none" and not 0 <= raw.min() <= raw.max() <= 1:
         raise UserError(
-            f"protocol {protocol.name} takes heatmaps as they are, in [0, 1]; this one has {raw.min():g} to "
-            f"{raw.max():g}: leave the protocol out, or score maps that its method made"
+            f"a protocol with normalization=none takes heatmaps as they are, in [0, 1]; this one has {raw.min():g} to "
+            f"{raw.max():g}: leave such protocols out, or score maps that their method made"
         )
     (width, height), (x0, y0, x1, y1) = _target(protocol, raw.shape[::-1], image_size, rectangle)
     inside = slice(max(-y0, 0), height - y0), slice(max(-x0, 0), width - x0)
