@@ -79,6 +79,12 @@ def tiny_imagenet(tmp_path: Path) -> Path:
     return write_tiny_imagenet(tmp_path / "tiny-imagenet")
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the files in `figures/`, which take most of the time; test_figures.py draws them."""
+    monkeypatch.setattr("wsol.report.page.draw_figures", lambda *_: [])
+
+
 @pytest.fixture(name="write_tiny_imagenet")
 def writer() -> Callable[..., Path]:
     """`write_tiny_imagenet(root, train=2, val=2)` for tests that want another number of pictures."""

@@ -386,6 +386,7 @@ def test_completion_in_bash_itself(tmp_path):
 
 def test_own_dataset_model_and_method_from_outside(place, mine, capsys):
     words = ["dataset=squares", "model=net", "method=[energy,cam]", "run_dir=a", "--config-dir", str(mine)]
+    words += ["report=false", "pictures=0"]
     code, out, err = said(capsys, *words, "protocol=choe2020", "methods.energy.power=1.5")
     assert code == 0, err
     table = pd.read_csv("a/summary.csv")

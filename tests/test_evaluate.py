@@ -36,13 +36,14 @@ def make_classifier(seed: int = 0) -> Classifier:
 def evaluate(
     dataset: Dataset, methods: object = ("cam",), protocols: object = ("choe2020",), **options: object
 ) -> wsol.Results:
-    return wsol.evaluate(dataset, make_classifier(), methods, protocols, progress=False, **options)  # type: ignore[arg-type]
+    options = {"progress": False, "report": False, "pictures": 0} | options
+    return wsol.evaluate(dataset, make_classifier(), methods, protocols, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> wsol.Results:
     folder = tmp_path_factory.mktemp("runs") / "first"
-    return evaluate(Shapes(length=24), METHODS, PROTOCOLS, run_dir=folder, pictures=3, batch_size=7)
+    return evaluate(Shapes(length=24), METHODS, PROTOCOLS, run_dir=folder, batch_size=7)
 
 
 def test_columns_and_what_fills_them(run: wsol.Results) -> None:
@@ -97,16 +98,18 @@ def test_curves_can_be_rebuilt_from_the_coded_sweeps(run: wsol.Results) -> None:
 
 
 @pytest.mark.long
-def test_the_same_twice_and_without_the_network(run: wsol.Results, tmp_path: Path) -> None:
-    data, options = Shapes(length=24), {"pictures": 3, "batch_size": 7, "workers": 1}
-    evaluate(data, METHODS, PROTOCOLS, run_dir=tmp_path / "again", **options)
-    wsol.score(data, run.run_dir / "heatmaps", PROTOCOLS, run_dir=tmp_path / "scored", progress=False)
-    pictures = sorted(path.relative_to(run.run_dir) for path in (run.run_dir / "figures").glob("example_*"))
+def test_the_same_twice_and_without_the_network(tmp_path: Path) -> None:
+    data, options = Shapes(length=24), {"pictures": 3, "report": True, "batch_size": 7}
+    first, again, scored = (tmp_path / name for name in ("first", "again", "scored"))
+    evaluate(data, METHODS, PROTOCOLS, run_dir=first, **options)
+    evaluate(data, METHODS, PROTOCOLS, run_dir=again, workers=1, **options)
+    wsol.score(data, first / "heatmaps", PROTOCOLS, run_dir=scored, progress=False)
+    pictures = sorted(path.relative_to(first) for path in (first / "figures").glob("example_*"))
     assert [path.stem for path in pictures] == ["example_00", "example_01", "example_02"]
     for name in (*TABLES, "samples.parquet", *pictures, "heatmaps/cam.npy"):
-        assert (run.run_dir / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
     for name in TABLES:
-        assert (run.run_dir / name).read_bytes() == (tmp_path / "scored" / name).read_bytes(), name
+        assert (first / name).read_bytes() == (scored / name).read_bytes(), name
 
 
 def test_threshold_from_another_split(run: wsol.Results, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +149,7 @@ def test_thresholds_from_what_is_tested_on_are_refused_without_roles_too(tmp_pat
 
 def test_runs_without_a_model_are_no_surprise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = {"methods": ["center"], "protocols": ["choe2020"], "progress": False}
-    wsol.score(Shapes(split="val", length=4), None, run_dir=tmp_path / "run", **options)
+    wsol.score(Shapes(split="val", length=4), None, run_dir=tmp_path / "run", report=False, pictures=0, **options)
     with caplog.at_level(logging.WARNING, "wsol"):
         wsol.score(Shapes(length=4), None, threshold_from=tmp_path / "run", **options)
     assert "model" not in caplog.text

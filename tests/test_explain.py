@@ -201,7 +201,7 @@ def test_pictures_from_the_command_line(place: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_the_picture_says_how_the_network_looked(place: Path, words: list[str], caption: str) -> None:
-    assert cli.main(["explain", "model=shapes", "image=cat.png", "top=1", "output=it.svg", *words]) == 0
+    assert cli.main(["explain", "model=shapes", "image=cat.png", "method=[cam]", "top=1", "output=it.svg", *words]) == 0
     assert caption in " ".join(re.findall(r"<!-- (.*?) -->", Path("it.svg").read_text(encoding="utf-8"), re.DOTALL))
 
 

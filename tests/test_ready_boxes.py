@@ -163,6 +163,7 @@ def test_a_sample_without_a_box_is_a_miss_where_that_is_asked_for(tmp_path) -> N
     assert ious(part, "choe2020") == ious(scored(tmp_path, jittered()), "choe2020")[:3]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_predictions_fill_top_k_and_runs_can_be_reported_and_compared(tmp_path) -> None:
     guesses = pd.DataFrame({"sample_id": jittered()["sample_id"], "top1": list("ABCDEFA")})
     guesses.to_csv(tmp_path / "guesses.csv", index=False)
@@ -260,6 +261,6 @@ def test_on_the_command_line(tmp_path, capsys) -> None:
     pd.DataFrame(rows, columns=COLUMNS).to_parquet(tmp_path / "truth.parquet")
     words = ["score", f"boxes={tmp_path / 'truth.parquet'}", "dataset.length=4", f"run_dir={tmp_path / 'run'}"]
     stated = [f"{name}={value}" for name, value in STATED.items()]
-    assert cli.main([*words, *stated, "progress=false"]) == 0
+    assert cli.main([*words, *stated, "progress=false", "report=false"]) == 0
     assert "boxes" in (tmp_path / "run" / "summary.csv").read_text() and "truth.parquet" in capsys.readouterr().out
     assert cli.main([*words, "report=false"]) == 2

@@ -318,7 +318,8 @@ def test_several_views_of_an_image_are_refused(evaluated):
 
 
 def test_the_page_shows_what_was_measured(evaluated, tmp_path):
-    methods, asked = ["cam", "gradcam", "center"], ["petsiuk2018", "rong2022"]
+    methods = ["cam", "gradcam", "center"]
+    asked = {"few": {"metrics": ["insertion"], "steps": 4}, "two": {"metrics": ["road"], "shares": [0.2, 0.6]}}
     evaluated(methods=methods, faithfulness=asked, faithfulness_limit=3, run_dir=tmp_path / "run", pictures=0)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert 'id="faithfulness"' in page and all(word in page for word in (*asked, "insertion", "road_least"))

@@ -63,19 +63,24 @@ def outside(address: str) -> bool:
     return not address.startswith(("file:", "data:"))
 
 
-def move_to(page: Any, tau: float) -> None:
-    """Drag the slider to a τ of the grid of 1,000, and draw every card, seen or not, with its picture."""
+def slide(page: Any, tau: float) -> None:
+    """Drag the slider to a τ of the grid of 1,000."""
     page.evaluate(
-        """async (step) => {
-            await Promise.all(wsol.gallery.cards.map((card) => card.sample.ready));
+        """(step) => {
             const slider = document.querySelector('[data-control="threshold"]');
             slider.value = step;
             slider.dispatchEvent(new Event("input"));
             wsol.gallery.redraw();
-            for (const card of wsol.gallery.cards) wsol.gallery.draw(card);
         }""",
         round(1000 * tau),
     )
+
+
+def move_to(page: Any, tau: float) -> None:
+    """Drag the slider, and draw every card, seen or not, with its picture."""
+    page.evaluate("Promise.all(wsol.gallery.cards.map((card) => card.sample.ready)).then(() => 0)")
+    slide(page, tau)
+    page.evaluate("for (const card of wsol.gallery.cards) wsol.gallery.draw(card)")
 
 
 def panels(page: Any) -> pd.DataFrame:
@@ -97,7 +102,7 @@ def test_the_slider_moves_the_accuracies_with_the_curves(page: Any, run: wsol.Re
     page.select_option("#protocol", protocol)
     curves = run.curves[run.curves["protocol"] == protocol]
     for tau in (0.0, 0.2, 0.437, 0.999):
-        move_to(page, tau)
+        slide(page, tau)
         assert page.inner_text('[data-control="threshold-value"]') == f"{tau:.3f}"
         for delta in (0.3, 0.5, 0.7):
             page.select_option('[data-control="delta"]', f"{delta:g}")

@@ -174,6 +174,7 @@ def test_a_table_for_a_paper(runs: dict[str, Path]) -> None:
     assert "Mine & Ours & " in chosen and "{[}" not in chosen.partition(r"\bottomrule")[0]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_records_its_presets_and_older_runs_have_the_released_ones(tmp_path: Path) -> None:
     data, folder = Shapes(length=4), tmp_path / "run"
     wsol.evaluate(

@@ -77,9 +77,10 @@ def test_the_chosen_thresholds_are_marked(tmp_path):
     def circles(chosen):
         shown = charts(("cam", "gradcam"))
         shown["thresholds"].update(chosen)
-        draw_figures({"p": shown}, series_styles(["cam", "gradcam"]), tmp_path)
+        with figures.figure_style():
+            figures.save_figure(figures._accuracy(shown, series_styles(["cam", "gradcam"])), tmp_path / "p", ["svg"])
         return re.findall(r'<use xlink:href="#\w+" x="([\d.]+)" y="([\d.]+)" style="fill: #0072b2; stroke: #ffffff',
-                          (tmp_path / "accuracy_p.svg").read_text(encoding="utf-8"))  # fmt: skip
+                          (tmp_path / "p.svg").read_text(encoding="utf-8"))  # fmt: skip
 
     low, high = circles({"cam": 0.1}), circles({"cam": 0.7})
     assert len(low) == len(high) == 2  # panels

@@ -112,12 +112,6 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / "run")
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing figures takes most of the time that a page takes; test_figures.py has them."""
-    monkeypatch.setattr(page_module, "draw_figures", lambda *_: [])
-
-
 def test_the_page_needs_nothing_but_itself(text: str, parsed: Parsed) -> None:
     for tag, attributes in parsed.tags:
         for name in ("src", "href", "srcset", "action", "data"):
@@ -309,7 +303,9 @@ def test_scored_heatmaps_and_rebuilding_from_the_command_line(
     words = ["dataset.length=6", "dataset.size=40", "protocol=[choe2020]", "progress=false", "pictures=0"]
     assert main(["method=[cam,center]", "run_dir=run", "report=false", *words]) == 0
     assert not (tmp_path / "run" / "report.html").exists()
-    assert main(["score", "heatmaps=run/heatmaps", "run_dir=scored", *words]) == 0
+    with monkeypatch.context() as context:
+        context.setattr(page_module, "draw_figures", lambda *_: [])
+        assert main(["score", "heatmaps=run/heatmaps", "run_dir=scored", *words]) == 0
     first = (tmp_path / "scored" / "report.html").read_text(encoding="utf-8")
     assert all(sample["maps"] and sample["image"] for sample in Parsed(first).gallery()["samples"])
     (tmp_path / "scored" / "report.html").unlink()
