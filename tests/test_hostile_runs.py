@@ -48,9 +48,8 @@ def made(shapes: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsol.report.page.draw_figures", lambda charts, styles, folder: [])
     return Path(shutil.copytree(made, tmp_path / "x"))
 
 
@@ -293,15 +292,23 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("case", SAMPLES)
-def test_one_samples_error_is_skipped_or_named(case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("case", "report"),
+    [
+        *((case, case == "a bug") for case in SAMPLES),
+        *(pytest.param(case, True, marks=pytest.mark.long) for case in SAMPLES if case != "a bug"),
+    ],
+)
+def test_one_samples_error_is_skipped_or_named(
+    case: str, report: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset, raises = SAMPLES[case]
     classifier = small(dataset)
     if raises is not None:
         original = classifier.module.forward
         odd = Odd(raises)
         classifier.module.forward = lambda images: original(odd(images))
-    keywords: dict[str, Any] = QUIET | {"pictures": 3, "report": True, "run_dir": tmp_path / "x"}
+    keywords: dict[str, Any] = QUIET | {"pictures": 3 * report, "report": report, "run_dir": tmp_path / "x"}
     with caplog.at_level("WARNING", "wsol"):
         results = wsol.evaluate(dataset, classifier, ["cam"], ["choe2020"], on_error="skip", **keywords)
     assert "s2" in caplog.text and results.samples["rank"].ge(0).tolist() == [True, True, False, True, True, True]

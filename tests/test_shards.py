@@ -339,7 +339,9 @@ def test_killed_twice_and_by_the_clock(passed: Path, tmp_path: Path) -> None:
     assert kills > 6
 
 
-@pytest.mark.parametrize("phase", ["shard", "join", "table", "page", "marker"])
+@pytest.mark.parametrize(
+    "phase", ["shard", "table", *(pytest.param(name, marks=pytest.mark.long) for name in ("join", "page", "marker"))]
+)
 def test_a_full_disk_then_space(passed: Path, tmp_path: Path, phase: str) -> None:
     """In each phase the disk is full; with space again the run goes on: the same bytes."""
     moment = moments_of(passed).index(phase) + 1

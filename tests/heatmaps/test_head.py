@@ -30,6 +30,7 @@ WITH_HEAD: dict[str, Callable[[], nn.Module]] = {
     "gapnet": lambda: gapnet(7),
     "tiny_resnet18": lambda: tiny_resnet18(num_classes=7).module,
 }
+PLAIN = ("googlenet", "inception_v3", "efficientnet_b0", "regnet_y_400mf", "shufflenet")  # a head like resnet18's
 
 
 def shown(name: str) -> torch.Tensor:
@@ -47,7 +48,9 @@ def lively(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", list(WITH_HEAD))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in PLAIN else name for name in WITH_HEAD]
+)
 def test_mean_of_cam_and_bias_is_the_logit(name: str) -> None:
     torch.manual_seed(0)
     model = lively(WITH_HEAD[name]())

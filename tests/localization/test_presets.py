@@ -129,12 +129,13 @@ def test_ground_truth_and_boxes_of_plain_functions(name: str) -> None:
         assert ious.max() == pytest.approx(max(iou(predicted, box) for box in expected), abs=1e-9), (boxes, size)
 
 
+@pytest.mark.parametrize("count", [30, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", papers.PAPERS)
-def test_boxes_of_plain_functions_on_a_hundred_maps(name: str) -> None:
+def test_boxes_of_plain_functions_on_so_many_maps(name: str, count: int) -> None:
     paper, protocol, generator = papers.PAPERS[name], preset(name), np.random.default_rng(5)
     if name == "pan2021_spa":
         protocol = replace(protocol, size=(300, 240))
-    for heatmap in maps(100):
+    for heatmap in maps(count):
         if protocol.normalization == "none":
             heatmap = np.clip(heatmap, 0, 1)
         score_map = wsol.score_map(heatmap, protocol)

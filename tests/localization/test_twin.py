@@ -85,9 +85,8 @@ def assert_equal(sweep: wsol.Sweep, expected: dict[str, np.ndarray]) -> None:
         assert np.abs(getattr(sweep, name) - values).max() <= (0 if "box" in name else 1e-12), name
 
 
-@settings(max_examples=300, deadline=None)
 @given(score_maps(), protocols(), st.integers(0, 1000), st.booleans())
-def test_equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int, scaled: bool) -> None:
+def equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int, scaled: bool) -> None:
     height, width = score_map.shape
     generator = np.random.default_rng(seed)
     size = (int(generator.integers(1, 40)), int(generator.integers(1, 40))) if scaled else (width, height)
@@ -95,6 +94,11 @@ def test_equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int,
     image_size = size if scaled else None
     sweep = wsol.sweep_thresholds(score_map, truth, protocol, image_size)
     assert_equal(sweep, twin.slow_sweep(score_map, truth, protocol, image_size))
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.long)])
+def test_equal_to_the_twin(count: int) -> None:
+    settings(max_examples=count, deadline=None)(equal_to_the_twin)()
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (1, 300), (300, 1), (224, 224)])

@@ -288,7 +288,9 @@ def test_each_part_of_a_loss_reaches_its_own_branch() -> None:
     assert reached == {"features", "SPG_B_1a", "SPG_B_shared"}
 
 
-@pytest.mark.parametrize("name", [*METHODS][1:])
+@pytest.mark.parametrize(
+    "name", ["cutmix", "adl", "spg", *(pytest.param(name, marks=pytest.mark.long) for name in ("has", "acol"))]
+)
 def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path: Path, name: str) -> None:
     method, plan = METHODS[name], recipe(epochs=2, lr=0.01)
     stages, broken = [Stage(dataset=Tints(), recipe=plan)], Tints()

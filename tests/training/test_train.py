@@ -262,7 +262,9 @@ PLANS = {
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("reads", [30, 48, 55, 72])  # of 24 pictures an epoch: within an epoch and between two
+@pytest.mark.parametrize(  # of 24 pictures an epoch: within an epoch and between two
+    "reads", [30, 48, *(pytest.param(reads, marks=pytest.mark.long) for reads in (55, 72))]
+)
 def test_interrupted_and_resumed_is_the_same_to_the_bit(
     tmp_path: Path, plan: list[dict[str, object]], reads: int
 ) -> None:
