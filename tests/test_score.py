@@ -331,7 +331,7 @@ def test_thresholds_chosen_on_test_are_refused_unless_asked_for_and_then_marked(
     assert source.tolist() == [f"{test} (chosen on test)"]
 
 
-@pytest.mark.parametrize("kind", ["raw", "scoremap"])  # score maps are taken as they are: more rules agree
+@pytest.mark.parametrize("kind", [pytest.param("raw", marks=pytest.mark.long), "scoremap"])  # there more rules agree
 def test_protocols_that_share_components_score_as_each_alone(tmp_path: Path, kind: str) -> None:
     (tmp_path / "s").mkdir()
     for index in range(6):

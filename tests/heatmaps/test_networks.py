@@ -170,7 +170,7 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = nn.ModuleList([nn.Conv2d(3, 16, size, size) for size in (2, 4)])
+        self.patches = nn.ModuleList([nn.Conv2d(3, 16, size, size) for size in (4, 8)])
         self.norms = nn.ModuleList([nn.LayerNorm(16) for _ in range(4)])
         self.token, self.fc = nn.Parameter(torch.randn(1, 1, 16)), nn.Linear(16, 5)
 
@@ -217,7 +217,10 @@ def test_which_of_several_outputs() -> None:
         maps(pair(), "conv", output=7)
 
 
-@pytest.mark.parametrize("places", [(), (0,), (0, 1, 2, 3, 4), (16,), (8,), (3, 9)])
+@pytest.mark.parametrize(
+    "places",
+    [(), (0, 1, 2, 3, 4), (16,), (3, 9), *(pytest.param(places, marks=pytest.mark.long) for places in ((0,), (8,)))],
+)
 def test_tokens_that_stand_for_no_place_wherever_they_stand(places: tuple[int, ...]) -> None:
     model = Vit(places).eval()
     assert default_layer(model, (16, 16)) == "norm"

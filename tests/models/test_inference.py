@@ -114,9 +114,15 @@ def fold(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, int]:
 
 
 FAMILIES = (
-    "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "regnet_y_400mf", "vgg11_bn", "shufflenet_v2_x0_5",
-    "googlenet", "inception_v3", "densenet121",
-)  # fmt: skip
+    "resnet18",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "regnet_y_400mf",
+    "shufflenet_v2_x0_5",
+    "googlenet",
+    "densenet121",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("resnet50", "vgg11_bn", "inception_v3")),
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
