@@ -359,7 +359,7 @@ def until(condition: Callable[[], bool], seconds: float = 300) -> None:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_a_run_and_say_how_to_go_on(whole: Path, tmp_path: Path, sent: int, code: int) -> None:
-    pid = fork(command(*WORDS, "dataset.length=4000"), tmp_path)
+    pid = fork(command(*WORDS, "dataset.length=1000"), tmp_path)
     until(lambda: any((tmp_path / "run" / "parts").glob("0*")))
     os.kill(pid, sent)
     assert wait(pid) == code, (tmp_path / "said").read_text()

@@ -317,6 +317,7 @@ def test_several_views_of_an_image_are_refused(evaluated):
         evaluated(faithfulness=["petsuik"])
 
 
+@pytest.mark.usefixtures("no_figures")  # those of accuracy: its own are drawn
 def test_the_page_shows_what_was_measured(evaluated, tmp_path):
     methods = ["cam", "gradcam", "center"]
     asked = {"few": {"metrics": ["insertion"], "steps": 4}, "two": {"metrics": ["road"], "shares": [0.2, 0.6]}}
