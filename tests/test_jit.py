@@ -61,15 +61,8 @@ def test_a_change_in_any_kernel_is_noticed(was_kept: Callable[[], bool], monkeyp
     assert not was_kept() and was_kept()
 
 
-@pytest.mark.parametrize(
-    ("kind", "content"),
-    [
-        ("nbi", MOVED_CLASS),
-        ("nbc", b""),
-        *(pytest.param("nbi", content, marks=pytest.mark.long) for content in (b"", b"\x80")),
-        *(pytest.param("nbc", content, marks=pytest.mark.long) for content in (b"\x80", MOVED_CLASS)),
-    ],
-)
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"\x80", MOVED_CLASS])
 def test_a_damaged_file_is_told_of_and_made_anew(
     was_kept: Callable[[], bool], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, content: bytes
 ) -> None:
@@ -81,9 +74,7 @@ def test_a_damaged_file_is_told_of_and_made_anew(
     assert was_kept()
 
 
-@pytest.mark.parametrize(
-    "number", [errno.ENOSPC, *(pytest.param(number, marks=pytest.mark.long) for number in (errno.EACCES, errno.EROFS))]
-)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_folder_that_takes_nothing_costs_time_only(
     was_kept: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
