@@ -85,7 +85,6 @@ def assert_equal(sweep: wsol.Sweep, expected: dict[str, np.ndarray]) -> None:
         assert np.abs(getattr(sweep, name) - values).max() <= (0 if "box" in name else 1e-12), name
 
 
-@given(score_maps(), protocols(), st.integers(0, 1000), st.booleans())
 def equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int, scaled: bool) -> None:
     height, width = score_map.shape
     generator = np.random.default_rng(seed)
@@ -98,7 +97,8 @@ def equal_to_the_twin(score_map: np.ndarray, protocol: Protocol, seed: int, scal
 
 @pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.long)])
 def test_equal_to_the_twin(count: int) -> None:
-    settings(max_examples=count, deadline=None)(equal_to_the_twin)()
+    drawn = given(score_maps(), protocols(), st.integers(0, 1000), st.booleans())(equal_to_the_twin)
+    settings(max_examples=count, deadline=None)(drawn)()
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (1, 300), (300, 1), (224, 224)])
