@@ -373,6 +373,23 @@ def ranks_of(folder: Path, world: int, *words: str) -> list[int]:
     return [wait(pid) for pid in pids]
 
 
+def killed_at_shard(count: int) -> Callable[[], int]:
+    """What a child does: the command line, until it kills itself when it has kept so many shards."""
+
+    def work() -> int:
+        keep, left = Shards._keep, iter(range(count))
+
+        def dying(self: Shards, number: int, part: Any) -> None:
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            keep(self, number, part)
+
+        Shards._keep = dying  # type: ignore[method-assign]
+        return command(*WORDS, "report=true")()
+
+    return work
+
+
 @pytest.fixture(scope="module")
 def alone(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
@@ -399,6 +416,27 @@ def test_a_process_that_begins_late_finds_the_run(whole: Path, tmp_path: Path) -
     assert wait(fork(command(*words), tmp_path, RANK="1", WORLD_SIZE="2")) == 0, (tmp_path / "said").read_text()
     assert wait(first) == 0
     assert (tmp_path / "run" / "run.json").is_file()
+
+
+@pytest.mark.long
+def test_others_wait_until_the_first_has_cleared_away_what_was_left(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is there a while before: the parts of the run that it overwrites are none of theirs."""
+    take_lock = Shards._take_lock
+
+    def slow(self: Shards) -> None:
+        time.sleep(3)  # the others look at the killed run's
+        take_lock(self)
+        time.sleep(3)
+
+    monkeypatch.setattr(wsol.shards, "SILENT", 8.0)
+    monkeypatch.setattr(wsol.shards, "BEAT", 0.5)
+    assert wait(fork(killed_at_shard(3), tmp_path)) == -signal.SIGKILL
+    (tmp_path / "run" / "parts" / "rank-1.json").write_text("{}")
+    monkeypatch.setattr(Shards, "_take_lock", slow)
+    assert ranks_of(tmp_path, 2, "report=true", "overwrite=true") == [0, 0], (tmp_path / "said").read_text()
+    assert content(tmp_path / "run") == content(alone)
 
 
 class Broken(Shapes):
@@ -433,12 +471,8 @@ def test_a_killed_rank_is_named_and_others_do_the_rest(
     monkeypatch.setattr(wsol.shards, "SILENT", 8.0)
     monkeypatch.setattr(wsol.shards, "BEAT", 0.5)
 
-    def dying() -> int:
-        Shards._keep = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
-        return command(*WORDS, "report=true")()
-
     first = fork(command(*WORDS, "report=true"), tmp_path, RANK="0", WORLD_SIZE="2")
-    second = fork(dying, tmp_path, RANK="1", WORLD_SIZE="2")
+    second = fork(killed_at_shard(0), tmp_path, RANK="1", WORLD_SIZE="2")
     assert wait(second) == -signal.SIGKILL
     assert wait(first) == 1
     assert "process 1" in (tmp_path / "said").read_text()

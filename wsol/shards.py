@@ -273,9 +273,10 @@ class Shards:
             if self.resume and (folder / "run.json").is_file():
                 raise SystemExit(0)
             with suppress(OSError, UserError):
-                if _lives(self.work / "lock.json", 3 * BEAT):
+                self.first = self._lock()
+                # A lock that changed hands is no beat: its new owner has yet to clear away what an earlier run left.
+                if self.first and _lives(self.work / "lock.json", 3 * BEAT) and self._lock() == self.first:
                     self._require_same(read_json(self.work / "identity.json"))
-                    self.first = self._lock()
                     self._sign().write_text("{}", encoding="utf-8")
                     return
             time.sleep(BEAT / 4)
