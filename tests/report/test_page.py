@@ -27,6 +27,8 @@ from wsol.report import page as page_module
 from wsol.report import templating
 from wsol.report.charts import KINDS, error_costs
 from wsol.report.compare import compare
+from wsol.report.compare_page import write_comparison
+from wsol.report.latex import TableOptions
 from wsol.report.page import write_report
 from wsol.report.run import Run
 from wsol.report.templating import as_json
@@ -294,6 +296,13 @@ def test_methods_that_would_be_called_alike_are_told_apart(tmp_path: Path) -> No
     row = compared.pairs.set_index("metric").loc["gt_known_loc"]
     assert values["cam"] == 100 > values["CAM"]
     assert {row["first_method"]: row["first_value"], row["second_method"]: row["second_value"]} == values.to_dict()
+    columns = re.search(r"toprule\n(.*) \\\\", results.to_latex(columns=["method"]))[1].split(" & ")
+    assert len(columns) == len(set(columns)) == 3, "a table whose columns are methods"
+    two = compare([tmp_path / "run", shutil.copytree(tmp_path / "run", tmp_path / "other")], resamples=50)
+    write_comparison(two, tmp_path / "out", options=TableOptions(names={"cam": "Boxes"}))
+    assert "\nBoxes (other) & " in (tmp_path / "out" / "compare.tex").read_text(encoding="utf-8")
+    titles = [axis.get_title().split("\n")[0] for axis in results.plot_examples(shapes)[0]]
+    assert len(titles) == len(set(titles)) == 3, "columns of example pictures"
 
 
 def test_scored_heatmaps_and_rebuilding_from_the_command_line(

@@ -241,7 +241,8 @@ def _latex(comparison: Comparison, options: TableOptions) -> str:
     """Make a table of the summaries, and one of the pairs in the chosen metrics; all others are in `compare.csv`."""
     summary, pairs, called = comparison.summary, comparison.pairs, dict(options.names)
     for title, method in zip(summary["title"], summary["method"], strict=True):
-        called.setdefault(title, title.replace(method_name(method), called.get(method, method_name(method)), 1))
+        name = method if title.startswith(method) else method_name(method)  # its own, where another is called alike
+        called.setdefault(title, title.replace(name, called.get(method, name), 1))
     summary = with_intervals(summary, comparison.intervals.rename(columns={"method": "title"}))
     chosen = pairs["metric"].isin(options.columns or ())
     rows = pairs[chosen] if chosen.any() else headlines(pairs)

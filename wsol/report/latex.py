@@ -116,11 +116,11 @@ def paper_table(
         values, texts = (pd.DataFrame(table.unstack(levels, sort=False)) for table in (values, texts))
     marks = _marks(values, "protocol" if "protocol" in down else None)
     called = {str(key): str(name) for key, name in options.names.items()}
-    columns = [_heading(name, called, len(chosen) == 1 and bool(across)) for name in texts.columns]
+    names = method_names(frame["method"]) if "method" in frame else {}
+    columns = [_heading(name, names | called, len(chosen) == 1 and bool(across)) for name in texts.columns]
     body, rows = texts.fillna("").set_axis(columns, axis=1), texts.index.to_frame(index=False)
     for key in down:
-        names = method_names(rows[key]) if key == "method" else {}
-        rows[key] = [called.get(text, names.get(text, text)) for text in rows[key]]
+        rows[key] = [called.get(text, names.get(text, text) if key == "method" else text) for text in rows[key]]
     rows.columns = [called.get(key, HEADINGS.get(key, key.removesuffix(" (override)"))) for key in down]
     table = pd.concat([rows, body.reset_index(drop=True)], axis=1)
     marks = np.hstack([np.full(rows.shape, ""), marks])

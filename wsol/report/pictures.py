@@ -21,7 +21,7 @@ from wsol.heatmaps.method import method_cards
 from wsol.io import own_folder
 from wsol.localization.kernels.pixels import resize
 from wsol.metrics.pixels import at_image_size
-from wsol.report.charts import method_name
+from wsol.report.charts import method_name, method_names
 from wsol.report.figures import FORMATS, figure_style, save_figure, short_text
 from wsol.report.gallery import evenly_spaced
 
@@ -108,6 +108,7 @@ def plot_examples(
     for name, reason in failures.items():
         logger.warning("no example picture of %s: %s", name, reason)
     scored = {(row.method, row.sample_id): row for row in results.of_samples(ids, protocol).itertuples()}
+    called = method_names(methods)
     with figure_style():
         images, kept = [image for _, image in pictures], [name not in failures for name in ids]
         grid = _grid(images, kept, 1 + len(methods), axes, new_figure)
@@ -115,7 +116,8 @@ def plot_examples(
             _draw_panel(row[0], image, sample.boxes, Panel(dataset.classes[sample.label].split(",")[0]))
             for axis, method in zip(row[1:], methods, strict=True):
                 heatmap = _stored(store, method, sample.sample_id)
-                panel = _example(method, scored.get((method, sample.sample_id)), heatmap, named=number == 0)
+                name = called[method] if number == 0 else ""
+                panel = _example(name, scored.get((method, sample.sample_id)), heatmap)
                 _draw_panel(axis, image, sample.boxes, panel)
     return grid
 
@@ -135,12 +137,11 @@ def _grid(
     return figure.subplots(len(images), columns, squeeze=False, height_ratios=heights)
 
 
-def _example(method: str, row: Any, heatmap: np.ndarray | None, named: bool) -> Panel:
+def _example(name: str, row: Any, heatmap: np.ndarray | None) -> Panel:
     """A method's panel of a sample: its row of `per_image`, None where there are no boxes."""
-    lines = [method_name(method)] if named else []
     if row is None:
-        return Panel("\n".join(lines), heatmap)
-    return Panel("\n".join([*lines, f"IoU {row.iou:.2f}"]), heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
+        return Panel(name, heatmap)
+    return Panel(f"{name}\nIoU {row.iou:.2f}".strip(), heatmap, np.array([row.x0, row.y0, row.x1, row.y1]))
 
 
 def _stored(store: HeatmapStore | None, method: str, sample_id: str) -> np.ndarray | None:
