@@ -320,7 +320,7 @@ def test_several_views_of_an_image_are_refused(evaluated):
 @pytest.mark.usefixtures("no_figures")  # those of accuracy: its own are drawn
 def test_the_page_shows_what_was_measured(evaluated, tmp_path):
     methods = ["cam", "gradcam", "center"]
-    asked = {"few": {"metrics": ["insertion"], "steps": 4}, "two": {"metrics": ["road"], "shares": [0.2, 0.6]}}
+    asked = {"my_steps": {"metrics": ["insertion"], "steps": 4}, "my_road": {"metrics": ["road"], "shares": [0.2, 0.6]}}
     evaluated(methods=methods, faithfulness=asked, faithfulness_limit=3, run_dir=tmp_path / "run", pictures=0)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert 'id="faithfulness"' in page and all(word in page for word in (*asked, "insertion", "road_least"))
