@@ -93,6 +93,7 @@ def draw_faithfulness(
     curves: Mapping[str, Mapping[str, Any]], against: Sequence[Against], styles: Mapping[str, Style], folder: Path
 ) -> list[Path]:
     """Draw (x, y) by method: scores while pixels are hidden, by title; metrics against localization, up is better."""
+    own_folder(folder)
     paths: list[Path] = []
     with figure_style():
         if curves:
