@@ -119,13 +119,13 @@ def test_train_with_boxes_where_asked_for(kaggle: Path) -> None:
 def test_some_classes_in_the_order_asked_for(kaggle: Path) -> None:
     data = ILSVRC(kaggle, classes=[SNAKE, GOLDFISH])
     assert (data.classes, data.labels.tolist()) == (("sea snake", "goldfish, Carassius auratus"), [0, 0])
-    with pytest.raises(UserError, match="split val.* 1 classes"):
+    with pytest.raises(UserError, match="split val.* 1 class"):
         ILSVRC(kaggle, classes=[GOLDFISH])
 
 
 @pytest.mark.parametrize(
     ("root", "options", "culprit"),
-    [("nowhere", {}, "nowhere.*split val.* 1000 classes"), ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv")],
+    [("nowhere", {}, "nowhere.*split val.* 1,000 classes"), ("", {"annotations": "/nowhere.csv"}, "/nowhere.csv")],
 )
 def test_places_that_are_not_there(kaggle: Path, root: str, options: dict[str, str], culprit: str) -> None:
     with pytest.raises(UserError, match=culprit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -252,7 +252,7 @@ class Protocol:
     mask_interpolation: Literal["nearest"] = "nearest"
     pxap_bin: Annotated[float, Field(ge=1e-6, le=1)] = 0.001
 
-    @cached_property
+    @property
     def by_dataset(self) -> tuple[str, ...]:
         """Fields that map names of datasets to values; empty once `for_dataset` has chosen."""
         values = ((name, getattr(self, name)) for name in BY_DATASET)
