@@ -311,7 +311,7 @@ def resize(heatmaps: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     return resized
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def interpolation_weights(old: int, new: int, interpolation: str) -> Taps:
     """Where each new value begins to look on the old line, and with which weights.
 
