@@ -183,6 +183,22 @@ def center_of(runs: Path, seeds: int) -> list[str]:
     return [f"| center baseline | {known:.1f} | {v2:.1f} | | | |"]
 
 
+def findings_of(table: pd.DataFrame, p: dict[str, float], classes: int) -> list[str]:
+    """What one table says, in sentences: what is better or worse than none, and which trainings learned nothing."""
+    means = table.groupby("method")["gt_known_loc"].mean()
+    names: dict[str, list[str]] = {"better than none": [], "worse": [], "not told apart from it": []}
+    for method in p:
+        apart = "better than none" if means[method] > means["none"] else "worse"
+        names[apart if p[method] < 0.05 else "not told apart from it"].append(method)
+    said = "; ".join(f"{text}: {', '.join(methods) or 'no method'}" for text, methods in names.items())
+    lines = ["", f"GT-known localization, significantly {said}."] if p else []
+    for row in table[table["top1_cls"] < 150 / classes].itertuples():
+        others = table.query("method == @row.method and seed != @row.seed")["gt_known_loc"]
+        rest = f"; GT-known of its others: {', '.join(f'{value:.1f}' for value in others)}" if len(others) else ""
+        lines += ["", f"{row.method}, seed {row.seed}, learned nothing: Top-1 {row.top1_cls:.1f}, chance{rest}."]
+    return lines
+
+
 def report(runs: Path, cells: Sequence[Cell], path: Path) -> None:
     """Write what is there, and how much of it is missing."""
     table, hits = read(runs, cells)
@@ -210,6 +226,7 @@ def report(runs: Path, cells: Sequence[Cell], path: Path) -> None:
             shown = f"{p[method]:.2g}" if method in p else ""
             lines.append(f"| {method} | {' | '.join(cells_of_table(here, method, len(seeds)))} | {shown} |")
         lines += center_of(runs, len(seeds)) if glyph == PHOTOGRAPHS else []
+        lines += findings_of(here, p, 20 if glyph == PHOTOGRAPHS else 10)
     write_text(path, "\n".join(lines) + "\n")
 
 
