@@ -209,7 +209,8 @@ def report(runs: Path, cells: Sequence[Cell], path: Path) -> None:
         "Shapes: the body is the object, a small glyph on it tells the class. One network (six convolutions, "
         f"12 × 12 maps), one recipe, every method with its default options, nothing tuned. {IMAGES} test images; "
         "τ from the validation split; percent. Box: mean area of the box at τ. p: McNemar's test against none on "
-        "the same images, all seeds together, after Holm. With a seed missing there is no mean: each value stands "
+        "the same images, all seeds together, after Holm; it speaks of these trainings, and ± says how much others may "
+        "differ. With a seed missing there is no mean: each value stands "
         "there.",
     ]  # fmt: skip
     heading = "| method | GT-known | MaxBoxAccV2 (oracle) | box | Top-1 classification | p |"
