@@ -382,7 +382,7 @@ class Shards:
             raise SystemExit(0)
         last_signs: dict[int, tuple[float, float]] = {}  # the last sign of life of each, and when it was noticed
         # Also for one that is slow to begin and has nothing to do: it would look for the run in vain.
-        unseen = {rank for rank in range(1, self.world) if not self.whole}
+        unseen = set(range(1, self.world))
         while (todo := [n for n in range(len(self.ranges)) if not self.is_done(n)]) or unseen:
             self.advance(0)
             unseen = {rank for rank in unseen if not (self.work / f"rank-{rank}.json").is_file()}
