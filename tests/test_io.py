@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+import wsol.io
 from wsol.errors import UserError
-from wsol.io import atomic_write, write_text
+from wsol.io import atomic_write, check_declared, write_text
 
 
 def test_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
@@ -51,3 +55,17 @@ def test_whoever_reads_the_old_file_reads_it_to_the_end(tmp_path: Path) -> None:
         write_text(path, "new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
+
+
+def test_a_large_table_is_read_where_its_parts_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the sweeps of 50,000 images and thirty methods, which are 10 GB unpacked."""
+    path = tmp_path / "sweeps.parquet"
+    parquet.write_table(pa.table({"x0": np.arange(4000)}), path, row_group_size=1000)
+    size = parquet.read_metadata(path).row_group(0).total_byte_size
+    monkeypatch.setattr(wsol.io, "LARGEST_TABLE", size + 100)
+    assert check_declared(path, largest=10 * size) == path
+    with pytest.raises(ValueError):
+        check_declared(path, largest=2 * size)
+    monkeypatch.setattr(wsol.io, "LARGEST_TABLE", size // 2)
+    with pytest.raises(ValueError):
+        check_declared(path, largest=10 * size)

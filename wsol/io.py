@@ -147,14 +147,18 @@ def data_file(path: Path, largest: int = LARGEST_TEXT) -> Path:
     return path
 
 
-def check_declared(path: Path, most: int = 1 << 28) -> Path:
-    """A Parquet file that declares to unpack to no more than so many values in a column, and `LARGEST_TABLE`."""
+def check_declared(path: Path, most: int = 1 << 28, largest: int = LARGEST_TABLE) -> Path:
+    """A Parquet file that declares to unpack to no more than so many values in a column, and so many bytes.
+
+    Each of its row groups, which may be read one by one, has `LARGEST_TABLE` at most.
+    """
     from pyarrow import parquet
 
-    about = parquet.read_metadata(data_file(path, LARGEST_TABLE))
+    about = parquet.read_metadata(data_file(path, largest))
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     values = [sum(group.column(number).num_values for group in groups) for number in range(about.num_columns)]
-    if max([about.num_rows, *values]) > most or sum(group.total_byte_size for group in groups) > LARGEST_TABLE:
+    sizes = [group.total_byte_size for group in groups]
+    if max([about.num_rows, *values]) > most or sum(sizes) > largest or max(sizes, default=0) > LARGEST_TABLE:
         raise ValueError(
             f"it declares {about.num_rows:,} rows, and up to {max(values, default=0):,} values in a column"
         )

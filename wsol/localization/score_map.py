@@ -87,6 +87,8 @@ def score_maps(
 
     Sizes and rectangles are lists of N, None where there is none; an error names the heatmap's index. See `score_map`.
 
+    Examples
+    --------
     >>> [values.shape for values in score_maps(np.eye(3)[None], Protocol(size=None), [(8, 6)])]
     [(6, 8)]
     """

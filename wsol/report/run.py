@@ -29,6 +29,7 @@ COUNTS = ("n_images", "n_samples")
 REPEATED = ("sample_id", "method", "protocol", "rules", "class", "error_kind")  # texts that become categoricals
 BATCH = 1 << 17  # rows read at a time
 MOST_SAMPLES = 5_000_000
+LARGEST_SWEEPS = 1 << 42  # bytes, unpacked, of what is read a row group at a time
 MOST_VALUES = 1 << 28  # in a column that is read whole; rows of sweeps are read by method and protocol
 RANGES = dict.fromkeys(METRICS, (0.0, 100.0)) | {
     # IoUs that a protocol doesn't clamp may be below 0.
@@ -226,7 +227,7 @@ class Run:
         """
         path = self.folder / name
         with reading(path):
-            check_declared(path, MOST_SAMPLES * 1000)
+            check_declared(path, MOST_SAMPLES * 1000, LARGEST_SWEEPS)
             names = columns or arrow.dataset(path).schema.names
             # Not those that are only filtered by: as plain texts they let the scanner skip what can't match.
             repeated = [column for column in names if column in REPEATED]
