@@ -57,7 +57,7 @@ def console() -> Console:
 
 def clean(text: object) -> str:
     """Text that a terminal shows and doesn't obey: escape sequences and turns of direction are written out."""
-    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    return CONTROLS.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def print_line(text: str) -> None:

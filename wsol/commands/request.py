@@ -124,7 +124,7 @@ def expand_home(override: str) -> str:
     home = str(Path.home())
     plain, quoted = re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", home), home.replace("\\", "\\\\")
     value = re.sub(r"(?:^|(?<=[\[,:(])|(?<=[,:] ))~(?=/|$)", lambda _: plain, value)
-    return key + equals + re.sub(r"(?:^|(?<=[\[,:( ]))(['\"])~(?=/)", lambda found: found[1] + quoted, value)
+    return key + equals + re.sub(r"(?:^|(?<=[\[,:( ]))(['\"])~(?=/)", lambda match: match[1] + quoted, value)
 
 
 def key_of(override: str) -> str:

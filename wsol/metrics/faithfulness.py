@@ -274,9 +274,9 @@ def _to_unit(maps: torch.Tensor) -> torch.Tensor:
 def impute(image: np.ndarray, is_kept: np.ndarray) -> np.ndarray:
     """Fill pixels so that each is the weighted mean of its eight neighbors: float64 (C, H, W) from (C, H, W).
 
-    Neighbors at the sides count 1/6, at the corners 1/12; those outside the image don't count. Where no pixel is
-    is_kept (H, W), all become 0. Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
-    ICML 2022, section 4.
+    Neighbors at the sides count 1/6, at the corners 1/12; those outside the image don't count. `is_kept` (H, W) says
+    which pixels stay; where none does, all become 0. Rong et al., "A Consistent and Efficient Evaluation Strategy for
+    Attribution Methods", ICML 2022, section 4.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.linalg import splu
@@ -292,9 +292,9 @@ def impute(image: np.ndarray, is_kept: np.ndarray) -> np.ndarray:
         inside = np.flatnonzero((y + down >= 0) & (y + down < height) & (x + across >= 0) & (x + across < width))
         neighbor = missing[inside] + down * width + across
         total[inside] += weight
-        there = is_kept.ravel()[neighbor]
-        right[inside[there]] += weight * flat[:, neighbor[there]].T
-        entries.append((inside[~there], equation[neighbor[~there]], np.full((~there).sum(), -weight)))
+        is_value = is_kept.ravel()[neighbor]
+        right[inside[is_value]] += weight * flat[:, neighbor[is_value]].T
+        entries.append((inside[~is_value], equation[neighbor[~is_value]], np.full((~is_value).sum(), -weight)))
     entries.append((np.arange(len(missing)), np.arange(len(missing)), total))
     rows, columns, weights = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     matrix = coo_matrix((weights, (rows, columns))).tocsc()

@@ -210,14 +210,15 @@ class Scorer:
         """Sweep under all rules; where only ground truth or IoU differ, the largest component's box is had once."""
         sweeps: dict[Protocol, Sweep] = {}
         largest: dict[Protocol, Sweep] = {}
-        for rules, which, same in self.components:
-            same = _as_it_is(same) if heatmap.kind == "scoremap" else same
-            if which == {"largest"} and same in largest:
-                sweeps[rules] = largest[same].largest_under(rules, boxes, heatmap.image_size)
+        for rules, which, component_rules in self.components:
+            if heatmap.kind == "scoremap":
+                component_rules = _as_it_is(component_rules)
+            if which == {"largest"} and component_rules in largest:
+                sweeps[rules] = largest[component_rules].largest_under(rules, boxes, heatmap.image_size)
                 continue
             sweeps[rules] = _sweep(heatmap, boxes, rules, which, scores_under)
             if "largest" in which:
-                largest[same] = sweeps[rules]
+                largest[component_rules] = sweeps[rules]
         return sweeps
 
     def _masks(self, index: int, heatmap: StoredHeatmap | None) -> tuple[np.ndarray, np.ndarray | None]:

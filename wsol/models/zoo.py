@@ -502,7 +502,7 @@ def huggingface_classifier(
             else:
                 network = auto.from_pretrained(place, num_labels=count, ignore_mismatched_sizes=True)
         if processor and processor.get("do_flip_channel_order"):  # MobileViT's weights know images as blue, green, red
-            network.register_forward_pre_hook(lambda _, given: (given[0].flip(1), *given[1:]))
+            network.register_forward_pre_hook(lambda _, inputs: (inputs[0].flip(1), *inputs[1:]))
         return network
 
     labels = [config.id2label[index] for index in sorted(config.id2label)]
